@@ -1,0 +1,29 @@
+# flashkda for people. The build itself is CMakeLists.txt; what is missing on the machine is installed by tools/bootstrap.
+.PHONY: help demo check bench build clean
+help:
+	@echo "make demo    KDA prefill on recorded activations, on the best backend of this machine"
+	@echo "make check   every test: C suites, the same under sanitizers, command line, Python, flash-linear-attention"
+	@echo "make bench   CPU backend against plain loops, one thread and two; a table, JSON lines and a picture in out/"
+	@echo "make build   library and command line in build/release"
+	@echo "make clean   remove what was built (keeps .venv and .cache)"
+
+build:
+	@tools/bootstrap build
+	@tools/build release
+
+demo:
+	@tools/bootstrap build
+	@tools/build release
+	@tools/demo
+
+check:
+	@tools/bootstrap check
+	@.venv/bin/python tools/check.py
+
+bench:
+	@tools/bootstrap bench
+	@tools/build bench -DFKDA_BUILD_BENCH=ON
+	@.venv/bin/python tools/bench.py
+
+clean:
+	rm -rf build out

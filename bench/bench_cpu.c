@@ -1,0 +1,312 @@
+/*
+ * The CPU backend against plain token loops (plain_loop.h), in one process per instruction set, repetitions interleaved.
+ *
+ *     fkda_bench_cpu [--quick] [--json] [--isa scalar|avx2|avx512] [--tokens T] [--repeats N]
+ *
+ * One sequence of T = 1024 tokens, H = 32, K = V = 128, bf16, bounded gate. One thread is timed by its CPU time, which other processes disturb
+ * least; two threads against one by wall time. Before anything is timed, all variants must agree.
+ */
+#define _GNU_SOURCE
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "flashkda.h"
+#include "plain_loop.h"
+
+enum { H = 32, D = PLAIN_WIDTH, MAX_REPEATS = 64, VARIANTS = 3 };
+
+typedef struct options {
+    int64_t T;
+    int repeats, is_json;
+    const char *isa;
+} options;
+
+static const char *const variant_names[VARIANTS] = {"rows", "dots", "columns"};
+static const int variant_heads[VARIANTS] = {2, 8, 16};    /* of 32: the slow ones need no more */
+
+static const struct { const char *isa; plain_loop *loop[VARIANTS]; } plain_loops[] = {
+#ifdef BENCH_AVX512
+    {"avx512", {plain_rows__avx512, plain_dots__avx512, plain_columns__avx512}},
+#endif
+#ifdef BENCH_AVX2
+    {"avx2", {plain_rows__avx2, plain_dots__avx2, plain_columns__avx2}},
+#endif
+    {"scalar", {plain_rows__scalar, plain_dots__scalar, plain_columns__scalar}},
+};
+enum { ISA_COUNT = sizeof plain_loops / sizeof *plain_loops };
+
+typedef struct workload {
+    fkda_fwd_desc desc;
+    fkda_fwd_args args;
+    uint16_t *q, *k, *v, *g, *out, *plain_out;    /* [T,H,D] */
+    uint16_t *beta;                               /* [T,H] */
+    float *A_log, *dt_bias;                       /* [H], [H,D] */
+    float *final_state, *plain_state;             /* [H,D,D] NHVK, [D,D] */
+    void *workspace;
+    size_t workspace_bytes;
+} workload;
+
+static double seconds(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void die(const char *what)
+{
+    fprintf(stderr, "fkda_bench_cpu: %s: %s\n", what, fkda_last_error());
+    exit(1);
+}
+
+static void *allocate(size_t bytes)
+{
+    void *const memory = aligned_alloc(FKDA_WORKSPACE_ALIGN, (bytes / FKDA_WORKSPACE_ALIGN + 1) * FKDA_WORKSPACE_ALIGN);
+    if (memory == NULL) die("out of memory");
+    return memory;
+}
+
+static float uniform(uint64_t *state)    /* [-1, 1) */
+{
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (float)(*state >> 40) * 0x1p-23f - 1;
+}
+
+static uint16_t *random_bf16(int64_t count, float amplitude, uint64_t *state)
+{
+    uint16_t *const data = allocate((size_t)count * sizeof *data);
+    for (int64_t i = 0; i < count; ++i) {
+        const float x = amplitude * uniform(state);
+        uint32_t bits;
+        memcpy(&bits, &x, sizeof bits);
+        data[i] = (uint16_t)(bits >> 16);
+    }
+    return data;
+}
+
+static float from_bf16(uint16_t bits)
+{
+    const uint32_t wide = (uint32_t)bits << 16;
+    float x;
+    memcpy(&x, &wide, sizeof x);
+    return x;
+}
+
+static workload make_workload(int64_t T)
+{
+    uint64_t state = 1;
+    workload w = {.desc = {.struct_size = sizeof w.desc, .backend = FKDA_BACKEND_CPU, .threads = 2, .B = 1, .T = T, .H = H, .K = D, .V = D,
+                           .A_log = FKDA_F32, .dt_bias = FKDA_F32, .lower_bound = -5, .scale = 0.08838834764f,
+                           .final_state = {.dtype = FKDA_F32, .layout = FKDA_STATE_NHVK}}};
+    w.q = random_bf16(T * H * D, 1, &state);
+    w.k = random_bf16(T * H * D, 1, &state);
+    w.v = random_bf16(T * H * D, 1, &state);
+    w.g = random_bf16(T * H * D, 2, &state);
+    w.beta = random_bf16(T * H, 2, &state);
+    w.out = allocate((size_t)(T * H * D) * 2);
+    w.plain_out = allocate((size_t)(T * H * D) * 2);
+    w.A_log = allocate(H * sizeof(float));
+    w.dt_bias = allocate(H * D * sizeof(float));
+    for (int h = 0; h < H; ++h) w.A_log[h] = 1 + uniform(&state);
+    for (int i = 0; i < H * D; ++i) w.dt_bias[i] = -3 + uniform(&state);
+    w.final_state = allocate((size_t)H * D * D * sizeof(float));
+    w.plain_state = allocate((size_t)D * D * sizeof(float));
+    w.args = (fkda_fwd_args){.struct_size = sizeof w.args, .q = w.q, .k = w.k, .v = w.v, .g = w.g, .beta = w.beta, .out = w.out,
+                             .A_log = w.A_log, .dt_bias = w.dt_bias, .final_state = w.final_state};
+    if (fkda_fwd_workspace_size(&w.desc, &w.workspace_bytes) != FKDA_OK) die("workspace");
+    w.workspace = allocate(w.workspace_bytes);
+    return w;
+}
+
+static void run_flashkda(workload *w, int threads)
+{
+    w->desc.threads = threads;
+    if (fkda_fwd(&w->desc, &w->args, w->workspace, w->workspace_bytes, NULL) != FKDA_OK) die("fkda_fwd");
+}
+
+static void run_plain(workload *w, plain_loop *loop, int h)
+{
+    memset(w->plain_state, 0, (size_t)D * D * sizeof(float));
+    const plain_head head = {.T = w->desc.T, .qkvg_stride = H * D, .beta_stride = H, .q = w->q + h * D, .k = w->k + h * D, .v = w->v + h * D,
+                             .g = w->g + h * D, .beta = w->beta + h, .rate = expf(w->A_log[h]), .lower_bound = w->desc.lower_bound,
+                             .scale = w->desc.scale, .dt_bias = w->dt_bias + h * D, .out = w->plain_out + h * D, .state = w->plain_state};
+    loop(&head);
+}
+
+/* Relative RMS of out and final state of the heads that a plain loop computes, against flashkda's. */
+static void check_agreement(workload *w, int variant, plain_loop *loop)
+{
+    double out_error = 0, out_norm = 0, state_error = 0, state_norm = 0;
+    for (int h = 0; h < variant_heads[variant]; ++h) {
+        run_plain(w, loop, h);
+        for (int64_t t = 0; t < w->desc.T; ++t)
+            for (int v = 0; v < D; ++v) {
+                const int64_t i = (t * H + h) * D + v;
+                const double want = (double)from_bf16(w->plain_out[i]), error = (double)from_bf16(w->out[i]) - want;
+                out_error += error * error;
+                out_norm += want * want;
+            }
+        for (int c = 0; c < D; ++c)
+            for (int v = 0; v < D; ++v) {    /* rows, dots: S [V,K]; columns: S [K,V] */
+                const double want = (double)w->plain_state[variant == 2 ? c * D + v : v * D + c];
+                const double error = (double)w->final_state[(h * D + v) * D + c] - want;
+                state_error += error * error;
+                state_norm += want * want;
+            }
+    }
+    if (!(sqrt(out_error / out_norm) < 2e-3 && sqrt(state_error / state_norm) < 1e-5)) {
+        fprintf(stderr, "fkda_bench_cpu: %s disagrees: out %.1e, state %.1e\n", variant_names[variant], sqrt(out_error / out_norm),
+                sqrt(state_error / state_norm));
+        exit(1);
+    }
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+typedef struct sample {
+    double ns[MAX_REPEATS];    /* per token-head */
+    double median, low, high;  /* and quartiles */
+} sample;
+
+static void summarise(sample *s, int count)
+{
+    qsort(s->ns, (size_t)count, sizeof *s->ns, by_value);
+    s->median = s->ns[count / 2];
+    s->low = s->ns[count / 4];
+    s->high = s->ns[(3 * count) / 4];
+}
+
+static void print_row(const options *o, const char *what, const sample *s, double ratio, const char *ratio_name)
+{
+    if (o->is_json)
+        printf("{\"case\":\"T%lld_H%d_D%d\",\"isa\":\"%s\",\"what\":\"%s\",\"ns_per_token_head\":%.1f,\"low\":%.1f,\"high\":%.1f,\"%s\":%.2f}\n",
+               (long long)o->T, H, D, o->isa, what, s->median, s->low, s->high, ratio_name, ratio);
+    else
+        printf("  %-8s %-22s %10.0f   (%.0f .. %.0f)   %6.2fx\n", o->isa, what, s->median, s->low, s->high, ratio);
+}
+
+/* One thread by its CPU time, between plain loops. */
+static void measure_loops(const options *o, workload *w, plain_loop *const *loop)
+{
+    static sample one, plain[VARIANTS];
+    for (int r = 0; r < o->repeats; ++r) {
+        double cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
+        run_flashkda(w, 1);
+        one.ns[r] = (seconds(CLOCK_THREAD_CPUTIME_ID) - cpu) * 1e9 / (double)(o->T * H);
+        for (int x = 0; x < VARIANTS; ++x) {
+            cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
+            for (int h = 0; h < variant_heads[x]; ++h) run_plain(w, loop[x], h);
+            plain[x].ns[r] = (seconds(CLOCK_THREAD_CPUTIME_ID) - cpu) * 1e9 / (double)(o->T * variant_heads[x]);
+        }
+    }
+    summarise(&one, o->repeats);
+    print_row(o, "flashkda", &one, 1, "ratio");
+    for (int x = 0; x < VARIANTS; ++x) {
+        char what[32];
+        summarise(&plain[x], o->repeats);
+        snprintf(what, sizeof what, "plain %s", variant_names[x]);
+        print_row(o, what, &plain[x], plain[x].median / one.median, "flashkda_is_faster_by");
+    }
+}
+
+/* One thread and two by wall time, in turns; the ratio is the median of the pairs. Many pairs: wall time is where other programs show. */
+static void measure_threads(const options *o, workload *w)
+{
+    static sample wall[2], ratio;
+    const int pairs = 4 * o->repeats < MAX_REPEATS ? 4 * o->repeats : MAX_REPEATS;
+    for (int r = 0; r < pairs; ++r) {
+        for (int i = 0; i < 2; ++i) {
+            const double start = seconds(CLOCK_MONOTONIC);
+            run_flashkda(w, i + 1);
+            wall[i].ns[r] = (seconds(CLOCK_MONOTONIC) - start) * 1e9 / (double)(o->T * H);
+        }
+        ratio.ns[r] = wall[0].ns[r] / wall[1].ns[r];
+    }
+    summarise(&wall[1], pairs);
+    summarise(&ratio, pairs);
+    print_row(o, "flashkda, 2 threads", &wall[1], ratio.median, "faster_than_one_thread_by");
+}
+
+static void measure(const options *o, plain_loop *const *loop)
+{
+    workload w = make_workload(o->T);
+    run_flashkda(&w, 2);
+    run_flashkda(&w, 1);
+    for (int x = 0; x < VARIANTS; ++x) check_agreement(&w, x, loop[x]);
+    measure_loops(o, &w, loop);
+    measure_threads(o, &w);
+    fflush(stdout);
+}
+
+/* The library reads FKDA_CPU_ISA once: each instruction set is a process of its own. */
+static int measure_in_child(char **argv, const char *isa)
+{
+    fflush(stdout);
+    const pid_t child = fork();
+    if (child == 0) {
+        setenv("FKDA_CPU_ISA", isa, 1);
+        execv("/proc/self/exe", argv);
+        _exit(127);
+    }
+    int status = 1;
+    if (child < 0 || waitpid(child, &status, 0) < 0) return 1;
+    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
+static options parse(int argc, char **argv)
+{
+    options o = {.T = 1024, .repeats = 9};
+    for (int i = 1; i < argc; ++i) {
+        const int has_value = i + 1 < argc;
+        if (strcmp(argv[i], "--quick") == 0) {
+            o.T = 256;
+            o.repeats = 5;
+        } else if (strcmp(argv[i], "--json") == 0) o.is_json = 1;
+        else if (strcmp(argv[i], "--isa") == 0 && has_value) o.isa = argv[++i];
+        else if (strcmp(argv[i], "--tokens") == 0 && has_value) o.T = strtol(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--repeats") == 0 && has_value) o.repeats = (int)strtol(argv[++i], NULL, 10);
+        else {
+            fprintf(stderr, "usage: fkda_bench_cpu [--quick] [--json] [--isa scalar|avx2|avx512] [--tokens T] [--repeats N]\n");
+            exit(2);
+        }
+    }
+    if (o.T < 1 || o.T > 1 << 16 || o.repeats < 1 || o.repeats > MAX_REPEATS) {
+        fprintf(stderr, "fkda_bench_cpu: --tokens is 1 to 65536, --repeats 1 to %d\n", MAX_REPEATS);
+        exit(2);
+    }
+    return o;
+}
+
+int main(int argc, char **argv)
+{
+    options o = parse(argc, argv);
+    const char *const forced = getenv("FKDA_CPU_ISA");
+    if (forced != NULL && *forced != 0) {
+        char text[256];
+        if (o.isa == NULL) o.isa = forced;
+        if (fkda_backend_status(FKDA_BACKEND_CPU, text, sizeof text) != FKDA_OK) {
+            printf("  %-8s %s\n", o.isa, text);
+            return 0;
+        }
+        for (int i = 0; i < ISA_COUNT; ++i)
+            if (strcmp(plain_loops[i].isa, forced) == 0) measure(&o, plain_loops[i].loop);
+        return 0;
+    }
+    if (!o.is_json)
+        printf("KDA on the CPU, T = %lld, H = %d, K = V = %d, bf16, bounded gate\n"
+               "  %-8s %-22s ns per token-head (quartiles)   flashkda is faster by\n",
+               (long long)o.T, H, D, "isa", "");
+    int failures = 0;
+    for (int i = 0; i < ISA_COUNT; ++i)
+        if (o.isa == NULL || strcmp(o.isa, plain_loops[i].isa) == 0) failures += measure_in_child(argv, plain_loops[i].isa);
+    return failures != 0;
+}

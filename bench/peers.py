@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+"""flashkda and its peers on one GPU, in one process, on the same tensors: JSON lines.
+
+Peers are flash-linear-attention's chunk_kda in Triton (its dispatch to flash_kda off, which is checked). Cases are those of
+cli/suites.def. Each is checked first (the answers agree), then timed: replays of a CUDA graph, the L2 cache flushed before each, events,
+median. What cannot be captured is timed call by call with the same events, and its line says so.
+
+    bench/peers.py                          suite seed, three gate families, lines on standard output
+    bench/peers.py --suite shapes --gates slow --max-T 8192 --out peers.jsonl
+    bench/peers.py --compile-jobs 16        the candidates of Triton's autotuning are compiled by 16 processes first
+"""
+import argparse
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+os.environ["FLA_FLASH_KDA"] = "0"    # before fla is imported: chunk_kda stays in Triton
+
+import torch    # noqa: E402
+
+import flash_kda    # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+K = 128
+HBM_TB_PER_S = 4.2    # what a large copy reaches on an H200
+GATES = ("slow", "random", "floor")
+OPTIONS = dict(use_gate_in_kernel=True, use_qk_l2norm_in_kernel=True, use_beta_sigmoid_in_kernel=True, safe_gate=True, state_v_first=True,
+               output_final_state=True)
+
+
+def read_suite(suite):
+    """(name, T, H, lens) of the suite's cases that the CUDA kernels take; lens is empty for one dense sequence."""
+    text = (ROOT / "cli" / "suites.def").read_text()
+    macros = dict(re.findall(r'^#define (\w+) "([^"]*)"', text, re.M))
+    cases = []
+    for line in re.findall(r"^FKDA_CASE\((.*)\)\s*$", text, re.M):
+        words = [word.strip().strip('"') for word in re.findall(r'"[^"]*"|[^,]+', line)]
+        name, T, H, HV, width, value_width, gate, lens = words[1:9]
+        if words[0] == suite and gate == "BOUNDED" and H == HV and (width, value_width) == ("128", "128"):
+            cases.append((name, int(T), int(H), parse_lens(macros.get(lens, lens))))
+    return cases
+
+
+def parse_lens(text):
+    lens = []
+    for entry in filter(None, text.split(",")):
+        count, length = entry.split("x") if "x" in entry else (1, entry)
+        lens += [int(length)] * int(count)
+    return lens
+
+
+def make_inputs(T, H, lens, gates):
+    """As cli/problem_made.c: normal q, k, v and logits in bf16, small fp32 states, one family of gates."""
+    random = torch.Generator(device="cuda").manual_seed(20250713)
+    normal = lambda *shape: torch.randn(*shape, generator=random, device="cuda", dtype=torch.bfloat16)
+    uniform = lambda *shape: torch.rand(*shape, generator=random, device="cuda")
+    N = len(lens) or 1
+    inputs = dict(q=normal(1, T, H, K), k=normal(1, T, H, K), v=normal(1, T, H, K), g=normal(1, T, H, K), beta=normal(1, T, H),
+                  A_log=uniform(H), dt_bias=uniform(H, K), lower_bound=-5.0, scale=K**-0.5,
+                  initial_state=0.1 * torch.randn(N, H, K, K, generator=random, device="cuda"))
+    if gates == "slow":
+        inputs["A_log"] = (1 + 15 * inputs["A_log"]).log()
+        inputs["dt_bias"] = (1e-3 * 100 ** inputs["dt_bias"]).expm1().log()
+    if gates == "floor":
+        inputs["g"].fill_(30)
+        inputs["A_log"].zero_()
+        inputs["dt_bias"].zero_()
+    if lens:
+        inputs["cu_seqlens"] = torch.tensor([0, *lens], device="cuda").cumsum(0)
+    return inputs
+
+
+def our_call(inputs):
+    out, state = torch.empty_like(inputs["v"]), torch.empty_like(inputs["initial_state"])
+
+    def call():
+        flash_kda.fwd(**inputs, out=out, final_state=state)
+        return out, state
+
+    return call
+
+
+def fla_call(inputs):
+    from fla.ops.kda import chunk_kda
+
+    return lambda: chunk_kda(**inputs, **OPTIONS)
+
+
+CALLS = {"flashkda": our_call, "fla": fla_call}
+
+
+class Timer:
+    """Median and percentiles of one call, in milliseconds."""
+
+    def __init__(self, runs):
+        self.runs = runs
+        self.flush = torch.empty(2 * torch.cuda.get_device_properties(0).L2_cache_size, dtype=torch.uint8, device="cuda")
+
+    def replayable(self, call):
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                call()
+        except RuntimeError:    # a call that waits for the device cannot be captured
+            torch.cuda.synchronize()
+            return call, "events around calls, L2 flushed"
+        return graph.replay, "CUDA graph replay, L2 flushed, events"
+
+    def measure(self, call):
+        replay, method = self.replayable(call)
+        event = lambda: torch.cuda.Event(enable_timing=True)
+        pairs = [(event(), event()) for _ in range(self.runs + 3)]
+        for begin, end in pairs:
+            self.flush.zero_()
+            begin.record()
+            replay()
+            end.record()
+        torch.cuda.synchronize()
+        times = sorted(begin.elapsed_time(end) for begin, end in pairs[3:])
+        at = lambda share: times[round(share * (len(times) - 1))]
+        return dict(median_ms=at(0.5), p10_ms=at(0.1), p90_ms=at(0.9), min_ms=times[0], max_ms=times[-1], runs=len(times), method=method)
+
+
+# ---------------------------------------------------------------- compiling ahead
+
+
+def compile_share(cases, share, shares):
+    """Compiles every shares-th candidate of the autotuned kernels that the peers launch, and launches none of them."""
+    from triton.runtime import autotuner
+
+    seen = [0]
+
+    def run(self, *args, **options):
+        self.nargs = dict(zip(self.arg_names, args))
+        for config in self.prune_configs(options):
+            seen[0] += 1
+            if seen[0] % shares == share:
+                try:
+                    self.fn.run(*args, **{**options, **config.all_kwargs(), "warmup": True})
+                except Exception as error:    # a candidate that does not compile: autotuning leaves it out too
+                    print(f"{self.base_fn.__name__}: {config}: {type(error).__name__}", file=sys.stderr)
+        self.nargs = None
+
+    from fla.ops.utils import cache
+    autotuner.Autotuner.run = run
+    cache.CachedAutotuner.run = run
+    for _, T, H, lens in cases:
+        fla_call(make_inputs(T, H, lens, "slow"))()
+
+
+def compile_all(jobs):
+    """Triton compiles one candidate after the other in a process; on many cores that is most of a run's time."""
+    command = [sys.executable, *sys.argv]
+    workers = [subprocess.Popen([*command, "--compile-share", f"{i}/{jobs}"], stdout=subprocess.DEVNULL) for i in range(jobs)]
+    if any([worker.wait() for worker in workers]):
+        print("bench/peers.py: a compiling process failed; Triton compiles the rest as it needs it", file=sys.stderr)
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def facts(commit):
+    """What the figures belong to; clocks as they are now."""
+    import fla
+    import triton
+
+    query = "name,driver_version,clocks.sm,clocks.mem"
+    answer = subprocess.run(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"], capture_output=True, text=True).stdout
+    gpu, driver, sm, memory = [word.strip() for word in (answer.splitlines() or ["unknown,unknown,0,0"])[0].split(",")]
+    return dict(gpu=gpu, driver=driver, sm_mhz=int(sm), memory_mhz=int(memory), commit=commit, torch=torch.__version__, triton=triton.__version__,
+                fla=fla.__version__)
+
+
+def floor_ms(T, H, lens):
+    """1280 bytes a token and head, and the states once in and once out, at 4.2 TB/s."""
+    return (1280 * T * H + 8 * (len(lens) or 1) * H * K * K) / (HBM_TB_PER_S * 1e9)
+
+
+def relative_rms(a, b):
+    difference = (a.float() - b.float()).norm() / b.float().norm().clamp_min(1e-30)
+    return difference.item()
+
+
+def measure_case(case, gates, peers, timer):
+    """A line for each peer; the first is flashkda, which the others are held against."""
+    name, T, H, lens = case
+    inputs = make_inputs(T, H, lens, gates)
+    calls_of_ours, true_fwd = [], flash_kda.fwd
+    reference, lines = None, []
+    for peer in peers:
+        call = CALLS[peer](inputs)
+        flash_kda.fwd = lambda *args, **kwargs: (calls_of_ours.append(1), true_fwd(*args, **kwargs))
+        calls_of_ours.clear()
+        answer = [x.clone() for x in call()]
+        flash_kda.fwd = true_fwd
+        if bool(calls_of_ours) != (peer == "flashkda"):
+            sys.exit(f"{name}: {peer} did not run what it should: flash_kda.fwd was called {len(calls_of_ours)} times")
+        reference = reference or answer
+        line = dict(case=name, who=peer, gates=gates, T=T, H=H, N=len(lens) or 1, out_from_flashkda=relative_rms(answer[0], reference[0]),
+                    state_from_flashkda=relative_rms(answer[1], reference[1]))
+        del answer
+        line.update(timer.measure(call))
+        line.update(hbm_floor_ms=floor_ms(T, H, lens), hbm_fraction=floor_ms(T, H, lens) / line["median_ms"])
+        lines.append(line)
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", default="seed", help="a suite of cli/suites.def (default seed)")
+    parser.add_argument("--gates", choices=[*GATES, "all"], default="all")
+    parser.add_argument("--peers", default="flashkda,fla", help="which, separated by commas; flashkda first")
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--max-T", type=int, default=1 << 40, help="leave longer cases out")
+    parser.add_argument("--compile-jobs", type=int, default=0, help="processes that compile the peers' kernels first")
+    parser.add_argument("--compile-share", help=argparse.SUPPRESS)
+    parser.add_argument("--commit", help="the source that is measured (default: ask git)")
+    parser.add_argument("--out", type=pathlib.Path, help="append the lines to this file as well")
+    options = parser.parse_args()
+    commit = options.commit or subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+    cases = [case for case in read_suite(options.suite) if case[1] <= options.max_T]
+    if not cases:
+        sys.exit(f"--suite is '{options.suite}', which has no case in cli/suites.def that the CUDA kernels take")
+    torch.set_grad_enabled(False)
+    if options.compile_share:
+        one_a_kind = {(H, bool(lens)): (name, T, H, lens) for name, T, H, lens in cases}    # Triton compiles again for these two alone
+        return compile_share(one_a_kind.values(), *map(int, options.compile_share.split("/")))
+    if options.compile_jobs:
+        compile_all(options.compile_jobs)
+    timer = Timer(options.runs)
+    for gates in GATES if options.gates == "all" else [options.gates]:
+        for case in cases:
+            for line in measure_case(case, gates, options.peers.split(","), timer):
+                text = json.dumps({**line, "suite": options.suite, **facts(commit)})
+                print(text, flush=True)
+                if options.out:
+                    with options.out.open("a") as file:
+                        file.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

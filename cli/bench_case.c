@@ -1,0 +1,128 @@
+/* Running a case, and its line in the table. */
+#include "bench_case.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "failure.h"
+#include "fkda_commit.h"
+#include "json_out.h"
+#include "text.h"
+
+#define LOWER_BOUND (-5.0f)    /* what models with the bounded gate use */
+
+static fkda_status desc_of(const bench_case *c, const bench_settings *s, fkda_fwd_desc *desc, char *why_host)
+{
+    *desc = (fkda_fwd_desc){
+        .struct_size = sizeof *desc, .backend = s->backend, .threads = s->threads, .B = 1, .T = c->T, .N = c->N, .H = c->H, .HV = c->HV, .K = c->K, .V = c->V,
+        .cu_seqlens = c->len_values != NULL ? FKDA_I64 : FKDA_NONE, .gate = c->gate, .lower_bound = c->gate == FKDA_GATE_BOUNDED ? LOWER_BOUND : 0,
+        .A_log = FKDA_F32, .dt_bias = FKDA_F32, .scale = (float)(1.0 / sqrt((double)c->K)),
+        .initial_state = {.dtype = FKDA_F32}, .final_state = {.dtype = FKDA_F32},
+    };
+    return memory_choose(desc, why_host);
+}
+
+fkda_status bench_query(const bench_case *c, const bench_settings *s)
+{
+    fkda_fwd_desc desc;
+    char why_host[MEMORY_REASON_BYTES];
+    TRY(desc_of(c, s, &desc, why_host));
+    const fkda_status status = fkda_fwd_query(&desc, NULL);
+    return status == FKDA_OK ? FKDA_OK : failure(status, "case '%s': %s", c->name, fkda_last_error());
+}
+
+int bench_steps(void) { return 2; }
+
+fkda_status bench_run(const bench_case *c, const bench_settings *s, progress *bar, bench_result *r)
+{
+    fkda_fwd_desc desc;
+    problem p;
+    call whole;
+    char what[96];
+    TRY(desc_of(c, s, &desc, r->why_host));
+    snprintf(what, sizeof what, "%s: generating", c->name);
+    progress_step(bar, what);
+    TRY(problem_make(&desc, c->gates, c->len_values, &p));
+    snprintf(what, sizeof what, "%s: timing", c->name);
+    progress_step(bar, what);
+    fkda_status status = call_prepare(&p, &whole);
+    if (status == FKDA_OK) {
+        r->backend = fkda_plan_backend(&whole.plan);
+        fkda_plan_describe(&whole.plan, r->plan, sizeof r->plan);
+        status = call_run(&whole);    /* warms up */
+        if (status == FKDA_OK) status = call_measure(&whole, &s->patience, &r->times);
+        if (r->backend == FKDA_BACKEND_CUDA) device_look(&r->device);
+        call_free(&whole);
+    }
+    problem_free(&p);
+    return status;
+}
+
+/*
+ * The fewest bytes that the call can move: q, k, v, g, out in bf16 and beta in bf16 for every token and head (1282; published tables
+ * say 1280 and leave beta out, and so do we), and the fp32 states once in and once out. 4.2 TB/s is what a large copy reaches on an H200.
+ */
+#define HBM_TB_PER_S 4.2
+static double least_bytes(const bench_case *c)
+{
+    const double token_heads = (double)c->T * (double)c->HV, states = (double)(c->N * c->HV * c->K * c->V);
+    return token_heads * 2 * (double)(3 * c->K + 2 * c->V) + states * 2 * 4;
+}
+
+static double floor_ms(const bench_case *c) { return least_bytes(c) / (HBM_TB_PER_S * 1e9); }
+
+void bench_print_heading(void)
+{
+    printf("%-20s  %-8s  %-6s  %-7s  %8s  %5s  %9s  %21s  %4s  %12s  %6s\n", "case", "gate", "gates", "backend", "tokens", "heads", "median", "p10 .. p90",
+           "runs", "tokens/s", "of HBM");
+    for (int i = 0; i < 126; ++i) putchar('-');
+    putchar('\n');
+}
+
+void bench_print_row(const bench_case *c, const bench_result *r)
+{
+    char tokens[TEXT_NUMBER_BYTES], median[TEXT_NUMBER_BYTES], low[TEXT_NUMBER_BYTES], high[TEXT_NUMBER_BYTES], rate[TEXT_NUMBER_BYTES];
+    char spread[2 * TEXT_NUMBER_BYTES + 8], share[16] = "-";
+    snprintf(spread, sizeof spread, "%s .. %s", text_duration(r->times.p10_ms, low), text_duration(r->times.p90_ms, high));
+    if (r->backend == FKDA_BACKEND_CUDA) snprintf(share, sizeof share, "%.1f %%", 100 * floor_ms(c) / r->times.median_ms);
+    printf("%-20s  %-8s  %-6s  %-7s  %8s  %5lld  %9s  %21s  %4d  %12s  %6s\n", c->name, problem_gate_name(c->gate), problem_gates_names[c->gates],
+           fkda_backend_name(r->backend), text_grouped((double)c->T, tokens), (long long)c->HV, text_duration(r->times.median_ms, median), spread,
+           r->times.runs, text_grouped(1e3 * (double)c->T / r->times.median_ms, rate), share);
+    if (*r->why_host != 0) fprintf(stderr, "flashkda: note: the GPU does not take '%s': %s\n", c->name, r->why_host);
+}
+
+/* What only figures of a GPU need: which one, and how near they come to what its memory allows. */
+static void add_device(cJSON *line, const bench_case *c, const bench_result *r)
+{
+    json_add_text(line, "gpu", r->device.gpu);
+    json_add_text(line, "driver", r->device.driver);
+    cJSON_AddNumberToObject(line, "sm_mhz", r->device.sm_mhz);
+    cJSON_AddNumberToObject(line, "memory_mhz", r->device.memory_mhz);
+    cJSON_AddStringToObject(line, "method", "CUDA graph replay, L2 flushed, events");
+    cJSON_AddNumberToObject(line, "hbm_floor_ms", floor_ms(c));
+    cJSON_AddNumberToObject(line, "hbm_fraction", floor_ms(c) / r->times.median_ms);
+    cJSON_AddNumberToObject(line, "tb_per_s", 1e-9 * least_bytes(c) / r->times.median_ms);
+}
+
+void bench_print_json(const bench_case *c, const bench_settings *s, const bench_result *r)
+{
+    cJSON *const line = cJSON_CreateObject();
+    cJSON_AddStringToObject(line, "case", c->name);
+    cJSON_AddStringToObject(line, "suite", c->suite);
+    cJSON_AddStringToObject(line, "backend", fkda_backend_name(r->backend));
+    json_add_text(line, "plan", r->plan);
+    if (*r->why_host != 0) json_add_text(line, "why_not_cuda", r->why_host);
+    cJSON_AddStringToObject(line, "gate", problem_gate_name(c->gate));
+    cJSON_AddStringToObject(line, "gates", problem_gates_names[c->gates]);
+    json_add_text(line, "lens", c->lens == NULL ? "" : c->lens);
+    cJSON_AddStringToObject(line, "commit", FKDA_COMMIT);
+    const struct { const char *key; double value; } numbers[] = {
+        {"T", (double)c->T}, {"N", (double)c->N}, {"H", (double)c->H}, {"HV", (double)c->HV}, {"K", (double)c->K}, {"V", (double)c->V},
+        {"threads", (double)s->threads}, {"runs", (double)r->times.runs}, {"median_ms", r->times.median_ms}, {"min_ms", r->times.min_ms},
+        {"p10_ms", r->times.p10_ms}, {"p90_ms", r->times.p90_ms}, {"max_ms", r->times.max_ms}, {"tokens_per_s", 1e3 * (double)c->T / r->times.median_ms},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i) cJSON_AddNumberToObject(line, numbers[i].key, numbers[i].value);
+    if (r->backend == FKDA_BACKEND_CUDA) add_device(line, c, r);
+    json_print_line(line);
+}

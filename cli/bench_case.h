@@ -1,0 +1,53 @@
+/* One case of flashkda bench: what it is, how it is run, how it is shown. */
+#ifndef CLI_BENCH_CASE_H
+#define CLI_BENCH_CASE_H
+
+#include "call.h"
+#include "device.h"
+#include "progress.h"
+
+typedef struct bench_case {
+    const char *suite;
+    char name[64];
+    int64_t T, H, HV, K, V;
+    fkda_gate gate;
+    problem_gates gates;          /* what the gate's inputs look like */
+    const char *lens;             /* "300,1,17" or "64x128", 64 sequences of 128; NULL or "": dense */
+    int64_t N;                    /* sequences: 1 if dense */
+    int64_t *len_values;          /* [N]; NULL: dense */
+} bench_case;
+
+typedef struct bench_list { bench_case *cases; int count; } bench_list;
+
+typedef struct bench_settings {
+    fkda_backend backend;
+    int32_t threads;
+    call_patience patience;
+} bench_settings;
+
+typedef struct bench_result {
+    fkda_backend backend;
+    char plan[512];
+    char why_host[MEMORY_REASON_BYTES];    /* why a GPU that is there was not taken */
+    call_times times;
+    device_facts device;          /* cuda: read behind the last run */
+} bench_result;
+
+/* The suite's cases, or the case of the options, behind those that are there. T 0: the sum of lens, or 1024. */
+fkda_status bench_add_suite(bench_list *list, const char *suite);
+fkda_status bench_add_own(bench_list *list, const bench_case *c);
+fkda_status bench_spread_gates(bench_list *list);    /* every case once for each of problem_gates */
+void bench_list_free(bench_list *list);
+
+/* Would it run? Nothing is generated yet. */
+fkda_status bench_query(const bench_case *c, const bench_settings *s);
+
+/* Generates, warms up, times. */
+fkda_status bench_run(const bench_case *c, const bench_settings *s, progress *bar, bench_result *r);
+int bench_steps(void);            /* steps on the progress bar a case */
+
+void bench_print_heading(void);
+void bench_print_row(const bench_case *c, const bench_result *r);
+void bench_print_json(const bench_case *c, const bench_settings *s, const bench_result *r);
+
+#endif

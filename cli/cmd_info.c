@@ -1,0 +1,127 @@
+/* flashkda info: what this build is, and what it would run on. */
+#include <cjson/cJSON.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "device.h"
+#include "json_out.h"
+#include "options.h"
+
+static int as_json;
+static const option options[] = {{.name = "--json", .help = "print one JSON object instead of text", .kind = OPTION_FLAG, .to = &as_json}};
+static const command this_command = {
+    .name = "info",
+    .usage = "[--json]",
+    .about = "Prints version, build, each backend with what it runs on or why it is off, and the CPU.\n",
+    .examples = "  flashkda info\n  flashkda info --json\n",
+    .options = options,
+    .option_count = sizeof options / sizeof *options,
+};
+
+enum { TEXT_BYTES = 512 };
+
+/* What the CPU offers, as far as a backend may care. */
+static void list_features(char *text, size_t size)
+{
+    text[0] = 0;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    size_t used = 0;
+#define FEATURE(name)                                     \
+    if (__builtin_cpu_supports(name) && used < size)      \
+        used += (size_t)snprintf(text + used, size - used, "%s%s", used ? " " : "", name);
+    FEATURE("sse4.2") FEATURE("avx") FEATURE("avx2") FEATURE("fma") FEATURE("avx512f") FEATURE("avx512dq") FEATURE("avx512bw") FEATURE("avx512vl")
+    FEATURE("avx512vnni") FEATURE("avx512bf16")
+#undef FEATURE
+#else
+    (void)size;
+#endif
+}
+
+static void read_model(char *text, size_t size)
+{
+    snprintf(text, size, "unknown");
+    FILE *const file = fopen("/proc/cpuinfo", "r");
+    if (file == NULL) return;
+    char line[TEXT_BYTES];
+    while (fgets(line, sizeof line, file) != NULL) {
+        const char *const colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || colon == NULL) continue;
+        line[strcspn(line, "\n")] = 0;
+        snprintf(text, size, "%s", colon + 1 + strspn(colon + 1, " "));
+        break;
+    }
+    fclose(file);
+}
+
+/* Cores that the process may use, which a container makes fewer than the machine has. */
+static int count_cores(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+static void print_text(const char *model, const char *features)
+{
+    printf("flashkda %s\n  build     %s\n", fkda_version_string(), fkda_build_info());
+    for (int b = FKDA_BACKEND_CUDA; b < FKDA_BACKEND_COUNT; ++b) {
+        char text[TEXT_BYTES] = "";
+        const fkda_status status = fkda_backend_status((fkda_backend)b, text, sizeof text);
+        printf("  %-8s  %-4s  %-3s  %s\n", b == FKDA_BACKEND_CUDA ? "backends" : "", fkda_backend_name((fkda_backend)b),
+               status == FKDA_OK ? "on" : "off", text);
+    }
+    if (fkda_backend_status(FKDA_BACKEND_CUDA, NULL, 0) == FKDA_OK) {
+        device_facts facts;
+        device_look(&facts);
+        printf("  gpu       %s, driver %s, SM clock %d MHz now\n", facts.gpu, facts.driver, facts.sm_mhz);
+    }
+    printf("  cpu       %s, %d cores for this process\n  features  %s\n", model, count_cores(), *features ? features : "none that matter here");
+}
+
+static void print_json(const char *model, const char *features)
+{
+    cJSON *const line = cJSON_CreateObject();
+    cJSON_AddStringToObject(line, "version", fkda_version_string());
+    cJSON_AddStringToObject(line, "build", fkda_build_info());
+    cJSON *const backends = cJSON_AddObjectToObject(line, "backends");
+    for (int b = FKDA_BACKEND_CUDA; b < FKDA_BACKEND_COUNT; ++b) {
+        char text[TEXT_BYTES] = "";
+        const fkda_status status = fkda_backend_status((fkda_backend)b, text, sizeof text);
+        cJSON *const backend = cJSON_AddObjectToObject(backends, fkda_backend_name((fkda_backend)b));
+        cJSON_AddBoolToObject(backend, "on", status == FKDA_OK);
+        cJSON_AddStringToObject(backend, "status", fkda_status_name(status));
+        json_add_text(backend, "text", text);
+    }
+    if (fkda_backend_status(FKDA_BACKEND_CUDA, NULL, 0) == FKDA_OK) {
+        device_facts facts;
+        device_look(&facts);
+        cJSON *const gpu = cJSON_AddObjectToObject(line, "gpu");
+        json_add_text(gpu, "name", facts.gpu);
+        json_add_text(gpu, "driver", facts.driver);
+        cJSON_AddNumberToObject(gpu, "sm_mhz", facts.sm_mhz);
+        cJSON_AddNumberToObject(gpu, "memory_mhz", facts.memory_mhz);
+    }
+    cJSON *const cpu = cJSON_AddObjectToObject(line, "cpu");
+    json_add_text(cpu, "model", model);
+    cJSON_AddNumberToObject(cpu, "cores", count_cores());
+    cJSON *const list = cJSON_AddArrayToObject(cpu, "features");
+    char words[TEXT_BYTES], *rest = words;
+    snprintf(words, sizeof words, "%s", features);
+    for (char *word = strtok_r(rest, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) cJSON_AddItemToArray(list, cJSON_CreateString(word));
+    json_print_line(line);
+}
+
+cli_exit command_info(int argc, char *const *argv)
+{
+    const options_outcome outcome = options_parse(&this_command, argc, argv);
+    if (outcome == OPTIONS_HELP_SHOWN) return CLI_OK;
+    if (outcome == OPTIONS_BAD) return failure_report_usage(this_command.name);
+    char model[TEXT_BYTES], features[TEXT_BYTES];
+    read_model(model, sizeof model);
+    list_features(features, sizeof features);
+    if (as_json) print_json(model, features);
+    else print_text(model, features);
+    return CLI_OK;
+}

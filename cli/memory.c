@@ -1,0 +1,107 @@
+/* Host memory and device memory: alloc, map, free. */
+#include "memory.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "device.h"
+#include "failure.h"
+
+static size_t host_bytes_in_use;
+
+fkda_status memory_choose(fkda_fwd_desc *desc, char *reason)
+{
+    char text[MEMORY_REASON_BYTES];
+    *reason = 0;
+    desc->memory = FKDA_MEMORY_HOST;
+    desc->device = DEVICE_ORDINAL;
+    if (desc->backend != FKDA_BACKEND_CUDA && desc->backend != FKDA_BACKEND_AUTO) return FKDA_OK;
+    const fkda_status machine = fkda_backend_status(FKDA_BACKEND_CUDA, text, sizeof text);
+    if (machine != FKDA_OK) return desc->backend == FKDA_BACKEND_AUTO ? FKDA_OK : failure(machine, "cuda: %s", text);
+    fkda_fwd_desc on_device = *desc;
+    on_device.backend = FKDA_BACKEND_CUDA;
+    on_device.memory = FKDA_MEMORY_CUDA;
+    if (desc->backend == FKDA_BACKEND_CUDA || fkda_fwd_query(&on_device, NULL) == FKDA_OK) desc->memory = FKDA_MEMORY_CUDA;
+    else snprintf(reason, MEMORY_REASON_BYTES, "%s", fkda_last_error());
+    return FKDA_OK;
+}
+
+static size_t machine_bytes(void)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (size_t)pages * (size_t)page : SIZE_MAX;
+}
+
+static double gib(size_t bytes) { return (double)bytes / (1024.0 * 1024.0 * 1024.0); }
+
+static fkda_status alloc_host(size_t bytes, memory_block *block)
+{
+    const size_t limit = machine_bytes();
+    CHECK(bytes <= limit && host_bytes_in_use <= limit - bytes, FKDA_ERR_NO_MEMORY,
+          "out of memory: %.1f GiB more are needed beside %.1f GiB in use, and this machine has %.1f GiB", gib(bytes), gib(host_bytes_in_use),
+          gib(limit));
+    const size_t rounded = (bytes + FKDA_WORKSPACE_ALIGN - 1) / FKDA_WORKSPACE_ALIGN * FKDA_WORKSPACE_ALIGN;
+    block->data = aligned_alloc(FKDA_WORKSPACE_ALIGN, rounded);
+    CHECK(block->data != NULL, FKDA_ERR_NO_MEMORY, "out of memory: %zu bytes more are needed", bytes);
+    host_bytes_in_use += bytes;
+    return FKDA_OK;
+}
+
+fkda_status memory_alloc(fkda_memory where, size_t bytes, memory_block *block)
+{
+    *block = (memory_block){.where = where};
+    if (bytes == 0) return FKDA_OK;
+    TRY(where == FKDA_MEMORY_HOST ? alloc_host(bytes, block) : device_alloc(bytes, &block->data));
+    block->bytes = bytes;
+    return FKDA_OK;
+}
+
+fkda_status memory_map(const memory_block *block, memory_access access, void **data)
+{
+    memory_block copy;
+    *data = block->data;
+    if (block->where == FKDA_MEMORY_HOST || block->bytes == 0) return FKDA_OK;
+    TRY(alloc_host(block->bytes, &copy));
+    const fkda_status status = access == MEMORY_READ ? device_read(copy.data, block->data, block->bytes) : FKDA_OK;
+    *data = copy.data;
+    if (status != FKDA_OK) (void)memory_unmap(block, MEMORY_READ, copy.data);
+    return status;
+}
+
+fkda_status memory_unmap(const memory_block *block, memory_access access, void *data)
+{
+    if (block->where == FKDA_MEMORY_HOST || data == NULL) return FKDA_OK;
+    const fkda_status status = access == MEMORY_WRITE ? device_write(block->data, data, block->bytes) : FKDA_OK;
+    free(data);
+    host_bytes_in_use -= block->bytes;
+    return status;
+}
+
+fkda_status memory_repeat(const memory_block *block, const void *period, size_t period_bytes)
+{
+    const size_t first = period_bytes < block->bytes ? period_bytes : block->bytes;
+    if (block->where == FKDA_MEMORY_CUDA) {
+        TRY(device_write(block->data, period, first));
+        return device_repeat(block->data, first, block->bytes);
+    }
+    for (size_t at = 0; at < block->bytes; at += first)
+        memcpy((char *)block->data + at, period, block->bytes - at < first ? block->bytes - at : first);
+    return FKDA_OK;
+}
+
+/* A call on host memory returns when its outputs are written. */
+fkda_status memory_wait(fkda_memory where) { return where == FKDA_MEMORY_HOST ? FKDA_OK : device_wait(); }
+
+void memory_free(memory_block *block)
+{
+    if (block->where == FKDA_MEMORY_CUDA) {
+        if (block->data != NULL) device_free(block->data);
+    } else {
+        free(block->data);
+        host_bytes_in_use -= block->bytes;
+    }
+    *block = (memory_block){.where = block->where};
+}

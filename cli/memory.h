@@ -1,0 +1,36 @@
+/*
+ * Where tensors lie. Commands hold blocks and never ask how they were made; another kind of memory is another case in memory.c.
+ * Host memory is aligned for the library, and never more in all than the machine has (so that a typing error in a size is a sentence
+ * and not a visit of the out-of-memory killer). CUDA memory comes from device.h.
+ */
+#ifndef CLI_MEMORY_H
+#define CLI_MEMORY_H
+
+#include <stddef.h>
+
+#include "flashkda.h"
+
+typedef struct memory_block {
+    fkda_memory where;
+    void *data;        /* NULL if there are no bytes; host code may follow it only if where == FKDA_MEMORY_HOST */
+    size_t bytes;
+} memory_block;
+
+/*
+ * Sets desc->memory and desc->device: the device's for CUDA, and for AUTO if the CUDA backend takes this desc; else the host's. Where
+ * there is a GPU that AUTO cannot use for this desc, *reason says why (at most MEMORY_REASON_BYTES; "" otherwise).
+ */
+enum { MEMORY_REASON_BYTES = 512 };
+fkda_status memory_choose(fkda_fwd_desc *desc, char *reason);
+
+fkda_status memory_alloc(fkda_memory where, size_t bytes, memory_block *block);    /* contents undefined */
+void memory_free(memory_block *block);                                             /* a zeroed block is fine */
+fkda_status memory_wait(fkda_memory where);                                        /* until the work on it is done */
+fkda_status memory_repeat(const memory_block *block, const void *period, size_t period_bytes);    /* fills it, over and over */
+
+/* The block's bytes for host code: the block itself in host memory, a copy of another kind. Unmapping brings what was written back. */
+typedef enum memory_access { MEMORY_READ, MEMORY_WRITE } memory_access;
+fkda_status memory_map(const memory_block *block, memory_access access, void **data);
+fkda_status memory_unmap(const memory_block *block, memory_access access, void *data);
+
+#endif

@@ -1,0 +1,77 @@
+/*
+ * A problem: the desc, and the tensors that belong to it, in the memory of the backend that shall compute. It comes from a file
+ * (problem_file.c) or from the generator (problem_made.c); who runs it (call.h) does not care.
+ */
+#ifndef CLI_PROBLEM_H
+#define CLI_PROBLEM_H
+
+#include "memory.h"
+#include "safetensors.h"
+
+typedef enum problem_role {
+    PROBLEM_Q, PROBLEM_K, PROBLEM_V, PROBLEM_G, PROBLEM_BETA, PROBLEM_A_LOG, PROBLEM_DT_BIAS, PROBLEM_INITIAL_STATE, PROBLEM_CU_SEQLENS,
+    PROBLEM_OUT, PROBLEM_FINAL_STATE,    /* the two that a run writes */
+    PROBLEM_ROLE_COUNT
+} problem_role;
+
+typedef struct problem_tensor {
+    fkda_dtype dtype;                /* NONE: absent */
+    int rank;
+    int64_t shape[4];
+    memory_block block;
+} problem_tensor;
+
+typedef struct problem {
+    fkda_fwd_desc desc;
+    problem_tensor tensors[PROBLEM_ROLE_COUNT];
+    int64_t *bounds;                 /* host copy of cu_seqlens [N+1]; NULL: dense */
+    void *bounds_as_stored;          /* the same in the tensor's own dtype, for the library to check; NULL: as bounds */
+    char why_host[MEMORY_REASON_BYTES];    /* why a GPU that is there was not taken; "" if it was, or there is none */
+} problem;
+
+/* What the person asked for, on top of what the file says. */
+typedef struct problem_request {
+    fkda_backend backend;
+    int32_t threads;
+    fkda_dtype out_dtype;            /* NONE: the dtype of v */
+    fkda_dtype final_state_dtype;    /* NONE: as the file's final_state, else as its initial_state, else fp32 */
+} problem_request;
+
+/* The tokens of sequence n: batch row, [begin, end). */
+typedef struct problem_sequence { int64_t batch, begin, end; } problem_sequence;
+
+const char *problem_role_name(problem_role role);    /* "dt_bias" */
+const char *problem_gate_name(fkda_gate gate);       /* "bounded" */
+
+/* Loads every input of the file, allocates the outputs. On failure *p holds nothing. */
+fkda_status problem_load(const safetensors_file *file, const problem_request *request, problem *p);
+
+/* The tensor of the file as `role`, its shape checked against p->desc; in host memory. Absent: dtype NONE. */
+fkda_status problem_load_answer(const safetensors_file *file, const problem *p, problem_role role, problem_tensor *answer);
+
+/* What the gates of a generated problem look like. */
+typedef enum problem_gates {
+    PROBLEM_GATES_SLOW,      /* as models have them after training: A_log = log U(1,16), dt_bias = softplus^-1 of a step in [1e-3, 0.1] */
+    PROBLEM_GATES_RANDOM,    /* as published benchmarks draw them: A_log = U(0,1), dt_bias = U(0,1) */
+    PROBLEM_GATES_FLOOR,     /* gate logits so large that every log decay of the bounded gate is its lower bound */
+    PROBLEM_GATES_COUNT
+} problem_gates;
+extern const char *const problem_gates_names[];    /* "slow"; NULL ends the list */
+
+/* Sequences, heads, widths, gate, states in fp32: what the generator fills. desc: shapes, gate, backend and memory are set. */
+fkda_status problem_make(const fkda_fwd_desc *desc, problem_gates gates, const int64_t *lens, problem *p);
+
+problem_sequence problem_sequence_at(const problem *p, int64_t n);
+
+/* What shape the desc gives to a role: fills in rank and shape. */
+void problem_shape(const fkda_fwd_desc *desc, problem_role role, problem_tensor *t);
+
+/* Tells the desc the dtype of a role. */
+void problem_tell(fkda_fwd_desc *desc, problem_role role, fkda_dtype dtype);
+
+/* Shape and memory for a role; tells the desc its dtype. */
+fkda_status problem_add(problem *p, problem_role role, fkda_dtype dtype);
+
+void problem_free(problem *p);
+
+#endif

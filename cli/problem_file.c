@@ -1,0 +1,269 @@
+/*
+ * A problem from a safetensors file. Tensors q, k, v, g, beta; optional A_log, dt_bias, initial_state, cu_seqlens (absent from the file:
+ * absent from the problem); out and final_state are answers to compare with. Metadata: scale (default 1/sqrt(K)), gate
+ * (sigmoid_lower_bound, softplus, precomputed; default sigmoid_lower_bound if there is a lower_bound), lower_bound (a number or none).
+ * Every refusal names file, tensor, value and rule.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "failure.h"
+#include "problem.h"
+#include "text.h"
+
+enum { SHAPE_TEXT_BYTES = 200 };
+#define MISSING "tensor '%s' is missing; needed are q, k, v, g, beta"
+
+static const char *shape_text(int rank, const int64_t *shape, char *to)
+{
+    size_t used = (size_t)snprintf(to, SHAPE_TEXT_BYTES, "[");
+    for (int i = 0; i < rank; ++i) used += (size_t)snprintf(to + used, SHAPE_TEXT_BYTES - used, "%s%" PRId64, i ? "," : "", shape[i]);
+    snprintf(to + used, SHAPE_TEXT_BYTES - used, "]");
+    return to;
+}
+
+static const char *shape_rule(problem_role role)
+{
+    switch (role) {
+    case PROBLEM_Q: return "q is [B,T,H,K]";
+    case PROBLEM_K: return "k is [B,T,H,K], as q";
+    case PROBLEM_V: return "v is [B,T,HV,V] with B and T of q";
+    case PROBLEM_G: return "g is [B,T,HV,K] with HV of v and K of q";
+    case PROBLEM_BETA: return "beta is [B,T,HV] with HV of v";
+    case PROBLEM_A_LOG: return "A_log is [HV] with HV of v";
+    case PROBLEM_DT_BIAS: return "dt_bias is [HV,K] with HV of v and K of q";
+    case PROBLEM_INITIAL_STATE: return "initial_state is [N,HV,V,K] with HV and V of v, K of q, N sequences";
+    case PROBLEM_CU_SEQLENS: return "cu_seqlens is [N+1]";
+    case PROBLEM_OUT: return "out is [B,T,HV,V], as v";
+    case PROBLEM_FINAL_STATE: return "final_state is [N,HV,V,K] with HV and V of v, K of q, N sequences";
+    case PROBLEM_ROLE_COUNT: break;
+    }
+    return "";
+}
+
+static fkda_status find_required(const safetensors_file *file, problem_role role, int rank, const safetensors_tensor **found)
+{
+    char shape[SHAPE_TEXT_BYTES];
+    *found = safetensors_find(file, problem_role_name(role));
+    CHECK_IN(file->path, *found != NULL, FKDA_ERR_FORMAT, MISSING, problem_role_name(role));
+    CHECK_IN(file->path, (*found)->rank == rank, FKDA_ERR_SHAPE, "tensor '%s' has shape %s, but %s", problem_role_name(role),
+             shape_text((*found)->rank, (*found)->shape, shape), shape_rule(role));
+    return FKDA_OK;
+}
+
+/* B, T, H, HV, K, V, N out of the shapes of q, v and cu_seqlens. */
+static fkda_status read_sizes(const safetensors_file *file, fkda_fwd_desc *d)
+{
+    const safetensors_tensor *q, *v;
+    TRY(find_required(file, PROBLEM_Q, 4, &q));
+    TRY(find_required(file, PROBLEM_V, 4, &v));
+    d->B = q->shape[0];
+    d->T = q->shape[1];
+    d->H = q->shape[2];
+    d->K = q->shape[3];
+    d->HV = v->shape[2];
+    d->V = v->shape[3];
+    d->N = d->B;
+    CHECK_IN(file->path, d->HV > 0 && d->H > 0 && d->HV % d->H == 0, FKDA_ERR_SHAPE,
+             "tensor 'v' has HV = %" PRId64 " heads, which is not a multiple of the H = %" PRId64 " heads of q", d->HV, d->H);
+    const safetensors_tensor *cu_seqlens = safetensors_find(file, problem_role_name(PROBLEM_CU_SEQLENS));
+    if (cu_seqlens == NULL) return FKDA_OK;
+    TRY(find_required(file, PROBLEM_CU_SEQLENS, 1, &cu_seqlens));
+    CHECK_IN(file->path, cu_seqlens->shape[0] >= 2, FKDA_ERR_SHAPE, "tensor 'cu_seqlens' has %" PRId64 " entries, but N sequences need N + 1 >= 2",
+             cu_seqlens->shape[0]);
+    CHECK_IN(file->path, d->B == 1, FKDA_ERR_SHAPE, "tensor 'q' has B = %" PRId64 ", but with cu_seqlens it must be 1", d->B);
+    d->N = cu_seqlens->shape[0] - 1;
+    return FKDA_OK;
+}
+
+/* ---------------------------------------------------------------- metadata */
+
+static fkda_status read_number(const safetensors_file *file, const char *key, float *value)
+{
+    double number;
+    const char *const text = safetensors_metadata(file, key);
+    CHECK_IN(file->path, text_to_real(text, &number) && fabs(number) < 1e30, FKDA_ERR_FORMAT, "metadata '%s' is '%.64s', but it must be a number", key,
+             text);
+    *value = (float)number;
+    return FKDA_OK;
+}
+
+static fkda_status read_gate(const safetensors_file *file, fkda_fwd_desc *d)
+{
+    const char *const bound = safetensors_metadata(file, "lower_bound"), *gate = safetensors_metadata(file, "gate");
+    const int has_bound = bound != NULL && strcmp(bound, "none") != 0;
+    if (gate == NULL && has_bound) gate = "sigmoid_lower_bound";
+    CHECK_IN(file->path, gate != NULL, FKDA_ERR_FORMAT, "metadata 'gate' and 'lower_bound' are both missing: which gate is meant?");
+    if (strcmp(gate, "sigmoid_lower_bound") == 0) d->gate = FKDA_GATE_BOUNDED;
+    else if (strcmp(gate, "softplus") == 0) d->gate = FKDA_GATE_SOFTPLUS;
+    else if (strcmp(gate, "precomputed") == 0) d->gate = FKDA_GATE_PRECOMPUTED;
+    else return failure_in(file->path, FKDA_ERR_FORMAT, "metadata 'gate' is '%.64s', but it must be sigmoid_lower_bound, softplus or precomputed", gate);
+    if (d->gate != FKDA_GATE_BOUNDED) return FKDA_OK;
+    CHECK_IN(file->path, has_bound, FKDA_ERR_FORMAT, "metadata 'lower_bound' is %s, but gate sigmoid_lower_bound needs a number in [-5, 0]",
+             bound == NULL ? "missing" : "none");
+    TRY(read_number(file, "lower_bound", &d->lower_bound));
+    CHECK_IN(file->path, d->lower_bound >= -5.0f && d->lower_bound <= 0.0f, FKDA_ERR_BAD_VALUE, "metadata 'lower_bound' is '%.64s', outside [-5, 0]", bound);
+    return FKDA_OK;
+}
+
+static fkda_status read_metadata(const safetensors_file *file, fkda_fwd_desc *d)
+{
+    TRY(read_gate(file, d));
+    d->scale = d->K > 0 ? (float)(1.0 / sqrt((double)d->K)) : 1.0f;
+    return safetensors_metadata(file, "scale") == NULL ? FKDA_OK : read_number(file, "scale", &d->scale);
+}
+
+/* ---------------------------------------------------------------- tensors */
+
+static fkda_status check_dtype(const safetensors_file *file, problem_role role, const safetensors_tensor *t)
+{
+    const int is_index = role == PROBLEM_CU_SEQLENS;
+    const int is_taken = is_index ? t->dtype == FKDA_I32 || t->dtype == FKDA_I64 : t->dtype == FKDA_BF16 || t->dtype == FKDA_F32;
+    CHECK_IN(file->path, is_taken, FKDA_ERR_DTYPE, "tensor '%s' has dtype %s, but it must be %s", t->name, t->dtype_name,
+             is_index ? "I32 or I64" : "BF16 or F32");
+    return FKDA_OK;
+}
+
+static fkda_status check_shape(const safetensors_file *file, problem_role role, const safetensors_tensor *t, const problem_tensor *want)
+{
+    char got_text[SHAPE_TEXT_BYTES], want_text[SHAPE_TEXT_BYTES];
+    CHECK_IN(file->path, t->rank == want->rank && memcmp(t->shape, want->shape, (size_t)t->rank * sizeof *t->shape) == 0, FKDA_ERR_SHAPE,
+             "tensor '%s' has shape %s, but it must be %s: %s", t->name, shape_text(t->rank, t->shape, got_text),
+             shape_text(want->rank, want->shape, want_text), shape_rule(role));
+    return FKDA_OK;
+}
+
+static fkda_status read_into(const safetensors_file *file, const safetensors_tensor *t, const memory_block *block)
+{
+    void *data;
+    TRY(memory_map(block, MEMORY_WRITE, &data));
+    const fkda_status status = safetensors_read(file, t, data);
+    const fkda_status unmapped = memory_unmap(block, MEMORY_WRITE, data);
+    return status != FKDA_OK ? status : unmapped;
+}
+
+static fkda_status load_tensor(const safetensors_file *file, problem *p, problem_role role)
+{
+    const safetensors_tensor *const t = safetensors_find(file, problem_role_name(role));
+    CHECK_IN(file->path, t != NULL || role > PROBLEM_BETA, FKDA_ERR_FORMAT, MISSING, problem_role_name(role));
+    if (t == NULL) return FKDA_OK;
+    problem_tensor want;
+    problem_shape(&p->desc, role, &want);
+    TRY(check_dtype(file, role, t));
+    TRY(check_shape(file, role, t, &want));
+    TRY(problem_add(p, role, t->dtype));
+    return read_into(file, t, &p->tensors[role].block);
+}
+
+/* Where the sequences lie, for the host; whether they are in order, the library checks. */
+static fkda_status copy_bounds(problem *p)
+{
+    const problem_tensor *const t = &p->tensors[PROBLEM_CU_SEQLENS];
+    if (t->dtype == FKDA_NONE) return FKDA_OK;
+    const size_t count = (size_t)t->shape[0];
+    p->bounds = calloc(count, sizeof *p->bounds);
+    p->bounds_as_stored = malloc(t->block.bytes);
+    CHECK(p->bounds != NULL && p->bounds_as_stored != NULL, FKDA_ERR_NO_MEMORY, "out of memory for cu_seqlens");
+    void *data;
+    TRY(memory_map(&t->block, MEMORY_READ, &data));
+    memcpy(p->bounds_as_stored, data, t->block.bytes);
+    for (size_t i = 0; i < count; ++i) p->bounds[i] = t->dtype == FKDA_I64 ? ((const int64_t *)data)[i] : ((const int32_t *)data)[i];
+    return memory_unmap(&t->block, MEMORY_READ, data);
+}
+
+static fkda_status dtype_in_file(const safetensors_file *file, problem_role role, fkda_dtype *dtype)
+{
+    const safetensors_tensor *const t = safetensors_find(file, problem_role_name(role));
+    *dtype = FKDA_NONE;
+    if (t == NULL) return FKDA_OK;
+    TRY(check_dtype(file, role, t));
+    *dtype = t->dtype;
+    return FKDA_OK;
+}
+
+/* The whole desc, before anything is loaded: where the tensors go depends on it. The final state is as asked for, else as the file has
+ * it, else as the initial state, else fp32; out is as asked for, else as v. */
+static fkda_status describe(const safetensors_file *file, const problem_request *request, fkda_fwd_desc *d)
+{
+    fkda_dtype dtype;
+    for (int role = 0; role < PROBLEM_OUT; ++role) {
+        TRY(dtype_in_file(file, (problem_role)role, &dtype));
+        problem_tell(d, (problem_role)role, dtype);
+    }
+    TRY(dtype_in_file(file, PROBLEM_FINAL_STATE, &dtype));
+    if (dtype == FKDA_NONE) dtype = d->initial_state.dtype != FKDA_NONE ? d->initial_state.dtype : FKDA_F32;
+    problem_tell(d, PROBLEM_FINAL_STATE, request->final_state_dtype != FKDA_NONE ? request->final_state_dtype : dtype);
+    problem_tell(d, PROBLEM_OUT, request->out_dtype != FKDA_NONE ? request->out_dtype : d->v.dtype);
+    return FKDA_OK;
+}
+
+/* A tensor whose name is mistyped would silently count as absent. */
+static void warn_of_strangers(const safetensors_file *file)
+{
+    const safetensors_tensor *first = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < file->count; ++i) {
+        int role = 0;
+        while (role < PROBLEM_ROLE_COUNT && strcmp(file->tensors[i].name, problem_role_name((problem_role)role)) != 0) ++role;
+        if (role < PROBLEM_ROLE_COUNT) continue;
+        if (count++ == 0) first = &file->tensors[i];
+    }
+    if (count == 0) return;
+    char path[4096], name[256];
+    fprintf(stderr, "flashkda: %s: note: %zu of its tensors are not among those that flashkda reads and are ignored, such as '%s'\n",
+            text_printable(file->path, path, sizeof path), count, text_printable(first->name, name, sizeof name));
+}
+
+static fkda_status load(const safetensors_file *file, const problem_request *request, problem *p)
+{
+    p->desc.struct_size = sizeof p->desc;
+    p->desc.backend = request->backend;
+    p->desc.threads = request->threads;
+    TRY(read_sizes(file, &p->desc));
+    TRY(read_metadata(file, &p->desc));
+    TRY(describe(file, request, &p->desc));
+    TRY(memory_choose(&p->desc, p->why_host));
+    for (int role = 0; role < PROBLEM_OUT; ++role) TRY(load_tensor(file, p, (problem_role)role));
+    CHECK_IN(file->path, p->desc.gate != FKDA_GATE_PRECOMPUTED || (p->desc.A_log == FKDA_NONE && p->desc.dt_bias == FKDA_NONE), FKDA_ERR_BAD_VALUE,
+             "tensors A_log and dt_bias must be absent, because metadata 'gate' is precomputed");
+    TRY(copy_bounds(p));
+    TRY(problem_add(p, PROBLEM_FINAL_STATE, p->desc.final_state.dtype));
+    return problem_add(p, PROBLEM_OUT, p->desc.out.dtype);
+}
+
+/* A GPU that stays idle would look like a slow library. */
+static void tell_why_host(const problem *p)
+{
+    if (*p->why_host != 0) fprintf(stderr, "flashkda: note: the GPU does not take this problem: %s\n", p->why_host);
+}
+
+fkda_status problem_load(const safetensors_file *file, const problem_request *request, problem *p)
+{
+    *p = (problem){.bounds = NULL};
+    const fkda_status status = load(file, request, p);
+    if (status != FKDA_OK) {
+        problem_free(p);
+        return status;
+    }
+    warn_of_strangers(file);
+    tell_why_host(p);
+    return FKDA_OK;
+}
+
+fkda_status problem_load_answer(const safetensors_file *file, const problem *p, problem_role role, problem_tensor *answer)
+{
+    const safetensors_tensor *const t = safetensors_find(file, problem_role_name(role));
+    *answer = (problem_tensor){.dtype = FKDA_NONE};
+    if (t == NULL) return FKDA_OK;
+    TRY(check_dtype(file, role, t));
+    TRY(check_shape(file, role, t, &p->tensors[role]));
+    *answer = p->tensors[role];    /* shape and rank; memory of its own */
+    answer->dtype = t->dtype;
+    TRY(memory_alloc(FKDA_MEMORY_HOST, (size_t)(t->end - t->begin), &answer->block));
+    const fkda_status status = safetensors_read(file, t, answer->block.data);
+    if (status != FKDA_OK) memory_free(&answer->block);
+    return status;
+}

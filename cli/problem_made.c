@@ -1,0 +1,105 @@
+/*
+ * A problem for the benchmark: normal q, k, v, gate logits and beta logits in bf16, states in fp32, and gates of one family. The numbers
+ * of a tensor repeat after PERIOD elements: 8209 rows of 128, a prime, so that within a head no key comes back before 8209 tokens.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "failure.h"
+#include "generator.h"
+#include "problem.h"
+
+enum { SEED = 20250713, PERIOD = 128 * 8209 };
+#define STATE_SIZE 0.1f     /* states of trained models are small; zeros would be kinder to a CPU than life is */
+#define FLOOR_LOGIT 30.0f   /* sigmoid(30) is 1 in fp32 */
+
+const char *const problem_gates_names[] = {"slow", "random", "floor", NULL};
+
+static uint16_t to_bf16(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);    /* to nearest even; no NaN comes here */
+}
+
+static void fill_normal(const generator *g, fkda_dtype dtype, int64_t count, float size, void *to)
+{
+    for (int64_t i = 0; i < count; i += 2) {
+        float normals[2];
+        generator_normal_pair(g, i / 2, normals);
+        for (int64_t j = i; j < count && j < i + 2; ++j) {
+            if (dtype == FKDA_F32) ((float *)to)[j] = size * normals[j - i];
+            else ((uint16_t *)to)[j] = to_bf16(size * normals[j - i]);
+        }
+    }
+}
+
+static float A_log_at(const generator *g, problem_gates gates, int64_t i)
+{
+    const double uniform = generator_uniform(g, i);
+    return gates == PROBLEM_GATES_FLOOR ? 0 : (float)(gates == PROBLEM_GATES_RANDOM ? uniform : log(1 + 15 * uniform));
+}
+
+static float dt_bias_at(const generator *g, problem_gates gates, int64_t i)
+{
+    const double uniform = generator_uniform(g, i);
+    return gates == PROBLEM_GATES_FLOOR ? 0 : (float)(gates == PROBLEM_GATES_RANDOM ? uniform : log(expm1(1e-3 * pow(100, uniform))));
+}
+
+/* `count` elements of a role. */
+static void fill(problem_role role, problem_gates gates, fkda_dtype dtype, int64_t count, void *to)
+{
+    const generator g = {.seed = SEED, .stream = (uint64_t)role};
+    const int is_floor = role == PROBLEM_G && gates == PROBLEM_GATES_FLOOR;
+    if (role != PROBLEM_A_LOG && role != PROBLEM_DT_BIAS && !is_floor) {
+        fill_normal(&g, dtype, count, role == PROBLEM_INITIAL_STATE ? STATE_SIZE : 1.0f, to);
+        return;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+        if (is_floor) ((uint16_t *)to)[i] = to_bf16(FLOOR_LOGIT);
+        else ((float *)to)[i] = role == PROBLEM_A_LOG ? A_log_at(&g, gates, i) : dt_bias_at(&g, gates, i);
+    }
+}
+
+static fkda_status make_input(problem *p, problem_role role, problem_gates gates, fkda_dtype dtype)
+{
+    memory_block period;
+    TRY(problem_add(p, role, dtype));
+    const memory_block *const block = &p->tensors[role].block;
+    const int64_t bytes = safetensors_dtype_bytes(dtype), all = (int64_t)block->bytes / bytes, count = all < PERIOD ? all : PERIOD;
+    TRY(memory_alloc(FKDA_MEMORY_HOST, (size_t)(count * bytes), &period));
+    fill(role, gates, dtype, count, period.data);
+    const fkda_status status = count > 0 ? memory_repeat(block, period.data, period.bytes) : FKDA_OK;
+    memory_free(&period);
+    return status;
+}
+
+static fkda_status make_bounds(problem *p, const int64_t *lens)
+{
+    p->bounds = calloc((size_t)p->desc.N + 1, sizeof *p->bounds);
+    CHECK(p->bounds != NULL, FKDA_ERR_NO_MEMORY, "out of memory for %lld sequences", (long long)p->desc.N);
+    for (int64_t n = 0; n < p->desc.N; ++n) p->bounds[n + 1] = p->bounds[n] + lens[n];
+    TRY(problem_add(p, PROBLEM_CU_SEQLENS, FKDA_I64));
+    const memory_block *const block = &p->tensors[PROBLEM_CU_SEQLENS].block;
+    return memory_repeat(block, p->bounds, block->bytes);
+}
+
+static fkda_status make(problem *p, problem_gates gates, const int64_t *lens)
+{
+    for (problem_role role = PROBLEM_Q; role <= PROBLEM_BETA; ++role) TRY(make_input(p, role, gates, FKDA_BF16));
+    TRY(make_input(p, PROBLEM_A_LOG, gates, FKDA_F32));
+    TRY(make_input(p, PROBLEM_DT_BIAS, gates, FKDA_F32));
+    TRY(make_input(p, PROBLEM_INITIAL_STATE, gates, FKDA_F32));
+    if (lens != NULL) TRY(make_bounds(p, lens));
+    TRY(problem_add(p, PROBLEM_OUT, FKDA_BF16));
+    return problem_add(p, PROBLEM_FINAL_STATE, FKDA_F32);
+}
+
+fkda_status problem_make(const fkda_fwd_desc *desc, problem_gates gates, const int64_t *lens, problem *p)
+{
+    *p = (problem){.desc = *desc};
+    const fkda_status status = make(p, gates, lens);
+    if (status != FKDA_OK) problem_free(p);
+    return status;
+}

@@ -1,0 +1,13 @@
+# cmake -DSOURCE=folder -DHEADER=file -P: writes FKDA_COMMIT, "unknown" outside of a git checkout.
+execute_process(COMMAND git -C ${SOURCE} describe --always --dirty OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+if(NOT commit)
+  set(commit unknown)
+endif()
+set(text "#define FKDA_COMMIT \"${commit}\"\n")
+set(before "")
+if(EXISTS ${HEADER})
+  file(READ ${HEADER} before)
+endif()
+if(NOT text STREQUAL before)
+  file(WRITE ${HEADER} "${text}")
+endif()

@@ -1,0 +1,27 @@
+# Decides whether the CUDA backend is built. Its absence is one clear line, not an error, unless FKDA_CUDA=ON asked for it.
+#   FKDA_WITH_CUDA   TRUE or FALSE
+#   FKDA_CUDA_TEXT   one line for people: what was found, or why the backend is off
+set(FKDA_WITH_CUDA FALSE)
+set(FKDA_CUDA_TEXT "CUDA off: not asked for")
+if(NOT FKDA_CUDA STREQUAL "OFF")
+  include(CheckLanguage)
+  check_language(CUDA)
+  find_path(FKDA_CUTLASS_INCLUDE cute/tensor.hpp HINTS ${FKDA_CUTLASS_DIR} ${FKDA_CUTLASS_DIR}/include
+            ${CMAKE_CURRENT_SOURCE_DIR}/.cache/cutlass/cutlass_library/source/include)
+  if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/src/cuda/CMakeLists.txt)
+    set(FKDA_CUDA_TEXT "CUDA off: this source tree has no CUDA backend")
+  elseif(NOT CMAKE_CUDA_COMPILER)
+    set(FKDA_CUDA_TEXT "CUDA off: no CUDA toolkit found (nvcc)")
+  elseif(NOT FKDA_CUTLASS_INCLUDE)
+    set(FKDA_CUDA_TEXT "CUDA off: no CUTLASS headers found (PyPI nvidia-cutlass 4.2.0.0, or -DFKDA_CUTLASS_DIR=...)")
+  else()
+    set(CMAKE_CUDA_ARCHITECTURES 90a)
+    enable_language(CUDA)
+    set(FKDA_WITH_CUDA TRUE)
+    set(FKDA_CUDA_TEXT "CUDA ${CMAKE_CUDA_COMPILER_VERSION} sm_90a")
+  endif()
+  if(FKDA_CUDA STREQUAL "ON" AND NOT FKDA_WITH_CUDA)
+    message(FATAL_ERROR "flashkda: FKDA_CUDA=ON, but ${FKDA_CUDA_TEXT}")
+  endif()
+endif()
+message(STATUS "flashkda: ${FKDA_CUDA_TEXT}")

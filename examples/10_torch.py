@@ -1,0 +1,12 @@
+# flash-linear-attention on a CPU, unchanged: with the module flash_kda installed, chunk_kda calls it when grad is off.
+import flash_kda
+import torch
+from fla.ops.kda import chunk_kda
+
+T, H, K = 512, 4, 128
+q, k, v, g = (torch.randn(1, T, H, K, dtype=torch.bfloat16) for _ in range(4))
+beta, A_log, dt_bias = torch.randn(1, T, H, dtype=torch.bfloat16), torch.randn(H), torch.randn(H * K)
+with torch.no_grad():
+    out, state = chunk_kda(q, k, v, g, beta, A_log=A_log, dt_bias=dt_bias, lower_bound=-5.0, output_final_state=True, safe_gate=True,
+                           use_gate_in_kernel=True, use_qk_l2norm_in_kernel=True, use_beta_sigmoid_in_kernel=True, state_v_first=True)  # fmt: skip
+print(tuple(out.shape), tuple(state.shape), "by", flash_kda.last_plan())

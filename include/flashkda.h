@@ -1,0 +1,245 @@
+/*
+ * flashkda.h -- Kimi Delta Attention (KDA), forward pass (prefill), behind a C ABI.
+ *
+ * For one sequence and one value head, token by token, with a state S [K,V]:
+ *
+ *     q^ = q / sqrt(|q|^2 + 1e-6)          k^ = k / sqrt(|k|^2 + 1e-6)
+ *     log a = lower_bound * sigmoid(exp(A_log) * (g + dt_bias))        bounded gate,  a in (0,1]^K
+ *     log a = -exp(A_log) * softplus(g + dt_bias)                      softplus gate
+ *     b = sigmoid(beta)
+ *     S <- Diag(a) S;     u = b (v - S^T k^);     S <- S + k^ u^T;     o = scale * S^T q^
+ *
+ * Source: "Kimi Linear: An Expressive, Efficient Attention Architecture", arXiv:2510.26692; docs/algorithm.md derives the
+ * chunk form that the backends compute.
+ *
+ * Shapes: B batch, T tokens, N sequences, H query/key heads, HV value heads (a multiple of H), K key width, V value width.
+ *     q, k [B,T,H,K]   v, out [B,T,HV,V]   g [B,T,HV,K]   beta [B,T,HV]   A_log [HV]   dt_bias [HV,K]
+ *     states [N,HV,V,K] or [N,HV,K,V]   cu_seqlens [N+1]
+ *
+ * How to use it, from simple to planned:
+ *     fkda_fwd                         one call: check, plan, run
+ *     fkda_fwd_plan, fkda_fwd_run      plan once, run often: no allocation, no synchronisation
+ *     fkda_fwd_query, fkda_fwd_workspace_size, fkda_plan_describe, fkda_backend_status    questions; nothing runs
+ *
+ * Everywhere: a desc holds what a plan may depend on and no pointer, the args hold pointers and no shape. Zero-initialise both
+ * and set struct_size; a zero field means its default. Only `scale` and `lower_bound` have none: they are taken literally.
+ * Every function may be called from any thread. Nothing here prints, exits or throws. A function that fails returns a status,
+ * leaves a sentence in fkda_last_error(), and has written to no output. The caller owns all memory.
+ */
+#ifndef FLASHKDA_H
+#define FLASHKDA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FKDA_VERSION_MAJOR 0
+#define FKDA_VERSION_MINOR 1
+#define FKDA_VERSION_PATCH 0
+
+#if defined(_WIN32)
+#define FKDA_API
+#else
+#define FKDA_API __attribute__((visibility("default")))
+#endif
+
+/* ---------------------------------------------------------------- status */
+
+/* The one list of errors: X(enumerator, number, text). Numbers are never reused. */
+#define FKDA_STATUS_MAP(X)                                                                  \
+    X(FKDA_OK,                    0, "success")                                             \
+    X(FKDA_ERR_NULL_POINTER,      1, "a required pointer is NULL")                          \
+    X(FKDA_ERR_STRUCT_SIZE,       2, "struct_size is not one this library knows")           \
+    X(FKDA_ERR_BAD_VALUE,         3, "a value is outside its range")                        \
+    X(FKDA_ERR_SHAPE,             4, "a dimension is out of range or inconsistent")         \
+    X(FKDA_ERR_DTYPE,             5, "a dtype is not allowed for this tensor")              \
+    X(FKDA_ERR_STRIDE,            6, "a stride is negative or makes a tensor overlap")      \
+    X(FKDA_ERR_MISALIGNED,        7, "a pointer is not aligned to its element")             \
+    X(FKDA_ERR_ALIAS,             8, "two arguments overlap that may not")                  \
+    X(FKDA_ERR_OVERFLOW,          9, "a size does not fit 64 bits")                         \
+    X(FKDA_ERR_WORKSPACE,        10, "the workspace is missing, short or misaligned")       \
+    X(FKDA_ERR_UNSUPPORTED,      11, "no backend on this machine takes the problem")        \
+    X(FKDA_ERR_NO_MEMORY,        12, "out of host memory")                                  \
+    X(FKDA_ERR_NO_DEVICE,        13, "no GPU or no driver")                                 \
+    X(FKDA_ERR_ARCH,             14, "no kernel for this GPU")                              \
+    X(FKDA_ERR_DRIVER,           15, "the GPU driver is too old")                           \
+    X(FKDA_ERR_CUDA,             16, "the CUDA runtime reported an error")                  \
+    X(FKDA_ERR_CUDA_PRIOR,       17, "the CUDA runtime held an error from before the call") \
+    X(FKDA_ERR_CAPTURE,          18, "not possible while the stream is being captured")     \
+    X(FKDA_ERR_DEVICE_MISMATCH,  19, "memory, stream and device do not belong together")    \
+    X(FKDA_ERR_CU_SEQLENS,       20, "cu_seqlens is not 0 = c[0] <= c[1] <= ... <= c[N] = T") \
+    X(FKDA_ERR_VERSION,          21, "a version does not match")                            \
+    X(FKDA_ERR_IO,               22, "a file could not be read or written")                 \
+    X(FKDA_ERR_FORMAT,           23, "a file's content is malformed")                       \
+    X(FKDA_ERR_LIMIT,            24, "a documented limit is exceeded")                      \
+    X(FKDA_ERR_INTERNAL,         25, "a defect of flashkda itself")
+
+typedef enum fkda_status {
+#define FKDA_STATUS_ENUM(name, number, text) name = number,
+    FKDA_STATUS_MAP(FKDA_STATUS_ENUM)
+#undef FKDA_STATUS_ENUM
+    FKDA_STATUS_MAX = 0x7fffffff    /* not a status: ends the list, so that C++98 reads it too */
+} fkda_status;
+
+FKDA_API const char *fkda_status_name(fkda_status status);   /* "FKDA_ERR_SHAPE"; "FKDA_ERR_?" for a stranger. Never NULL. */
+FKDA_API const char *fkda_status_text(fkda_status status);   /* the text of the list above. Never NULL. */
+
+/* The sentence of this thread's last failure: argument, value and rule. "" if none failed. Valid until this thread's next call. */
+FKDA_API const char *fkda_last_error(void);
+
+/* ---------------------------------------------------------------- words */
+
+typedef enum fkda_dtype {
+    FKDA_NONE = 0,   /* q,k,v,g,beta,out: bf16.  Optional tensors: absent. */
+    FKDA_BF16 = 1, FKDA_F32 = 2, FKDA_F16 = 3 /* known, no backend takes it yet */, FKDA_I32 = 4, FKDA_I64 = 5
+} fkda_dtype;
+
+typedef enum fkda_backend { FKDA_BACKEND_AUTO = 0, FKDA_BACKEND_CUDA = 1, FKDA_BACKEND_CPU = 2, FKDA_BACKEND_REF = 3 } fkda_backend;
+#define FKDA_BACKEND_COUNT 4   /* AUTO takes the first of CUDA, CPU, REF that accepts the desc */
+
+typedef enum fkda_memory { FKDA_MEMORY_HOST = 0, FKDA_MEMORY_CUDA = 1 } fkda_memory;    /* where every pointer of the args points */
+
+typedef enum fkda_gate {
+    FKDA_GATE_BOUNDED = 0,       /* g raw [B,T,HV,K]; log a = lower_bound * sigmoid(exp(A_log) (g + dt_bias)), lower_bound in [-5,0] */
+    FKDA_GATE_SOFTPLUS = 1,      /* g raw; log a = -exp(A_log) softplus(g + dt_bias); lower_bound unused */
+    FKDA_GATE_PRECOMPUTED = 2    /* g is log a, natural logarithm; values above 0 count as 0; A_log and dt_bias must be absent */
+} fkda_gate;                     /* A_log absent: exp(A_log) = 1.  dt_bias absent: 0 */
+
+typedef enum fkda_beta { FKDA_BETA_LOGIT = 0 /* b = m sigmoid(beta) */, FKDA_BETA_ACTIVATED = 1 /* b = m beta */ } fkda_beta;
+typedef enum fkda_qk_norm { FKDA_QK_NORM_L2 = 0, FKDA_QK_NORM_NONE = 1 /* q^ = q, k^ = k */ } fkda_qk_norm;
+typedef enum fkda_state_layout { FKDA_STATE_NHVK = 0, FKDA_STATE_NHKV = 1 } fkda_state_layout;      /* last letter contiguous */
+typedef enum fkda_slot_null { FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_POSITIVE = 1 } fkda_slot_null;
+
+#define FKDA_FLAG_INITIAL_MASK   1u   /* args.initial_mask is given */
+#define FKDA_FLAG_CHECK_SEQLENS  2u   /* CUDA: copy cu_seqlens to the host and check it; blocks the call */
+
+/* ---------------------------------------------------------------- what is asked */
+
+/* A tensor [B,T,heads,width]; width contiguous (beta: width 1). Strides in elements; 0: as if contiguous. A stride along a
+ * dimension of size 1 is ignored. No two elements may share memory. */
+typedef struct fkda_tensor_desc {
+    int64_t batch_stride, token_stride, head_stride;
+    fkda_dtype dtype;
+    uint32_t reserved;           /* 0 */
+} fkda_tensor_desc;
+
+/* States: one [V,K] or [K,V] matrix per value head, contiguous; HV of them make one row. Inside they are always fp32 (ref: double). */
+typedef struct fkda_state_desc {
+    fkda_dtype dtype;            /* NONE: absent (an absent initial state is 0), BF16, F32 */
+    fkda_state_layout layout;
+    int64_t row_stride;          /* elements between rows; 0: HV*K*V */
+    int64_t slot_count;          /* 0: row n belongs to sequence n.  > 0: a pool of so many rows, indexed by slots */
+    fkda_dtype slot_dtype;       /* pool: I32 or I64 */
+    fkda_slot_null slot_null;    /* pool: which slot indices mean "no state" (reads 0, writes nothing) */
+} fkda_state_desc;
+
+typedef struct fkda_fwd_desc {
+    size_t struct_size;          /* sizeof(fkda_fwd_desc) */
+    fkda_backend backend;        /* who computes; AUTO: the first that can */
+    fkda_memory memory;          /* where the tensors lie */
+    int32_t device;              /* CUDA: the device's ordinal */
+    int32_t threads;             /* CPU: at most so many; 0: all cores the process may use. Results do not depend on it */
+    uint32_t flags;              /* FKDA_FLAG_* */
+    uint32_t reserved;           /* 0 */
+
+    int64_t B, T;                /* B >= 1 (packed: 1), T >= 0 (packed: all tokens) */
+    int64_t N;                   /* packed: sequences, >= 1.  Dense: 0 or B */
+    int64_t H, HV, K, V;         /* HV 0: H */
+
+    fkda_tensor_desc q, k, v, g, beta, out;
+    fkda_dtype cu_seqlens;       /* NONE: dense.  I32, I64: packed */
+    fkda_dtype A_log, dt_bias;   /* NONE: absent.  BF16, F32; contiguous */
+    fkda_gate gate;
+    float lower_bound;           /* bounded gate: in [-5, 0]; literal */
+    fkda_beta beta_kind;
+    int32_t beta_multiplier;     /* m: 0 or 1: 1.  2 allows negative eigenvalues */
+    fkda_qk_norm qk_norm;
+    float scale;                 /* finite; literal, 0 gives out = 0.  Usual: 1/sqrt(K) */
+
+    fkda_state_desc initial_state, final_state;
+    fkda_state_desc checkpoints;     /* states inside the sequences, for prefix caches */
+    int64_t checkpoint_every;        /* tokens; 0: at args.checkpoint_offsets */
+    int64_t checkpoint_count;        /* rows of args.checkpoint_state */
+} fkda_fwd_desc;
+
+/* Pointers into desc.memory, except where "host" is said. NULL exactly where the desc says that a tensor is absent or has no element.
+ * Inputs are only read. `out` may overlap nothing. final_state may be initial_state itself, with the same state desc; otherwise they
+ * may not overlap. */
+typedef struct fkda_fwd_args {
+    size_t struct_size;              /* sizeof(fkda_fwd_args) */
+    const void *q, *k, *v, *g, *beta;
+    void *out;                       /* every element of every sequence is written */
+    const void *A_log;               /* [HV] */
+    const void *dt_bias;             /* [HV,K] */
+    const void *cu_seqlens;          /* [N+1], 0 = c[0] <= ... <= c[N] = T */
+    const void *cu_seqlens_host;     /* optional copy on the host, same dtype; CUDA uses it to plan and to check */
+    const void *initial_state;
+    void *final_state;               /* written for every sequence; an empty one gets its initial state */
+    const void *initial_slots;       /* [N] */
+    const void *final_slots;         /* [N] */
+    const uint8_t *initial_mask;     /* [N]; 0: this sequence starts from 0 */
+    void *checkpoint_state;
+    const int64_t *checkpoint_offsets;   /* [N] */
+    const void *checkpoint_slots;
+    uint32_t *device_status;         /* CUDA, optional: gets bits when the device finds cu_seqlens bad */
+} fkda_fwd_args;
+
+typedef void *fkda_stream;           /* a cudaStream_t for CUDA memory; ignored for host memory */
+
+/* A plan is plain data, owned and freely copied by the caller; valid in this process only. */
+typedef struct fkda_plan { uint64_t opaque[144]; } fkda_plan;
+
+/* ---------------------------------------------------------------- simple */
+
+/* Checks, plans and runs. On host memory it returns when the outputs are written; on CUDA memory when the work is in the stream.
+ * workspace: at least fkda_fwd_workspace_size bytes in desc.memory, aligned to FKDA_WORKSPACE_ALIGN, contents irrelevant before and
+ * undefined after; one workspace serves one call at a time. NULL if the size is 0. */
+FKDA_API fkda_status fkda_fwd(const fkda_fwd_desc *desc, const fkda_fwd_args *args, void *workspace, size_t workspace_bytes,
+                              fkda_stream stream);
+#define FKDA_WORKSPACE_ALIGN 256
+
+/* ---------------------------------------------------------------- planned */
+
+/* Detects CPU and GPU and reads the environment (FKDA_CPU_ISA = scalar | avx2 | avx512). Optional: the first other call does it.
+ * Call it before stream capture or before timing. Idempotent. */
+FKDA_API fkda_status fkda_init(void);
+
+/* Checks desc, picks the backend, decides how. *plan is written only on FKDA_OK. FKDA_ERR_UNSUPPORTED: fkda_last_error() gives
+ * every backend's reason. */
+FKDA_API fkda_status fkda_fwd_plan(const fkda_fwd_desc *desc, fkda_plan *plan);
+
+/* Runs a plan. workspace as for fkda_fwd. Several threads may run one plan at once, each with its own workspace. */
+FKDA_API fkda_status fkda_fwd_run(const fkda_plan *plan, const fkda_fwd_args *args, void *workspace, size_t workspace_bytes,
+                                  fkda_stream stream);
+
+/* ---------------------------------------------------------------- questions */
+
+/* Scratch that desc needs; a pure host function. *bytes is written only on FKDA_OK. */
+FKDA_API fkda_status fkda_fwd_workspace_size(const fkda_fwd_desc *desc, size_t *bytes);
+FKDA_API size_t fkda_plan_workspace_size(const fkda_plan *plan);    /* 0 if it is not a plan */
+
+/* Would desc run here, and where? FKDA_OK and *backend (never AUTO), or the status that fkda_fwd_plan would give, *backend untouched
+ * and the reasons in fkda_last_error(). backend may be NULL. */
+FKDA_API fkda_status fkda_fwd_query(const fkda_fwd_desc *desc, fkda_backend *backend);
+
+FKDA_API fkda_backend fkda_plan_backend(const fkda_plan *plan);
+
+/* One line, for example "cpu: avx512, 32 tokens per chunk, 8 tasks on 2 threads, workspace 0.4 MiB". Writes at most `size` bytes with the
+ * final 0 and returns the length without it, as snprintf does. */
+FKDA_API size_t fkda_plan_describe(const fkda_plan *plan, char *text, size_t size);
+
+/* FKDA_OK if the backend can run anything on this machine. text (may be NULL if size is 0): what it runs on, or why it is off. */
+FKDA_API fkda_status fkda_backend_status(fkda_backend backend, char *text, size_t size);
+FKDA_API const char *fkda_backend_name(fkda_backend backend);    /* "cuda"; "?" for a stranger */
+
+FKDA_API int fkda_version(void);                     /* 10000*major + 100*minor + patch of the library that is loaded */
+FKDA_API const char *fkda_version_string(void);      /* "0.1.0" */
+FKDA_API const char *fkda_build_info(void);          /* compiler, backends compiled in, thread library */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

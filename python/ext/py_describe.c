@@ -1,0 +1,301 @@
+/*
+ * Tensors -> fkda_fwd_desc and fkda_fwd_args. Shapes, dtypes and devices are checked against each other here, where all of them are
+ * known; a tensor whose dtype or layout flashkda.h cannot take is put on the list of copies instead of being refused.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "py_core.h"
+
+/* ---------------------------------------------------------------- shapes */
+
+enum { SHAPE_TEXT_BYTES = 24 * PY_MAX_DIMS };
+
+static const char *shape_text(int ndim, const int64_t *shape, char *text)
+{
+    size_t used = 0;
+    text[0] = 0;
+    for (int i = 0; i < ndim; ++i)
+        used += (size_t)snprintf(text + used, SHAPE_TEXT_BYTES - used, "%s%" PRId64, i == 0 ? "" : ", ", shape[i]);
+    return text;
+}
+
+static int refuse_shape(const py_view *view, const char *rule, int ndim, const int64_t *wanted)
+{
+    char have[SHAPE_TEXT_BYTES], want[SHAPE_TEXT_BYTES];
+    PyErr_Format(PyExc_ValueError, "%s has shape (%s), but it must be %s = (%s)", view->name, shape_text(view->ndim, view->shape, have),
+                 rule, shape_text(ndim, wanted, want));
+    return -1;
+}
+
+static int require_shape(const py_view *view, const char *rule, int ndim, const int64_t *wanted)
+{
+    int same = view->ndim == ndim;
+    for (int i = 0; i < ndim && same; ++i) same = view->shape[i] == wanted[i];
+    return same ? 0 : refuse_shape(view, rule, ndim, wanted);
+}
+
+static int require_ndim(const py_view *view, const char *rule, int ndim)
+{
+    if (view->ndim == ndim) return 0;
+    char have[SHAPE_TEXT_BYTES];
+    PyErr_Format(PyExc_ValueError, "%s has shape (%s), but it must be %s", view->name, shape_text(view->ndim, view->shape, have), rule);
+    return -1;
+}
+
+/* A_log and dt_bias: axes of size 1 do not count, and [HV,K] may come as [HV*K]. */
+static int require_parameter_shape(const py_view *view, const char *rule, int ndim, const int64_t *wanted)
+{
+    int64_t axes[PY_MAX_DIMS] = {1}, wanted_elements = 1;
+    int count = 0;
+    for (int i = 0; i < view->ndim; ++i)
+        if (view->shape[i] != 1) axes[count++] = view->shape[i];
+    for (int i = 0; i < ndim; ++i) wanted_elements *= wanted[i];
+    int same = count <= 1 ? axes[0] == wanted_elements : count == ndim;
+    for (int i = 0; i < count && count > 1 && same; ++i) same = axes[i] == wanted[i];
+    return same ? 0 : refuse_shape(view, rule, ndim, wanted);
+}
+
+/* ---------------------------------------------------------------- layouts */
+
+typedef enum layout { LAYOUT_PLAIN, LAYOUT_COPY, LAYOUT_OVERLAPS } layout;
+
+/* Does an axis step over all that lies inside it, for every axis? A stride of 0 does not. */
+static int overlaps_itself(const py_view *view)
+{
+    int order[PY_MAX_DIMS], count = 0;
+    for (int i = 0; i < view->ndim; ++i) {
+        if (view->shape[i] == 1) continue;
+        int at = count++;
+        for (; at > 0 && view->stride[order[at - 1]] > view->stride[i]; --at) order[at] = order[at - 1];
+        order[at] = i;
+    }
+    int64_t span = 1;
+    for (int i = 0; i < count; ++i) {
+        if (view->stride[order[i]] < span) return 1;
+        span += (view->shape[order[i]] - 1) * view->stride[order[i]];
+    }
+    return 0;
+}
+
+/* The last `inner` axes must lie row by row, the others anywhere. */
+static layout layout_of(const py_view *view, int inner)
+{
+    for (int i = 0; i < view->ndim; ++i)
+        if (view->shape[i] == 0) return LAYOUT_PLAIN;
+    if (overlaps_itself(view)) return LAYOUT_OVERLAPS;
+    int64_t step = 1;
+    for (int i = view->ndim - 1; i >= view->ndim - inner; --i) {
+        if (view->shape[i] != 1 && view->stride[i] != step) return LAYOUT_COPY;
+        step *= view->shape[i];
+    }
+    return (uintptr_t)view->data % (uintptr_t)view->item_bytes == 0 ? LAYOUT_PLAIN : LAYOUT_COPY;
+}
+
+static int is_output(py_argument argument) { return argument == ARG_OUT || argument == ARG_FINAL_STATE; }
+
+static int refuse_dtype(const py_view *view, const char *rule)
+{
+    PyObject *const dtype = PyObject_GetAttrString(view->tensor, "dtype");
+    if (dtype == NULL) return -1;
+    PyErr_Format(PyExc_TypeError, "%s has dtype %S, but it must be %s", view->name, dtype, rule);
+    Py_DECREF(dtype);
+    return -1;
+}
+
+/* Checks what the values are and how they lie; lists the argument for a copy where flashkda.h could not take it. */
+static int take_values(py_call *call, py_argument argument, int inner)
+{
+    const py_view *const view = &call->view[argument];
+    const int is_index = argument == ARG_CU_SEQLENS;
+    if (is_index ? view->dtype != FKDA_I32 && view->dtype != FKDA_I64 : !view->is_floating)
+        return refuse_dtype(view, is_index ? "int32 or int64" : "a floating point dtype");
+    const layout lies = layout_of(view, inner);
+    if (lies == LAYOUT_OVERLAPS && is_output(argument)) {
+        PyErr_Format(PyExc_ValueError, "%s has elements that share memory (an expanded tensor), so it cannot be written", view->name);
+        return -1;
+    }
+    const int is_known = is_index || view->dtype == FKDA_BF16 || view->dtype == FKDA_F32;
+    if (lies != LAYOUT_PLAIN || !is_known) call->copies |= 1u << argument;
+    return 0;
+}
+
+/* ---------------------------------------------------------------- what the CUDA kernels read and write */
+
+/* Kernels move 16 bytes of a row at once, and two elements of a state. */
+static int suits_kernels(const py_view *view, py_argument argument)
+{
+    const int is_state = argument == ARG_INITIAL_STATE || argument == ARG_FINAL_STATE;
+    const int64_t bytes = is_state ? 2 * view->item_bytes : 16;
+    if (!is_state && view->dtype != FKDA_BF16) return 0;
+    if (argument == ARG_BETA) return 1;
+    if ((uintptr_t)view->data % (uintptr_t)bytes != 0) return 0;
+    for (int i = 0; i < view->ndim - 1; ++i)
+        if (view->shape[i] > 1 && view->stride[i] * view->item_bytes % bytes != 0) return 0;
+    return 1;
+}
+
+/* Lists what only the kernels cannot take: dtypes, pitches, and q and k with fewer heads than v. */
+static void describe_for_kernels(py_call *call)
+{
+    static const py_argument arguments[] = {ARG_Q, ARG_K, ARG_V, ARG_G, ARG_BETA, ARG_OUT, ARG_INITIAL_STATE, ARG_FINAL_STATE};
+    for (size_t i = 0; i < sizeof arguments / sizeof *arguments; ++i) {
+        const py_view *const view = &call->view[arguments[i]];
+        if (view->tensor != NULL && !suits_kernels(view, arguments[i])) call->copies |= 1u << arguments[i];
+    }
+    if (call->desc.HV != call->desc.H) call->copies |= 1u << ARG_Q | 1u << ARG_K;
+}
+
+/* ---------------------------------------------------------------- one rule per tensor */
+
+static int64_t stride_of(const py_view *view, int axis) { return view->shape[axis] > 1 ? view->stride[axis] : 0; }
+
+static int describe_tensor(py_call *call, py_argument argument, fkda_tensor_desc *desc, const void **data)
+{
+    const py_view *const view = &call->view[argument];
+    const int inner = view->ndim == 4 ? 1 : 0;    /* beta [B,T,HV] has width 1 and no axis for it */
+    if (take_values(call, argument, inner) < 0) return -1;
+    *desc = (fkda_tensor_desc){stride_of(view, 0), stride_of(view, 1), stride_of(view, 2), view->dtype, 0};
+    *data = view->data;
+    return 0;
+}
+
+static int describe_state(py_call *call, py_argument argument, const int64_t *wanted, fkda_state_desc *desc)
+{
+    const py_view *const view = &call->view[argument];
+    if (view->tensor == NULL) return 0;
+    if (require_shape(view, "[N,HV,V,K]", 4, wanted) < 0 || take_values(call, argument, 3) < 0) return -1;
+    desc->dtype = view->dtype;
+    desc->layout = FKDA_STATE_NHVK;
+    desc->row_stride = stride_of(view, 0);
+    return 0;
+}
+
+static int describe_parameter(py_call *call, py_argument argument, const char *rule, int ndim, const int64_t *wanted, fkda_dtype *dtype)
+{
+    const py_view *const view = &call->view[argument];
+    if (view->tensor == NULL) return 0;
+    if (require_parameter_shape(view, rule, ndim, wanted) < 0) return -1;
+    *dtype = view->dtype;
+    return take_values(call, argument, view->ndim);
+}
+
+static int describe_sizes(py_call *call)
+{
+    fkda_fwd_desc *const d = &call->desc;
+    const py_view *const q = &call->view[ARG_Q], *const v = &call->view[ARG_V], *const cu_seqlens = &call->view[ARG_CU_SEQLENS];
+    if (require_ndim(q, "[B,T,H,K]", 4) < 0 || require_ndim(v, "[B,T,HV,V]", 4) < 0) return -1;
+    d->B = q->shape[0];
+    d->T = q->shape[1];
+    d->H = q->shape[2];
+    d->K = q->shape[3];
+    d->HV = v->shape[2];
+    d->V = v->shape[3];
+    d->N = d->B;
+    if (d->H < 1 || d->HV < 1 || d->HV % d->H != 0) {
+        PyErr_Format(PyExc_ValueError, "v has %lld heads, but their number must be a positive multiple of the %lld heads of q",
+                     (long long)d->HV, (long long)d->H);
+        return -1;
+    }
+    if (cu_seqlens->tensor == NULL) return 0;
+    if (require_ndim(cu_seqlens, "[N+1]", 1) < 0 || take_values(call, ARG_CU_SEQLENS, 1) < 0) return -1;
+    if (cu_seqlens->shape[0] < 2 || d->B != 1) {
+        PyErr_Format(PyExc_ValueError, "cu_seqlens has %lld entries and q has B = %lld, but packed sequences need N + 1 >= 2 entries and B = 1",
+                     (long long)cu_seqlens->shape[0], (long long)d->B);
+        return -1;
+    }
+    d->N = cu_seqlens->shape[0] - 1;
+    d->cu_seqlens = cu_seqlens->dtype;
+    return 0;
+}
+
+static int describe_tensors(py_call *call)
+{
+    fkda_fwd_desc *const d = &call->desc;
+    fkda_fwd_args *const a = &call->args;
+    const int64_t key[4] = {d->B, d->T, d->H, d->K}, value[4] = {d->B, d->T, d->HV, d->V}, gate[4] = {d->B, d->T, d->HV, d->K};
+    const void *out;
+    if (require_shape(&call->view[ARG_K], "[B,T,H,K]", 4, key) < 0 || require_shape(&call->view[ARG_V], "[B,T,HV,V]", 4, value) < 0 ||
+        require_shape(&call->view[ARG_G], "[B,T,HV,K]", 4, gate) < 0 || require_shape(&call->view[ARG_BETA], "[B,T,HV]", 3, gate) < 0 ||
+        require_shape(&call->view[ARG_OUT], "[B,T,HV,V]", 4, value) < 0)
+        return -1;
+    if (describe_tensor(call, ARG_Q, &d->q, &a->q) < 0 || describe_tensor(call, ARG_K, &d->k, &a->k) < 0 ||
+        describe_tensor(call, ARG_V, &d->v, &a->v) < 0 || describe_tensor(call, ARG_G, &d->g, &a->g) < 0 ||
+        describe_tensor(call, ARG_BETA, &d->beta, &a->beta) < 0 || describe_tensor(call, ARG_OUT, &d->out, &out) < 0)
+        return -1;
+    a->out = call->view[ARG_OUT].data;
+    return 0;
+}
+
+/* ---------------------------------------------------------------- all of them together */
+
+static int check_devices(const py_call *call)
+{
+    const py_view *const q = &call->view[ARG_Q];
+    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
+        const py_view *const view = &call->view[i];
+        if (view->tensor == NULL || (view->memory == q->memory && view->device == q->device)) continue;
+        PyObject *const have = PyObject_GetAttrString(view->tensor, "device"), *const want = PyObject_GetAttrString(q->tensor, "device");
+        if (have != NULL && want != NULL)
+            PyErr_Format(PyExc_ValueError, "%s is on device %S, but q is on %S: all tensors must be on one device", view->name, have, want);
+        Py_XDECREF(have);
+        Py_XDECREF(want);
+        return -1;
+    }
+    return 0;
+}
+
+static const char *end_of(const py_view *view)
+{
+    int64_t last = 0;
+    for (int i = 0; i < view->ndim; ++i) {
+        if (view->shape[i] == 0) return view->data;
+        last += (view->shape[i] - 1) * view->stride[i];
+    }
+    return view->data + (last + 1) * view->item_bytes;
+}
+
+/* flashkda.h refuses outputs that overlap something. When a copy stands in for one of the two it cannot see that, so look here. */
+static int check_overlaps(const py_call *call)
+{
+    for (int o = 0; o < PY_ARGUMENT_COUNT; ++o) {
+        const py_view *const out = &call->view[o];
+        if (out->tensor == NULL || !is_output((py_argument)o)) continue;
+        for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
+            const py_view *const in = &call->view[i];
+            if (i == o || in->tensor == NULL || out->data >= end_of(in) || in->data >= end_of(out)) continue;
+            const int in_place = o == ARG_FINAL_STATE && i == ARG_INITIAL_STATE && in->data == out->data && end_of(in) == end_of(out);
+            if (in_place) continue;
+            PyErr_Format(PyExc_ValueError, "%s overlaps %s in memory, but outputs may not share memory with other arguments", out->name,
+                         in->name);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int fkdai_py_describe(py_call *call)
+{
+    fkda_fwd_desc *const d = &call->desc;
+    const py_view *const q = &call->view[ARG_Q];
+    d->struct_size = sizeof *d;
+    call->args.struct_size = sizeof call->args;
+    if (check_devices(call) < 0 || describe_sizes(call) < 0 || describe_tensors(call) < 0) return -1;
+    d->memory = q->memory;
+    d->device = q->device;
+
+    const int64_t state[4] = {d->N, d->HV, d->V, d->K}, bias[2] = {d->HV, d->K};
+    if (describe_state(call, ARG_INITIAL_STATE, state, &d->initial_state) < 0 ||
+        describe_state(call, ARG_FINAL_STATE, state, &d->final_state) < 0 ||
+        describe_parameter(call, ARG_A_LOG, "[HV]", 1, bias, &d->A_log) < 0 ||
+        describe_parameter(call, ARG_DT_BIAS, "[HV,K] or [HV*K]", 2, bias, &d->dt_bias) < 0)
+        return -1;
+    call->args.initial_state = call->view[ARG_INITIAL_STATE].data;
+    call->args.final_state = call->view[ARG_FINAL_STATE].data;
+    call->args.A_log = call->view[ARG_A_LOG].data;
+    call->args.dt_bias = call->view[ARG_DT_BIAS].data;
+    call->args.cu_seqlens = call->view[ARG_CU_SEQLENS].data;
+    if (d->memory == FKDA_MEMORY_CUDA) describe_for_kernels(call);
+    return call->copies == 0 ? 0 : check_overlaps(call);
+}

@@ -1,0 +1,75 @@
+/* The module flash_kda._core: its functions and its state. */
+#include "py_core.h"
+
+static PyObject *use_exchange_table(PyObject *module, PyObject *wanted)
+{
+    py_core *const core = PyModule_GetState(module);
+    const int truth = PyObject_IsTrue(wanted);
+    if (truth < 0 || fkdai_py_find_torch(core) < 0) return NULL;
+    core->exchange_hidden = !truth;
+    return PyBool_FromLong(core->exchange != NULL && truth);
+}
+
+#define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef methods[] = {
+    {"fwd", FASTCALL(fkdai_py_fwd), METH_FASTCALL, "The 13 arguments of flash_kda.fwd by position. 0: it ran. Otherwise nothing was "
+     "written, and bit i says that argument i must be replaced by a contiguous copy in a dtype that is taken; see _copies.py."},
+    {"last_plan", fkdai_py_last_plan, METH_NOARGS, "The plan of this thread's last fwd, or an empty string."},
+    {"workspace_size", FASTCALL(fkdai_py_workspace_size), METH_FASTCALL, "workspace_size(T_total, H, N): bytes."},
+    {"_use_exchange_table", use_exchange_table, METH_O, "False: read tensors attribute by attribute, as with a torch that has no "
+     "exchange table. Returns whether the table is used from now on. For tests."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int execute(PyObject *module)
+{
+    if (fkdai_py_intern_names(PyModule_GetState(module)) < 0) return -1;
+    if (PyModule_AddStringConstant(module, "version", fkda_version_string()) < 0) return -1;
+    return PyModule_AddStringConstant(module, "build_info", fkda_build_info());
+}
+
+static int traverse(PyObject *module, visitproc visit, void *arg)
+{
+    const py_core *const core = PyModule_GetState(module);
+    if (core == NULL) return 0;
+    Py_VISIT(core->tensor_type);
+    Py_VISIT(core->is_grad_enabled);
+    Py_VISIT(core->get_num_threads);
+    Py_VISIT(core->current_stream);
+    Py_VISIT(core->empty);
+    Py_VISIT(core->uint8);
+    for (int i = 0; i < PY_DTYPE_COUNT; ++i) Py_VISIT(core->dtypes[i]);
+    return 0;
+}
+
+static int clear(PyObject *module)
+{
+    py_core *const core = PyModule_GetState(module);
+    if (core == NULL) return 0;
+    Py_CLEAR(core->tensor_type);
+    Py_CLEAR(core->is_grad_enabled);
+    Py_CLEAR(core->get_num_threads);
+    Py_CLEAR(core->current_stream);
+    Py_CLEAR(core->empty);
+    Py_CLEAR(core->uint8);
+    for (int i = 0; i < PY_DTYPE_COUNT; ++i) Py_CLEAR(core->dtypes[i]);
+    for (int i = 0; i < PY_NAME_COUNT; ++i) Py_CLEAR(core->names[i]);
+    fkdai_py_free_scratch(core);
+    return 0;
+}
+
+static void destroy(void *module) { clear(module); }
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)(uintptr_t)execute},
+    {0, NULL},
+};
+
+static PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "flash_kda._core", "flash_kda over the C API of flashkda.h.", sizeof(py_core), methods, slots, traverse, clear,
+    destroy,
+};
+
+PyMODINIT_FUNC PyInit__core(void);
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,109 @@
+"""Kimi Delta Attention (KDA), forward pass, on torch tensors: the module that flash-linear-attention and SGLang call.
+
+torch is not imported from here. Tensors are read through torch's C exchange table (torch 2.11 and later) or attribute by attribute.
+
+A note for ``allow_neg_eigval=True`` (b = 2 sigmoid(beta)): ``fwd`` computes b = sigmoid(beta) and has no argument that would tell it
+otherwise. flash-linear-attention 0.5.1 and 0.5.2 drop the option silently before they call ``fwd``; later versions do not call it then.
+With those two, set ``FLA_FLASH_KDA=0`` if a model uses the option. A warning says so once.
+"""
+
+from __future__ import annotations
+
+import sys as _sys
+from typing import TYPE_CHECKING, Optional, SupportsFloat
+
+from . import _core
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["fwd", "get_workspace_size", "last_plan", "__version__"]
+__version__ = _core.version
+
+_fla_is_checked = False
+
+
+def fwd(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    g: torch.Tensor,
+    beta: torch.Tensor,
+    scale: SupportsFloat,
+    out: torch.Tensor,
+    A_log: Optional[torch.Tensor],
+    dt_bias: Optional[torch.Tensor],
+    lower_bound: Optional[SupportsFloat],
+    initial_state: Optional[torch.Tensor] = None,
+    final_state: Optional[torch.Tensor] = None,
+    cu_seqlens: Optional[torch.Tensor] = None,
+) -> None:
+    """Kimi Delta Attention, forward. Results are written into ``out`` and ``final_state``; returns None.
+
+    For one sequence and one value head, token by token, with a state S [K,V]::
+
+        q^ = q / sqrt(|q|^2 + 1e-6)          k^ = k / sqrt(|k|^2 + 1e-6)          b = sigmoid(beta)
+        log a = lower_bound * sigmoid(exp(A_log) * (g + dt_bias))
+        S <- Diag(a) S;     u = b (v - S^T k^);     S <- S + k^ u^T;     out = scale * S^T q^
+
+    B batch, T tokens, N sequences, H query/key heads, HV value heads (a multiple of H), K key width, V value width. Tensors are in
+    any floating point dtype; bfloat16 and float32 with a contiguous last axis are read and written where they lie, others by a copy.
+
+    CUDA tensors: the work goes into torch's current stream of q's device, and the workspace comes from torch's allocator, so that the call
+    can be captured in a CUDA graph. The kernels take K = V = 128, the bounded gate, and q, k, v, g, beta and out in bfloat16 with strides
+    that are multiples of 16 bytes (float32 states); other dtypes, other strides and HV > H go through copies in bfloat16.
+
+    Args:
+        q, k: ``[B,T,H,K]``, before normalisation.
+        v: ``[B,T,HV,V]``.
+        g: ``[B,T,HV,K]``, before the gate's activation.
+        beta: ``[B,T,HV]``, logits.
+        scale: factor of the output, usually ``K ** -0.5``.
+        out: ``[B,T,HV,V]``, written; any strides, but no two elements in one place, and apart from every other argument.
+        A_log: ``[HV]``, axes of size 1 do not count. None: exp(A_log) = 1.
+        dt_bias: ``[HV,K]`` or ``[HV*K]``. None: 0.
+        lower_bound: in ``[-5, 0)``. None: the softplus gate, log a = -exp(A_log) * softplus(g + dt_bias).
+        initial_state: ``[N,HV,V,K]``. None: 0.
+        final_state: ``[N,HV,V,K]``, written for every sequence, also for an empty one. May be ``initial_state`` itself.
+        cu_seqlens: ``[N+1]``, int32 or int64, 0 = c[0] <= ... <= c[N] = T; then B = 1. None: N = B sequences of T tokens.
+
+    Raises:
+        TypeError: not a tensor, or a dtype that is not taken.
+        ValueError: a shape, value, layout or device that breaks the rules above.
+        RuntimeError: a tensor requires grad and grad mode is on, or no backend takes the problem on this device.
+        MemoryError: no memory for the workspace.
+    After an error nothing has been written.
+    """
+    if not _fla_is_checked and "fla" in _sys.modules:
+        _check_fla(_sys.modules["fla"])
+    arguments = (q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, initial_state, final_state, cu_seqlens)
+    copies = _core.fwd(*arguments)
+    if copies:
+        from ._copies import fwd_on_copies
+
+        fwd_on_copies(copies, arguments)
+
+
+def get_workspace_size(T_total: int, H: int, N: int = 1) -> int:
+    """Bytes of scratch for N sequences of T_total tokens together, H heads, K = V = 128. ``fwd`` brings its own."""
+    return _core.workspace_size(T_total, H, N)
+
+
+def last_plan() -> str:
+    """How this thread's last successful ``fwd`` was run: backend, choices and scratch in one line. Empty before the first."""
+    return _core.last_plan()
+
+
+def _check_fla(fla: object) -> None:
+    global _fla_is_checked
+    _fla_is_checked = True
+    version = getattr(fla, "__version__", "")
+    if version in ("0.5.1", "0.5.2"):
+        import warnings
+
+        warnings.warn(
+            f"flash-linear-attention {version} ignores allow_neg_eigval=True when it calls flash_kda: "
+            "use a later version, or set FLA_FLASH_KDA=0 for models with that option",
+            RuntimeWarning,
+            stacklevel=3,
+        )

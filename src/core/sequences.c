@@ -1,0 +1,34 @@
+/* cu_seqlens: reading and checking it. */
+#include "sequences.h"
+
+#include <inttypes.h>
+
+#include "status.h"
+
+static int64_t bound_at(fkda_dtype dtype, const void *cu_seqlens, int64_t n)
+{
+    return dtype == FKDA_I32 ? (int64_t)((const int32_t *)cu_seqlens)[n] : ((const int64_t *)cu_seqlens)[n];
+}
+
+fkdai_sequence fkdai_sequence_at(const fkda_fwd_desc *desc, const void *cu_seqlens, int64_t n)
+{
+    if (desc->cu_seqlens == FKDA_NONE) return (fkdai_sequence){.batch = n, .begin = 0, .end = desc->T};
+    return (fkdai_sequence){.batch = 0,
+                            .begin = bound_at(desc->cu_seqlens, cu_seqlens, n),
+                            .end = bound_at(desc->cu_seqlens, cu_seqlens, n + 1)};
+}
+
+fkda_status fkdai_check_cu_seqlens(const fkda_fwd_desc *desc, const void *cu_seqlens, const char *name)
+{
+    int64_t before = bound_at(desc->cu_seqlens, cu_seqlens, 0);
+    REQUIRE(before == 0, FKDA_ERR_CU_SEQLENS, "%s[0] = %" PRId64 ", but it must be 0", name, before);
+    for (int64_t n = 1; n <= desc->N; ++n) {
+        const int64_t bound = bound_at(desc->cu_seqlens, cu_seqlens, n);
+        REQUIRE(bound >= before, FKDA_ERR_CU_SEQLENS, "%s[%" PRId64 "] = %" PRId64 " is below the entry before it, %" PRId64, name, n,
+                bound, before);
+        REQUIRE(bound <= desc->T, FKDA_ERR_CU_SEQLENS, "%s[%" PRId64 "] = %" PRId64 " is beyond T = %" PRId64, name, n, bound, desc->T);
+        before = bound;
+    }
+    REQUIRE(before == desc->T, FKDA_ERR_CU_SEQLENS, "%s[N] = %" PRId64 ", but it must be T = %" PRId64, name, before, desc->T);
+    return FKDA_OK;
+}

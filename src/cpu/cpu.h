@@ -1,0 +1,88 @@
+/*
+ * The CPU backend: KDA in the chunk form, fp32, C tokens at once. A task is a few neighbouring value heads of one sequence.
+ *
+ *     cpu_backend.c    present, plan, run
+ *     cpu_threads.c    hands tasks to threads (OpenMP)
+ *     cpu_task.c       one task: state in, chunk after chunk, state out
+ *     cpu_rows.c       from the caller's tensors to a chunk's operands: dtypes, strides, activations, tails
+ *     cpu_state.c      the caller's states and the panels below
+ *     ukr/             micro-kernels, the only place that knows an instruction set; ukr.h lists them
+ *
+ * Rows of one token lie side by side for neighbouring heads, rows of one head lie a page or more apart: heads that take turns, chunk by chunk,
+ * share page translations and cache lines. With one head at a time, reading took a quarter of the whole time (H = 32, bf16).
+ *
+ * Inside a task the state S [K,V] of a head is kept in panels of PANEL columns, each [K,PANEL] and contiguous (16 KB at K = 128): a panel stays in
+ * the first-level cache while R, U, O and S' are computed from it.
+ */
+#ifndef FKDAI_CPU_H
+#define FKDAI_CPU_H
+
+#include "backend.h"
+#include "sequences.h"
+#include "ukr/ukr.h"
+
+enum {
+    FKDAI_CPU_MAX_PANELS = FKDAI_CPU_MAX_WIDTH / FKDAI_CPU_PANEL,
+    FKDAI_CPU_HEADS_PER_TASK = 4,    /* their states, 256 KB, stay in the second-level cache */
+    FKDAI_CPU_TOKEN_HEADS_PER_THREAD = 16    /* about 25 us of work: less is not worth waking another thread */
+};
+
+/* What a task keeps of one value head from chunk to chunk. */
+typedef struct fkdai_cpu_head {
+    _Alignas(64) float state[FKDAI_CPU_MAX_PANELS][FKDAI_CPU_MAX_WIDTH][FKDAI_CPU_PANEL];    /* S [K,V], in panels */
+    fkdai_cpu_gate gate;
+} fkdai_cpu_head;
+
+/* What one thread needs: all of it is here, in the caller's workspace. Every field is written before it is read in each task. */
+typedef struct fkdai_cpu_scratch {
+    _Alignas(64) float v[FKDAI_CPU_CHUNK][FKDAI_CPU_MAX_WIDTH];    /* V [C,V], the task's columns */
+    float out[FKDAI_CPU_CHUNK][FKDAI_CPU_MAX_WIDTH];               /* O [C,V], the same */
+    float update[FKDAI_CPU_CHUNK][FKDAI_CPU_PANEL];                /* U of one panel */
+    fkdai_cpu_group group;
+    fkdai_cpu_chunk chunk;
+    fkdai_cpu_head head[FKDAI_CPU_HEADS_PER_TASK];
+} fkdai_cpu_scratch;
+
+/* How the work is cut; it does not change a bit of the result. */
+typedef struct fkdai_cpu_plan {
+    const fkdai_cpu_ukr *ukr;
+    int32_t threads;
+    int32_t heads_per_task;     /* at most HEADS_PER_TASK, fewer when threads would idle */
+    int32_t panels_per_task;    /* V/PANEL; fewer when even single heads are too few. Columns of S never meet */
+} fkdai_cpu_plan;
+
+/* Some value heads of one sequence, and some of their panels, done chunk by chunk side by side. */
+typedef struct fkdai_cpu_task {
+    const fkda_fwd_desc *desc;
+    const fkda_fwd_args *args;
+    const fkdai_cpu_ukr *ukr;
+    fkdai_sequence seq;
+    int64_t n, first_head;
+    int head_count, first_panel, panel_count;
+} fkdai_cpu_task;
+
+void fkdai_cpu_run_task(const fkdai_cpu_task *task, fkdai_cpu_scratch *scratch);
+
+/* cpu_rows.c, for one value head. Rows >= len of a group or chunk count as k = q = v = 0, log a = 0, b = 0, and are never read. */
+void fkdai_cpu_read_gate(const fkdai_cpu_task *task, int64_t hv, fkdai_cpu_gate *gate);
+void fkdai_cpu_read_betas(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, fkdai_cpu_scratch *scratch);
+void fkdai_cpu_read_group(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int b, int len, const fkdai_cpu_gate *gate,
+                          fkdai_cpu_scratch *scratch);
+void fkdai_cpu_read_values(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, fkdai_cpu_scratch *scratch);
+void fkdai_cpu_write_out(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, const fkdai_cpu_scratch *scratch);
+
+/* Asks the cache for rows [begin, end) of q, k, g and v. */
+void fkdai_cpu_prefetch(const fkdai_cpu_task *task, int64_t hv, int64_t begin, int64_t end);
+
+/* cpu_state.c: the task's columns of one head's S. */
+void fkdai_cpu_read_state(const fkdai_cpu_task *task, int64_t hv, fkdai_cpu_head *head);
+void fkdai_cpu_write_state(const fkdai_cpu_task *task, int64_t hv, const fkdai_cpu_head *head);
+
+/* cpu_threads.c */
+typedef void fkdai_cpu_work(void *context, int64_t item, int thread);
+int fkdai_cpu_threads_available(void);        /* cores that this process may use; 1 in a serial build */
+const char *fkdai_cpu_thread_library(void);
+/* Calls work for every item in [0, count), each once, in any order, on at most `threads` threads numbered from 0. */
+void fkdai_cpu_for_each(int64_t count, int threads, fkdai_cpu_work *work, void *context);
+
+#endif

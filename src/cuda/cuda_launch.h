@@ -1,0 +1,69 @@
+/*
+ * cuda_launch.h -- what the C11 host side may ask of the device code: one launcher per kernel.
+ *
+ * Launchers enqueue and return: no allocation, no synchronisation, safe under stream capture. They return a
+ * cudaError_t as int (0: success). Sizes and strides count elements; every pointer is a device pointer.
+ */
+#ifndef FKDAI_CUDA_LAUNCH_H
+#define FKDAI_CUDA_LAUNCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum fkdai_element { FKDAI_ABSENT, FKDAI_BF16, FKDAI_F32, FKDAI_I32, FKDAI_I64 } fkdai_element;
+
+typedef struct fkdai_strides {
+    int64_t batch, token, head;
+} fkdai_strides;
+
+typedef struct fkdai_tensor {           /* [B,T,H,width], width contiguous */
+    const void *data;
+    fkdai_strides stride;
+} fkdai_tensor;
+
+typedef struct fkdai_vector {           /* contiguous; data is NULL where element is FKDAI_ABSENT */
+    const void *data;
+    fkdai_element element;
+} fkdai_vector;
+
+typedef struct fkdai_state_rows {       /* [N,H,V,K]: rows of H matrices */
+    int64_t row_stride;
+    fkdai_element element;
+} fkdai_state_rows;
+
+typedef struct fkdai_prefill_call {
+    fkdai_tensor q, k, v, g, beta;      /* bf16; q, k, v, g: 16-byte aligned data and strides */
+    fkdai_vector A_log, dt_bias;        /* [H], [H,K]: BF16 or F32 */
+    fkdai_vector cu_seqlens;            /* [N+1]: I32 or I64; absent: B sequences of T tokens */
+    const void *initial_state;
+    void *final_state, *out;            /* written; out bf16, 16-byte aligned data and strides */
+    fkdai_state_rows initial_rows, final_rows;
+    fkdai_strides out_stride;
+    int64_t B, T, N, H;
+    float scale, lower_bound;
+    int cluster_count;                  /* from fkdai_prefill_clusters */
+    void *workspace;                    /* fkdai_prefill_workspace_bytes, 256-byte aligned */
+} fkdai_prefill_call;
+
+/* Clusters to launch for N*H (sequence, head) pairs on `multiprocessors` SMs. Pure. */
+int fkdai_prefill_clusters(int64_t N, int64_t H, int multiprocessors);
+
+/* Scratch: O(N) integers and one state per cluster; 0 when every pair has a cluster of its own. Pure. */
+size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, int cluster_count);
+
+/* Shared memory that one block needs. Pure. */
+int fkdai_prefill_shared_bytes(void);
+
+/* Loads the kernels on the current device and finds the driver's descriptor encoder; call once before a capture. */
+int fkdai_prefill_load(void);
+
+int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,75 @@
+// mbarriers, local and across the cluster, named warpgroup barriers, and the fences between proxies.
+//
+// A barrier announces a fact ("the raw tiles have arrived"); its phase flips once per fact. What crosses the cluster
+// is written by the copy engine, whose byte count orders it, or is the end of reading; so waits need no wider scope
+// (acquire.cluster would invalidate the L1 cache at every wait).
+#pragma once
+
+#include <cstdint>
+
+namespace fkdai {
+
+__device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+
+// After the last barrier_init, before any other thread or CTA may see the barriers.
+__device__ __forceinline__ void fence_barrier_init() {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ __forceinline__ void arrive(uint32_t barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+// Arrive, and announce `bytes` that the copy engine will still deliver in this phase.
+__device__ __forceinline__ void arrive_expecting(uint32_t barrier, uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
+// The same two on a barrier of another CTA of the cluster; `barrier` comes from `peer_address`. They say that reads
+// are over or copies are coming; they publish no writes of their own. (With .release.cluster they would compile to
+// a device-wide memory barrier, which waits for every output store in flight: 1.9 instead of 1.1 us a chunk.)
+__device__ __forceinline__ void arrive_remote(uint32_t barrier) {
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+__device__ __forceinline__ void arrive_expecting_remote(uint32_t barrier, uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cluster.b64 _, [%0], %1;"
+                 ::"r"(barrier), "r"(bytes) : "memory");
+}
+
+// Never blocks.
+__device__ __forceinline__ bool has_flipped(uint32_t barrier, uint32_t parity) {
+    uint32_t done;
+    asm volatile("{\n.reg .pred p;\n"
+                 "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+                 "selp.u32 %0, 1, 0, p;\n}" : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
+    return done != 0;
+}
+
+__device__ __forceinline__ void wait(uint32_t barrier, uint32_t parity) {
+    asm volatile("{\n.reg .pred p;\nagain:\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
+                 "@p bra.uni done;\nbra.uni again;\ndone:\n}" ::"r"(barrier), "r"(parity) : "memory");
+}
+
+// Address of this CTA's `address` in the shared memory of CTA `rank` of the cluster.
+__device__ __forceinline__ uint32_t peer_address(uint32_t address, uint32_t rank) {
+    uint32_t remote;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
+    return remote;
+}
+
+__device__ __forceinline__ void cluster_sync() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// Generic writes of this thread become visible to the copy engine and the tensor cores; and its generic reads are done
+// before copies that a later arrival lets in (without it, a copy was seen to overtake an ldmatrix).
+__device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// All threads of one warpgroup meet; `id` is 1..15 (0 is __syncthreads).
+__device__ __forceinline__ void warpgroup_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
+
+}  // namespace fkdai

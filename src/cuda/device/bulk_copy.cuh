@@ -1,0 +1,45 @@
+// The copy engine: tensor tiles from global memory, and blocks from our shared memory into a peer's.
+//
+// One thread issues; completion is counted in bytes on an mbarrier (`arrive_expecting`).
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace fkdai {
+
+// Box of a 4-D tensor map (channel, head, token, batch) -> shared memory. Tokens past the tensor read as zero.
+__device__ __forceinline__ void load_tile(uint32_t destination, const CUtensorMap &map, int channel, int head,
+                                          int token, int batch, uint32_t barrier) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3, %4, %5}], [%6];"
+                 ::"r"(destination), "l"(&map), "r"(channel), "r"(head), "r"(token), "r"(batch), "r"(barrier)
+                 : "memory");
+}
+
+__device__ __forceinline__ void prefetch_descriptor(const CUtensorMap &map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
+// Our shared memory -> a peer CTA's; `destination` and `barrier` are addresses in the same peer.
+__device__ __forceinline__ void copy_to_peer(uint32_t destination, uint32_t source, uint32_t bytes,
+                                             uint32_t barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+                 ::"r"(destination), "r"(source), "r"(bytes), "r"(barrier) : "memory");
+}
+
+// Shared -> global memory; addresses and `bytes` are multiples of 16. The issuing thread commits, and waits until its
+// copies have read shared memory before it is written again or the block ends.
+__device__ __forceinline__ void copy_to_global(void *destination, uint32_t source, uint32_t bytes) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(destination), "r"(source), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void bulk_wait_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+
+// Asks L2 to fetch `bytes` (a multiple of 16) that will be read soon.
+__device__ __forceinline__ void prefetch_l2(const void *source, uint32_t bytes) {
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(source), "r"(bytes) : "memory");
+}
+
+}  // namespace fkdai

@@ -1,0 +1,50 @@
+// Scalar pieces: base-2 exponentials, reciprocals, and the bf16 <-> fp32 conversions that the kernels share.
+//
+// Every function here is one or two machine instructions. The approximate forms are accurate to about 2^-22
+// relative, far below the 2^-9 of the bf16 operands they feed; tanh.approx (2^-11) is never used.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+namespace fkdai {
+
+inline constexpr float kLog2e = 1.4426950408889634f;
+
+__device__ __forceinline__ float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ float inverse_sqrt(float x) {
+    float y;
+    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ float sigmoid(float x) { return reciprocal(1.f + exp2_fast(-kLog2e * x)); }
+
+// Two fp32 -> bf16x2, round to nearest even; `low` lands in the lower half (the lower address).
+__device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+__device__ __forceinline__ float low_bf16(uint32_t pair) { return __uint_as_float(pair << 16); }
+__device__ __forceinline__ float high_bf16(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+// Lane 0's value, which the compiler then knows to be the same in all lanes: indices and descriptors made from it
+// live in uniform registers.
+template <class T>
+__device__ __forceinline__ T uniform(T x) { return __shfl_sync(~0u, x, 0); }
+
+}  // namespace fkdai

@@ -1,0 +1,141 @@
+// How (sequence, head) pairs are laid out over clusters: one time line, cut into equal spans.
+//
+// Every pair is a job of `chunks + kJobCost` units; jobs stand end to end, sequences outermost, heads inside.
+// Cluster p works on span p of the line, [p*span, (p+1)*span), with span = max(longest job, total / clusters): no
+// schedule ends earlier (McNaughton's wrap-around rule), whatever the order of the sequences. A job that a cut
+// crosses is done in two pieces: cluster p does its first chunks *first* and leaves the fp32 state in hand-over
+// slot p+1; cluster p+1 does the rest *last*. As no job is longer than a span, the state is ready when it is
+// wanted; and a cluster only ever waits for one of lower index, which the hardware started before it.
+//
+// Cuts fall between chunks and the state crosses them in fp32, so they change no bit of any result.
+#pragma once
+
+#include <cstdint>
+
+namespace fkdai {
+
+inline constexpr int kJobCost = 3;        // units a job costs beside its chunks: state in and out, pipeline fill
+inline constexpr int kSmallestPiece = 4;  // chunks; a cut that would leave less moves to the job's border
+
+struct SequenceSpan {
+    int64_t start;  // first token, on the packed axis (dense: 0)
+    int batch;      // dense: the sequence; packed: 0
+    int length;     // tokens
+};
+
+// cu_seqlens as the caller gave it, read with every value clamped so that no bad array leads out of bounds.
+struct Sequences {
+    const void *cu_seqlens;  // [N+1], or null: dense
+    bool is_64bit;
+    int count;               // N
+    int tokens;              // T
+
+    __device__ int boundary(int n) const {
+        const int64_t at = is_64bit ? static_cast<const int64_t *>(cu_seqlens)[n]
+                                    : static_cast<const int32_t *>(cu_seqlens)[n];
+        return static_cast<int>(at < 0 ? 0 : at > tokens ? tokens : at);
+    }
+    __device__ SequenceSpan span(int n) const {
+        if (cu_seqlens == nullptr) return {0, n, tokens};
+        const int begin = boundary(n), end = boundary(n + 1);
+        return {begin, 0, end > begin ? end - begin : 0};
+    }
+};
+
+// What the plan kernel leaves for the clusters.
+struct Schedule {
+    const int64_t *span;    // [1] units per cluster
+    const int32_t *prefix;  // [N+1] units of one head before sequence n
+    int2 const *sequence;   // [N] (start, length), clamped
+};
+
+// Part of one job: chunks [begin, end) of `sequence`, `head`.
+struct Piece {
+    int sequence_index, head;
+    SequenceSpan sequence;
+    int begin, end;
+    bool takes_over;   // the state comes from this cluster's hand-over slot, else from the caller
+    bool hands_over;   // the state goes to the next cluster's slot, else to the caller
+};
+
+template <int kChunk>
+__host__ __device__ constexpr int chunk_count(int length) {
+    return static_cast<int>((static_cast<int64_t>(length) + kChunk - 1) / kChunk);
+}
+
+// Walks the pieces of one cluster, last job first. All threads that walk see the same pieces.
+template <int kChunk>
+struct PieceWalk {
+    Sequences sequences;
+    Schedule schedule;  // span is null: cluster c does job c alone
+    int heads;
+    int64_t low, high;  // this cluster's span
+    int n, h;           // the job to look at next
+    bool done;
+
+    __device__ PieceWalk(const Sequences &s, const Schedule &plan, int head_count, int cluster)
+        : sequences(s), schedule(plan), heads(head_count), low(0), high(0), done(false) {
+        if (schedule.span == nullptr) {
+            n = cluster / heads, h = cluster - n * heads;
+            return;
+        }
+        const int64_t span = *schedule.span, total = static_cast<int64_t>(schedule.prefix[s.count]) * heads;
+        low = span * cluster;
+        high = low + span < total ? low + span : total;
+        done = low >= high;
+        if (!done) locate(high - 1);
+    }
+
+    // Binary search: the job that holds position x.
+    __device__ void locate(int64_t x) {
+        int first = 0, last = sequences.count - 1;
+        while (first < last) {
+            const int middle = (first + last + 1) / 2;
+            if (static_cast<int64_t>(schedule.prefix[middle]) * heads <= x) first = middle;
+            else last = middle - 1;
+        }
+        n = first;
+        h = static_cast<int>((x - static_cast<int64_t>(schedule.prefix[n]) * heads) /
+                             (schedule.prefix[n + 1] - schedule.prefix[n]));
+    }
+
+    // Chunks of a job of `chunks` that lie before position `cut`, the job starting at `start`.
+    __device__ static int chunks_before(int64_t cut, int64_t start, int chunks) {
+        const int64_t offset = cut - start - kJobCost;
+        if (offset < kSmallestPiece) return 0;
+        return offset > chunks - kSmallestPiece ? chunks : static_cast<int>(offset);
+    }
+
+    __device__ bool next(Piece &piece) {
+        if (schedule.span == nullptr) return next_direct(piece);
+        while (!done) {
+            const int64_t weight = schedule.prefix[n + 1] - schedule.prefix[n];
+            const int64_t start = static_cast<int64_t>(schedule.prefix[n]) * heads + h * weight, end = start + weight;
+            const int2 at = schedule.sequence[n];
+            const int chunks = chunk_count<kChunk>(at.y);
+            piece.sequence_index = n, piece.head = h;
+            piece.sequence = sequences.cu_seqlens == nullptr ? SequenceSpan{0, n, at.y} : SequenceSpan{at.x, 0, at.y};
+            piece.begin = start >= low ? 0 : chunks_before(low, start, chunks);
+            piece.end = end <= high ? chunks : chunks_before(high, start, chunks);
+            piece.takes_over = piece.begin > 0;
+            piece.hands_over = piece.end < chunks;
+            const bool is_mine = chunks > 0 ? piece.begin < piece.end : end <= high;
+            done = start <= low;
+            if (--h < 0) h = heads - 1, n--;
+            if (is_mine) return true;
+        }
+        return false;
+    }
+
+    __device__ bool next_direct(Piece &piece) {
+        if (done) return false;
+        done = true;
+        piece.sequence_index = n, piece.head = h;
+        piece.sequence = sequences.span(n);
+        piece.begin = 0, piece.end = chunk_count<kChunk>(piece.sequence.length);
+        piece.takes_over = piece.hands_over = false;
+        return true;
+    }
+};
+
+}  // namespace fkdai

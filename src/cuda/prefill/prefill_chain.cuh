@@ -1,0 +1,332 @@
+// The chain role of the prefill kernel: the recurrence over the chunks, state in registers.
+//
+// One warpgroup owns 64 rows of V. Its state S^T [64 V, 128 K] is a wgmma accumulator in fp32, never rounded when
+// carried; between the first and the last product of a chunk it is anchored, S~ = S Diag(2^m).
+#pragma once
+
+#include "../device/flag.cuh"
+#include "prefill_prepare.cuh"
+
+namespace fkdai::prefill {
+
+struct ChainRole {
+    const Params &p;
+    SharedView s;
+    int rank, cluster, warp, lane;
+
+    using StateRows = float[64];        // S^T [64 V, 128 K]
+    using TokenRows = float[16];        // [64 V, 32 tokens]
+    using TokensBf16 = uint32_t[2][4];
+    using Decays = float4[8];           // a factor per channel of this lane (order: decay_slot)
+
+    __device__ __forceinline__ void run() const {
+        Route &route = s->routes[warp];
+        if (lane == 0) route.walk = PieceWalk<kChunk>(p.sequences, p.schedule, p.heads, cluster);
+        advance(route, 0);
+        uint32_t number = 0;  // of the chunk, on the cluster's line
+        StateRows state;
+        Decays pending;       // Diag(2^(gamma_C - m)) of the chunk before, not yet applied
+        TokensBf16 o_bf16;    // of the chunk before, not yet handed out
+        for (uint32_t i = 0;; i++) {
+            const Piece &piece = route.piece[i & 1], &done = route.piece[(i & 1) ^ 1];
+            const bool has_next = uniform(route.is_valid[i & 1]);
+            change_state(i > 0 ? &done : nullptr, has_next ? &piece : nullptr, state);
+            if (!has_next) break;
+            advance(route, i + 1);  // its reads of the plan travel beside those of the state
+#pragma unroll
+            for (int k = 0; k < 8; k++) pending[k] = make_float4(1.f, 1.f, 1.f, 1.f);
+            int rows = piece.sequence.length - piece.begin * kChunk;
+            for (int left = uniform(piece.end - piece.begin); left > 0; left--, number++, rows -= kChunk)
+                step(number, rows, state, pending, o_bf16);
+#pragma unroll
+            for (int k = 0; k < 8; k++) decay(state, k, pending[k]);
+        }
+        if (number > 0) hand_out(number - 1, o_bf16);
+        bulk_wait_read();
+    }
+
+    // Piece i of the route, found by one lane; it waits in shared memory, as registers are dear.
+    __device__ __forceinline__ void advance(Route &route, uint32_t i) const {
+        __syncwarp();
+        if (lane == 0) route.is_valid[i & 1] = route.walk.next(route.piece[i & 1]);
+        __syncwarp();
+    }
+
+    // Where the operands of a chunk stand, and the barrier that says so.
+    struct Operands {
+        uint32_t stage, ready, parity;
+    };
+
+    __device__ __forceinline__ Operands operands(uint32_t number) const {
+        const OwnChunk own{number / kRanks};
+        if (number % kRanks == rank)
+            return {s.at(s->own[own.stage()]), s.at(s->barriers.own_ready[own.stage()]), own.parity()};
+        return {s.at(s->received[own.received_slot()]), s.at(s->barriers.received_ready[own.received_slot()]),
+                own.received_parity()};
+    }
+
+    __device__ __forceinline__ void step(uint32_t number, int rows, StateRows &state, Decays &pending, TokensBf16 &o_bf16) const {
+        const Operands chunk = operands(number);
+        TokenRows seen, r, u, o_before, o_recent;
+        TokensBf16 v_bf16, r_bf16, u_bf16;
+
+        load_values(number, v_bf16);
+        wait(chunk.ready, chunk.parity);
+        read_state(chunk.stage, pending, state, seen, o_before);  // S~ = S Diag(2^m); -K S~, Q S~     [32,64] both
+        if (number > 0) hand_out(number - 1, o_bf16);
+        unpack_values(rows, v_bf16, r);
+        mma_wait<0>();
+        pin(seen), pin(o_before);
+        add(r, seen);                                     // R = V - K S~                     [32,64]
+        as_operand(r_bf16, r);
+        solve_update(chunk.stage, r_bf16, u);             // U = T R                          [32,64]
+        as_operand(u_bf16, u);
+        pin(state), pin(o_recent);
+        mma_begin();
+        read_recent(chunk.stage, u_bf16, o_recent);       // M U                              [32,64]
+        mma_commit();
+        add_update(chunk.stage, u_bf16, state);           // S~ += U KI                       [64,128]
+        mma_commit();
+        fence_async_proxy();                              // V and the decays have been read, before copies overwrite them
+        release_values(number);
+        mma_wait<1>();
+        pin(o_recent);
+        add(o_before, o_recent);                          // O = Q S~ + M U                   [32,64]
+        as_operand(o_bf16, o_before);
+        mma_wait<0>();
+        pin(state);
+        release(number);
+    }
+
+    __device__ __forceinline__ static void add(TokenRows &x, const TokenRows &y) {
+#pragma unroll
+        for (int i = 0; i < 16; i++) x[i] += y[i];
+    }
+
+    // Channels 16 k .. 16 k + 15.
+    __device__ __forceinline__ static void decay(StateRows &state, int k, const float4 &f) {
+        state[8 * k] *= f.x, state[8 * k + 1] *= f.y, state[8 * k + 2] *= f.x, state[8 * k + 3] *= f.y;
+        state[8 * k + 4] *= f.z, state[8 * k + 5] *= f.w, state[8 * k + 6] *= f.z, state[8 * k + 7] *= f.w;
+    }
+
+    // V^T [64,32] of this CTA's half, in the accumulator's layout.
+    __device__ __forceinline__ void load_values(uint32_t number, TokensBf16 &v) const {
+        const uint32_t slot = number % kValueStages;
+        const uint32_t from = s.at(s->value[slot]) + tile_offset();
+        wait(s.at(s->barriers.value_ready[slot]), (number / kValueStages) & 1);
+        load_matrices_transposed(v[0], from), load_matrices_transposed(v[1], from + 16 * 128);
+    }
+
+    // This warp reads the tile of values no more.
+    __device__ __forceinline__ void release_values(uint32_t number) const {
+        __syncwarp();
+        if (lane == 0) arrive(s.at(s->barriers.value_free[number % kValueStages]));
+    }
+
+    // To fp32; rows past the sequence become 0 by select.
+    __device__ __forceinline__ void unpack_values(int rows, TokensBf16 &v, TokenRows &r) const {
+        if (rows < kChunk) {
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                const int token = 8 * (i >> 1) + 2 * (lane & 3);
+                uint32_t &pair = v[i >> 2][i & 3];
+                pair = token + 1 < rows ? pair : token < rows ? pair & 0xffffu : 0u;
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < 8; i++) r[2 * i] = low_bf16(v[i >> 2][i & 3]), r[2 * i + 1] = high_bf16(v[i >> 2][i & 3]);
+    }
+
+    // [seen ; o] = [-K ; Q] S~, 16 channels at a time: while one product runs, the next channels decay, out of the chunk
+    // before (S, plain) and into this one (S~). The factors are loaded early: a load takes longer than a product.
+    __device__ __forceinline__ void read_state(uint32_t stage, Decays &pending, StateRows &state, TokenRows &seen, TokenRows &o) const {
+        constexpr int kEarly = 5;
+        const Operand<0, 1024, Swizzle::B128> tokens(stage + offsetof(Stage, kq));
+        const uint32_t factors = stage + offsetof(Stage, gate_in) + (lane & 3) * 16;
+        uint32_t state_bf16[8][4];
+        Decays entering;
+#pragma unroll
+        for (int k = 0; k < kEarly; k++) entering[k] = load_float4(factors + k * 64);
+        pin(seen), pin(o);
+#pragma unroll
+        for (int k = 0; k < 8; k++) {
+            if (k + kEarly < 8) entering[k + kEarly] = load_float4(factors + (k + kEarly) * 64);
+            decay(state, k, pending[k]);
+            pending[k] = load_float4(factors + (offsetof(Stage, gate_out) - offsetof(Stage, gate_in)) + k * 64);
+            decay(state, k, entering[k]);
+#pragma unroll
+            for (int j = 0; j < 4; j++) state_bf16[k][j] = pack_bf16(state[8 * k + 2 * j], state[8 * k + 2 * j + 1]);
+            mma_begin();
+            mma<MmaN64>(state_bf16[k], tokens.at((k & 3) * 32 + (k >> 2) * sizeof(Stage::kq[0])), seen, o,
+                        k == 0 ? ScaleOut::Zero : ScaleOut::One);
+        }
+        mma_commit();
+    }
+
+    // U^T = R^T T^T
+    __device__ __forceinline__ static void solve_update(uint32_t stage, const TokensBf16 &r_bf16, TokenRows &u) {
+        const Operand<0, 512, Swizzle::B64> solve(stage + offsetof(Stage, solve));
+        pin(u);
+        mma_begin();
+        mma<MmaN32BMn>(r_bf16[0], solve.at(0), u, ScaleOut::Zero);
+        mma<MmaN32BMn>(r_bf16[1], solve.at(16 * 64), u);
+        mma_commit();
+        mma_wait<0>();
+        pin(u);
+    }
+
+    __device__ __forceinline__ static void add_update(uint32_t stage, const TokensBf16 &u_bf16, StateRows &state) {
+        const Operand<sizeof(Stage::ki[0]), 1024, Swizzle::B128> keys(stage + offsetof(Stage, ki));
+        mma<MmaN128BMn>(u_bf16[0], keys.at(0), state);
+        mma<MmaN128BMn>(u_bf16[1], keys.at(16 * 128), state);
+    }
+
+    __device__ __forceinline__ static void read_recent(uint32_t stage, const TokensBf16 &u_bf16, TokenRows &o) {
+        const Operand<0, 512, Swizzle::B64> mqk(stage + offsetof(Stage, mqk));
+        mma<MmaN32>(u_bf16[0], mqk.at(0), o, ScaleOut::Zero);
+        mma<MmaN32>(u_bf16[1], mqk.at(32), o);
+    }
+
+    // This warp reads the chunk's operands no more; their maker hears of it, here or in the peer.
+    __device__ __forceinline__ void release(uint32_t number) const {
+        __syncwarp();
+        if (lane != 0) return;
+        const OwnChunk own{number / kRanks};
+        const uint32_t own_free = s.at(s->barriers.own_free[own.stage()]);
+        if (number % kRanks == rank) return arrive(own_free);
+        arrive_remote(peer_address(own_free, rank ^ 1));
+        arrive_remote(peer_address(s.at(s->barriers.received_free[own.received_slot()]), rank ^ 1));
+    }
+
+    // O [32 tokens, 16 of this warp] into the tile that the store warp takes out.
+    __device__ __forceinline__ void hand_out(uint32_t number, const TokensBf16 &o_bf16) const {
+        const uint32_t slot = number % kOutStages, to = s.at(s->out[slot]) + tile_offset();
+        wait(s.at(s->barriers.out_free[slot]), ((number / kOutStages) & 1) ^ 1);
+        store_matrices_transposed(to, o_bf16[0][0], o_bf16[0][1], o_bf16[0][2], o_bf16[0][3]);
+        store_matrices_transposed(to + 16 * 128, o_bf16[1][0], o_bf16[1][1], o_bf16[1][2], o_bf16[1][3]);
+        __syncwarp();
+        if (lane == 0) arrive(s.at(s->barriers.out_ready[slot]));
+    }
+
+    // This lane's row of a [32 tokens][64 V] tile, 128-byte swizzle, for a transposed matrix access to 16 tokens x 16 V.
+    __device__ __forceinline__ uint32_t tile_offset() const {
+        return ((lane & 7) + 8 * (lane >> 4)) * 128 + (((2 * warp + ((lane >> 3) & 1)) ^ (lane & 7)) * 16);
+    }
+
+    // ---------------------------------------------------------------- state in and out
+
+    // Element 4 b + 2 half + e of lane l: row 16 warp + l/4 + 8 half of this CTA's 64, channel 8 b + 2 (l%4) + e.
+    __device__ __forceinline__ int state_offset(int row_half, int b) const {
+        return (16 * warp + (lane >> 2) + 8 * row_half) * kWidth + 8 * b + 2 * (lane & 3);
+    }
+    __device__ __forceinline__ static float &element(StateRows &state, int row_half, int b, int e) {
+        return state[4 * b + 2 * row_half + e];
+    }
+    __device__ __forceinline__ static float element(const StateRows &state, int row_half, int b, int e) {
+        return state[4 * b + 2 * row_half + e];
+    }
+    __device__ __forceinline__ float *hand_over_state(int slot) const {
+        return p.hand_over.state + (static_cast<int64_t>(slot) * kWidth + rank * kHalf) * kWidth;
+    }
+
+    // The state of `done` out, that of `next` in, eight rows of each warp at a time: reads travel while rows leave.
+    __device__ __forceinline__ void change_state(const Piece *done, const Piece *next, StateRows &state) const {
+        if (done != nullptr && done->hands_over) {
+            write_rows<0>(hand_over_state(cluster + 1), state), write_rows<1>(hand_over_state(cluster + 1), state);
+            announce_hand_over();
+        }
+        const bool has_final = done != nullptr && !done->hands_over;
+        if (has_final) store_rows<0>(*done, state);
+        if (next != nullptr) load_rows<0>(*next, state);
+        if (has_final) store_rows<1>(*done, state);
+        if (next != nullptr) load_rows<1>(*next, state);
+    }
+
+    template <int row_half>
+    __device__ __forceinline__ void load_rows(const Piece &piece, StateRows &state) const {
+        const States<const void *> &from = p.initial_state;
+        const int64_t offset = matrix_offset(piece, from.row_stride, rank);
+        if (piece.takes_over) {
+            await_hand_over();
+            read_rows<row_half>(static_cast<const float *>(hand_over_state(cluster)), state);
+        } else if (from.element == Element::F32) {
+            read_rows<row_half>(static_cast<const float *>(from.data) + offset, state);
+        } else if (from.element == Element::BF16) {
+            read_rows<row_half>(static_cast<const __nv_bfloat16 *>(from.data) + offset, state);
+        } else {
+#pragma unroll
+            for (int b = 0; b < 16; b++) element(state, row_half, b, 0) = element(state, row_half, b, 1) = 0.f;
+        }
+    }
+
+    template <int row_half>
+    __device__ __forceinline__ void read_rows(const float *from, StateRows &state) const {
+#pragma unroll
+        for (int b = 0; b < 16; b++) {
+            const float2 pair = __ldcg(reinterpret_cast<const float2 *>(from + state_offset(row_half, b)));
+            element(state, row_half, b, 0) = pair.x, element(state, row_half, b, 1) = pair.y;
+        }
+    }
+    template <int row_half>
+    __device__ __forceinline__ void read_rows(const __nv_bfloat16 *from, StateRows &state) const {
+#pragma unroll
+        for (int b = 0; b < 16; b++) {
+            const uint32_t pair = *reinterpret_cast<const uint32_t *>(from + state_offset(row_half, b));
+            element(state, row_half, b, 0) = low_bf16(pair), element(state, row_half, b, 1) = high_bf16(pair);
+        }
+    }
+
+    template <int row_half>
+    __device__ __forceinline__ void store_rows(const Piece &piece, const StateRows &state) const {
+        const States<void *> &to = p.final_state;
+        const int64_t offset = matrix_offset(piece, to.row_stride, rank);
+        if (to.element == Element::F32) {
+            float *const rows = static_cast<float *>(to.data) + offset;
+            if (reinterpret_cast<uintptr_t>(rows) % 16 == 0) send_rows<row_half>(rows, state);
+            else write_rows<row_half>(rows, state);
+        } else if (to.element == Element::BF16) {
+            write_rows<row_half>(static_cast<__nv_bfloat16 *>(to.data) + offset, state);
+        }
+    }
+
+    template <int row_half>
+    __device__ __forceinline__ void write_rows(float *to, const StateRows &state) const {
+#pragma unroll
+        for (int b = 0; b < 16; b++)
+            *reinterpret_cast<float2 *>(to + state_offset(row_half, b)) =
+                make_float2(element(state, row_half, b, 0), element(state, row_half, b, 1));
+    }
+    template <int row_half>
+    __device__ __forceinline__ void write_rows(__nv_bfloat16 *to, const StateRows &state) const {
+#pragma unroll
+        for (int b = 0; b < 16; b++)
+            *reinterpret_cast<uint32_t *>(to + state_offset(row_half, b)) =
+                pack_bf16(element(state, row_half, b, 0), element(state, row_half, b, 1));
+    }
+
+    // Through shared memory by the copy engine: the chain does not wait for memory.
+    template <int row_half>
+    __device__ __forceinline__ void send_rows(float *to, const StateRows &state) const {
+        constexpr uint32_t kPitch = kStatePitch * sizeof(float);
+        const uint32_t staged = s.at(s->state_rows[warp]), row = staged + (lane >> 2) * kPitch + (lane & 3) * 8;
+        bulk_wait_read();  // the rows sent before have left
+        __syncwarp();
+#pragma unroll
+        for (int b = 0; b < 16; b++) store_float2(row + b * 32, element(state, row_half, b, 0), element(state, row_half, b, 1));
+        fence_async_proxy();
+        __syncwarp();
+        if (lane < 8)
+            copy_to_global(to + (16 * warp + 8 * row_half + lane) * kWidth, staged + lane * kPitch, kWidth * sizeof(float));
+        bulk_commit();
+    }
+
+    // The V halves are independent: each rank of the next cluster waits for the same rank of this one.
+    __device__ __forceinline__ void announce_hand_over() const {
+        __threadfence();
+        warpgroup_sync(kChainBarrier);
+        if (warp == 0 && lane == 0) raise_flag(p.hand_over.is_ready + (cluster + 1) * kRanks + rank);
+    }
+    __device__ __forceinline__ void await_hand_over() const { await_flag(p.hand_over.is_ready + cluster * kRanks + rank); }
+};
+
+}  // namespace fkdai::prefill

@@ -1,0 +1,140 @@
+// prefill_kernel.cuh: one fused kernel, a cluster of two CTAs per (sequence, head). See prefill.md.
+//
+//     S <- Diag(alpha) S;  u = beta (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^        32 tokens at a time
+//
+// Each CTA owns 64 of the 128 rows of V and runs the recurrence for them (ChainRole). The operands of a chunk do
+// not depend on the state: the CTAs prepare alternate chunks and send them to each other through shared memory.
+#pragma once
+
+#include "../device/dependent_launch.cuh"
+#include "../device/registers.cuh"
+#include "prefill_chain.cuh"
+#include "prefill_prepare.cuh"
+#include "prefill_store.cuh"
+
+namespace fkdai::prefill {
+
+__device__ __forceinline__ void init_barriers(const SharedView &s) {
+    const Barriers &b = s->barriers;
+    for (int i = 0; i < kOwnStages; i++) {
+        barrier_init(s.at(b.raw_ready[i]), 2);
+        barrier_init(s.at(b.akk_ready[i]), 4);
+        barrier_init(s.at(b.own_ready[i]), 1);
+        barrier_init(s.at(b.own_free[i]), 4 * kRanks);
+    }
+    for (int i = 0; i < kReceivedStages; i++) {
+        barrier_init(s.at(b.received_ready[i]), 1);
+        barrier_init(s.at(b.received_free[i]), 4);
+    }
+    for (int i = 0; i < kValueStages; i++) {
+        barrier_init(s.at(b.value_ready[i]), 1);
+        barrier_init(s.at(b.value_free[i]), 4);
+    }
+    for (int i = 0; i < kOutStages; i++) {
+        barrier_init(s.at(b.out_ready[i]), 4);
+        barrier_init(s.at(b.out_free[i]), 1);
+    }
+    fence_barrier_init();
+}
+
+// The blocks of T and M above the diagonal are written here and never again.
+__device__ __forceinline__ void clear_triangles(const SharedView &s) {
+    for (int i = 0; i < kOwnStages; i++)
+        for (int byte = threadIdx.x * 16; byte < static_cast<int>(sizeof(Stage::mqk)); byte += kThreads * 16) {
+            store_uint4(s.at(s->own[i].mqk) + byte, 0, 0, 0, 0);
+            store_uint4(s.at(s->own[i].solve) + byte, 0, 0, 0, 0);
+        }
+    fence_async_proxy();
+}
+
+__device__ __forceinline__ void run_role(const Params &p, const SharedView &s) {
+    // The shuffle tells the compiler that the warp index is uniform: descriptors go to uniform registers.
+    const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
+    const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
+    if (warp < 4) {
+        grow_registers<kChainRegisters>();
+        ChainRole{p, s, rank, cluster, warp, lane}.run();
+    } else if (warp < kLoadWarp) {
+        shrink_registers<kPrepareRegisters>();
+        OperandRole{p, s, warp / 4 - 1, warp % 4, lane}.run();
+    } else {
+        shrink_registers<kSingleRegisters>();
+        if (warp == kLoadWarp) LoadRole{p, s, rank, cluster, lane}.run();
+        else if (warp == kStoreWarp) StoreRole{p, s, rank, cluster, lane}.run();
+        else SolveRole{s, warp - kFirstSolveWarp, rank, lane}.run();
+    }
+}
+
+__global__ void __cluster_dims__(kRanks, 1, 1) __launch_bounds__(kThreads, 1)
+prefill_kernel(const __grid_constant__ Params p) {
+    Smem &memory = dynamic_shared<Smem>();
+    const SharedView s{&memory, uniform(shared_address(&memory))};
+    if (threadIdx.x == 0) init_barriers(s);
+    clear_triangles(s);
+    await_previous_kernel();  // the plan
+    cluster_sync();  // the peer's barriers exist before anyone arrives on them
+    run_role(p, s);
+    __syncwarp();
+    cluster_sync();  // nobody leaves while the peer may still write here
+}
+
+// ------------------------------------------------------------------ plan
+
+// Fills the schedule and lowers the hand-over flags. One block.
+struct ScheduleOut {
+    int64_t *span;
+    int32_t *prefix;
+    int2 *sequence;
+    unsigned *is_ready;
+};
+
+inline constexpr int kPlanThreads = 1024;
+
+// Inclusive prefix sum and maximum over the block.
+__device__ __forceinline__ void block_scan(int &sum, int &longest) {
+    __shared__ int sums[32], maxima[32];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+    for (int d = 1; d < 32; d *= 2) {
+        const int other = __shfl_up_sync(~0u, sum, d);
+        if (lane >= d) sum += other;
+        longest = max(longest, __shfl_xor_sync(~0u, longest, d));
+    }
+    if (lane == 31) sums[warp] = sum, maxima[warp] = longest;
+    __syncthreads();
+    int before = 0;
+    for (int w = 0; w < 32; w++) {
+        if (w < warp) before += sums[w];
+        longest = max(longest, maxima[w]);
+    }
+    sum += before;
+    __syncthreads();
+}
+
+__global__ void __launch_bounds__(kPlanThreads) plan_kernel(Sequences sequences, int heads, int clusters, ScheduleOut out) {
+    release_next_kernel();
+    for (int i = threadIdx.x; i < clusters * kRanks; i += kPlanThreads) out.is_ready[i] = 0;
+    const int each = (sequences.count + kPlanThreads - 1) / kPlanThreads;
+    const int first = threadIdx.x * each, last = min(first + each, sequences.count);
+    int units = 0, longest = 0;
+    for (int n = first; n < last; n++) {
+        const SequenceSpan at_n = sequences.span(n);
+        const int weight = chunk_count<kChunk>(at_n.length) + kJobCost;
+        out.sequence[n] = make_int2(static_cast<int>(at_n.start), at_n.length);
+        units += weight, longest = max(longest, weight);
+    }
+    int end = units;
+    block_scan(end, longest);
+    int at_n = end - units;
+    for (int n = first; n < last; n++) {
+        out.prefix[n] = at_n;
+        at_n += chunk_count<kChunk>(out.sequence[n].y) + kJobCost;
+    }
+    if (threadIdx.x == kPlanThreads - 1) {
+        const int64_t total = static_cast<int64_t>(end) * heads;
+        out.prefix[sequences.count] = end;
+        *out.span = max(static_cast<int64_t>(longest), (total + clusters - 1) / clusters);
+    }
+}
+
+}  // namespace fkdai::prefill

@@ -1,0 +1,138 @@
+// prefill_launch.cu: tensor maps, workspace layout, and the launch of the prefill kernel.
+#include "../cuda_launch.h"
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <atomic>
+
+#include "prefill_kernel.cuh"
+
+namespace fkdai::prefill {
+namespace {
+
+constexpr int kSmemBytes = sizeof(Smem) + 1024;  // 1024: dynamic shared memory is aligned to 16 bytes only
+
+using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+std::atomic<EncodeTiled> encode_tiled{nullptr};
+
+// One function measures the workspace and carves it.
+struct Workspace {
+    ScheduleOut schedule;
+    HandOver hand_over;
+    size_t bytes;
+};
+
+template <class T>
+T *take(char *base, size_t &used, size_t count) {
+    T *const taken = reinterpret_cast<T *>(base + used);
+    used += (count * sizeof(T) + 255) / 256 * 256;
+    return taken;
+}
+
+Workspace carve(void *memory, int64_t N, int clusters) {
+    Workspace w{};
+    char *const base = static_cast<char *>(memory);
+    w.hand_over.state = take<float>(base, w.bytes, static_cast<size_t>(clusters) * kWidth * kWidth);
+    w.hand_over.is_ready = take<unsigned>(base, w.bytes, static_cast<size_t>(clusters) * kRanks);
+    w.schedule.is_ready = w.hand_over.is_ready;
+    w.schedule.span = take<int64_t>(base, w.bytes, 1);
+    w.schedule.prefix = take<int32_t>(base, w.bytes, static_cast<size_t>(N) + 1);
+    w.schedule.sequence = take<int2>(base, w.bytes, static_cast<size_t>(N));
+    return w;
+}
+
+// [B][T][H][128] bf16 as (channel, head, token, batch); boxes of 32 tokens x 64 channels of one head.
+cudaError_t make_map(CUtensorMap *map, const fkdai_tensor &x, const fkdai_prefill_call &call) {
+    const cuuint64_t size[4] = {kWidth, static_cast<cuuint64_t>(call.H), static_cast<cuuint64_t>(call.T),
+                                static_cast<cuuint64_t>(call.B)};
+    const cuuint64_t stride[3] = {static_cast<cuuint64_t>(x.stride.head) * 2, static_cast<cuuint64_t>(x.stride.token) * 2,
+                                  static_cast<cuuint64_t>(x.stride.batch) * 2};
+    const cuuint32_t box[4] = {kHalf, 1, kChunk, 1}, step[4] = {1, 1, 1, 1};
+    const EncodeTiled encode = encode_tiled.load(std::memory_order_acquire);
+    if (encode == nullptr) return cudaErrorNotReady;
+    const CUresult result = encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void *>(x.data), size, stride, box, step,
+                                   CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                   CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+Element element(fkdai_element e) {
+    return e == FKDAI_BF16 ? Element::BF16 : e == FKDAI_F32 ? Element::F32 : Element::Absent;
+}
+Strides strides(const fkdai_strides &x) { return {x.batch, x.token, x.head}; }
+Vector vector(const fkdai_vector &x) { return {x.data, element(x.element)}; }
+
+cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
+    const fkdai_tensor *const tensors[4] = {&call.q, &call.k, &call.v, &call.g};
+    CUtensorMap *const maps[4] = {&p->q, &p->k, &p->v, &p->g};
+    for (int i = 0; i < 4 && call.T > 0; i++)
+        if (const cudaError_t error = make_map(maps[i], *tensors[i], call); error != cudaSuccess) return error;
+    p->beta = static_cast<const __nv_bfloat16 *>(call.beta.data);
+    p->out = static_cast<__nv_bfloat16 *>(call.out);
+    p->beta_strides = strides(call.beta.stride), p->out_strides = strides(call.out_stride);
+    p->A_log = vector(call.A_log), p->dt_bias = vector(call.dt_bias);
+    p->initial_state = {call.initial_state, call.initial_rows.row_stride, element(call.initial_rows.element)};
+    p->final_state = {call.final_state, call.final_rows.row_stride, element(call.final_rows.element)};
+    p->sequences = {call.cu_seqlens.data, call.cu_seqlens.element == FKDAI_I64, static_cast<int>(call.N),
+                    static_cast<int>(call.T)};
+    p->heads = static_cast<int>(call.H), p->scale = call.scale, p->lower_bound = call.lower_bound;
+    return cudaSuccess;
+}
+
+// With a plan kernel before it, the kernel starts beside that one and waits for it inside (dependent_launch.cuh).
+cudaError_t launch_prefill(const Params &p, int clusters, bool is_planned, cudaStream_t stream) {
+    cudaLaunchAttribute overlap{};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(clusters) * kRanks), config.blockDim = dim3(kThreads);
+    config.dynamicSmemBytes = kSmemBytes, config.stream = stream;
+    config.attrs = &overlap, config.numAttrs = is_planned ? 1 : 0;
+    return cudaLaunchKernelEx(&config, prefill_kernel, p);
+}
+
+}  // namespace
+}  // namespace fkdai::prefill
+
+using namespace fkdai::prefill;
+
+extern "C" int fkdai_prefill_clusters(int64_t N, int64_t H, int multiprocessors) {
+    const int64_t room = multiprocessors / kRanks > 0 ? multiprocessors / kRanks : 1;
+    return static_cast<int>(H == 0 || N <= room / H ? N * H : room);
+}
+
+extern "C" size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, int cluster_count) {
+    return N * H == cluster_count ? 0 : carve(nullptr, N, cluster_count).bytes;
+}
+
+extern "C" int fkdai_prefill_shared_bytes(void) { return kSmemBytes; }
+
+extern "C" int fkdai_prefill_load(void) {
+    void *found = nullptr;
+    cudaDriverEntryPointQueryResult status;
+    cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &status);
+    if (error != cudaSuccess) return error;
+    if (status != cudaDriverEntryPointSuccess) return cudaErrorCallRequiresNewerDriver;
+    encode_tiled.store(reinterpret_cast<EncodeTiled>(found), std::memory_order_release);
+    cudaFuncAttributes attributes;
+    error = cudaFuncGetAttributes(&attributes, plan_kernel);
+    if (error != cudaSuccess) return error;
+    return cudaFuncSetAttribute(prefill_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSmemBytes);
+}
+
+extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream) {
+    const auto on = static_cast<cudaStream_t>(stream);
+    if (call->cluster_count == 0) return cudaSuccess;
+    Params p{};
+    if (const cudaError_t error = fill_params(*call, &p); error != cudaSuccess) return error;
+    const bool is_planned = call->N * call->H != call->cluster_count;
+    if (is_planned) {
+        const Workspace w = carve(call->workspace, call->N, call->cluster_count);
+        p.schedule = {w.schedule.span, w.schedule.prefix, w.schedule.sequence};
+        p.hand_over = w.hand_over;
+        plan_kernel<<<1, kPlanThreads, 0, on>>>(p.sequences, p.heads, call->cluster_count, w.schedule);
+        if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
+    }
+    return launch_prefill(p, call->cluster_count, is_planned, on);
+}

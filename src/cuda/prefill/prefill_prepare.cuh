@@ -1,0 +1,394 @@
+// The preparing roles of the prefill kernel: load, operands, solve.
+//
+// Everything here depends on q, k, g, beta of one chunk alone, never on the state. A chunk is prepared by the CTA
+// whose rank is its number modulo kRanks; the solve warp sends the finished stage to the peer.
+#pragma once
+
+#include "../device/barrier.cuh"
+#include "../device/bulk_copy.cuh"
+#include "../device/scalar_math.cuh"
+#include "../device/shared_access.cuh"
+#include "../device/tril_solve.cuh"
+#include "../device/warpgroup_mma.cuh"
+#include "prefill_config.cuh"
+
+namespace fkdai::prefill {
+
+// Position of the i-th chunk that this CTA prepares: its stage, and the parity of the stage's barriers.
+struct OwnChunk {
+    uint32_t index;
+    __device__ __forceinline__ uint32_t stage() const { return index % kOwnStages; }
+    __device__ __forceinline__ uint32_t parity() const { return (index / kOwnStages) & 1; }
+    __device__ __forceinline__ uint32_t received_slot() const { return index % kReceivedStages; }
+    __device__ __forceinline__ uint32_t received_parity() const { return (index / kReceivedStages) & 1; }
+};
+
+// The block's shared memory, and its 32-bit address: computed once and kept, since the compiler would otherwise
+// derive it anew, from a special register, at every use.
+struct SharedView {
+    Smem *memory;
+    uint32_t base;
+    __device__ __forceinline__ Smem *operator->() const { return memory; }
+    template <class T>
+    __device__ __forceinline__ uint32_t at(const T &member) const {
+        return base + static_cast<uint32_t>(reinterpret_cast<const uint8_t *>(&member) - reinterpret_cast<const uint8_t *>(memory));
+    }
+};
+
+// ------------------------------------------------------------------ load
+
+// Walks all chunks of the cluster, one at a time.
+struct ChunkWalk {
+    PieceWalk<kChunk> pieces;
+    Piece piece;
+    int chunk;        // inside the sequence
+    uint32_t number;  // on the cluster's line, from 0
+    bool valid;
+
+    __device__ ChunkWalk(const Params &p, int cluster)
+        : pieces(p.sequences, p.schedule, p.heads, cluster), chunk(0), number(0) { open_piece(); }
+    __device__ void open_piece() {
+        do valid = uniform(pieces.next(piece));
+        while (valid && uniform(piece.begin == piece.end));
+        chunk = valid ? piece.begin : 0;
+    }
+    __device__ void advance() {
+        number++;
+        if (uniform(++chunk == piece.end)) open_piece();
+    }
+    __device__ int rows() const {
+        const int left = piece.sequence.length - chunk * kChunk;
+        return left < kChunk ? left : kChunk;
+    }
+    __device__ int token() const { return static_cast<int>(piece.sequence.start) + chunk * kChunk; }
+};
+
+// Elements from the start of a state tensor to the 64 rows of V that `rank` owns of one (sequence, head).
+__device__ __forceinline__ int64_t matrix_offset(const Piece &piece, int64_t row_stride, int rank) {
+    return piece.sequence_index * row_stride + (static_cast<int64_t>(piece.head) * kWidth + rank * kHalf) * kWidth;
+}
+
+// One warp. Raw tiles run kOwnStages chunks ahead of the values, which need less time between arrival and use.
+struct LoadRole {
+    const Params &p;
+    SharedView s;
+    int rank, cluster, lane;
+
+    __device__ __forceinline__ void run() const {
+        ChunkWalk raw(p, cluster), value(p, cluster);
+        while (value.valid) {
+            if (!raw.valid || raw.number > kOwnStages) {  // first: the tile of a value is free before the stage is
+                load_value(value);
+                value.advance();
+            }
+            if (raw.valid) {
+                if (raw.chunk == raw.piece.begin) prefetch_state(raw.piece);
+                if (raw.number % kRanks == rank) load_raw(raw, {raw.number / kRanks});
+                raw.advance();
+            }
+        }
+        const uint32_t owned = (raw.number + kRanks - 1 - rank) / kRanks;
+        for (uint32_t i = 0; i < kPrepareGroups; i++) announce_end({owned + i});
+    }
+
+    // The chain will want this CTA's half of the initial state, a contiguous block, some chunks from now.
+    __device__ __forceinline__ void prefetch_state(const Piece &piece) const {
+        const States<const void *> &from = p.initial_state;
+        if (lane != 0 || piece.takes_over || from.element == Element::Absent) return;
+        const int64_t bytes = from.element == Element::F32 ? 4 : 2;
+        const auto *const start = static_cast<const uint8_t *>(from.data) + bytes * matrix_offset(piece, from.row_stride, rank);
+        if (reinterpret_cast<uintptr_t>(start) % 16 == 0) prefetch_l2(start, static_cast<uint32_t>(bytes) * kHalf * kWidth);
+    }
+
+    __device__ __forceinline__ void load_raw(const ChunkWalk &at_chunk, OwnChunk own) const {
+        const uint32_t stage = own.stage();
+        const int rows = at_chunk.rows(), token = at_chunk.token();
+        const int head = at_chunk.piece.head, batch = at_chunk.piece.sequence.batch;
+        Stage &to = s->own[stage];
+        const uint32_t ready = s.at(s->barriers.raw_ready[stage]);
+        float beta = 0.f;  // read before the stage is free: a load from memory takes as long as the tiles
+        if (lane < rows) beta = __bfloat162float(p.beta[p.beta_strides.offset(batch, token + lane, head)]);
+        wait(s.at(s->barriers.own_free[stage]), own.parity() ^ 1);
+        if (lane == 0) {
+            arrive_expecting(ready, kRawBytes);
+            for (int half = 0; half < 2; half++) {
+                load_tile(s.at(to.kq[half]), p.k, half * kHalf, head, token, batch, ready);
+                load_tile(s.at(to.kq[half]) + kQueryRows, p.q, half * kHalf, head, token, batch, ready);
+                load_tile(s.at(to.ki[half]), p.g, half * kHalf, head, token, batch, ready);
+            }
+            s->notes[stage] = {rows, head};
+        }
+        s->norms[stage].beta[lane] = lane < rows ? sigmoid(beta) : 0.f;
+        __syncwarp();
+        if (lane == 0) arrive(ready);
+    }
+
+    __device__ __forceinline__ void load_value(const ChunkWalk &at_chunk) const {
+        const uint32_t slot = at_chunk.number % kValueStages;
+        wait(s.at(s->barriers.value_free[slot]), ((at_chunk.number / kValueStages) & 1) ^ 1);
+        if (lane != 0) return;
+        const uint32_t ready = s.at(s->barriers.value_ready[slot]);
+        arrive_expecting(ready, kValueBytes);
+        load_tile(s.at(s->value[slot]), p.v, rank * kHalf, at_chunk.piece.head, at_chunk.token(),
+                  at_chunk.piece.sequence.batch, ready);
+    }
+
+    __device__ __forceinline__ void announce_end(OwnChunk own) const {
+        wait(s.at(s->barriers.own_free[own.stage()]), own.parity() ^ 1);
+        if (lane != 0) return;
+        s->notes[own.stage()].rows = 0;
+        arrive(s.at(s->barriers.raw_ready[own.stage()]));
+        arrive(s.at(s->barriers.raw_ready[own.stage()]));
+    }
+};
+
+// ------------------------------------------------------------------ operands
+
+// One warpgroup per chunk; warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
+// One pass away from the anchor between tokens 15 and 16 (m = gamma_15): the upper half of the tokens is walked
+// upward, the lower half downward, so the running sum needs neither shuffles nor an array.
+struct OperandRole {
+    const Params &p;
+    SharedView s;
+    int group, warp, lane;  // warp 0..3 of the group
+
+    struct Gate {  // log2 alpha = L sigmoid(exp(A_log) (g + dt_bias)) = 1 / (1/L + exp2(slope g + offset)/L)
+        float inverse_bound;  // 1/L, L = lower_bound log2(e); the lower half walks with -1/L
+        float slope, offset[2];
+    };
+
+    __device__ __forceinline__ int half() const { return warp >> 1; }
+    __device__ __forceinline__ bool upward() const { return warp & 1; }
+
+    __device__ __forceinline__ void run() const {
+        int head = -1;
+        Gate gate{};
+        for (OwnChunk own{static_cast<uint32_t>(group)};; own.index += kPrepareGroups) {
+            const uint32_t stage = own.stage();
+            wait(s.at(s->barriers.raw_ready[stage]), own.parity());
+            const Note note = s->notes[stage];
+            if (note.rows == 0) return;
+            if (note.head != head) gate = load_gate(head = note.head);
+            row_norms(stage, note.rows);
+            warpgroup_sync(kFirstPrepareBarrier + group);
+            decay_tiles(stage, note.rows, gate);
+            fence_async_proxy();
+            warpgroup_sync(kFirstPrepareBarrier + group);
+            scores(own);
+        }
+    }
+
+    __device__ __forceinline__ Gate load_gate(int head) const {
+        // A bound of 0 means no decay: a vanishing L keeps 1/L finite.
+        const float bound = fminf(p.lower_bound * kLog2e, -1e-30f);
+        Gate gate;
+        gate.inverse_bound = reciprocal(upward() ? bound : -bound);
+        gate.slope = -kLog2e * capped(expf(p.A_log.at(head, 0.f)), 1e12f);
+        const int64_t channel = static_cast<int64_t>(head) * kWidth + half() * kHalf + 2 * lane;
+        gate.offset[0] = capped(gate.slope * p.dt_bias.at(channel, 0.f), 1e30f);
+        gate.offset[1] = capped(gate.slope * p.dt_bias.at(channel + 1, 0.f), 1e30f);
+        return gate;
+    }
+
+    // |x| at most `limit`, NaN stays NaN: beyond these limits the sigmoid is 0 or 1 anyway, and no finite parameter
+    // gives 0 * inf or inf - inf.
+    __device__ __forceinline__ static float capped(float x, float limit) {
+        return x > limit ? limit : x < -limit ? -limit : x;
+    }
+
+    // 1/|k| and scale/|q|; rows past the sequence get 0. Four lanes share a token.
+    __device__ __forceinline__ void row_norms(uint32_t stage, int rows) const {
+        const int token = 8 * warp + (lane >> 2), quarter = lane & 3;
+        const uint32_t row = s.at(s->own[stage].kq[0]) + token * 128;
+        const float k = inverse_norm(row, token, quarter), q = inverse_norm(row + kQueryRows, token, quarter);
+        const int slot = token < 16 ? 15 - token : token;
+        if (quarter == 0) s->norms[stage].k[slot] = token < rows ? k : 0.f;
+        if (quarter == 1) s->norms[stage].q[slot] = token < rows ? q * p.scale : 0.f;
+    }
+
+    // 1/sqrt(|x|^2 + 1e-6); when the squares overflow, from x 2^-70.
+    __device__ __forceinline__ static float inverse_norm(uint32_t row, int token, int quarter) {
+        const float sum = sum_of_squares<false>(row, token, quarter);
+        float inverse = inverse_sqrt(sum + 1e-6f);
+        if (__any_sync(~0u, sum > 3e38f)) {
+            const float scaled = inverse_sqrt(sum_of_squares<true>(row, token, quarter)) * 0x1p-70f;
+            if (sum > 3e38f) inverse = scaled;
+        }
+        return inverse;
+    }
+
+    // sum_c x_c^2 over both halves of one row; each of the four lanes reads 32 of the channels. Even tokens begin in
+    // the first four 16-byte units of a row and odd tokens in the last four: eight lanes cover all banks.
+    template <bool is_scaled>
+    __device__ __forceinline__ static float sum_of_squares(uint32_t row, int token, int quarter) {
+        constexpr float kFactor = is_scaled ? 0x1p-70f : 1.f;
+        float sum[4] = {};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int unit = quarter + 4 * ((i & 1) ^ (token & 1));
+            const uint4 x = load_uint4(row + (i >> 1) * sizeof(Stage::kq[0]) + ((unit ^ (token & 7)) * 16));
+            const uint32_t pair[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const float low = low_bf16(pair[j]) * kFactor, high = high_bf16(pair[j]) * kFactor;
+                sum[2 * (j & 1)] = fmaf(low, low, sum[2 * (j & 1)]);
+                sum[2 * (j & 1) + 1] = fmaf(high, high, sum[2 * (j & 1) + 1]);
+            }
+        }
+        float total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        total += __shfl_xor_sync(~0u, total, 1);
+        return total + __shfl_xor_sync(~0u, total, 2);
+    }
+
+    // -K = -k^ 2^(gamma-m), Q = scale q^ 2^(gamma-m), KI = k^ 2^(m-gamma), each rounded once to bf16, in place of
+    // k, q, g; and this half's decay: 2^m or 2^(gamma_C-m).   [32,128]
+    __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Gate &gate) const {
+        const int row0 = upward() ? 16 + (lane >> 3) : 15 - (lane >> 3), step = upward() ? 512 : -512;
+        const uint32_t offset = row0 * 128 + ((lane & 7) ^ (row0 & 7)) * 16;
+        uint32_t kq = s.at(s->own[stage].kq[half()]) + offset, ki = s.at(s->own[stage].ki[half()]) + offset;
+        uint32_t norm = s.at(s->norms[stage]) + (upward() ? 64 : 0);
+        int row = upward() ? 16 : 15;
+        const int row_step = upward() ? 1 : -1;
+        const float inclusive = upward() ? 1.f : 0.f;  // upward, a token's own decay counts; downward, the anchor is exact
+        float sum0 = 0.f, sum1 = 0.f;
+        uint32_t g_next[4];
+        load_matrices(g_next, ki);
+#pragma unroll 1
+        for (int t4 = 0; t4 < 4; t4++) {
+            uint32_t k[4], q[4], kd[4], qd[4], kinv[4];
+            const uint32_t g[4] = {g_next[0], g_next[1], g_next[2], g_next[3]};
+            load_matrices(k, kq), load_matrices(q, kq + kQueryRows);
+            if (t4 < 3) load_matrices(g_next, (ki ^ 64) + step);
+            const float4 nk = load_float4(norm), nq = load_float4(norm + sizeof(Norms::k));
+            const float k_norm[4] = {nk.x, nk.y, nk.z, nk.w}, q_norm[4] = {nq.x, nq.y, nq.z, nq.w};
+            float a0[4], a1[4];
+#pragma unroll
+            for (int t = 0; t < 4; t++) {
+                a0[t] = log2_alpha(low_bf16(g[t]), gate, 0);
+                a1[t] = log2_alpha(high_bf16(g[t]), gate, 1);
+            }
+            if (rows < kChunk) {  // rows past the sequence: no decay, and zeros whatever lies there
+#pragma unroll
+                for (int t = 0; t < 4; t++)
+                    if (row + t * row_step >= rows) a0[t] = a1[t] = 0.f, k[t] = q[t] = 0;
+            }
+#pragma unroll
+            for (int t = 0; t < 4; t++) {
+                const float e0 = fmaf(a0[t], inclusive, sum0), e1 = fmaf(a1[t], inclusive, sum1);
+                sum0 += a0[t], sum1 += a1[t];
+                const float f0 = exp2_fast(e0), f1 = exp2_fast(e1);
+                const float k0 = low_bf16(k[t]) * k_norm[t], k1 = high_bf16(k[t]) * k_norm[t];
+                kd[t] = pack_bf16(k0 * -f0, k1 * -f1);
+                qd[t] = pack_bf16(low_bf16(q[t]) * (q_norm[t] * f0), high_bf16(q[t]) * (q_norm[t] * f1));
+                kinv[t] = pack_bf16(k0 * exp2_fast(-e0), k1 * exp2_fast(-e1));
+            }
+            store_matrices(kq, kd), store_matrices(kq + kQueryRows, qd), store_matrices(ki, kinv);
+            kq = (kq ^ 64) + step, ki = (ki ^ 64) + step, norm += 16, row += 4 * row_step;
+        }
+        const uint32_t decay = upward() ? s.at(s->own[stage].gate_out) : s.at(s->own[stage].gate_in);
+        store_float2(decay + decay_slot(half() * kHalf + 2 * lane) * 4, exp2_fast(upward() ? sum0 : -sum0),
+                     exp2_fast(upward() ? sum1 : -sum1));
+    }
+
+    // +log2 alpha upward, -log2 alpha downward.
+    __device__ __forceinline__ float log2_alpha(float g, const Gate &gate, int i) const {
+        return reciprocal(fmaf(exp2_fast(fmaf(g, gate.slope, gate.offset[i])), gate.inverse_bound, gate.inverse_bound));
+    }
+
+    // [-akk/beta ; M] = [-K ; Q] KI^T   [64,32] = [64,128] [128,32]
+    __device__ __forceinline__ void scores(OwnChunk own) const {
+        Stage &stage = s->own[own.stage()];
+        const Operand<0, 1024, Swizzle::B128> a(s.at(stage.kq[0])), b(s.at(stage.ki[0]));
+        float c[16];
+        pin(c);
+        mma_begin();
+#pragma unroll
+        for (int k = 0; k < 8; k++)
+            mma<MmaSharedN32>(a.at((k & 3) * 32 + (k >> 2) * sizeof(Stage::kq[0])),
+                              b.at((k & 3) * 32 + (k >> 2) * sizeof(Stage::ki[0])), c,
+                              k == 0 ? ScaleOut::Zero : ScaleOut::One);
+        mma_commit();
+        mma_wait<0>();
+        pin(c);
+        if (warp < 2) store_akk(c, own);
+        else store_mqk(c, stage);
+        __syncwarp();
+        if (lane == 0) arrive(s.at(s->barriers.akk_ready[own.stage()]));
+    }
+
+    // akk/beta, fp32: the lower blocks, in the order that TrilSolve reads.
+    __device__ __forceinline__ void store_akk(const float (&c)[16], OwnChunk own) const {
+        const uint32_t to = s.at(s->akk[own.stage()][lane >> 2][2 * (lane & 3) + (warp == 0 ? 32 : 0)]);
+#pragma unroll
+        for (int b = 0; b < 4; b++) {
+            if (b >= 2 && warp == 0) continue;
+            store_float2(to + b * 32, -c[4 * b], -c[4 * b + 1]);
+            store_float2(to + b * 32 + 8 * kAkkPitch * 4, -c[4 * b + 2], -c[4 * b + 3]);
+        }
+    }
+
+    // M (bf16), j <= i by select: the other half may hold inf. Its upper block stays zero from the start.
+    __device__ __forceinline__ void store_mqk(const float (&c)[16], Stage &stage) const {
+        const int i = 16 * (warp - 2) + (lane >> 2);
+#pragma unroll
+        for (int b = 0; b < 4; b++) {
+            if (b >= 2 && warp == 2) continue;
+            const int j = 8 * b + 2 * (lane & 3);
+            const uint32_t to = s.at(stage.mqk) + i * 64 + ((b ^ ((i >> 1) & 3)) * 16) + (lane & 3) * 4;
+            store_word(to, pack_bf16(j <= i ? c[4 * b] : 0.f, j + 1 <= i ? c[4 * b + 1] : 0.f));
+            store_word(to + 8 * 64, pack_bf16(j <= i + 8 ? c[4 * b + 2] : 0.f, j + 1 <= i + 8 ? c[4 * b + 3] : 0.f));
+        }
+        fence_async_proxy();
+    }
+};
+
+// ------------------------------------------------------------------ solve
+
+// One warp per chunk, two take turns: T = (I + A)^-1 Diag(beta), and the finished stage goes to the peer.
+struct SolveRole {
+    SharedView s;
+    int which, rank, lane;
+
+    __device__ __forceinline__ void run() const {
+        for (OwnChunk own{static_cast<uint32_t>(which)};; own.index += 2) {
+            const uint32_t stage = own.stage();
+            wait(s.at(s->barriers.raw_ready[stage]), own.parity());
+            if (s->notes[stage].rows == 0) return;
+            wait(s.at(s->barriers.akk_ready[stage]), own.parity());
+            const bool is_early = lane == 0 && try_send_early(own);
+            const TrilSolve<kAkkPitch> solve{s->akk[stage], s->own[stage].solve, s->norms[stage].beta, lane};
+            solve.run();
+            fence_async_proxy();
+            __syncwarp();
+            if (lane == 0) {
+                arrive(s.at(s->barriers.own_ready[stage]));
+                if (!is_early) {
+                    wait(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1);
+                    send_early(own);
+                }
+                copy(own, kEarlyBytes, sizeof(Stage) - kEarlyBytes);
+            }
+            __syncwarp();
+        }
+    }
+
+    // Everything but T, if the peer has room now; else it goes with T.
+    __device__ __forceinline__ bool try_send_early(OwnChunk own) const {
+        if (!has_flipped(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1)) return false;
+        send_early(own);
+        return true;
+    }
+
+    __device__ __forceinline__ void send_early(OwnChunk own) const {
+        arrive_expecting_remote(peer_address(s.at(s->barriers.received_ready[own.received_slot()]), rank ^ 1), sizeof(Stage));
+        copy(own, 0, kEarlyBytes);
+    }
+
+    __device__ __forceinline__ void copy(OwnChunk own, uint32_t offset, uint32_t bytes) const {
+        const uint32_t slot = own.received_slot();
+        copy_to_peer(peer_address(s.at(s->received[slot]) + offset, rank ^ 1), s.at(s->own[own.stage()]) + offset, bytes,
+                     peer_address(s.at(s->barriers.received_ready[slot]), rank ^ 1));
+    }
+};
+
+}  // namespace fkdai::prefill

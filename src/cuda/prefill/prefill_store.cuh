@@ -1,0 +1,41 @@
+// The store role of the prefill kernel: O from shared memory to the caller's tensor.
+#pragma once
+
+#include "prefill_prepare.cuh"
+
+namespace fkdai::prefill {
+
+// One warp: eight lanes write one token's 128 bytes of this CTA's half of V. Plain stores: rows past a sequence belong
+// to the next one.
+struct StoreRole {
+    const Params &p;
+    SharedView s;
+    int rank, cluster, lane;
+
+    __device__ __forceinline__ void run() const {
+        for (ChunkWalk chunk(p, cluster); chunk.valid; chunk.advance()) {
+            const uint32_t slot = chunk.number % kOutStages;
+            const Piece &piece = chunk.piece;
+            __nv_bfloat16 *row = p.out + p.out_strides.offset(piece.sequence.batch, chunk.token() + (lane >> 3), piece.head) +
+                                 rank * kHalf + (lane & 7) * 8;
+            wait(s.at(s->barriers.out_ready[slot]), (chunk.number / kOutStages) & 1);
+            store_rows(slot, chunk.rows(), row);
+        }
+    }
+
+    __device__ __forceinline__ void store_rows(uint32_t slot, int rows, __nv_bfloat16 *row) const {
+        uint4 x[8];
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const int token = 4 * i + (lane >> 3);
+            x[i] = load_uint4(s.at(s->out[slot]) + token * 128 + (((lane & 7) ^ (token & 7)) * 16));
+        }
+#pragma unroll
+        for (int i = 0; i < 8; i++, row += 4 * p.out_strides.token)
+            if (4 * i + (lane >> 3) < rows) *reinterpret_cast<uint4 *>(row) = x[i];
+        __syncwarp();
+        if (lane == 0) arrive(s.at(s->barriers.out_free[slot]));
+    }
+};
+
+}  // namespace fkdai::prefill

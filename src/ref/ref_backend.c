@@ -1,0 +1,64 @@
+/* The reference as a backend: any K and V up to 256, host memory, one thread, slow. */
+#include <stdio.h>
+
+#include "backend.h"
+#include "dtype.h"
+#include "ref.h"
+#include "status.h"
+
+static fkda_status present(char *text, size_t size)
+{
+    if (size > 0) snprintf(text, size, "float64, token by token, one thread");
+    return FKDA_OK;
+}
+
+static fkda_status plan(fkdai_plan *plan)
+{
+    const fkda_fwd_desc *const d = &plan->desc;
+    REQUIRE(d->memory == FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "the tensors are in CUDA memory, this backend reads host memory");
+    REQUIRE(d->K <= FKDAI_REF_MAX_WIDTH, FKDA_ERR_UNSUPPORTED, "K = %lld, at most %d is taken", (long long)d->K, FKDAI_REF_MAX_WIDTH);
+    REQUIRE(d->V <= FKDAI_REF_MAX_WIDTH, FKDA_ERR_UNSUPPORTED, "V = %lld, at most %d is taken", (long long)d->V, FKDAI_REF_MAX_WIDTH);
+    plan->workspace_bytes = (size_t)(d->K * d->V) * sizeof(double);    /* S [K,V] of one item */
+    snprintf(plan->choice, sizeof plan->choice, "float64, token by token, %lld sequences of %lld heads", (long long)d->N, (long long)d->HV);
+    return FKDA_OK;
+}
+
+/* Index of S[c][v] inside the caller's state of this (sequence, value head). */
+static int64_t state_index(const fkda_fwd_desc *d, const fkda_state_desc *s, int64_t n, int64_t hv, int64_t c, int64_t v)
+{
+    const int64_t inside = s->layout == FKDA_STATE_NHVK ? v * d->K + c : c * d->V + v;
+    return n * s->row_stride + hv * d->K * d->V + inside;
+}
+
+static void read_state(const fkda_fwd_desc *d, const void *base, int64_t n, int64_t hv, double *S)
+{
+    for (int64_t c = 0; c < d->K; ++c)
+        for (int64_t v = 0; v < d->V; ++v)
+            S[c * d->V + v] = d->initial_state.dtype == FKDA_NONE ? 0
+                              : fkdai_load(base, d->initial_state.dtype, state_index(d, &d->initial_state, n, hv, c, v));
+}
+
+static void write_state(const fkda_fwd_desc *d, void *base, int64_t n, int64_t hv, const double *S)
+{
+    if (d->final_state.dtype == FKDA_NONE) return;
+    for (int64_t c = 0; c < d->K; ++c)
+        for (int64_t v = 0; v < d->V; ++v)
+            fkdai_store(base, d->final_state.dtype, state_index(d, &d->final_state, n, hv, c, v), S[c * d->V + v]);
+}
+
+static fkda_status run(const fkdai_plan *plan, const fkda_fwd_args *args, void *workspace, fkda_stream stream)
+{
+    (void)stream;
+    const fkda_fwd_desc *const d = &plan->desc;
+    double *const S = workspace;
+    for (int64_t n = 0; n < d->N; ++n)
+        for (int64_t hv = 0; hv < d->HV; ++hv) {
+            const fkdai_ref_item item = {d, args, fkdai_sequence_at(d, args->cu_seqlens, n), hv};
+            read_state(d, args->initial_state, n, hv, S);
+            fkdai_ref_tokens(&item, S);
+            write_state(d, args->final_state, n, hv, S);
+        }
+    return FKDA_OK;
+}
+
+const fkdai_backend fkdai_ref = {FKDA_BACKEND_REF, "ref", present, plan, run};

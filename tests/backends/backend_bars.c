@@ -1,0 +1,46 @@
+/* The bars. bf16 rounding alone is 1.66e-3, fp32 rounding 3e-8 relative RMS. */
+#include "harness.h"
+
+#include "backend_bars.h"
+
+/* Host memory only: a backend that reads CUDA memory has its own suite. */
+static const backend_bars all_bars[] = {
+    /* id                out_f32  out_bf16  state_f32  state_bf16  takes_any_width  splits_bitwise */
+    {FKDA_BACKEND_CPU,   2e-6,    2.2e-3,   1e-5,      2.2e-3,     0,               1},
+    {FKDA_BACKEND_REF,   1e-7,    2.2e-3,   1e-7,      2.2e-3,     1,               0},    /* its state is double inside */
+};
+enum { BARS_COUNT = sizeof all_bars / sizeof *all_bars };
+
+static int is_64_or_128(int64_t width) { return width == 64 || width == 128; }
+
+int bars_owe(const backend_bars *bars, const case_spec *spec)
+{
+    return bars->takes_any_width || (is_64_or_128(spec->K) && is_64_or_128(spec->V));
+}
+
+double bars_out(const backend_bars *bars, const case_spec *spec) { return spec->out == FKDA_BF16 ? bars->out_bf16 : bars->out_f32; }
+double bars_state(const backend_bars *bars, const case_spec *spec) { return spec->final == FKDA_BF16 ? bars->state_bf16 : bars->state_f32; }
+
+/* -------------------------------------------------------------- which of them run */
+
+static const char *chosen_name;
+
+void bars_choose(const char *name) { chosen_name = name; }
+
+void bars_for_each(void (*test)(const backend_bars *bars))
+{
+    int ran = 0;
+    for (int b = 0; b < BARS_COUNT; ++b) {
+        const char *const name = fkda_backend_name(all_bars[b].id);
+        if (chosen_name != NULL && strcmp(chosen_name, name) != 0) continue;
+        char why[256] = "";
+        if (fkda_backend_status(all_bars[b].id, why, sizeof why) != FKDA_OK) {
+            if (chosen_name == NULL) fail_msg("%s is off: %s", name, why);
+            print_message("%s is off: %s\n", name, why);
+            skip();
+        }
+        test(&all_bars[b]);
+        ++ran;
+    }
+    if (ran == 0) fail_msg("no backend called %s", chosen_name);
+}

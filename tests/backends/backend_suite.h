@@ -1,0 +1,25 @@
+/* The tests that every backend must pass. */
+#ifndef FKDA_TEST_BACKEND_SUITE_H
+#define FKDA_TEST_BACKEND_SUITE_H
+
+/* backend_cases.c */
+void test_every_case(void **state);
+void test_recorded_activations(void **state);
+void test_tiny_values_scale_exactly(void **state);
+void test_finite_bits_stay_finite(void **state);
+
+/* backend_invariance.c */
+void test_batch_invariance(void **state);
+void test_dense_rows_equal_packed(void **state);
+void test_split_invariance(void **state);
+void test_i32_equals_i64(void **state);
+void test_threads_do_not_matter(void **state);
+void test_future_does_not_matter(void **state);
+
+/* backend_far.c */
+void test_far_strides(void **state);
+
+/* backend_containment.c */
+void test_nan_stays_in_its_head(void **state);
+
+#endif

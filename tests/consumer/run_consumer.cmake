@@ -1,0 +1,45 @@
+# cmake -P: install, build the outside project twice, run both. Variables as in CMakeLists.txt beside this file.
+cmake_minimum_required(VERSION 3.22)
+set(prefix ${WORK}/prefix)
+if(SANITIZE)
+  set(flags -fsanitize=${SANITIZE})
+endif()
+
+function(run)    # stops at the first command that fails; `printed` is what the last one printed
+  execute_process(COMMAND ${ARGV} OUTPUT_VARIABLE output ERROR_VARIABLE errors RESULT_VARIABLE result)
+  if(NOT result EQUAL 0)
+    list(JOIN ARGV " " command)
+    message(FATAL_ERROR "${command}\nended with ${result}\n${output}${errors}")
+  endif()
+  set(printed "${output}" PARENT_SCOPE)
+endfunction()
+
+function(check_program program)
+  run(${program})
+  if(NOT printed MATCHES "^flashkda ${VERSION}, (cuda|cpu|ref): ")
+    message(FATAL_ERROR "${program} printed: ${printed}")
+  endif()
+  message(STATUS "${printed}")
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
+file(GLOB_RECURSE headers RELATIVE ${prefix}/include ${prefix}/include/*)
+if(NOT headers STREQUAL "flashkda.h")
+  message(FATAL_ERROR "installed headers: ${headers}")
+endif()
+
+run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${SOURCE}/outside -B ${WORK}/by-cmake -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_C_COMPILER=${CC}
+    "-DCMAKE_C_FLAGS=${flags}")
+run(${CMAKE_COMMAND} --build ${WORK}/by-cmake)
+check_program(${WORK}/by-cmake/outside)
+
+if(PKG_CONFIG AND MAKE)
+  file(COPY ${SOURCE}/outside DESTINATION ${WORK})
+  file(RENAME ${WORK}/outside ${WORK}/by-make)
+  set(ENV{PKG_CONFIG_PATH} ${prefix}/${LIBDIR}/pkgconfig)
+  run(${MAKE} -C ${WORK}/by-make CC=${CC} "CFLAGS=${flags} -std=c99 -Wall -Wextra -Wpedantic -Werror" LDFLAGS=-Wl,-rpath,${prefix}/${LIBDIR})
+  check_program(${WORK}/by-make/outside)
+else()
+  message(STATUS "no pkg-config or make: the second consumer was not built")
+endif()

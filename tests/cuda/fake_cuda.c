@@ -1,0 +1,102 @@
+#include "fake_cuda.h"
+
+#include <string.h>
+
+#include "backend.h"
+
+fake_cuda fake;
+
+const fkdai_backend *const fkdai_backends[] = {&fkdai_cuda, NULL};
+
+static cudaError_t answer(void) { return ++fake.calls == fake.fail_at ? cudaErrorUnknown : cudaSuccess; }
+
+const char *cudaGetErrorString(cudaError_t error) { return error == cudaSuccess ? "no error" : "a fake error"; }
+const char *cudaGetErrorName(cudaError_t error) { return error == cudaSuccess ? "cudaSuccess" : "cudaErrorFake"; }
+cudaError_t cudaPeekAtLastError(void) { return fake.prior; }
+cudaError_t cudaGetLastError(void) { return fake.prior; }
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = fake.driver;
+    return answer();
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = fake.device_count;
+    return answer();
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr what, int device)
+{
+    (void)device;
+    *value = what == cudaDevAttrComputeCapabilityMajor   ? fake.major
+             : what == cudaDevAttrComputeCapabilityMinor ? fake.minor
+             : what == cudaDevAttrMultiProcessorCount    ? fake.multiprocessors
+                                                         : 232448;
+    return answer();
+}
+
+cudaError_t cudaGetDevice(int *device)
+{
+    *device = fake.current;
+    return answer();
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    const cudaError_t error = answer();
+    if (error == cudaSuccess) fake.current = device;
+    return error;
+}
+
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *where, const void *pointer)
+{
+    memset(where, 0, sizeof *where);
+    where->type = pointer == NULL ? cudaMemoryTypeUnregistered : cudaMemoryTypeDevice;
+    where->device = fake.place;
+    return answer();
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status)
+{
+    (void)stream;
+    *status = fake.is_capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    return answer();
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
+{
+    (void)from, (void)kind, (void)stream;
+    memcpy(to, fake.cu_seqlens, bytes);
+    return answer();
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    (void)stream;
+    fake.synchronisations++;
+    return answer();
+}
+
+/* The launchers, as cuda_launch.h promises them. */
+int fkdai_prefill_clusters(int64_t N, int64_t H, int multiprocessors)
+{
+    return N * H < multiprocessors / 2 ? (int)(N * H) : multiprocessors / 2;
+}
+size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, int cluster_count) { return N * H == cluster_count ? 0 : 4096; }
+int fkdai_prefill_shared_bytes(void) { return 220000; }
+
+int fkdai_prefill_load(void)
+{
+    fake.loads++;
+    return answer();
+}
+
+int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream)
+{
+    (void)stream;
+    const cudaError_t error = answer();
+    if (error == cudaSuccess) fake.last = *call, fake.launches++;
+    return error;
+}

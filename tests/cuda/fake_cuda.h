@@ -1,0 +1,23 @@
+/* A CUDA runtime of the calls that the backend uses: it records them, and can fail the n-th. */
+#ifndef FAKE_CUDA_H
+#define FAKE_CUDA_H
+
+#include <cuda_runtime_api.h>
+
+#include "cuda_launch.h"
+
+typedef struct fake_cuda {
+    int device_count, driver, major, minor, multiprocessors;
+    int current;               /* device */
+    cudaError_t prior;         /* what cudaPeekAtLastError says */
+    int is_capturing;
+    int place;                 /* device that every pointer is on */
+    int calls, fail_at;        /* fail_at: 1 fails the first call, 0 none */
+    int launches, loads, synchronisations;
+    fkdai_prefill_call last;   /* of the last launch */
+    const void *cu_seqlens;    /* host array that copies read */
+} fake_cuda;
+
+extern fake_cuda fake;
+
+#endif

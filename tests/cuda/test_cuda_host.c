@@ -1,0 +1,188 @@
+/* The C11 half of the CUDA backend: what it accepts, what it says when it refuses, what it calls. */
+#include "harness.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "cuda_plan.h"
+#include "fake_cuda.h"
+#include "flashkda.h"
+
+static char memory[1 << 16] __attribute__((aligned(256)));    /* stands for device memory: nobody reads it */
+
+static void reset(void)
+{
+    const fake_cuda fresh = {.device_count = 2, .driver = 13000, .major = 9, .multiprocessors = 132};
+    fake = fresh;
+}
+
+static fkda_fwd_desc good_desc(void)
+{
+    return (fkda_fwd_desc){.struct_size = sizeof(fkda_fwd_desc), .backend = FKDA_BACKEND_CUDA, .memory = FKDA_MEMORY_CUDA, .B = 1, .T = 1, .H = 2,
+                           .K = 128, .V = 128, .scale = 1.0f, .lower_bound = -5.0f};
+}
+
+static fkda_fwd_args good_args(void)
+{
+    return (fkda_fwd_args){.struct_size = sizeof(fkda_fwd_args), .q = memory, .k = memory + 1024, .v = memory + 2048, .g = memory + 3072,
+                           .beta = memory + 4096, .out = memory + 5120};
+}
+
+/* The desc is refused with this status, and the sentence has these words. */
+static void assert_refused(const fkda_fwd_desc *d, fkda_status status, const char *words)
+{
+    assert_int_equal(fkda_fwd_query(d, NULL), status);
+    if (strstr(fkda_last_error(), words) == NULL) fail_msg("'%s' lacks '%s'", fkda_last_error(), words);
+}
+
+static void test_accepts_and_launches(void **unused)
+{
+    (void)unused;
+    reset();
+    const fkda_fwd_desc d = good_desc();
+    const fkda_fwd_args a = good_args();
+    size_t bytes = 1;
+    assert_int_equal(fkda_fwd_workspace_size(&d, &bytes), FKDA_OK);
+    assert_int_equal(bytes, 0);
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_OK);
+    assert_int_equal(fake.launches, 1);
+    assert_int_equal(fake.synchronisations, 0);
+    assert_int_equal(fake.last.cluster_count, 2);
+    assert_int_equal(fake.last.q.stride.head, 128);
+    assert_ptr_equal(fake.last.out, a.out);
+}
+
+#define REFUSES(change, status, words)     \
+    do {                                   \
+        fkda_fwd_desc d = good_desc();     \
+        change;                            \
+        assert_refused(&d, status, words); \
+    } while (0)
+
+static void test_refusals_name_field_and_rule(void **unused)
+{
+    (void)unused;
+    reset();
+    REFUSES(d.K = 96, FKDA_ERR_UNSUPPORTED, "K = 96, kernels exist for K = 128");
+    REFUSES(d.V = 64, FKDA_ERR_UNSUPPORTED, "V = 64, kernels exist for V = 128");
+    REFUSES(d.HV = 4, FKDA_ERR_UNSUPPORTED, "HV = 4 and H = 2");
+    REFUSES(d.gate = FKDA_GATE_SOFTPLUS, FKDA_ERR_UNSUPPORTED, "bounded gate");
+    REFUSES(d.beta_kind = FKDA_BETA_ACTIVATED, FKDA_ERR_UNSUPPORTED, "beta logits");
+    REFUSES(d.beta_multiplier = 2, FKDA_ERR_UNSUPPORTED, "beta_multiplier = 2");
+    REFUSES(d.qk_norm = FKDA_QK_NORM_NONE, FKDA_ERR_UNSUPPORTED, "L2 norm");
+    REFUSES(d.q.dtype = FKDA_F32, FKDA_ERR_UNSUPPORTED, "q has dtype 2");
+    REFUSES(d.k.head_stride = 132, FKDA_ERR_UNSUPPORTED, "k.head_stride = 132 is not a multiple of 8");
+    REFUSES(d.initial_state.dtype = FKDA_F32; d.initial_state.layout = FKDA_STATE_NHKV, FKDA_ERR_UNSUPPORTED, "initial_state.layout = 1");
+    REFUSES(d.memory = FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "host memory");
+    REFUSES(d.device = 2, FKDA_ERR_NO_DEVICE, "desc.device = 2, but there are 2 devices");
+}
+
+/* The plan is a pure function of desc and machine: machines that this test invents. */
+static void test_machines(void **unused)
+{
+    (void)unused;
+    fkdai_plan plan = {.desc = good_desc()};
+    fkdai_cuda_machine m = {.status = FKDA_ERR_DRIVER, .reason = "no usable GPU: too old"};
+    plan.desc.HV = plan.desc.H, plan.desc.N = 1, plan.desc.beta_multiplier = 1;
+    fkda_tensor_desc *const tensors[] = {&plan.desc.q, &plan.desc.k, &plan.desc.v, &plan.desc.g, &plan.desc.beta, &plan.desc.out};
+    for (size_t i = 0; i < 6; ++i) tensors[i]->dtype = FKDA_BF16, tensors[i]->head_stride = 128;
+    assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_ERR_DRIVER);
+    m = (fkdai_cuda_machine){.device_count = 1, .devices = {{"GPU", 8, 0, 108, 166912}}};
+    assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_ERR_ARCH);
+    assert_non_null(strstr(fkda_last_error(), "sm_80, kernels exist for sm_90"));
+    m.devices[0] = (fkdai_cuda_device){"GPU", 9, 0, 132, 232448};
+    assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_OK);
+    assert_non_null(strstr(plan.choice, "2 clusters of 2"));
+    m.devices[0].shared_bytes = 100000;
+    assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_ERR_UNSUPPORTED);
+}
+
+/* Runs first: later tests find the machine already known. */
+static void test_host_memory_does_not_wake_the_driver(void **unused)
+{
+    (void)unused;
+    reset();
+    REFUSES(d.memory = FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "host memory");
+    assert_int_equal(fake.calls, 0);
+}
+
+static void test_run_checks(void **unused)
+{
+    (void)unused;
+    const fkda_fwd_desc d = good_desc();
+    fkda_fwd_args a = good_args();
+    reset();
+    a.k = memory + 1026;
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_ERR_MISALIGNED);
+    a = good_args();
+    fake.prior = cudaErrorIllegalAddress;
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_ERR_CUDA_PRIOR);
+    assert_int_equal(fake.calls, 0);
+    reset();
+    fake.place = 1;
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_ERR_DEVICE_MISMATCH);
+    assert_int_equal(fake.launches, 0);
+}
+
+static void test_device_guard(void **unused)
+{
+    (void)unused;
+    reset();
+    fkda_fwd_desc d = good_desc();
+    const fkda_fwd_args a = good_args();
+    d.device = 1, fake.place = 1;
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_OK);
+    assert_int_equal(fake.current, 0);
+    assert_int_equal(fake.launches, 1);
+}
+
+/* Whatever call fails: a status, nothing launched afterwards, the caller's device back (unless putting it back is what failed). */
+static void test_every_call_may_fail(void **unused)
+{
+    (void)unused;
+    fkda_fwd_desc d = good_desc();
+    const fkda_fwd_args a = good_args();
+    d.device = 1;
+    for (int n = 1;; ++n) {
+        reset();
+        fake.place = 1, fake.fail_at = n;
+        const fkda_status status = fkda_fwd(&d, &a, NULL, 0, NULL);
+        if (fake.calls < n) {
+            assert_int_equal(status, FKDA_OK);
+            assert_true(n > 5);
+            return;
+        }
+        assert_int_equal(status, FKDA_ERR_CUDA);
+        if (fake.launches == 0) assert_int_equal(fake.current, 0);
+    }
+}
+
+static void test_checked_seqlens(void **unused)
+{
+    (void)unused;
+    fkda_fwd_desc d = good_desc();
+    fkda_fwd_args a = good_args();
+    const int64_t good[3] = {0, 0, 1}, bad[3] = {0, 2, 1};
+    d.N = 2, d.cu_seqlens = FKDA_I64, d.flags = FKDA_FLAG_CHECK_SEQLENS, a.cu_seqlens = memory + 8192;
+    reset();
+    fake.cu_seqlens = bad;
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_ERR_CU_SEQLENS);
+    assert_int_equal(fake.launches, 0);
+    fake.cu_seqlens = good;
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_OK);
+    fake.is_capturing = 1;
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_ERR_CAPTURE);
+    d.flags = 0;
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_host_memory_does_not_wake_the_driver),
+        cmocka_unit_test(test_accepts_and_launches), cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_machines),
+        cmocka_unit_test(test_run_checks),           cmocka_unit_test(test_device_guard),               cmocka_unit_test(test_every_call_may_fail),
+        cmocka_unit_test(test_checked_seqlens),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,39 @@
+// Host stand-in for src/cuda/device/barrier.cuh.
+#pragma once
+#include "emulator.h"
+
+namespace fkdai {
+
+inline void barrier_init(uint32_t barrier, uint32_t arrivals) {
+    emulator::mbarrier(barrier) = {static_cast<int>(arrivals), static_cast<int>(arrivals), 0, 0};
+}
+inline void fence_barrier_init() {}
+inline void arrive(uint32_t barrier) {
+    emulator::Mbarrier &b = emulator::mbarrier(barrier);
+    b.pending--;
+    b.settle();
+}
+inline void arrive_expecting(uint32_t barrier, uint32_t bytes) {
+    emulator::mbarrier(barrier).bytes += static_cast<int>(bytes);
+    arrive(barrier);
+}
+inline void arrive_remote(uint32_t barrier) { arrive(barrier); }
+inline void arrive_expecting_remote(uint32_t barrier, uint32_t bytes) { arrive_expecting(barrier, bytes); }
+inline bool has_flipped(uint32_t barrier, uint32_t parity) { return emulator::mbarrier(barrier).phase != parity; }
+inline void wait(uint32_t barrier, uint32_t parity) {
+    emulator::Mbarrier &b = emulator::mbarrier(barrier);
+    emulator::block_until([&b, parity] { return b.phase != parity; });
+}
+inline uint32_t peer_address(uint32_t address, uint32_t rank) { return (address & 0xffffffu) | rank << 24; }
+inline void cluster_sync() {
+    emulator::Thread &t = emulator::self();
+    const unsigned threads = 512;
+    emulator::meet(*t.cluster_meeting, threads * static_cast<unsigned>(t.cluster->size()), 0, nullptr, [](void **) {});
+}
+inline void fence_async_proxy() {}
+inline void warpgroup_sync(int id) {
+    emulator::Thread &t = emulator::self();
+    emulator::meet(t.own().meetings[id], 128, t.thread.x % 128, nullptr, [](void **) {});
+}
+
+}  // namespace fkdai

@@ -1,0 +1,28 @@
+// Host stand-in for src/cuda/device/scalar_math.cuh.
+#pragma once
+#include "emulator.h"
+
+namespace fkdai {
+
+inline constexpr float kLog2e = 1.4426950408889634f;
+
+inline float exp2_fast(float x) { return std::exp2(x); }
+inline float reciprocal(float x) { return 1.f / x; }
+inline float inverse_sqrt(float x) { return 1.f / std::sqrt(x); }
+inline float sigmoid(float x) { return reciprocal(1.f + exp2_fast(-kLog2e * x)); }
+
+inline uint32_t pack_bf16(float low, float high) {
+    const auto round = [](float x) -> uint32_t {
+        uint32_t bits;
+        memcpy(&bits, &x, 4);
+        return x != x ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    };
+    return round(low) | round(high) << 16;
+}
+inline float low_bf16(uint32_t pair) { return __uint_as_float(pair << 16); }
+inline float high_bf16(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+template <class T>
+T uniform(T x) { return __shfl_sync(~0u, x, 0); }
+
+}  // namespace fkdai

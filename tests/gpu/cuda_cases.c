@@ -1,0 +1,139 @@
+/*
+ * cases.def on the CUDA backend, through the public API: every case is widened to what the kernels take (K = V = 128, bf16, NHVK), laid
+ * out on the host with guards and NaN gaps, mirrored to the device byte for byte, run, mirrored back and compared with the reference.
+ *
+ * Prints ran / skipped / failed. Skips as a whole without a GPU.
+ */
+#include "harness.h"
+
+#include <cuda_runtime_api.h>
+#include <math.h>
+
+#include "case_run.h"
+#include "counter_rng.h"
+#include "error_metrics.h"
+
+enum { OUT = 5, FINAL = 10, WORKSPACE = IMAGE_BUFFERS - 1 };
+enum { PITCH = 256 };    /* device copies keep the alignment that a caller's tensors have */
+
+#define MUST(call)                                                                          \
+    do {                                                                                    \
+        const cudaError_t must_error = (call);                                              \
+        if (must_error != cudaSuccess) fail_msg("%s: %s", #call, cudaGetErrorString(must_error)); \
+    } while (0)
+
+/* The case with the widths and dtypes that the kernels are built for; 0 if its meaning is another operation. */
+static int widen(case_spec *s)
+{
+    if (s->gate != FKDA_GATE_BOUNDED || s->beta != FKDA_BETA_LOGIT || s->multiplier == 2 || s->norm != FKDA_QK_NORM_L2 || s->HV != s->H || s->exact)
+        return 0;
+    if (fabs(s->scale * sqrt((double)s->K) - 1) < 1e-6) s->scale = 1 / sqrt(128.0);
+    s->K = s->V = 128;
+    s->q = s->k = s->v = s->g = s->beta_dtype = s->out = FKDA_BF16;
+    s->initial_layout = s->final_layout = FKDA_STATE_NHVK;
+    return 1;
+}
+
+/* Copies every buffer of the image to the device and points the args there. */
+static fkda_fwd_args to_device(const case_image *m, void **device)
+{
+    fkda_fwd_args a = m->args;
+    for (int b = 0; b < WORKSPACE; ++b) {
+        device[b] = NULL;
+        if (m->buffer[b].data == NULL) continue;
+        MUST(cudaMalloc(&device[b], m->buffer[b].bytes + PITCH));
+        MUST(cudaMemcpy(device[b], m->buffer[b].data, m->buffer[b].bytes, cudaMemcpyHostToDevice));
+    }
+    a.q = device[0], a.k = device[1], a.v = device[2], a.g = device[3], a.beta = device[4], a.out = device[OUT];
+    a.A_log = device[6], a.dt_bias = device[7], a.cu_seqlens = device[8];
+    a.initial_state = m->spec->in_place ? device[FINAL] : device[9], a.final_state = device[FINAL];
+    return a;
+}
+
+static case_result run_on_device(const case_spec *s, const input_values *x, uint8_t poison)
+{
+    const run_setup setup = {FKDA_BACKEND_CUDA, 1, poison, GUARD_AT_END};
+    case_image m = image_build(s, x, &setup);
+    void *device[IMAGE_BUFFERS], *workspace = NULL;
+    size_t bytes = 0;
+    m.desc.memory = FKDA_MEMORY_CUDA;
+    const fkda_fwd_args args = to_device(&m, device);
+    fkda_status status = fkda_fwd_workspace_size(&m.desc, &bytes);
+    if (status == FKDA_OK) {
+        MUST(cudaMalloc(&workspace, bytes + PITCH));
+        MUST(cudaMemset(workspace, poison, bytes + PITCH));
+        status = fkda_fwd(&m.desc, &args, bytes > 0 ? workspace : NULL, bytes, NULL);
+    }
+    if (status != FKDA_OK && status != FKDA_ERR_UNSUPPORTED) fail_msg("%s: %s", s->name, fkda_last_error());
+    MUST(cudaDeviceSynchronize());
+    for (int b = OUT; b <= FINAL; b += FINAL - OUT)
+        if (m.buffer[b].data != NULL) MUST(cudaMemcpy(m.buffer[b].data, device[b], m.buffer[b].bytes, cudaMemcpyDeviceToHost));
+    for (int b = 0; b < WORKSPACE; ++b) MUST(cudaFree(device[b]));
+    MUST(cudaFree(workspace));
+    image_check_untouched(&m);
+    const case_result result = image_gather(&m, status);
+    image_free(&m);
+    return result;
+}
+
+/* Bars for bf16 in and out: nearly parallel keys, and a handful of rows whose rounding does not average, get the wide one. */
+static double bar_of(const case_spec *s)
+{
+    const int is_parallel = strcmp(s->keys, "same") == 0 || strcmp(s->keys, "cos90") == 0 || strcmp(s->keys, "cos99") == 0 ||
+                            strcmp(s->keys, "period16") == 0 || strcmp(s->keys, "uniform") == 0;
+    return is_parallel || case_rows(s) * s->H < 64 ? 1.2e-2 : 6e-3;
+}
+
+static int is_inside(const case_spec *s, const case_result *r, const case_result *ref)
+{
+    for (int64_t i = 0; i < r->out_count; ++i)
+        if (!isfinite(r->out[i])) return 0;
+    for (int64_t i = 0; i < r->state_count; ++i)
+        if (!isfinite(r->state[i])) return 0;
+    const double out = metric_m1(r->out, ref->out, r->out_count), state = metric_m1(r->state, ref->state, r->state_count);
+    if (out <= bar_of(s) && state <= bar_of(s)) return 1;
+    print_error("%s: out M1 %.2e, final_state M1 %.2e (bar %.1e)\n", s->name, out, state, bar_of(s));
+    return 0;
+}
+
+static void test_every_case_on_the_device(void **state)
+{
+    (void)state;
+    char why[256] = "";
+    if (fkda_backend_status(FKDA_BACKEND_CUDA, why, sizeof why) != FKDA_OK) {
+        print_message("cuda is off: %s\n", why);
+        skip();
+    }
+    int ran = 0, skipped = 0, failed = 0;
+    for (int i = 0; i < case_count(); ++i) {
+        case_spec s = case_at(i);
+        if (!widen(&s)) {
+            ++skipped;
+            continue;
+        }
+        input_values x = values_draw(&s);
+        case_result a = run_on_device(&s, &x, 0xa5);
+        if (a.status == FKDA_OK) {
+            case_result b = run_on_device(&s, &x, 0xff), ref = case_run_reference(&s, &x);
+            const int good = result_same_bits(&a, &b) && is_inside(&s, &a, &ref);
+            if (!result_same_bits(&a, &b)) print_error("%s: other poison, other bits\n", s.name);
+            ++ran, failed += !good;
+            result_free(&b);
+            result_free(&ref);
+        } else {
+            ++skipped;
+        }
+        result_free(&a);
+        values_free(&x);
+    }
+    print_message("cuda: %d cases ran, %d skipped (another operation or stride), %d failed\n", ran, skipped, failed);
+    assert_int_equal(failed, 0);
+    assert_true(ran > 100);
+}
+
+int main(void)
+{
+    rng_seed();
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_case_on_the_device)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,190 @@
+// gpu_case.cuh: one problem on the device: seeded inputs, poisoned outputs, a launch, and errors against the oracle.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "../../src/cuda/cuda_launch.h"
+#include "kda_oracle.cuh"
+
+#define CHECK_CUDA(call)                                                                              \
+    do {                                                                                              \
+        const int status_ = static_cast<int>(call);                                                   \
+        if (status_ != 0) {                                                                           \
+            printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #call,                                      \
+                   cudaGetErrorString(static_cast<cudaError_t>(status_)));                            \
+            exit(2);                                                                                  \
+        }                                                                                             \
+    } while (0)
+
+enum class Gates { Random, Slow, AllMinus5 };
+
+struct CaseShape {
+    std::vector<int64_t> lengths;  // of the sequences
+    int64_t H = 1;
+    bool packed = true;            // dense: equal lengths
+    Gates gates = Gates::Random;
+    bool has_initial = true, is_int32 = false;
+    float key_bias = 0.f;          // > 0: correlated keys
+    int64_t tail_tokens = 0;       // packed: tokens after the last sequence, NaN in every input
+    float value_scale = 1.f;
+    bool heads_outside = false;    // strides of a [B,H,T,128] tensor
+    unsigned seed = 1;
+};
+
+__device__ inline float unit_noise(uint64_t i, unsigned seed) {  // splitmix64, in (0, 1)
+    uint64_t x = i + seed * 0x9e3779b97f4a7c15ull;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull, x = (x ^ (x >> 27)) * 0x94d049bb133111ebull, x ^= x >> 31;
+    return (static_cast<float>(x >> 40) + 0.5f) / 16777216.f;
+}
+__device__ inline float normal_noise(uint64_t i, unsigned seed) {
+    return sqrtf(-2.f * logf(unit_noise(2 * i, seed))) * cospif(2.f * unit_noise(2 * i + 1, seed));
+}
+template <class T>
+__global__ void fill_normal(T *x, int64_t count, float mean, float deviation, unsigned seed) {
+    for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < count;
+         i += static_cast<int64_t>(gridDim.x) * blockDim.x)
+        x[i] = static_cast<T>(mean + deviation * normal_noise(i, seed));
+}
+
+struct Errors {
+    double out, state, bad;
+};
+
+struct DeviceCase {
+    CaseShape shape;
+    int64_t B, T, N;
+    __nv_bfloat16 *q, *k, *v, *g, *beta, *out;
+    float *A_log, *dt_bias, *initial, *final;
+    int64_t *cu;
+    int32_t *cu32;
+    char *workspace;
+    size_t workspace_bytes;
+    fkdai_prefill_call call{};
+
+    int64_t rows() const { return B * T * shape.H; }
+    int64_t state_count() const { return N * shape.H * 128 * 128; }
+
+    template <class X>
+    static X *allocate(int64_t count) {
+        X *x;
+        CHECK_CUDA(cudaMalloc(&x, (count > 0 ? count : 1) * sizeof(X)));
+        return x;
+    }
+
+    explicit DeviceCase(const CaseShape &s, int multiprocessors) : shape(s) {
+        N = static_cast<int64_t>(s.lengths.size());
+        std::vector<int64_t> cumulative(1, 0);
+        for (int64_t length : s.lengths) cumulative.push_back(cumulative.back() + length);
+        B = s.packed ? 1 : N, T = s.packed ? cumulative.back() + s.tail_tokens : s.lengths[0];
+        const int64_t count = rows() * 128;
+        q = allocate<__nv_bfloat16>(count), k = allocate<__nv_bfloat16>(count), v = allocate<__nv_bfloat16>(count);
+        g = allocate<__nv_bfloat16>(count), out = allocate<__nv_bfloat16>(count), beta = allocate<__nv_bfloat16>(rows());
+        A_log = allocate<float>(s.H), dt_bias = allocate<float>(s.H * 128);
+        initial = allocate<float>(state_count()), final = allocate<float>(state_count());
+        cu = allocate<int64_t>(N + 1), cu32 = allocate<int32_t>(N + 1);
+        const std::vector<int32_t> narrow(cumulative.begin(), cumulative.end());
+        CHECK_CUDA(cudaMemcpy(cu, cumulative.data(), (N + 1) * 8, cudaMemcpyHostToDevice));
+        CHECK_CUDA(cudaMemcpy(cu32, narrow.data(), (N + 1) * 4, cudaMemcpyHostToDevice));
+        fill_inputs();
+        const int64_t t_stride = s.heads_outside ? 128 : s.H * 128, h_stride = s.heads_outside ? T * 128 : 128;
+        const auto strided = [&](const void *x) { return fkdai_tensor{x, {T * s.H * 128, t_stride, h_stride}}; };
+        call.q = strided(q), call.k = strided(k), call.v = strided(v), call.g = strided(g);
+        call.out = out, call.out_stride = call.q.stride;
+        call.beta = {beta, {T * s.H, s.H, 1}};
+        call.A_log = {A_log, FKDAI_F32}, call.dt_bias = {dt_bias, FKDAI_F32};
+        if (s.packed) call.cu_seqlens = {s.is_int32 ? static_cast<void *>(cu32) : cu, s.is_int32 ? FKDAI_I32 : FKDAI_I64};
+        if (s.has_initial) call.initial_state = initial, call.initial_rows = {s.H * 128 * 128, FKDAI_F32};
+        call.final_state = final, call.final_rows = {s.H * 128 * 128, FKDAI_F32};
+        call.B = B, call.T = T, call.N = N, call.H = s.H;
+        call.scale = 0.08838834764831845f, call.lower_bound = -5.f;
+        call.cluster_count = fkdai_prefill_clusters(N, s.H, multiprocessors);
+        workspace_bytes = fkdai_prefill_workspace_bytes(N, s.H, call.cluster_count);
+        workspace = allocate<char>(static_cast<int64_t>(workspace_bytes));
+        call.workspace = workspace;
+    }
+    ~DeviceCase() {
+        for (void *x : {static_cast<void *>(q), static_cast<void *>(k), static_cast<void *>(v), static_cast<void *>(g),
+                        static_cast<void *>(out), static_cast<void *>(beta), static_cast<void *>(A_log),
+                        static_cast<void *>(dt_bias), static_cast<void *>(initial), static_cast<void *>(final),
+                        static_cast<void *>(cu), static_cast<void *>(cu32), static_cast<void *>(workspace)})
+            cudaFree(x);
+    }
+    DeviceCase(const DeviceCase &) = delete;
+
+    void fill_inputs() {
+        const CaseShape &s = shape;
+        const int64_t count = rows() * 128;
+        const float mean = s.gates == Gates::Random ? 0.f : s.gates == Gates::Slow ? -4.f : 30.f;
+        const float deviation = s.gates == Gates::Random ? 1.f : s.gates == Gates::Slow ? 2.f : 0.f;
+        const bool plain = s.gates == Gates::AllMinus5;
+        fill_normal<<<512, 256>>>(q, count, 0.f, 1.f, s.seed * 16 + 1);
+        fill_normal<<<512, 256>>>(k, count, s.key_bias, 1.f, s.seed * 16 + 2);
+        fill_normal<<<512, 256>>>(v, count, 0.f, s.value_scale, s.seed * 16 + 3);
+        fill_normal<<<512, 256>>>(g, count, mean, deviation, s.seed * 16 + 4);
+        fill_normal<<<512, 256>>>(beta, rows(), 0.f, 1.f, s.seed * 16 + 5);
+        fill_normal<<<512, 256>>>(A_log, s.H, 0.f, plain ? 0.f : 0.3f, s.seed * 16 + 6);
+        fill_normal<<<512, 256>>>(dt_bias, s.H * 128, 0.f, plain ? 0.f : 0.5f, s.seed * 16 + 7);
+        fill_normal<<<512, 256>>>(initial, state_count(), 0.f, 0.1f * s.value_scale, s.seed * 16 + 8);
+        CHECK_CUDA(cudaGetLastError());
+        if (s.tail_tokens > 0) {  // NaN in every input after the last sequence
+            const int64_t at = (T - s.tail_tokens) * s.H;
+            for (__nv_bfloat16 *x : {q, k, v, g}) CHECK_CUDA(cudaMemset(x + at * 128, 0xff, s.tail_tokens * s.H * 256));
+            CHECK_CUDA(cudaMemset(beta + at, 0xff, s.tail_tokens * s.H * 2));
+        }
+    }
+
+    void poison() {
+        CHECK_CUDA(cudaMemset(out, 0xff, rows() * 256));
+        CHECK_CUDA(cudaMemset(final, 0xff, state_count() * 4));
+        CHECK_CUDA(cudaMemset(workspace, 0xff, workspace_bytes > 0 ? workspace_bytes : 1));
+    }
+    void run() {
+        CHECK_CUDA(fkdai_prefill_launch(&call, nullptr));
+        CHECK_CUDA(cudaDeviceSynchronize());
+    }
+    std::vector<unsigned> bits() const {
+        std::vector<unsigned> all(rows() * 64 + state_count());
+        CHECK_CUDA(cudaMemcpy(all.data(), out, rows() * 256, cudaMemcpyDeviceToHost));
+        CHECK_CUDA(cudaMemcpy(all.data() + rows() * 64, final, state_count() * 4, cudaMemcpyDeviceToHost));
+        return all;
+    }
+
+    // Relative RMS of out and of the final state; elements of the sequences that are not finite.
+    Errors errors() {
+        const CaseShape &s = shape;
+        const int64_t valid = (rows() - (s.packed ? s.tail_tokens * s.H : 0)) * 128;
+        double *ref_out = allocate<double>(rows() * 128), *ref_final = allocate<double>(state_count());
+        double *sums = allocate<double>(6), host[6];
+        const auto tensor = [](const fkdai_tensor &x) {
+            return oracle::Tensor{static_cast<const __nv_bfloat16 *>(x.data), x.stride.batch, x.stride.token, x.stride.head};
+        };
+        const oracle::Problem problem{tensor(call.q), tensor(call.k), tensor(call.v), tensor(call.g), tensor(call.beta),
+                                      A_log, dt_bias, s.packed ? cu : nullptr, s.has_initial ? initial : nullptr,
+                                      ref_out, ref_final, T, s.H, 0.08838834764831845, -5.0};
+        CHECK_CUDA(cudaMemset(sums, 0, sizeof host));
+        CHECK_CUDA(cudaMemset(ref_out, 0, rows() * 1024));
+        oracle::forward<<<static_cast<unsigned>(N * s.H), 512>>>(problem);
+        CHECK_CUDA(cudaGetLastError());
+        oracle::compare<<<512, 256>>>(out, ref_out, valid, sums);
+        oracle::compare<<<512, 256>>>(final, ref_final, state_count(), sums + 3);
+        CHECK_CUDA(cudaMemcpy(host, sums, sizeof host, cudaMemcpyDeviceToHost));
+        cudaFree(ref_out), cudaFree(ref_final), cudaFree(sums);
+        return {std::sqrt(host[0] / (host[1] > 0 ? host[1] : 1)), std::sqrt(host[3] / (host[4] > 0 ? host[4] : 1)),
+                host[2] + host[5]};
+    }
+
+    // Words of out after the last sequence that are no longer poison.
+    int64_t touched_tail() {
+        std::vector<unsigned> tail(shape.tail_tokens * shape.H * 64);
+        CHECK_CUDA(cudaMemcpy(tail.data(), out + (T - shape.tail_tokens) * shape.H * 128, tail.size() * 4, cudaMemcpyDeviceToHost));
+        int64_t touched = 0;
+        for (unsigned word : tail) touched += word != 0xffffffffu;
+        return touched;
+    }
+};

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Seeded mutants: breaks the library in one place at a time and shows that a test suite notices.
+
+Each mutant is (file, exact old text, new text, suite). The tree is copied to a temporary folder and built there; then, for each
+mutant, the text is replaced, the suite rebuilt and run. A mutant that a suite lets pass has survived: exit status 1. An old text that is
+not in its file exactly once is an error too, so this list follows the code.
+
+    tests/mutants/run_mutants.py              all; about four minutes on two cores. Not part of `make check`
+    tests/mutants/run_mutants.py cpu_task     those whose file name contains the word
+"""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+REFUSALS, PLAN, SENTENCES, DTYPE, REF = "test_refusals", "test_plan", "test_sentences", "test_dtype", "test_ref"
+ON_CPU, ON_REF = "test_backends cpu", "test_backends ref"
+TIMEOUT_S = 180
+
+MUTANTS = [
+    # strides, extents, sequences
+    ("src/core/extent.c", "REQUIRE(stride >= span,", "REQUIRE(stride + 1 >= span,", REFUSALS),
+    ("src/core/extent.c", "{\"q\", &d->q, d->H, d->K},   {\"k\", &d->k, d->H, d->K},", "{\"q\", &d->q, d->HV, d->K},   {\"k\", &d->k, d->H, d->K},", REFUSALS),
+    ("src/core/extent.c", "(d->T - 1) * t.desc->token_stride + (t.heads - 1)", "(d->T - 1) * t.desc->token_stride + 0 * (t.heads - 1)", REFUSALS),
+    ("src/core/sequences.c", ": ((const int64_t *)cu_seqlens)[n];", ": (int32_t)((const int64_t *)cu_seqlens)[n];", REFUSALS),
+    ("src/core/sequences.c", "REQUIRE(bound >= before,", "REQUIRE(bound + 1 >= before,", REFUSALS),
+    ("src/core/sequences.c", "REQUIRE(before == desc->T,", "REQUIRE(before <= desc->T,", REFUSALS),
+    ("src/core/sequences.c", "cu_seqlens, n + 1)};", "cu_seqlens, n + (n < desc->N))};", None),    # equivalent: shows that "survived" is reported
+    # pointers, workspace
+    ("src/core/validate_args.c", "a0 < b0 + (uintptr_t)b->bytes && b0 < a0 + (uintptr_t)a->bytes", "a0 == b0", REFUSALS),
+    ("src/core/validate_args.c", "i->layout == f->layout && ", "", REFUSALS),
+    ("src/core/validate_args.c", "w == FINAL_STATE && i == INITIAL_STATE", "list[w].data == a->final_state && list[i].data == a->initial_state", REFUSALS),
+    ("src/core/validate_args.c", "REQUIRE(workspace_bytes >= needed,", "REQUIRE(workspace_bytes + 1 >= needed,", REFUSALS),
+    ("src/core/validate_args.c", "if (d->memory == FKDA_MEMORY_HOST) TRY(fkdai_check_cu_seqlens(d, args->cu_seqlens, \"cu_seqlens\"));", "", REFUSALS),
+    # plans, sentences, conversions
+    ("src/core/api.c", "REQUIRE(inside(plan)->magic == FKDAI_PLAN_MAGIC,", "REQUIRE(plan != NULL,", PLAN),
+    ("src/core/status.c", "static _Thread_local char", "static char", SENTENCES),
+    ("src/core/dtype.h", "        bits |= 1u;\n", "", DTYPE),
+    ("src/core/dtype.h", "bits + 0x7fffu + (bits >> 16 & 1u)", "bits + 0x8000u", DTYPE),
+    # the reference
+    ("src/ref/ref_read.c", "t * desc->token_stride + h * desc->head_stride", "t * desc->head_stride + h * desc->token_stride", REF),
+    ("src/ref/ref_read.c", "h = hv / (d->HV / d->H)", "h = hv % d->H", ON_CPU),
+    ("src/ref/ref_read.c", "#define NORM_EPS 1e-6", "#define NORM_EPS 1e-5", REF),
+    ("src/ref/ref_read.c", "token->beta = d->beta_multiplier * ", "token->beta = ", REF),
+    ("src/ref/ref_read.c", "    if (log_decay > 0) return 0;\n", "", ON_CPU),
+    ("src/ref/ref_tokens.c", "S[c * V + j] *= a;", "S[c * V + j] *= 1 + 0 * a;", REF),
+    ("src/ref/ref_chunks.c", "j < i; ++j) x->akk", "j < i - 1; ++j) x->akk", REF),
+    ("src/ref/ref_chunks.c", "item->seq.end - t0 < C ? (int)(item->seq.end - t0) : C", "item->seq.end - t0 < C - 1 ? (int)(item->seq.end - t0) : C - 1", REF),
+    ("src/ref/ref_backend.c", "s->layout == FKDA_STATE_NHVK ?", "s->layout != FKDA_STATE_NHVK ?", REF),
+    ("src/ref/ref_backend.c", "            fkdai_ref_tokens(&item, S);\n", "            if (item.seq.begin == item.seq.end) continue;\n            fkdai_ref_tokens(&item, S);\n", ON_REF),
+    # the CPU backend
+    ("src/cpu/cpu_task.c", "return task->seq.end - t0 < C ? (int)(task->seq.end - t0) : C;", "return task->seq.end - t0 < C ? C : C;", ON_CPU),
+    ("src/cpu/cpu_task.c", "    fkdai_cpu_read_gate(task, &s->gate);\n", "    if (task->seq.begin == task->seq.end) return;\n    fkdai_cpu_read_gate(task, &s->gate);\n", ON_CPU),
+    ("src/cpu/cpu_rows.c", "s->group.alpha[i][c] = 1;", "s->group.alpha[i][c] = 0.5f;", ON_CPU),
+    ("src/cpu/cpu_state.c", "desc->layout == FKDA_STATE_NHVK;", "desc->layout == FKDA_STATE_NHKV;", ON_CPU),
+    ("src/cpu/cpu_state.c", "task->n * desc->row_stride", "task->n * task->desc->HV * task->desc->K * task->desc->V", ON_CPU),
+    ("src/cpu/cpu_rows.c", "return (task->seq.batch * desc->batch_stride + t * desc->token_stride + head * desc->head_stride) *",
+     "return (int32_t)(task->seq.batch * desc->batch_stride + t * desc->token_stride + head * desc->head_stride) *", ON_CPU),
+    ("src/cpu/cpu_rows.c", "t * desc->token_stride + head * desc->head_stride", "t * desc->head_stride + head * desc->token_stride", ON_CPU),
+    ("src/cpu/cpu_rows.c", "return task->hv / (task->desc->HV / task->desc->H);", "return task->hv % task->desc->H;", ON_CPU),
+    ("src/cpu/cpu_rows.c", "(float)(d->beta_multiplier * ", "(float)(", ON_CPU),
+    ("src/cpu/cpu_rows.c", "(task->first_panel + p) * P *", "p * P *", ON_CPU),
+    ("src/cpu/cpu_backend.c", "pair % c->desc->HV,", "pair % c->desc->H,", ON_CPU),
+]
+
+
+def copy_tree(to):
+    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, check=True, capture_output=True)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
+
+
+def build(tree, suites):
+    command = ["cmake", "--build", tree / "build", "--parallel", str(os.cpu_count()), "--target", *sorted(suites)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def configure(tree):
+    command = ["cmake", "-S", tree, "-B", tree / "build", "-DFKDA_BUILD_CLI=OFF", "-DFKDA_BUILD_TESTS=ON", "-DFKDA_CUDA=OFF"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def passes(tree, suite):
+    """Runs a suite up to its first failure. A crash or a hang is a failure too."""
+    name, *arguments = suite.split()
+    program = next(path for path in (tree / "build" / "tests").rglob(name) if path.is_file())
+    env = {**os.environ, "CMOCKA_TEST_ABORT": "1"}
+    try:
+        return subprocess.run([program, *arguments], env=env, capture_output=True, timeout=TIMEOUT_S).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def try_mutant(tree, mutant):
+    """'killed' or 'survived', or what went wrong."""
+    name, old, new, suite = mutant
+    path = tree / name
+    text = path.read_text()
+    if text.count(old) != 1:
+        return f"the old text is there {text.count(old)} times"
+    path.write_text(text.replace(old, new))
+    try:
+        suites = [suite] if suite else [REFUSALS, REF]
+        done = build(tree, {s.split()[0] for s in suites})
+        if done.returncode != 0:
+            return "does not compile:\n" + done.stdout[-2000:]
+        return "survived" if all(passes(tree, s) for s in suites) else "killed"
+    finally:
+        path.write_text(text)
+
+
+def main():
+    chosen = [m for m in MUTANTS if len(sys.argv) < 2 or sys.argv[1] in m[0]]
+    bad = 0
+    with tempfile.TemporaryDirectory(prefix="fkda-mutants-") as folder:
+        tree = pathlib.Path(folder)
+        copy_tree(tree)
+        configure(tree)
+        suites = {m[3] for m in MUTANTS if m[3]}
+        if build(tree, {s.split()[0] for s in suites}).returncode != 0 or not all(passes(tree, s) for s in suites):
+            sys.exit("the suites must pass before anything is mutated")
+        for mutant in chosen:
+            result = try_mutant(tree, mutant)
+            expected = "killed" if mutant[3] else "survived"    # no suite: an equivalent change, which must pass
+            bad += result != expected
+            print(f"{'ok  ' if result == expected else 'BAD '} {result:9} {mutant[0]:28} {' '.join(mutant[2].split())[:90] or '(removed) ' + ' '.join(mutant[1].split())[:80]}", flush=True)
+    print(f"{len(chosen)} mutants, {bad} not as expected")
+    return bad > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

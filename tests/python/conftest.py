@@ -1,0 +1,76 @@
+"""Fixtures: both roads from a torch tensor into the extension, and inputs for flash_kda.fwd."""
+
+import pytest
+import torch
+
+import flash_kda
+from flash_kda import _core
+from recurrence import recurrence, relative_rms
+
+BF16 = torch.bfloat16
+
+
+@pytest.fixture(params=["exchange_table", "attributes"])
+def road(request):
+    """Runs a test twice: through torch's exchange table, and as with an older torch that has none."""
+    wants_table = request.param == "exchange_table"
+    assert _core._use_exchange_table(wants_table) == wants_table, "this torch has no exchange table; the tests need 2.11 or later"
+    yield request.param
+    _core._use_exchange_table(True)
+
+
+@pytest.fixture
+def no_grad():
+    with torch.no_grad():
+        yield
+
+
+class Problem(dict):
+    """The keyword arguments of one call of flash_kda.fwd."""
+
+    def run(self):
+        assert flash_kda.fwd(**self) is None
+        return self["out"], self.get("final_state")
+
+    def truth(self):
+        inputs = {name: value for name, value in self.items() if name not in ("out", "final_state")}
+        return recurrence(**inputs)
+
+    def check(self, out_bound=None, state_bound=1e-5):
+        """Runs, and compares output and final state with the float64 recurrence. 2.2e-3: bf16 rounding alone is 1.66e-3."""
+        inputs = Problem({name: x.clone() if isinstance(x, torch.Tensor) else x for name, x in self.items()})
+        want_out, want_state = inputs.truth()
+        out, state = self.run()
+        if out_bound is None:
+            out_bound = {BF16: 2.2e-3, torch.float16: 5e-4}.get(out.dtype, 1e-5)
+        assert relative_rms(out, want_out) <= out_bound
+        if state is not None:
+            assert relative_rms(state, want_state) <= state_bound
+        return out, state
+
+
+def make_problem(B=1, T=5, H=2, HV=None, K=128, V=128, lens=None, state=True, seed=0, **changes):
+    """Outputs are filled with NaN. lens: packed sequences of these lengths."""
+    HV = HV or H
+    random = torch.Generator().manual_seed(seed)
+    normal = lambda *shape: torch.randn(*shape, generator=random)
+    if lens is not None:
+        B, T = 1, sum(lens)
+    N = B if lens is None else len(lens)
+    problem = Problem(
+        q=normal(B, T, H, K).to(BF16), k=normal(B, T, H, K).to(BF16), v=normal(B, T, HV, V).to(BF16),
+        g=normal(B, T, HV, K).to(BF16), beta=normal(B, T, HV).to(BF16), scale=K**-0.5,
+        out=torch.full((B, T, HV, V), float("nan"), dtype=BF16), A_log=normal(HV) * 0.5, dt_bias=normal(HV, K) - 2.0, lower_bound=-5.0,
+    )  # fmt: skip
+    if state:
+        problem["initial_state"] = normal(N, HV, V, K)
+        problem["final_state"] = torch.full((N, HV, V, K), float("nan"))
+    if lens is not None:
+        problem["cu_seqlens"] = torch.tensor([0, *lens]).cumsum(0)
+    problem.update(changes)
+    return problem
+
+
+@pytest.fixture
+def problem():
+    return make_problem

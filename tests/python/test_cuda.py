@@ -1,0 +1,368 @@
+"""CUDA tensors through flash_kda.fwd, and through flash-linear-attention. Without a GPU that has kernels the whole file is skipped."""
+
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import flash_kda
+from conftest import Problem, make_problem
+from flash_kda import _core
+from recurrence import relative_rms
+
+HAS_GPU = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
+pytestmark = [pytest.mark.skipif(not HAS_GPU, reason="needs a GPU of compute capability 9.0"), pytest.mark.usefixtures("no_grad")]
+
+DATA = pathlib.Path(__file__).parents[2] / "data"
+BOUND = 0.006  # of FLA's own tests for this backend, on out and on the final state
+BF16 = torch.bfloat16
+Q_K = 0b11  # q and k as bits of what _core.fwd wants copied
+
+
+def cuda_problem(**options):
+    return Problem({name: x.cuda() if isinstance(x, torch.Tensor) else x for name, x in make_problem(**options).items()})
+
+
+def copies_of(problem):
+    """What _core.fwd wants copied; 0: it ran."""
+    order = "q k v g beta scale out A_log dt_bias lower_bound initial_state final_state cu_seqlens".split()
+    return _core.fwd(*(problem.get(name) for name in order))
+
+
+def check(problem, bound=BOUND):
+    out, state = problem.check(out_bound=bound, state_bound=bound)
+    assert flash_kda.last_plan().startswith("cuda: ")
+    return out, state
+
+
+def run_fresh(problem):
+    """Runs with poisoned outputs of its own; returns them."""
+    again = Problem(problem, out=torch.full_like(problem["out"], float("nan")))
+    if problem.get("final_state") is not None:
+        again["final_state"] = torch.full_like(problem["final_state"], float("nan"))
+    return again.run()
+
+
+def same_bits(a, b):
+    return all((x is None and y is None) or torch.equal(x.view(torch.uint8), y.view(torch.uint8)) for x, y in zip(a, b))
+
+
+# ---------------------------------------------------------------- what it computes
+
+
+@pytest.mark.parametrize("sizes", [
+    dict(T=1, H=130), dict(T=100), dict(B=3, T=70, H=3), dict(T=200, H=12), dict(lens=[3, 0, 65, 1, 200]), dict(lens=[64, 0] * 8),
+    dict(lens=[33] * 80, H=1), dict(T=129, state=False),
+], ids=str)  # fmt: skip
+def test_shapes(road, sizes):
+    check(cuda_problem(**sizes))
+
+
+@pytest.mark.parametrize("H", [1, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96])
+def test_heads(H):
+    check(cuda_problem(lens=[64, 0, 33, 150], H=H))
+
+
+@pytest.mark.parametrize("lens", [[64, 0] * 96, [1] * 512, [0] * 50, [128] * 148], ids=["64,0", "1", "0", "128"])
+def test_many_sequences(lens):
+    p = cuda_problem(lens=lens)
+    if sum(lens) == 0:
+        p.run()
+        assert torch.equal(p["final_state"], p["initial_state"])
+    else:
+        check(p)
+
+
+def test_lengths_from_1_to_80():
+    check(cuda_problem(lens=list(range(1, 81))))
+
+
+@pytest.mark.parametrize("lower_bound", [-5, -0.1, torch.tensor(-1.0)], ids=str)
+@pytest.mark.parametrize("absent", [(), ("A_log",), ("dt_bias",), ("A_log", "dt_bias")], ids=str)
+def test_gates(lower_bound, absent):
+    p = cuda_problem(T=150, lower_bound=lower_bound)
+    p.update(dict.fromkeys(absent))
+    check(p)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, BF16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["A_log", "dt_bias"])
+def test_parameters(name, dtype):
+    p = cuda_problem(T=100, H=3)
+    p[name] = torch.nn.Parameter(p[name].to(dtype))
+    check(p)
+
+
+def test_recorded_activations():
+    with safe_open(DATA / "kda_lb.safetensors", "pt", device="cuda") as file:
+        inputs = {name: file.get_tensor(name) for name in file.keys()}
+        metadata = file.metadata()
+    want_out, want_state = inputs.pop("out").double(), inputs.pop("final_state").double()
+    out, state = torch.empty_like(inputs["v"]), torch.empty_like(inputs["initial_state"])
+    flash_kda.fwd(**inputs, scale=float(metadata["scale"]), lower_bound=float(metadata["lower_bound"]), out=out, final_state=state)
+    assert relative_rms(out, want_out) <= 4.5e-3 and relative_rms(state, want_state) <= 3.5e-3
+
+
+# ---------------------------------------------------------------- forms of the arguments
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", ["q", "k", "v", "g", "beta", "out"])
+def test_other_dtypes_go_through_bf16(road, name, dtype):
+    p = cuda_problem(T=100)
+    p[name] = p[name].to(dtype)
+    assert copies_of(p) != 0
+    check(p)
+
+
+@pytest.mark.parametrize("name", ["q", "k", "v", "g", "out"])
+@pytest.mark.parametrize("extra,is_copied", [(8, False), (1, True)])
+def test_pitches(road, name, extra, is_copied):
+    p = cuda_problem(T=100)
+    wide = torch.full((*p[name].shape[:3], 128 + extra), float("nan"), dtype=BF16, device="cuda")
+    wide[..., :128] = p[name]
+    p[name] = wide[..., :128]
+    assert (copies_of(p) != 0) == is_copied
+    check(p)
+    assert wide[..., 128:].isnan().all()
+
+
+@pytest.mark.parametrize("name", ["q", "k", "v", "g", "beta", "out"])
+def test_permuted(road, name):
+    p = cuda_problem(B=2, T=50, H=4)
+    p[name] = p[name].transpose(1, 2).contiguous().transpose(1, 2)
+    assert copies_of(p) == 0
+    check(p)
+
+
+@pytest.mark.parametrize("name", ["q", "k", "v", "g", "out", "initial_state", "final_state"])
+def test_misaligned(road, name):
+    p = cuda_problem(T=50)
+    flat = torch.zeros(p[name].numel() + 1, dtype=p[name].dtype, device="cuda")
+    flat[1:] = p[name].flatten()
+    p[name] = flat[1:].view(p[name].shape)
+    assert copies_of(p) != 0
+    check(p)
+
+
+def test_expanded_key_and_row_strided_beta():
+    p = cuda_problem(T=50, H=4)
+    p["k"] = p["k"][:, :, :1].expand(-1, -1, 4, -1)
+    wide = torch.zeros(1, 50, 7, dtype=BF16, device="cuda")
+    wide[..., :4] = p["beta"]
+    p["beta"] = wide[..., :4]
+    check(p)
+
+
+@pytest.mark.parametrize("H,HV", [(1, 2), (2, 6), (4, 8)])
+def test_more_value_heads(road, H, HV):
+    p = cuda_problem(T=80, H=H, HV=HV)
+    assert copies_of(p) & Q_K == Q_K
+    check(p)
+
+
+@pytest.mark.parametrize("final", [torch.float32, BF16, None], ids=str)
+@pytest.mark.parametrize("initial", [torch.float32, BF16, torch.float16, None], ids=str)
+def test_states(initial, final):
+    p = cuda_problem(lens=[70, 0, 5])
+    p["initial_state"] = None if initial is None else p["initial_state"].to(initial)
+    p["final_state"] = None if final is None else p["final_state"].to(final)
+    check(p)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, BF16], ids=str)
+def test_state_in_place(dtype):
+    p = cuda_problem(lens=[70, 0, 5])
+    p["initial_state"] = p["initial_state"].to(dtype)
+    want = run_fresh(Problem(p, final_state=p["initial_state"].clone()))
+    p["final_state"] = p["initial_state"]
+    assert same_bits(p.run(), want)
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def refused(problem, error, *words):
+    with pytest.raises(error) as caught:
+        problem.run()
+    assert all(word in str(caught.value) for word in words), caught.value
+    torch.cuda.synchronize()
+    assert problem["out"].isnan().all()
+
+
+def test_refusals():
+    refused(cuda_problem(lower_bound=None), RuntimeError, "lower_bound is None", "bounded gate")
+    refused(cuda_problem(K=64, V=64), RuntimeError, "K = 64, kernels exist for K = 128")
+    mixed = cuda_problem()
+    refused(Problem(mixed, k=mixed["k"].cpu()), ValueError, "k is on device cpu, but q is on cuda:0")
+    packed = cuda_problem(lens=[2, 3])
+    refused(Problem(packed, cu_seqlens=packed["cu_seqlens"].cpu()), ValueError, "cu_seqlens is on device cpu")
+    refused(Problem(mixed, v=mixed["out"]), ValueError, "out")
+
+
+def test_recorded_softplus_activations_are_refused():
+    with safe_open(DATA / "kda_softplus.safetensors", "pt", device="cuda") as file:
+        inputs = {name: file.get_tensor(name) for name in file.keys() if name not in ("out", "final_state")}
+    with pytest.raises(RuntimeError, match="softplus gate"):
+        flash_kda.fwd(**inputs, scale=0.1, lower_bound=None, out=torch.empty_like(inputs["v"]))
+
+
+# ---------------------------------------------------------------- the same bits
+
+
+def test_int32_and_int64_bounds():
+    p = cuda_problem(lens=[100, 0, 31, 1])
+    assert same_bits(run_fresh(p), run_fresh(Problem(p, cu_seqlens=p["cu_seqlens"].int())))
+
+
+def test_100_repeats():
+    p = cuda_problem(lens=[1000, 17, 300, 64, 0, 1], H=12)
+    want = run_fresh(p)
+    for _ in range(100):
+        assert same_bits(run_fresh(p), want)
+
+
+def test_alone_and_packed():
+    """200 random packings: each sequence has the bits that it has alone."""
+    random = torch.Generator().manual_seed(5)
+    lengths = torch.tensor([0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 257, 1000, 4097])
+    pool = cuda_problem(T=4097, H=2)
+    alone = {}
+    for _ in range(200):
+        count = int(torch.randint(1, 24, (1,), generator=random))
+        lens = lengths[torch.randint(len(lengths), (count,), generator=random)].tolist()
+        tensors = {name: torch.cat([pool[name][:, :n] for n in lens], 1) for name in ("q", "k", "v", "g", "beta", "out")}
+        states = pool["initial_state"].expand(count, -1, -1, -1).contiguous()
+        bounds = torch.tensor([0, *lens]).cumsum(0).cuda()
+        out, state = run_fresh(Problem(pool, **tensors, initial_state=states, final_state=states, cu_seqlens=bounds))
+        for n, (length, begin) in enumerate(zip(lens, bounds.tolist())):
+            if length not in alone:
+                cut = {name: pool[name][:, :length] for name in ("q", "k", "v", "g", "beta", "out")}
+                alone[length] = run_fresh(Problem(pool, **cut))
+            assert same_bits((out[0, begin : begin + length], state[n]), (alone[length][0][0], alone[length][1][0])), (lens, n)
+
+
+@pytest.mark.parametrize("name", ["q", "k", "v", "g", "beta", "initial_state", "A_log", "dt_bias"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_containment(name, value):
+    """What is not finite in one (sequence, head) stays there."""
+    p = cuda_problem(lens=[40, 65, 30], H=4)
+    want_out, want_state = run_fresh(p)
+    bad = p[name].clone()
+    if name == "initial_state":
+        bad[1, 2, 3, 4] = value
+    elif name in ("A_log", "dt_bias"):
+        bad[2] = value
+    else:
+        bad[0, 70, 2] = value
+    out, state = run_fresh(Problem(p, **{name: bad}))
+    heads = [0, 1, 3]
+    assert same_bits((out[:, :, heads], state[:, heads]), (want_out[:, :, heads], want_state[:, heads]))
+    if name not in ("A_log", "dt_bias"):
+        others = [*range(40), *range(105, 135)]
+        assert same_bits((out[:, others], state[[0, 2]]), (want_out[:, others], want_state[[0, 2]]))
+
+
+def test_beyond_2_to_31_elements():
+    """T·H·K above 2^31: the last sequence has the bits that it has alone."""
+    T, H, last = 180_000, 96, 1001
+    assert T * H * 128 > 2**31
+    make = lambda *shape: torch.randn(*shape, dtype=BF16, device="cuda")
+    p = Problem({name: make(1, T, H, 128) for name in "qkvg"}, beta=make(1, T, H), scale=128**-0.5, lower_bound=-5.0, A_log=None, dt_bias=None)
+    p.update(out=torch.full_like(p["v"], float("nan")), final_state=torch.empty(3, H, 128, 128, device="cuda"), initial_state=None)
+    p["cu_seqlens"] = torch.tensor([0, 70_000, T - last, T], device="cuda")
+    out, state = p.run()
+    tail = {name: p[name][:, T - last :] for name in ("q", "k", "v", "g", "beta", "out")}
+    alone = run_fresh(Problem(p, **tail, cu_seqlens=None, final_state=state[2:]))
+    assert not out.isnan().any() and same_bits((out[:, T - last :], state[2:]), alone)
+
+
+# ---------------------------------------------------------------- streams and graphs
+
+
+def test_graph_replays_with_changed_inputs(road):
+    p = cuda_problem(lens=[100, 1, 0, 300], H=4)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        p.run()
+    for seed in range(100):
+        new = cuda_problem(lens=[100, 1, 0, 300] if seed % 2 else [0, 200, 200, 1], H=4, seed=seed)
+        for name in ("q", "k", "v", "g", "beta", "A_log", "dt_bias", "initial_state", "cu_seqlens"):
+            p[name].copy_(new[name])
+        p["out"].fill_(float("nan"))
+        p["final_state"].fill_(float("nan"))
+        graph.replay()
+        assert same_bits((p["out"], p["final_state"]), run_fresh(new))
+
+
+def test_first_call_of_a_process_is_captured():
+    code = """
+import torch, flash_kda
+x = [torch.randn(1, 70, 2, *w, device="cuda", dtype=torch.bfloat16) for w in ([128], [128], [128], [128], [])]
+out, again = torch.zeros_like(x[2]), torch.zeros_like(x[2])
+graph = torch.cuda.CUDAGraph()
+with torch.no_grad(), torch.cuda.graph(graph):
+    flash_kda.fwd(*x, 0.1, out, None, None, -5.0)
+graph.replay()
+flash_kda.fwd(*x, 0.1, again, None, None, -5.0)
+print(torch.equal(out, again) and out.abs().sum().item() > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_two_streams(road):
+    problems = [cuda_problem(T=3000, H=8, seed=seed) for seed in range(2)]
+    want = [run_fresh(p) for p in problems]
+    streams = [torch.cuda.Stream() for _ in problems]
+    torch.cuda.synchronize()
+    for _ in range(20):
+        for p, stream in zip(problems, streams):
+            with torch.cuda.stream(stream):
+                p["out"].fill_(float("nan"))
+                p.run()
+        torch.cuda.synchronize()
+        for p, answer in zip(problems, want):
+            assert same_bits((p["out"], p["final_state"]), answer)
+
+
+def test_the_current_stream_is_waited_for(road):
+    """Inputs that a slow stream writes late are seen."""
+    p, late = cuda_problem(T=100), torch.cuda.Stream()
+    want, v = run_fresh(p), p["v"].clone()
+    p["v"].zero_()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(late):
+        torch.cuda._sleep(20_000_000)
+        p["v"].copy_(v)
+        p.run()
+    torch.cuda.synchronize()
+    assert same_bits((p["out"], p["final_state"]), want)
+
+
+def test_another_device_than_the_current_one(road):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    p = cuda_problem(T=100)
+    want = [x.cpu() for x in run_fresh(p)]
+    other = Problem({name: x.to("cuda:1") if isinstance(x, torch.Tensor) else x for name, x in p.items()})
+    assert same_bits([x.cpu() for x in run_fresh(other)], want) and torch.cuda.current_device() == 0
+    with torch.cuda.device(1):
+        assert same_bits([x.cpu() for x in run_fresh(other)], want) and torch.cuda.current_device() == 1
+        assert same_bits([x.cpu() for x in run_fresh(p)], want) and torch.cuda.current_device() == 1
+
+
+def test_host_time_of_a_call():
+    p = cuda_problem(T=16)
+    times = []
+    for _ in range(300):
+        start = time.perf_counter()
+        p.run()
+        times.append(time.perf_counter() - start)
+        torch.cuda.synchronize()
+    print(f"host time of a call: {1e6 * sorted(times)[150]:.1f} us (median)")
+    assert sorted(times)[150] < 50e-6

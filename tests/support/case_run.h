@@ -1,0 +1,56 @@
+/*
+ * A case in memory, run once through the public API.
+ *
+ * Every buffer lies between guard pages; inputs are read-only while the library runs and hold NaN in every gap and beside the data;
+ * outputs and workspace begin as poison. Afterwards everything but the elements of the outputs must still be what it was.
+ */
+#ifndef FKDA_TEST_CASE_RUN_H
+#define FKDA_TEST_CASE_RUN_H
+
+#include "case_spec.h"
+#include "guarded.h"
+#include "input_values.h"
+
+typedef struct run_setup {
+    fkda_backend backend;
+    int threads;
+    uint8_t poison;       /* what outputs and workspace hold before */
+    guard_side side;      /* which end of the buffers touches its guard page */
+} run_setup;
+
+/* Results, gathered from the caller's layout. bf16 is widened, so equal bits here are equal bits there. */
+typedef struct case_result {
+    fkda_status status;
+    int64_t out_count, state_count;
+    float *out;           /* [rows,HV,V] */
+    float *state;         /* [N,HV,K,V]; no elements without a final state */
+} case_result;
+
+enum { IMAGE_TENSORS = 6, IMAGE_BUFFERS = 12 };
+
+/* Buffers in the order q k v g beta out, A_log dt_bias cu_seqlens initial final workspace. */
+typedef struct case_image {
+    const case_spec *spec;
+    fkda_fwd_desc desc;
+    fkda_fwd_args args;
+    guarded buffer[IMAGE_BUFFERS];
+    fkda_tensor_desc lie[IMAGE_TENSORS];    /* the strides as they are, where desc may say 0 */
+} case_image;
+
+fkda_fwd_desc case_desc(const case_spec *spec);    /* backend AUTO, host memory */
+
+case_image image_build(const case_spec *spec, const input_values *x, const run_setup *setup);
+void image_check_untouched(const case_image *image);    /* gaps, guards, slack */
+case_result image_gather(const case_image *image, fkda_status status);
+void image_free(case_image *image);
+
+/* All of the above. A status other than OK and UNSUPPORTED fails the test. */
+case_result case_run(const case_spec *spec, const input_values *x, const run_setup *setup);
+
+/* The float64 reference, on plain contiguous memory, results in fp32. */
+case_result case_run_reference(const case_spec *spec, const input_values *x);
+
+void result_free(case_result *r);
+int result_same_bits(const case_result *a, const case_result *b);
+
+#endif

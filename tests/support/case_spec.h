@@ -1,0 +1,45 @@
+/*
+ * One row of tests/cases.def, parsed. The keys and their words are listed in case_spec.c and explained in cases.def.
+ */
+#ifndef FKDA_TEST_CASE_SPEC_H
+#define FKDA_TEST_CASE_SPEC_H
+
+#include <stdint.h>
+
+#include "flashkda.h"
+
+enum { CASE_MAX_SEQUENCES = 512, CASE_NAME_BYTES = 64, CASE_WORD_BYTES = 16 };
+
+/* How a tensor [B,T,heads,width] lies in memory. */
+typedef enum case_view {
+    VIEW_PLAIN = 0,           /* contiguous, strides given as 0 */
+    VIEW_GAPS = 1,            /* padded heads, tokens and batches */
+    VIEW_HEADS_FIRST = 2,     /* [B,heads,T,width] */
+    VIEW_TOKENS_FIRST = 3,    /* [T,B,heads,width] */
+    VIEW_MIXED = 4            /* q, k, v, g, beta, out: each another of the above, with gaps */
+} case_view;
+
+typedef struct case_spec {
+    char name[CASE_NAME_BYTES];
+    int64_t B, T, N, H, HV, K, V;
+    int64_t bounds[CASE_MAX_SEQUENCES + 1];    /* sequence n has rows [bounds[n], bounds[n+1]) of the B*T token rows */
+    int cu;                                    /* fkda_dtype of cu_seqlens; NONE: dense */
+    int q, k, v, g, beta_dtype, out;           /* fkda_dtype */
+    int A_log, dt_bias;
+    int gate, beta, multiplier, norm;          /* enumerators of flashkda.h */
+    double lower_bound, scale;
+    int initial, final, initial_layout, final_layout;
+    int in_place, row_gap;                     /* states: one buffer; gaps between rows */
+    int view;
+    int exact;                                 /* the output must equal the reference bit for bit */
+    char keys[CASE_WORD_BYTES], gates[CASE_WORD_BYTES], betas[CASE_WORD_BYTES], values[CASE_WORD_BYTES];    /* input_values.c */
+} case_spec;
+
+/* Parses "key=word key=word ..." over the defaults; fails the test on a word it does not know. */
+case_spec case_parse(const char *name, const char *text);
+
+/* The table of cases.def with its ranges expanded. */
+int case_count(void);
+case_spec case_at(int i);
+
+#endif

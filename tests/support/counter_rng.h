@@ -1,0 +1,19 @@
+/*
+ * Random numbers by counter: number i of a stream is a hash of (seed, stream, i). No state, so any element of any tensor can be drawn
+ * alone, in any order, on any thread, and a case keeps its values when another case is added.
+ *
+ * The seed is fresh in every run and printed; FKDA_TEST_SEED=<number> repeats a run.
+ */
+#ifndef FKDA_TEST_COUNTER_RNG_H
+#define FKDA_TEST_COUNTER_RNG_H
+
+#include <stdint.h>
+
+uint64_t rng_seed(void);                                   /* the run's seed; the first call chooses and prints it */
+uint64_t rng_stream(const char *name, uint64_t number);    /* a stream for a name and a number */
+uint64_t rng_bits(uint64_t stream, uint64_t i);            /* 64 random bits */
+double rng_uniform(uint64_t stream, uint64_t i);           /* in (0, 1) */
+double rng_normal(uint64_t stream, uint64_t i);            /* mean 0, variance 1 */
+int64_t rng_below(uint64_t stream, uint64_t i, int64_t n); /* in [0, n) */
+
+#endif

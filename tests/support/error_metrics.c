@@ -1,0 +1,62 @@
+/* M1, M2, M3. */
+#include "error_metrics.h"
+
+#include <math.h>
+
+enum { TILE = 16 };
+
+/* Sums of squares of an error and of its reference. */
+typedef struct energy {
+    double error, ref;
+    int64_t count;
+} energy;
+
+static void add_element(energy *e, float x, float ref)
+{
+    const double difference = isnan(x) && isnan(ref) ? 0 : (double)x == (double)ref ? 0 : (double)x - (double)ref;
+    e->error += isnan(difference) ? (double)INFINITY : difference * difference;
+    e->ref += isnan(ref) ? 0 : (double)ref * (double)ref;
+    e->count += 1;
+}
+
+static double ratio(double error, double ref) { return error == 0 ? 0 : ref == 0 ? (double)INFINITY : sqrt(error / ref); }
+
+double metric_m1(const float *x, const float *ref, int64_t count)
+{
+    energy all = {0};
+    for (int64_t i = 0; i < count; ++i) add_element(&all, x[i], ref[i]);
+    return ratio(all.error, all.ref);
+}
+
+double metric_m2_head(const float *x, const float *ref, int64_t begin, int64_t end, int64_t head, int64_t heads, int64_t width)
+{
+    energy all = {0};
+    for (int64_t t = begin; t < end; ++t)
+        for (int64_t i = 0; i < width; ++i) add_element(&all, x[(t * heads + head) * width + i], ref[(t * heads + head) * width + i]);
+    if (all.count == 0) return 0;
+    const double floor_square = 0.05 * 0.05 * all.ref / (double)all.count;
+
+    double worst = 0;
+    for (int64_t t0 = begin; t0 < end; t0 += TILE) {
+        energy tile = {0};
+        for (int64_t t = t0; t < end && t < t0 + TILE; ++t)
+            for (int64_t i = 0; i < width; ++i) add_element(&tile, x[(t * heads + head) * width + i], ref[(t * heads + head) * width + i]);
+        const double n = (double)tile.count;
+        worst = fmax(worst, ratio(tile.error / n, fmax(tile.ref / n, floor_square)));
+    }
+    return worst;
+}
+
+double metric_m3(const float *x, const float *ref, int64_t rows, int64_t width)
+{
+    double worst = 0;
+    for (int64_t r = 0; r < rows; ++r) {
+        double largest = 0, error = 0;
+        for (int64_t i = r * width; i < (r + 1) * width; ++i) {
+            largest = fmax(largest, fabs((double)ref[i]));
+            error = fmax(error, isnan(x[i]) != isnan(ref[i]) ? (double)INFINITY : fabs((double)x[i] - (double)ref[i]));
+        }
+        if (error > 0) worst = fmax(worst, largest == 0 ? (double)INFINITY : error / (largest * 0x1p-8));
+    }
+    return worst;
+}

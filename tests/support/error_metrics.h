@@ -1,0 +1,22 @@
+/*
+ * How wrong a result is, in the three numbers that bars are written in. x and ref are [rows, heads, width], contiguous.
+ *
+ *   M1   relative RMS:                 rms(x - ref) / rms(ref)
+ *   M2   worst 16-token tile of a (sequence, head):   rms(tile error) / max(rms(ref tile), 0.05 rms(ref head))
+ *   M3   worst element, in units of 2^-8 max|ref row|
+ *
+ * Where the reference is 0 throughout, any error counts as infinite. A NaN on either side that the other lacks is infinite too.
+ */
+#ifndef FKDA_TEST_ERROR_METRICS_H
+#define FKDA_TEST_ERROR_METRICS_H
+
+#include <stdint.h>
+
+double metric_m1(const float *x, const float *ref, int64_t count);
+
+/* Rows [begin, end) of one sequence, one head; the worst tile of them. */
+double metric_m2_head(const float *x, const float *ref, int64_t begin, int64_t end, int64_t head, int64_t heads, int64_t width);
+
+double metric_m3(const float *x, const float *ref, int64_t rows, int64_t width);
+
+#endif

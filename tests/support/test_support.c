@@ -1,0 +1,133 @@
+/* The tools of the suites: the metrics see what they must see, guards notice, the table of cases is sound. */
+#include "harness.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+
+#include "case_run.h"
+#include "counter_rng.h"
+#include "error_metrics.h"
+
+enum { ROWS = 2048, HEADS = 2, WIDTH = 4, COUNT = ROWS * HEADS * WIDTH };
+
+static float x[COUNT], ref[COUNT];
+
+static void draw(void)
+{
+    for (uint64_t i = 0; i < COUNT; ++i) x[i] = ref[i] = (float)rng_normal(1, i);
+}
+
+static double m2(int64_t head) { return metric_m2_head(x, ref, 0, ROWS, head, HEADS, WIDTH); }
+
+static void test_metrics(void **state)
+{
+    (void)state;
+    draw();
+    assert_true(metric_m1(x, ref, COUNT) == 0 && m2(0) == 0 && metric_m3(x, ref, ROWS * HEADS, WIDTH) == 0);
+    for (int i = 0; i < COUNT; ++i) x[i] = ref[i] * 1.0625f;
+    assert_true(fabs(metric_m1(x, ref, COUNT) - 0.0625) < 1e-6 && fabs(m2(1) - 0.0625) < 1e-6);
+    assert_true(fabs(metric_m3(x, ref, ROWS * HEADS, WIDTH) - 16) < 1e-3);
+
+    draw();    /* a zeroed tile of one head hides in M1, not in M2 */
+    for (int t = 160; t < 176; ++t)
+        for (int c = 0; c < WIDTH; ++c) x[(t * HEADS + 1) * WIDTH + c] = 0;
+    assert_true(metric_m1(x, ref, COUNT) < 0.1 && m2(0) == 0 && fabs(m2(1) - 1) < 1e-6);
+
+    draw();    /* NaN and infinity are never inside a bar */
+    x[5] = NAN;
+    assert_true(isinf(metric_m1(x, ref, COUNT)) && isinf(m2(1)) && isinf(metric_m3(x, ref, ROWS * HEADS, WIDTH)));
+    x[5] = INFINITY;
+    assert_true(isinf(metric_m1(x, ref, COUNT)) && isinf(m2(1)));
+    memset(ref, 0, sizeof ref);    /* nor is anything but 0 where 0 is due */
+    memset(x, 0, sizeof x);
+    assert_true(metric_m1(x, ref, COUNT) == 0 && m2(0) == 0);
+    x[0] = 1e-30f;
+    assert_true(isinf(metric_m1(x, ref, COUNT)) && isinf(m2(0)));
+}
+
+/* -------------------------------------------------------------- guards */
+
+static sigjmp_buf trapped;
+static void on_trap(int signal_number) { siglongjmp(trapped, signal_number); }
+
+static int traps(volatile uint8_t *at, int is_write)
+{
+    struct sigaction ours = {.sa_handler = on_trap}, before;
+    sigaction(SIGSEGV, &ours, &before);
+    const int signal_number = sigsetjmp(trapped, 1);
+    if (signal_number == 0) {
+        const uint8_t value = *at;
+        if (is_write) *at = value;
+    }
+    sigaction(SIGSEGV, &before, NULL);
+    return signal_number != 0;
+}
+
+static void test_guards(void **state)
+{
+    (void)state;
+    for (guard_side side = GUARD_AT_END; side <= GUARD_AT_START; ++side) {
+        guarded g = guarded_alloc(1000, 4, side, 0xff);
+        uint8_t *const beside = side == GUARD_AT_END ? g.data + 1000 : g.data - 1;
+        uint8_t *const slack = side == GUARD_AT_END ? g.data - 1 : g.data + 1000;
+        assert_true(traps(beside, 0));
+        assert_false(traps(g.data, 1));
+        assert_true(guarded_slack_is_intact(&g));
+        *slack = 0;
+        assert_false(guarded_slack_is_intact(&g));
+        guarded_make_readonly(&g);
+        assert_false(traps(g.data + 999, 0));
+        assert_true(traps(g.data + 999, 1));
+        guarded_free(&g);
+    }
+}
+
+/* -------------------------------------------------------------- cases */
+
+static void test_case_table(void **state)
+{
+    (void)state;
+    const int count = case_count();
+    assert_true(count >= 300);
+    for (int i = 0; i < count; ++i) {
+        const case_spec a = case_at(i);
+        assert_true(a.H >= 1 && a.HV % a.H == 0 && a.bounds[a.N] == case_rows(&a));
+        for (int j = 0; j < i; ++j) {
+            const case_spec b = case_at(j);
+            if (strcmp(a.name, b.name) == 0) fail_msg("two cases are called %s", a.name);
+        }
+    }
+}
+
+/* bf16 inputs are drawn as bf16, whatever the case says about the rest; the same case draws the same values. */
+static void test_values(void **state)
+{
+    (void)state;
+    const case_spec s = case_parse("values", "T=20 q=f32 k=bf16");
+    input_values a = values_draw(&s), b = values_draw(&s);
+    assert_memory_equal(a.q, b.q, (size_t)(s.T * s.H * s.K) * sizeof(float));
+    int is_q_wider = 0;
+    for (int64_t i = 0; i < s.T * s.H * s.K; ++i) {
+        uint32_t q, k;
+        memcpy(&q, &a.q[i], sizeof q);
+        memcpy(&k, &a.k[i], sizeof k);
+        assert_int_equal(k & 0xffffu, 0);
+        is_q_wider |= (q & 0xffffu) != 0;
+    }
+    assert_true(is_q_wider);
+    values_free(&a);
+    values_free(&b);
+}
+
+int main(void)
+{
+    rng_seed();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_guards),
+        cmocka_unit_test(test_case_table),
+        cmocka_unit_test(test_values),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

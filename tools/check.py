@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Every test of flashkda: `make check`.
+
+Builds the library twice (release; address and undefined-behaviour sanitizers), installs the wheel into .venv, runs the C suites on both
+builds and the Python suites, and prints one table: suite, ran, passed, failed, skipped, seconds. A suite that runs fewer tests than
+tools/expected_counts.json says has failed: a skip is not a pass.
+
+    tools/check.py             everything
+    tools/check.py --only c    one step: house, c, sanitize, python
+    tools/check.py --record    everything, then writes the counts of a green run to tools/expected_counts.json
+"""
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+OUT = ROOT / "build" / "check"
+EXPECTED = ROOT / "tools" / "expected_counts.json"
+CUTLASS = pathlib.Path(os.environ.get("FKDA_CUTLASS_DIR") or ROOT / ".cache/cutlass/cutlass_library/source/include")
+# Tests run two at a time on few cores: a thread that waits should sleep.
+QUIET_THREADS = {"OMP_WAIT_POLICY": "passive"}
+SANITIZER_ENV = {
+    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:strict_string_checks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+}
+
+
+class Suite:
+    """What one suite did."""
+
+    def __init__(self, name, passed=0, failed=0, skipped=0, seconds=0.0, output=""):
+        self.name, self.passed, self.failed, self.skipped = name, passed, failed, skipped
+        self.seconds, self.output = seconds, output
+
+    @property
+    def ran(self):
+        return self.passed + self.failed
+
+
+def say(text):
+    print(f"==> {text}", file=sys.stderr, flush=True)
+
+
+def run(command, **options):
+    """Runs a command quietly; returns (exit status, output)."""
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **options)
+    return done.returncode, done.stdout
+
+
+def count_cmocka(output, ok):
+    """cmocka prints its own counts; a program without them counts as one test."""
+    passed, failed, skipped = (
+        sum(int(n) for n in re.findall(rf"^\[\s+{word}\s+\] (\d+) test\(s\)", output, re.M)) for word in ("PASSED", "FAILED", "SKIPPED"))
+    if passed + failed + skipped == 0:
+        passed = 1 if ok else 0
+    if not ok and failed == 0:
+        failed = 1    # crashed, timed out, or found by a sanitizer
+    return passed, failed, skipped
+
+
+def c_suites(build, label, options=(), env=None):
+    """Builds build/<build> with its tests and runs them under CTest."""
+    status, output = run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_EXAMPLES=ON", "-DFKDA_WERROR=ON", *options])
+    if status != 0:
+        return [Suite(f"{label}: build", failed=1, output=output)]
+    say(f"C suites, {label}")
+    report = OUT / f"ctest-{build}.xml"
+    run(["ctest", "--test-dir", f"build/{build}", "-j", str(os.cpu_count()), "--timeout", "900", "--test-output-size-passed", "1000000",
+         "--output-junit", str(report)], env={**os.environ, **QUIET_THREADS, **(env or {})})
+    suites = []
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        output = case.findtext("system-out") or ""
+        name, seconds = f"{label}: {case.get('name')}", float(case.get("time") or 0)
+        if case.find("skipped") is not None:
+            suites.append(Suite(name, skipped=1, seconds=seconds, output=output))
+        else:
+            suites.append(Suite(name, *count_cmocka(output, case.get("status") == "run"), seconds, output))
+    return suites
+
+
+def python_suites():
+    """Installs the wheel into .venv and runs pytest over the command line, the module and flash-linear-attention."""
+    say("building and installing the Python wheel")
+    python = sys.executable
+    status, output = run([python, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--force-reinstall", "."])
+    if status != 0:
+        return [Suite("python: wheel", failed=1, output=output)]
+    suites = []
+    env = {**os.environ, **QUIET_THREADS, "FKDA_CLI": str(ROOT / "build/check-release/cli/flashkda"), "PYTHONDONTWRITEBYTECODE": "1"}
+    for folder in ("cli", "python"):
+        say(f"pytest tests/{folder}")
+        report = OUT / f"pytest-{folder}.xml"
+        report.unlink(missing_ok=True)
+        started = time.time()
+        status, output = run([python, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", f"tests/{folder}", f"--junitxml={report}"], env=env)
+        suite = Suite(f"pytest: {folder}", seconds=time.time() - started, output=output)
+        if report.exists():
+            counts = ElementTree.parse(report).getroot().find("testsuite")
+            failed, skipped = int(counts.get("failures")) + int(counts.get("errors")), int(counts.get("skipped"))
+            suite.failed, suite.skipped = failed, skipped
+            suite.passed = int(counts.get("tests")) - failed - skipped
+        if status != 0 and suite.failed == 0:
+            suite.failed = 1
+        suites.append(suite)
+    return suites
+
+
+def tool_suite(name, *command):
+    """A tool that says by its exit status what it found; 77 means that it could not look."""
+    started = time.time()
+    status, output = run([sys.executable, *command])
+    return Suite(name, int(status == 0), int(status not in (0, 77)), int(status == 77), time.time() - started, output)
+
+
+def house_suites():
+    return [tool_suite("layers", "tools/check_layers.py"), tool_suite("kernel lint", "tools/lint_kernels.py", "--cutlass", str(CUTLASS))]
+
+
+STEPS = {
+    "house": house_suites,
+    "c": lambda: c_suites("check-release", "release"),
+    "sanitize": lambda: c_suites("check-sanitize", "sanitized", ["-DFKDA_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+                                                                   "-DFKDA_CUDA=OFF"], SANITIZER_ENV),
+    "python": python_suites,
+}
+
+
+def machine_lacks(name):
+    """A suite for an instruction set or a compiler that this machine does not have is not expected to run."""
+    cpu = pathlib.Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
+    needs = ((r"_avx2$", " avx2" in cpu), (r"_avx512$", " avx512f" in cpu),
+             (r"lint|cuda|emulated", shutil.which("nvcc") is not None and CUTLASS.exists()))
+    return any(re.search(pattern, name) and not present for pattern, present in needs)
+
+
+def hold_to_expectation(suites, steps):
+    """A suite that is missing, or ran less than expected, gets a failure."""
+    expected = json.loads(EXPECTED.read_text())
+    by_name = {suite.name: suite for suite in suites}
+    for step in steps:
+        for name, count in expected[step].items():
+            suite = by_name.get(name)
+            if machine_lacks(name):
+                continue
+            if suite is None:
+                suites.append(Suite(name, failed=1, output=f"{name} did not run at all"))
+            elif suite.ran < count:
+                suite.failed += 1
+                suite.output += f"\n{name} ran {suite.ran} tests, at least {count} are expected (tools/expected_counts.json)\n"
+
+
+def print_report(suites, seconds):
+    for suite in suites:
+        if suite.failed:
+            print(f"\n----- {suite.name} -----\n{suite.output[-6000:]}")
+    width = max(len(suite.name) for suite in suites)
+    print(f"\n{'suite':<{width}}  {'ran':>5} {'passed':>6} {'failed':>6} {'skipped':>7} {'seconds':>8}")
+    for suite in suites:
+        print(f"{suite.name:<{width}}  {suite.ran:>5} {suite.passed:>6} {suite.failed:>6} {suite.skipped:>7} {suite.seconds:>8.1f}")
+    passed, failed, skipped = (sum(getattr(suite, key) for suite in suites) for key in ("passed", "failed", "skipped"))
+    print(f"\nran {passed + failed} in {seconds:.0f} s\n{passed} passed, {failed} failed, {skipped} skipped")
+    return failed
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--only", choices=STEPS, help="run one step")
+    arguments.add_argument("--record", action="store_true", help="write the counts of a green run as the new expectation")
+    arguments = arguments.parse_args()
+    steps = [arguments.only] if arguments.only else list(STEPS)
+    OUT.mkdir(parents=True, exist_ok=True)
+    started = time.time()
+    results = {step: STEPS[step]() for step in steps}
+    suites = [suite for step in steps for suite in results[step]]
+    if not arguments.record:
+        hold_to_expectation(suites, steps)
+    failed = print_report(suites, time.time() - started)
+    if arguments.record and not failed:
+        counts = {**json.loads(EXPECTED.read_text()), **{step: {s.name: s.ran for s in results[step]} for step in steps}}
+        EXPECTED.write_text(json.dumps(counts, indent=2) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Compiles the device code with CUDA 12.9, the oldest that is promised, through its run-time compiler from PyPI. Needs no GPU and no toolkit.
+
+    tools/compile_cuda12.py --cutlass DIR      prints registers and spills of each kernel; exit code 1 if it does not compile or spills
+
+The wheels go into .cache/cuda12. NVRTC has no C library of its own: tools/nvrtc_headers stands in for the few names that are used.
+"""
+import argparse
+import ctypes
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache" / "cuda12"
+WHEELS = ("nvidia-cuda-nvrtc-cu12==12.9.86", "nvidia-cuda-runtime-cu12==12.9.79", "nvidia-cuda-cccl-cu12==12.9.27")
+SOURCE = b'#include "src/cuda/prefill/prefill_kernel.cuh"\n'
+
+
+def fetch():
+    if (CACHE / "nvidia/cuda_cccl/include").exists():
+        return
+    CACHE.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", CACHE, *WHEELS], check=True)
+    for wheel in CACHE.glob("*.whl"):
+        subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, CACHE], check=True)
+        wheel.unlink()
+
+
+def compile_device_code(cutlass):
+    """Returns (status, log) of NVRTC."""
+    nvrtc = ctypes.CDLL(str(CACHE / "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"))
+    includes = (ROOT, ROOT / "tools/nvrtc_headers", cutlass, CACHE / "nvidia/cuda_runtime/include", CACHE / "nvidia/cuda_cccl/include")
+    options = [b"--gpu-architecture=sm_90a", b"-std=c++20", b"-default-device", b"--ptxas-options=-v", *(f"-I{i}".encode() for i in includes)]
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    if nvrtc.nvrtcCreateProgram(ctypes.byref(program), SOURCE, b"prefill.cu", 0, None, None) != 0:
+        sys.exit("nvrtcCreateProgram failed")
+    status = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    return status, log.value.decode()
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--cutlass", type=pathlib.Path, default=ROOT / ".cache/cutlass/cutlass_library/source/include")
+    cutlass = arguments.parse_args().cutlass
+    fetch()
+    status, log = compile_device_code(cutlass)
+    if status != 0:
+        print(log)
+        return 1
+    for block in log.split("Compiling entry function ")[1:]:
+        name = re.search(r"\d+([a-z_]+_kernel)", block).group(1)
+        used, spilled = re.search(r"Used (.*)", block).group(1), re.search(r"(\d+) bytes spill stores", block).group(1)
+        print(f"CUDA 12.9: {name}: {used}; {spilled} bytes spilled")
+    return 1 if re.search(r"[1-9]\d* bytes spill", log) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
