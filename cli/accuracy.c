@@ -5,7 +5,7 @@
 #include <string.h>
 
 enum { TILE_ROWS = 16 };
-#define TILE_FLOOR 0.05    /* of the matrix's rms: a tile of near zeros is not held to its own size */
+#define TILE_FLOOR 0.05    /* of the usual rms: a tile of near zeros is not held to its own size */
 
 static double load(const void *base, fkda_dtype dtype, int64_t i)
 {
@@ -37,27 +37,26 @@ static double add_row(const accuracy_matrix *m, int64_t row, double *err2, doubl
     return ratio(worst, largest / 256);
 }
 
-static double sum_of_squares(const accuracy_matrix *m)
+double accuracy_rms(const void *want, fkda_dtype dtype, int64_t rows, int64_t width, int64_t row_stride)
 {
     double sum = 0;
-    for (int64_t r = 0; r < m->rows; ++r)
-        for (int64_t c = 0; c < m->width; ++c) {
-            const double want = load(m->want, m->want_dtype, r * m->row_stride + c);
-            sum += want * want;
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < width; ++c) {
+            const double value = load(want, dtype, r * row_stride + c);
+            sum += value * value;
         }
-    return sum;
+    return rows == 0 || width == 0 ? 0 : sqrt(sum / (double)(rows * width));
 }
 
 void accuracy_add(accuracy *a, const accuracy_matrix *m)
 {
     if (m->rows == 0 || m->width == 0) return;
-    const double matrix_rms = sqrt(sum_of_squares(m) / (double)(m->rows * m->width));
     for (int64_t begin = 0; begin < m->rows; begin += TILE_ROWS) {
         const int64_t end = begin + TILE_ROWS < m->rows ? begin + TILE_ROWS : m->rows;
         double err2 = 0, ref2 = 0;
         for (int64_t r = begin; r < end; ++r) a->m3 = worse(a->m3, add_row(m, r, &err2, &ref2));
         const double count = (double)((end - begin) * m->width);
-        a->m2 = worse(a->m2, ratio(sqrt(err2 / count), worse(sqrt(ref2 / count), TILE_FLOOR * matrix_rms)));
+        a->m2 = worse(a->m2, ratio(sqrt(err2 / count), worse(sqrt(ref2 / count), TILE_FLOOR * m->usual_rms)));
         a->err2 += err2;
         a->ref2 += ref2;
     }

@@ -10,7 +10,7 @@ static const command this_command = {
     .about = "Computes the problem in IN and compares with out and final_state of IN; an answer that IN lacks is computed by the\n"
              "float64 reference, which is slow. Exit code 1 if an error is outside its bar.\n\n"
              "  M1  relative RMS error, sqrt(sum err^2 / sum answer^2)\n"
-             "  M2  worst tile of 16 rows of a (sequence, head): rms(err) / max(rms(tile), 0.05 rms(all rows)); bar: 3 times M1's\n"
+             "  M2  worst tile of 16 rows of a (sequence, head): rms(err) / max(rms(tile), 0.05 rms(head)); bar: 3 times M1's\n"
              "  worst element: in units of 2^-8 of the largest answer of its row; shown, not judged\n\n"
              "Times are medians of a few calls. The row of a sequence shows the sequence run alone; the last row shows the call\n"
              "over all of them, which uses the machine better than one sequence can.\n",

@@ -89,24 +89,29 @@ static const void *at(const void *base, fkda_dtype dtype, int64_t element)
     return (const char *)base + element * safetensors_dtype_bytes(dtype);
 }
 
-static void compare_out(const problem *p, const void *got, const problem_tensor *want, verify_row *row)
+/* One value head of out, [rows, V], in every sequence. */
+static void compare_out(const problem *p, const void *got, const problem_tensor *want, int64_t hv, verify_result *r)
 {
     const fkda_fwd_desc *const d = &p->desc;
-    for (int64_t hv = 0; hv < d->HV; ++hv) {
-        const int64_t first = ((row->where.batch * d->T + row->where.begin) * d->HV + hv) * d->V;
+    const double usual_rms = accuracy_rms(at(want->block.data, want->dtype, hv * d->V), want->dtype, d->B * d->T, d->V, d->HV * d->V);
+    for (int64_t n = 0; n < r->row_count; ++n) {
+        const problem_sequence where = r->rows[n].where;
+        const int64_t first = ((where.batch * d->T + where.begin) * d->HV + hv) * d->V;
         const accuracy_matrix m = {at(got, d->out.dtype, first), at(want->block.data, want->dtype, first), d->out.dtype, want->dtype,
-                                   row->where.end - row->where.begin, d->V, d->HV * d->V};
-        accuracy_add(&row->out, &m);
+                                   where.end - where.begin, d->V, d->HV * d->V, usual_rms};
+        accuracy_add(&r->rows[n].out, &m);
     }
 }
 
+/* The final states of sequence n, [V, K] each. */
 static void compare_state(const problem *p, const void *got, const problem_tensor *want, int64_t n, verify_row *row)
 {
     const fkda_fwd_desc *const d = &p->desc;
     for (int64_t hv = 0; hv < d->HV; ++hv) {
         const int64_t first = (n * d->HV + hv) * d->V * d->K;
-        const accuracy_matrix m = {at(got, d->final_state.dtype, first), at(want->block.data, want->dtype, first), d->final_state.dtype, want->dtype,
-                                   d->V, d->K, d->K};
+        const void *const answer = at(want->block.data, want->dtype, first);
+        const accuracy_matrix m = {at(got, d->final_state.dtype, first), answer, d->final_state.dtype, want->dtype,
+                                   d->V, d->K, d->K, accuracy_rms(answer, want->dtype, d->V, d->K, d->K)};
         accuracy_add(&row->final_state, &m);
     }
 }
@@ -116,8 +121,8 @@ static fkda_status compare(const problem *p, const problem_tensor *out, const pr
     void *got_out, *got_state;
     TRY(memory_map(&p->tensors[PROBLEM_OUT].block, MEMORY_READ, &got_out));
     TRY(memory_map(&p->tensors[PROBLEM_FINAL_STATE].block, MEMORY_READ, &got_state));
+    for (int64_t hv = 0; hv < p->desc.HV; ++hv) compare_out(p, got_out, out, hv, r);
     for (int64_t n = 0; n < r->row_count; ++n) {
-        compare_out(p, got_out, out, &r->rows[n]);
         compare_state(p, got_state, final_state, n, &r->rows[n]);
         accuracy_merge(&r->out.sums, &r->rows[n].out);
         accuracy_merge(&r->final_state.sums, &r->rows[n].final_state);

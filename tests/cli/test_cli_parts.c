@@ -15,7 +15,7 @@ enum { ROWS = 40, WIDTH = 2 };
 static accuracy measure(const float *got, const float *want)
 {
     accuracy a = {.err2 = 0};
-    const accuracy_matrix m = {got, want, FKDA_F32, FKDA_F32, ROWS, WIDTH, WIDTH};
+    const accuracy_matrix m = {got, want, FKDA_F32, FKDA_F32, ROWS, WIDTH, WIDTH, accuracy_rms(want, FKDA_F32, ROWS, WIDTH, WIDTH)};
     accuracy_add(&a, &m);
     return a;
 }
@@ -56,12 +56,23 @@ static void a_lost_tile_is_seen(void **state)
         got[i] = 0;
     }
     accuracy a = {.err2 = 0};
-    const accuracy_matrix m = {got, want, FKDA_F32, FKDA_F32, MANY, 1, 1};
+    const accuracy_matrix m = {got, want, FKDA_F32, FKDA_F32, MANY, 1, 1, accuracy_rms(want, FKDA_F32, MANY, 1, 1)};
     accuracy_add(&a, &m);
     assert_true(accuracy_m1(&a) < 4.5e-3);
     assert_true(a.m2 > 0.9);
     assert_false(accuracy_is_inside(&a, 4.5e-3));
     free(want), free(got);
+}
+
+/* A sequence of one token whose answer cancelled to nearly nothing is held to 0.05 of what its head usually is. */
+static void one_quiet_row_is_held_to_its_head(void **state)
+{
+    (void)state;
+    const float want[3] = {1e-4f, 1, 1}, got[1] = {2e-4f};
+    accuracy a = {.err2 = 0};
+    const accuracy_matrix m = {got, want, FKDA_F32, FKDA_F32, 1, 1, 1, accuracy_rms(want, FKDA_F32, 3, 1, 1)};
+    accuracy_add(&a, &m);
+    assert_true(fabs(a.m2 - 1e-4 / (0.05 * sqrt(2.0 / 3))) < 1e-8);
 }
 
 static void zeros_and_nan(void **state)
@@ -94,7 +105,7 @@ static void bf16_is_widened(void **state)
     const uint16_t got[2] = {0x3f80, 0xc000};    /* 1, -2 */
     const float want[2] = {1, -2};
     accuracy a = {.err2 = 0};
-    const accuracy_matrix m = {got, want, FKDA_BF16, FKDA_F32, 2, 1, 1};
+    const accuracy_matrix m = {got, want, FKDA_BF16, FKDA_F32, 2, 1, 1, accuracy_rms(want, FKDA_F32, 2, 1, 1)};
     accuracy_add(&a, &m);
     assert_true(accuracy_m1(&a) == 0 && a.ref2 == 5);
 }
@@ -237,7 +248,8 @@ static void generated_numbers_are_normal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(measures_worked_by_hand), cmocka_unit_test(a_lost_tile_is_seen), cmocka_unit_test(zeros_and_nan),
+        cmocka_unit_test(measures_worked_by_hand), cmocka_unit_test(a_lost_tile_is_seen),
+        cmocka_unit_test(one_quiet_row_is_held_to_its_head), cmocka_unit_test(zeros_and_nan),
         cmocka_unit_test(bf16_is_widened), cmocka_unit_test(bars_are_those_of_the_documents), cmocka_unit_test(utf8_is_strict),
         cmocka_unit_test(text_for_people), cmocka_unit_test(numbers_are_strict), cmocka_unit_test(options_are_parsed),
         cmocka_unit_test(mistyped_options_are_refused), cmocka_unit_test(generated_numbers_are_normal),

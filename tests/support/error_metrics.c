@@ -28,22 +28,26 @@ double metric_m1(const float *x, const float *ref, int64_t count)
     return ratio(all.error, all.ref);
 }
 
-double metric_m2_head(const float *x, const float *ref, int64_t begin, int64_t end, int64_t head, int64_t heads, int64_t width)
+static energy rows_energy(const float *x, const float *ref, int64_t begin, int64_t end, int64_t head, int64_t heads, int64_t width)
 {
-    energy all = {0};
+    energy e = {0};
     for (int64_t t = begin; t < end; ++t)
-        for (int64_t i = 0; i < width; ++i) add_element(&all, x[(t * heads + head) * width + i], ref[(t * heads + head) * width + i]);
-    if (all.count == 0) return 0;
-    const double floor_square = 0.05 * 0.05 * all.ref / (double)all.count;
+        for (int64_t i = 0; i < width; ++i) add_element(&e, x[(t * heads + head) * width + i], ref[(t * heads + head) * width + i]);
+    return e;
+}
 
+double metric_m2_head(const float *x, const float *ref, const int64_t *bounds, int64_t N, int64_t head, int64_t heads, int64_t width)
+{
+    const energy all = rows_energy(x, ref, bounds[0], bounds[N], head, heads, width);
+    const double floor_square = all.count == 0 ? 0 : 0.05 * 0.05 * all.ref / (double)all.count;
     double worst = 0;
-    for (int64_t t0 = begin; t0 < end; t0 += TILE) {
-        energy tile = {0};
-        for (int64_t t = t0; t < end && t < t0 + TILE; ++t)
-            for (int64_t i = 0; i < width; ++i) add_element(&tile, x[(t * heads + head) * width + i], ref[(t * heads + head) * width + i]);
-        const double n = (double)tile.count;
-        worst = fmax(worst, ratio(tile.error / n, fmax(tile.ref / n, floor_square)));
-    }
+    for (int64_t n = 0; n < N; ++n)
+        for (int64_t t = bounds[n]; t < bounds[n + 1]; t += TILE) {
+            const int64_t end = t + TILE < bounds[n + 1] ? t + TILE : bounds[n + 1];
+            const energy tile = rows_energy(x, ref, t, end, head, heads, width);
+            const double elements = (double)tile.count;
+            worst = fmax(worst, ratio(tile.error / elements, fmax(tile.ref / elements, floor_square)));
+        }
     return worst;
 }
 

@@ -2,7 +2,8 @@
  * How wrong a result is, in the three numbers that bars are written in. x and ref are [rows, heads, width], contiguous.
  *
  *   M1   relative RMS:                 rms(x - ref) / rms(ref)
- *   M2   worst 16-token tile of a (sequence, head):   rms(tile error) / max(rms(ref tile), 0.05 rms(ref head))
+ *   M2   worst 16-token tile of a (sequence, head):   rms(tile error) / max(rms(ref tile), 0.05 rms(ref head)),
+ *        the head taken over all sequences: a sequence of one token has no other row to say how large its numbers usually are
  *   M3   worst element, in units of 2^-8 max|ref row|
  *
  * Where the reference is 0 throughout, any error counts as infinite. A NaN on either side that the other lacks is infinite too.
@@ -14,8 +15,8 @@
 
 double metric_m1(const float *x, const float *ref, int64_t count);
 
-/* Rows [begin, end) of one sequence, one head; the worst tile of them. */
-double metric_m2_head(const float *x, const float *ref, int64_t begin, int64_t end, int64_t head, int64_t heads, int64_t width);
+/* One head; sequence n has rows [bounds[n], bounds[n + 1]), and tiles do not cross a bound. */
+double metric_m2_head(const float *x, const float *ref, const int64_t *bounds, int64_t N, int64_t head, int64_t heads, int64_t width);
 
 double metric_m3(const float *x, const float *ref, int64_t rows, int64_t width);
 

@@ -18,7 +18,8 @@ static void draw(void)
     for (uint64_t i = 0; i < COUNT; ++i) x[i] = ref[i] = (float)rng_normal(1, i);
 }
 
-static double m2(int64_t head) { return metric_m2_head(x, ref, 0, ROWS, head, HEADS, WIDTH); }
+static const int64_t bounds[] = {0, 1, ROWS};    /* a sequence of one token, and the rest */
+static double m2(int64_t head) { return metric_m2_head(x, ref, bounds, 2, head, HEADS, WIDTH); }
 
 static void test_metrics(void **state)
 {
@@ -30,9 +31,15 @@ static void test_metrics(void **state)
     assert_true(fabs(metric_m3(x, ref, ROWS * HEADS, WIDTH) - 16) < 1e-3);
 
     draw();    /* a zeroed tile of one head hides in M1, not in M2 */
-    for (int t = 160; t < 176; ++t)
+    for (int t = 161; t < 177; ++t)
         for (int c = 0; c < WIDTH; ++c) x[(t * HEADS + 1) * WIDTH + c] = 0;
     assert_true(metric_m1(x, ref, COUNT) < 0.1 && m2(0) == 0 && fabs(m2(1) - 1) < 1e-6);
+
+    draw();    /* a row alone in its sequence: held to its own size while that is usual, then to 0.05 of the head's */
+    for (int c = 0; c < WIDTH; ++c) x[c] = 0;
+    assert_true(fabs(m2(0) - 1) < 1e-6);
+    for (int c = 0; c < WIDTH; ++c) ref[c] *= 1e-6f;
+    assert_true(m2(0) > 1e-7 && m2(0) < 1e-4);
 
     draw();    /* NaN and infinity are never inside a bar */
     x[5] = NAN;
