@@ -227,7 +227,7 @@ FKDA_API fkda_status fkda_fwd_query(const fkda_fwd_desc *desc, fkda_backend *bac
 
 FKDA_API fkda_backend fkda_plan_backend(const fkda_plan *plan);
 
-/* One line, for example "cpu: avx512, 32 tokens per chunk, 8 tasks on 2 threads, workspace 0.4 MiB". Writes at most `size` bytes with the
+/* One line, for example "cpu: avx512, 32 tokens per chunk, 32 heads on 2 threads, workspace 0.4 MiB". Writes at most `size` bytes with the
  * final 0 and returns the length without it, as snprintf does. */
 FKDA_API size_t fkda_plan_describe(const fkda_plan *plan, char *text, size_t size);
 

@@ -18,7 +18,7 @@ typedef struct fkdai_plan {
     const struct fkdai_backend *backend;
     fkda_fwd_desc desc;                    /* resolved: strides, HV, N, dtypes, multiplier, row_stride filled in */
     size_t workspace_bytes;
-    char choice[128];                      /* how, in words: "avx512, 32 tokens per chunk, 8 tasks on 2 threads" */
+    char choice[128];                      /* how, in words: "avx512, 32 tokens per chunk, 32 heads on 2 threads" */
     uint64_t own[32];                      /* the backend's own struct; it asserts that it fits FKDAI_PLAN_OWN_BYTES */
 } fkdai_plan;
 

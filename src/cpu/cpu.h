@@ -9,7 +9,8 @@
  *     ukr/             micro-kernels, the only place that knows an instruction set; ukr.h lists them
  *
  * Rows of one token lie side by side for neighbouring heads, rows of one head lie a page or more apart: heads that take turns, chunk by chunk,
- * share page translations and cache lines. With one head at a time, reading took a quarter of the whole time (H = 32, bf16).
+ * share page translations and cache lines: one head at a time is 3 to 6 % slower over T = 4096 to 8192 (H = 32, bf16). Near the end of a call tasks
+ * shrink to one head, so that no thread waits long for another.
  *
  * Inside a task the state S [K,V] of a head is kept in panels of PANEL columns, each [K,PANEL] and contiguous (16 KB at K = 128): a panel stays in
  * the first-level cache while R, U, O and S' are computed from it.
@@ -47,8 +48,7 @@ typedef struct fkdai_cpu_scratch {
 typedef struct fkdai_cpu_plan {
     const fkdai_cpu_ukr *ukr;
     int32_t threads;
-    int32_t heads_per_task;     /* at most HEADS_PER_TASK, fewer when threads would idle */
-    int32_t panels_per_task;    /* V/PANEL; fewer when even single heads are too few. Columns of S never meet */
+    int32_t panels_per_task;    /* V/PANEL; fewer when there are more threads than heads. Columns of S never meet */
 } fkdai_cpu_plan;
 
 /* Some value heads of one sequence, and some of their panels, done chunk by chunk side by side. */
@@ -79,10 +79,10 @@ void fkdai_cpu_read_state(const fkdai_cpu_task *task, int64_t hv, fkdai_cpu_head
 void fkdai_cpu_write_state(const fkdai_cpu_task *task, int64_t hv, const fkdai_cpu_head *head);
 
 /* cpu_threads.c */
-typedef void fkdai_cpu_work(void *context, int64_t item, int thread);
+typedef void fkdai_cpu_work(void *context, int64_t first, int64_t count, int thread);    /* items [first, first + count) */
 int fkdai_cpu_threads_available(void);        /* cores that this process may use; 1 in a serial build */
 const char *fkdai_cpu_thread_library(void);
-/* Calls work for every item in [0, count), each once, in any order, on at most `threads` threads numbered from 0. */
-void fkdai_cpu_for_each(int64_t count, int threads, fkdai_cpu_work *work, void *context);
+/* Calls work for every item in [0, count), each once, at most `most` neighbours together, on at most `threads` threads numbered from 0. */
+void fkdai_cpu_for_each(int64_t count, int64_t most, int threads, fkdai_cpu_work *work, void *context);
 
 #endif

@@ -26,19 +26,6 @@ static fkda_status check_widths(const fkda_fwd_desc *d)
     return FKDA_OK;
 }
 
-static int64_t head_groups(const fkda_fwd_desc *d, int heads) { return (d->HV + heads - 1) / heads; }
-
-/* Coarse tasks share reads, but every thread should get a few of them; with too few heads even the panels of one head are spread, each task
- * with its own preparation. */
-static void cut_work(const fkda_fwd_desc *d, fkdai_cpu_plan *own)
-{
-    const int64_t wanted = own->threads == 1 ? 1 : 4 * own->threads;
-    own->heads_per_task = FKDAI_CPU_HEADS_PER_TASK;
-    own->panels_per_task = (int32_t)(d->V / FKDAI_CPU_PANEL);
-    while (own->heads_per_task > 1 && d->N * head_groups(d, own->heads_per_task) < wanted) own->heads_per_task /= 2;
-    while (own->panels_per_task > 1 && d->N * d->HV * (d->V / FKDAI_CPU_PANEL / own->panels_per_task) < own->threads) own->panels_per_task /= 2;
-}
-
 /* Waking a thread costs some microseconds on an idle machine and milliseconds on a busy one: a small problem gets few threads or one. */
 static int32_t threads_worth_waking(const fkda_fwd_desc *d, int available)
 {
@@ -47,9 +34,14 @@ static int32_t threads_worth_waking(const fkda_fwd_desc *d, int available)
     return (int32_t)(worth < allowed ? worth : allowed);
 }
 
-static int64_t task_count(const fkda_fwd_desc *d, const fkdai_cpu_plan *own)
+static int64_t parts_per_head(const fkda_fwd_desc *d, const fkdai_cpu_plan *own) { return d->V / FKDAI_CPU_PANEL / own->panels_per_task; }
+
+/* Too few heads for the threads: even the panels of one head are spread, each task with its own preparation. */
+static int32_t panels_per_task(const fkda_fwd_desc *d, int threads)
 {
-    return d->N * head_groups(d, own->heads_per_task) * (d->V / FKDAI_CPU_PANEL / own->panels_per_task);
+    int32_t panels = (int32_t)(d->V / FKDAI_CPU_PANEL);
+    while (panels > 1 && d->N * d->HV * (d->V / FKDAI_CPU_PANEL / panels) < threads) panels /= 2;
+    return panels;
 }
 
 static fkda_status plan(fkdai_plan *plan)
@@ -62,14 +54,15 @@ static fkda_status plan(fkdai_plan *plan)
     TRY(check_widths(d));
 
     fkdai_cpu_plan own = {.ukr = ukr, .threads = threads_worth_waking(d, fkdai_cpu_threads_available())};
-    cut_work(d, &own);
-    const int64_t tasks = task_count(d, &own);
-    if (tasks < own.threads) own.threads = (int32_t)tasks;
+    own.panels_per_task = panels_per_task(d, own.threads);
+    const int64_t parts = parts_per_head(d, &own), heads = d->N * d->HV;
+    if (heads * parts < own.threads) own.threads = (int32_t)(heads * parts);
 
     memcpy(plan->own, &own, sizeof own);
     plan->workspace_bytes = (size_t)own.threads * sizeof(fkdai_cpu_scratch);
-    snprintf(plan->choice, sizeof plan->choice, "%s, %d tokens per chunk, %lld task%s on %d thread%s", ukr->name, FKDAI_CPU_CHUNK,
-             (long long)tasks, tasks == 1 ? "" : "s", (int)own.threads, own.threads == 1 ? "" : "s");
+    snprintf(plan->choice, sizeof plan->choice, "%s, %d tokens per chunk, %lld head%s%s on %d thread%s", ukr->name, FKDAI_CPU_CHUNK,
+             (long long)heads, heads == 1 ? "" : "s", parts == 4 ? " in quarters" : parts == 2 ? " in halves" : "", (int)own.threads,
+             own.threads == 1 ? "" : "s");
     return FKDA_OK;
 }
 
@@ -78,28 +71,32 @@ typedef struct call {
     const fkda_fwd_args *args;
     const fkdai_cpu_plan *own;
     fkdai_cpu_scratch *scratch;    /* [threads] */
-    int64_t task_count, mean_length;
+    int visits;                    /* 2 where lengths differ: every head is visited twice, see is_due */
 } call;
 
-/* Every task is visited twice: sequences of at least the mean length run the first time, short ones the second, so that no thread is left alone
- * with a long one at the end. */
-static void run_item(void *context, int64_t item, int thread)
+/* Sequences longer than the mean run on the first visit, the others on the second, so that no thread is left alone with a long one at the end. */
+static int is_due(const call *c, const fkdai_sequence *seq, int64_t visit)
+{
+    const int is_long = seq->end - seq->begin > c->desc->T / c->desc->N;
+    return c->visits == 1 || is_long == (visit == 0);
+}
+
+/* Items in order of [visits, N, HV, parts]; a task does not cross from one sequence to the next. */
+static void run_items(void *context, int64_t first, int64_t count, int thread)
 {
     const call *const c = context;
     const fkda_fwd_desc *const d = c->desc;
-    const int64_t parts = d->V / FKDAI_CPU_PANEL / c->own->panels_per_task, groups = head_groups(d, c->own->heads_per_task);
-    const int wants_long = item < c->task_count;
-    if (!wants_long) item -= c->task_count;
-    const int64_t n = item / (groups * parts), first_head = item / parts % groups * c->own->heads_per_task;
-    const int64_t heads_left = d->HV - first_head;
-    const fkdai_sequence seq = fkdai_sequence_at(d, c->args->cu_seqlens, n);
-    if ((seq.end - seq.begin >= c->mean_length) != wants_long) return;
-    const fkdai_cpu_task task = {
-        .desc = d, .args = c->args, .ukr = c->own->ukr, .n = n, .seq = seq,
-        .first_head = first_head, .head_count = heads_left < c->own->heads_per_task ? (int)heads_left : c->own->heads_per_task,
-        .first_panel = (int)(item % parts) * c->own->panels_per_task, .panel_count = c->own->panels_per_task,
-    };
-    fkdai_cpu_run_task(&task, &c->scratch[thread]);
+    const int64_t parts = parts_per_head(d, c->own);
+    for (int64_t next; count > 0; first += next, count -= next) {
+        const int64_t head = first / parts, hv = head % d->HV, n = head / d->HV % d->N;
+        next = parts > 1 ? 1 : count < d->HV - hv ? count : d->HV - hv;
+        const fkdai_cpu_task task = {
+            .desc = d, .args = c->args, .ukr = c->own->ukr, .n = n, .seq = fkdai_sequence_at(d, c->args->cu_seqlens, n),
+            .first_head = hv, .head_count = (int)next, .first_panel = (int)(first % parts) * c->own->panels_per_task,
+            .panel_count = c->own->panels_per_task,
+        };
+        if (is_due(c, &task.seq, head / d->HV / d->N)) fkdai_cpu_run_task(&task, &c->scratch[thread]);
+    }
 }
 
 static fkda_status run(const fkdai_plan *plan, const fkda_fwd_args *args, void *workspace, fkda_stream stream)
@@ -108,8 +105,9 @@ static fkda_status run(const fkdai_plan *plan, const fkda_fwd_args *args, void *
     fkdai_cpu_plan own;
     memcpy(&own, plan->own, sizeof own);
     const fkda_fwd_desc *const d = &plan->desc;
-    call c = {d, args, &own, workspace, task_count(d, &own), d->cu_seqlens == FKDA_NONE ? d->T : d->T / d->N};
-    fkdai_cpu_for_each(2 * c.task_count, own.threads, run_item, &c);
+    call c = {d, args, &own, workspace, d->cu_seqlens == FKDA_NONE ? 1 : 2};
+    const int64_t items = c.visits * d->N * d->HV * parts_per_head(d, &own);
+    fkdai_cpu_for_each(items, FKDAI_CPU_HEADS_PER_TASK, own.threads, run_items, &c);
     return FKDA_OK;
 }
 

@@ -1,5 +1,6 @@
 /*
- * Hands items to threads. OpenMP: docs/decisions/0001-threads.md.
+ * Hands items to threads, several at a time while many are left and single ones in the end, so that the threads finish together.
+ * OpenMP: docs/decisions/0001-threads.md.
  *
  * GNU OpenMP keeps a pool of threads for each thread that has started a team, and after fork() the child's copy of that pool waits for threads
  * that are not there; who filled it, this library or another, makes no difference. A thread that the child starts itself has no pool yet: there
@@ -14,18 +15,27 @@
 /* Items not yet taken. */
 typedef struct queue {
     atomic_llong next;
-    int64_t count;
+    int64_t count, most;
     int threads;
     fkdai_cpu_work *work;
     void *context;
 } queue;
 
+/* How many of the `left` items a thread takes at once: half of its share, at most q->most. */
+static int64_t taken_at_once(const queue *q, int64_t left)
+{
+    const int64_t half_share = q->threads == 1 ? left : left / (2 * q->threads);
+    return half_share < 1 ? 1 : half_share < q->most ? half_share : q->most;
+}
+
 static void drain(queue *q, int thread)
 {
-    for (;;) {
-        const int64_t item = atomic_fetch_add_explicit(&q->next, 1, memory_order_relaxed);
-        if (item >= q->count) return;
-        q->work(q->context, item, thread);
+    long long first = atomic_load_explicit(&q->next, memory_order_relaxed);
+    while (first < q->count) {
+        const int64_t taken = taken_at_once(q, q->count - first);
+        if (!atomic_compare_exchange_weak_explicit(&q->next, &first, first + taken, memory_order_relaxed, memory_order_relaxed)) continue;
+        q->work(q->context, first, taken, thread);
+        first = atomic_load_explicit(&q->next, memory_order_relaxed);
     }
 }
 
@@ -63,9 +73,9 @@ const char *fkdai_cpu_thread_library(void) { return "one thread, built without O
 static void drain_together(queue *q) { drain(q, 0); }
 #endif
 
-void fkdai_cpu_for_each(int64_t count, int threads, fkdai_cpu_work *work, void *context)
+void fkdai_cpu_for_each(int64_t count, int64_t most, int threads, fkdai_cpu_work *work, void *context)
 {
-    queue q = {.count = count, .threads = count < threads ? (int)count : threads, .work = work, .context = context};
+    queue q = {.count = count, .most = most, .threads = count < threads ? (int)count : threads, .work = work, .context = context};
     atomic_init(&q.next, 0);
     if (q.threads > 1) drain_together(&q);
     else drain(&q, 0);

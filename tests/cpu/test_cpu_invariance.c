@@ -157,7 +157,7 @@ static void plan_tells_how(void **state)
     assert_int_equal(fkda_fwd_plan(&p.desc, &plan), FKDA_OK);
     fkda_plan_describe(&plan, text, sizeof text);
     print_message("%s\n", text);
-    assert_non_null(strstr(text, "16 tokens per chunk, 8 tasks on 1 thread"));
+    assert_non_null(strstr(text, "16 tokens per chunk, 32 heads on 1 thread"));
     assert_true(fkda_plan_workspace_size(&plan) <= 1 << 20);    /* 1 MiB a thread */
     problem_free(&p);
 }
