@@ -36,7 +36,7 @@ MUTANTS = [
     ("src/core/validate_args.c", "REQUIRE(workspace_bytes >= needed,", "REQUIRE(workspace_bytes + 1 >= needed,", REFUSALS),
     ("src/core/validate_args.c", "if (d->memory == FKDA_MEMORY_HOST) TRY(fkdai_check_cu_seqlens(d, args->cu_seqlens, \"cu_seqlens\"));", "", REFUSALS),
     # plans, sentences, conversions
-    ("src/core/api.c", "REQUIRE(inside(plan)->magic == FKDAI_PLAN_MAGIC,", "REQUIRE(plan != NULL,", PLAN),
+    ("src/core/api.c", "return made.magic == FKDAI_PLAN_MAGIC ? made : (fkdai_plan){.magic = 0};", "return made;", PLAN),
     ("src/core/status.c", "static _Thread_local char", "static char", SENTENCES),
     ("src/core/dtype.h", "        bits |= 1u;\n", "", DTYPE),
     ("src/core/dtype.h", "bits + 0x7fffu + (bits >> 16 & 1u)", "bits + 0x8000u", DTYPE),
@@ -52,18 +52,21 @@ MUTANTS = [
     ("src/ref/ref_backend.c", "s->layout == FKDA_STATE_NHVK ?", "s->layout != FKDA_STATE_NHVK ?", REF),
     ("src/ref/ref_backend.c", "            fkdai_ref_tokens(&item, S);\n", "            if (item.seq.begin == item.seq.end) continue;\n            fkdai_ref_tokens(&item, S);\n", ON_REF),
     # the CPU backend
-    ("src/cpu/cpu_task.c", "return task->seq.end - t0 < C ? (int)(task->seq.end - t0) : C;", "return task->seq.end - t0 < C ? C : C;", ON_CPU),
-    ("src/cpu/cpu_task.c", "    fkdai_cpu_read_gate(task, &s->gate);\n", "    if (task->seq.begin == task->seq.end) return;\n    fkdai_cpu_read_gate(task, &s->gate);\n", ON_CPU),
+    ("src/cpu/cpu_task.c", "const int len = (int)min(task->seq.end - t0, C);", "const int len = C;", ON_CPU),
+    ("src/cpu/cpu_task.c", "    for (int64_t t0 = task->seq.begin; t0", "    if (task->seq.begin == task->seq.end) return;\n    for (int64_t t0 = task->seq.begin; t0", ON_CPU),
     ("src/cpu/cpu_rows.c", "s->group.alpha[i][c] = 1;", "s->group.alpha[i][c] = 0.5f;", ON_CPU),
-    ("src/cpu/cpu_state.c", "desc->layout == FKDA_STATE_NHVK;", "desc->layout == FKDA_STATE_NHKV;", ON_CPU),
+    ("src/cpu/cpu_state.c", "            for (int64_t c = 0; c < K; ++c)\n                task->ukr->store_row(", "            for (int64_t c = 0; c < K - 1; ++c)\n                task->ukr->store_row(", ON_CPU),
     ("src/cpu/cpu_state.c", "task->n * desc->row_stride", "task->n * task->desc->HV * task->desc->K * task->desc->V", ON_CPU),
     ("src/cpu/cpu_rows.c", "return (task->seq.batch * desc->batch_stride + t * desc->token_stride + head * desc->head_stride) *",
      "return (int32_t)(task->seq.batch * desc->batch_stride + t * desc->token_stride + head * desc->head_stride) *", ON_CPU),
     ("src/cpu/cpu_rows.c", "t * desc->token_stride + head * desc->head_stride", "t * desc->head_stride + head * desc->token_stride", ON_CPU),
-    ("src/cpu/cpu_rows.c", "return task->hv / (task->desc->HV / task->desc->H);", "return task->hv % task->desc->H;", ON_CPU),
-    ("src/cpu/cpu_rows.c", "(float)(d->beta_multiplier * ", "(float)(", ON_CPU),
-    ("src/cpu/cpu_rows.c", "(task->first_panel + p) * P *", "p * P *", ON_CPU),
-    ("src/cpu/cpu_backend.c", "pair % c->desc->HV,", "pair % c->desc->H,", ON_CPU),
+    ("src/cpu/cpu_rows.c", "return hv / (task->desc->HV / task->desc->H);", "return hv % task->desc->H;", ON_CPU),
+    ("src/cpu/cpu_rows.c", "const float multiplier = (float)d->beta_multiplier;", "const float multiplier = 1;", ON_CPU),
+    ("src/cpu/cpu_rows.c", "column_bytes = task->first_panel * P * fkdai_dtype_bytes(desc->dtype);\n    for (int i = 0; i < len; ++i)\n        task->ukr->load_row(", "column_bytes = 0 * fkdai_dtype_bytes(desc->dtype);\n    for (int i = 0; i < len; ++i)\n        task->ukr->load_row(", ON_CPU),
+    ("src/cpu/cpu_backend.c", "count < d->HV - hv ? count : d->HV - hv;", "count;", ON_CPU),
+    ("src/cpu/cpu_backend.c", "is_long == (visit == 0);", "is_long || visit == 0;", ON_CPU),
+    ("src/cpu/cpu_threads.c", "first + taken, memory_order_relaxed, memory_order_relaxed)) continue;", "first + 1, memory_order_relaxed, memory_order_relaxed)) continue;", ON_CPU),
+    ("src/cpu/cpu_backend.c", "hv = head % d->HV,", "hv = head % d->H,", ON_CPU),
 ]
 
 
