@@ -5,7 +5,9 @@
 #pragma once
 
 #include "../device/flag.cuh"
-#include "prefill_prepare.cuh"
+#include "../device/bulk_copy.cuh"
+#include "../device/warpgroup_mma.cuh"
+#include "prefill_walk.cuh"
 
 namespace fkdai::prefill {
 

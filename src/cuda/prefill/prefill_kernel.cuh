@@ -9,7 +9,9 @@
 #include "../device/dependent_launch.cuh"
 #include "../device/registers.cuh"
 #include "prefill_chain.cuh"
-#include "prefill_prepare.cuh"
+#include "prefill_load.cuh"
+#include "prefill_operands.cuh"
+#include "prefill_solve.cuh"
 #include "prefill_store.cuh"
 
 namespace fkdai::prefill {

@@ -1,7 +1,7 @@
 // The store role of the prefill kernel: O from shared memory to the caller's tensor.
 #pragma once
 
-#include "prefill_prepare.cuh"
+#include "prefill_walk.cuh"
 
 namespace fkdai::prefill {
 

@@ -1,148 +1,13 @@
-// The preparing roles of the prefill kernel: load, operands, solve.
+// The operand role of the prefill kernel.
 //
-// Everything here depends on q, k, g, beta of one chunk alone, never on the state. A chunk is prepared by the CTA
-// whose rank is its number modulo kRanks; the solve warp sends the finished stage to the peer.
+// What it makes depends on q, k, g, beta of one chunk alone, never on the state. A chunk is prepared by the CTA
+// whose rank is its number modulo kRanks.
 #pragma once
 
-#include "../device/barrier.cuh"
-#include "../device/bulk_copy.cuh"
-#include "../device/scalar_math.cuh"
-#include "../device/shared_access.cuh"
-#include "../device/tril_solve.cuh"
 #include "../device/warpgroup_mma.cuh"
-#include "prefill_config.cuh"
+#include "prefill_walk.cuh"
 
 namespace fkdai::prefill {
-
-// Position of the i-th chunk that this CTA prepares: its stage, and the parity of the stage's barriers.
-struct OwnChunk {
-    uint32_t index;
-    __device__ __forceinline__ uint32_t stage() const { return index % kOwnStages; }
-    __device__ __forceinline__ uint32_t parity() const { return (index / kOwnStages) & 1; }
-    __device__ __forceinline__ uint32_t received_slot() const { return index % kReceivedStages; }
-    __device__ __forceinline__ uint32_t received_parity() const { return (index / kReceivedStages) & 1; }
-};
-
-// The block's shared memory, and its 32-bit address: computed once and kept, since the compiler would otherwise
-// derive it anew, from a special register, at every use.
-struct SharedView {
-    Smem *memory;
-    uint32_t base;
-    __device__ __forceinline__ Smem *operator->() const { return memory; }
-    template <class T>
-    __device__ __forceinline__ uint32_t at(const T &member) const {
-        return base + static_cast<uint32_t>(reinterpret_cast<const uint8_t *>(&member) - reinterpret_cast<const uint8_t *>(memory));
-    }
-};
-
-// ------------------------------------------------------------------ load
-
-// Walks all chunks of the cluster, one at a time.
-struct ChunkWalk {
-    PieceWalk<kChunk> pieces;
-    Piece piece;
-    int chunk;        // inside the sequence
-    uint32_t number;  // on the cluster's line, from 0
-    bool valid;
-
-    __device__ ChunkWalk(const Params &p, int cluster)
-        : pieces(p.sequences, p.schedule, p.heads, cluster), chunk(0), number(0) { open_piece(); }
-    __device__ void open_piece() {
-        do valid = uniform(pieces.next(piece));
-        while (valid && uniform(piece.begin == piece.end));
-        chunk = valid ? piece.begin : 0;
-    }
-    __device__ void advance() {
-        number++;
-        if (uniform(++chunk == piece.end)) open_piece();
-    }
-    __device__ int rows() const {
-        const int left = piece.sequence.length - chunk * kChunk;
-        return left < kChunk ? left : kChunk;
-    }
-    __device__ int token() const { return static_cast<int>(piece.sequence.start) + chunk * kChunk; }
-};
-
-// Elements from the start of a state tensor to the 64 rows of V that `rank` owns of one (sequence, head).
-__device__ __forceinline__ int64_t matrix_offset(const Piece &piece, int64_t row_stride, int rank) {
-    return piece.sequence_index * row_stride + (static_cast<int64_t>(piece.head) * kWidth + rank * kHalf) * kWidth;
-}
-
-// One warp. Raw tiles run kOwnStages chunks ahead of the values, which need less time between arrival and use.
-struct LoadRole {
-    const Params &p;
-    SharedView s;
-    int rank, cluster, lane;
-
-    __device__ __forceinline__ void run() const {
-        ChunkWalk raw(p, cluster), value(p, cluster);
-        while (value.valid) {
-            if (!raw.valid || raw.number > kOwnStages) {  // first: the tile of a value is free before the stage is
-                load_value(value);
-                value.advance();
-            }
-            if (raw.valid) {
-                if (raw.chunk == raw.piece.begin) prefetch_state(raw.piece);
-                if (raw.number % kRanks == rank) load_raw(raw, {raw.number / kRanks});
-                raw.advance();
-            }
-        }
-        const uint32_t owned = (raw.number + kRanks - 1 - rank) / kRanks;
-        for (uint32_t i = 0; i < kPrepareGroups; i++) announce_end({owned + i});
-    }
-
-    // The chain will want this CTA's half of the initial state, a contiguous block, some chunks from now.
-    __device__ __forceinline__ void prefetch_state(const Piece &piece) const {
-        const States<const void *> &from = p.initial_state;
-        if (lane != 0 || piece.takes_over || from.element == Element::Absent) return;
-        const int64_t bytes = from.element == Element::F32 ? 4 : 2;
-        const auto *const start = static_cast<const uint8_t *>(from.data) + bytes * matrix_offset(piece, from.row_stride, rank);
-        if (reinterpret_cast<uintptr_t>(start) % 16 == 0) prefetch_l2(start, static_cast<uint32_t>(bytes) * kHalf * kWidth);
-    }
-
-    __device__ __forceinline__ void load_raw(const ChunkWalk &at_chunk, OwnChunk own) const {
-        const uint32_t stage = own.stage();
-        const int rows = at_chunk.rows(), token = at_chunk.token();
-        const int head = at_chunk.piece.head, batch = at_chunk.piece.sequence.batch;
-        Stage &to = s->own[stage];
-        const uint32_t ready = s.at(s->barriers.raw_ready[stage]);
-        float beta = 0.f;  // read before the stage is free: a load from memory takes as long as the tiles
-        if (lane < rows) beta = __bfloat162float(p.beta[p.beta_strides.offset(batch, token + lane, head)]);
-        wait(s.at(s->barriers.own_free[stage]), own.parity() ^ 1);
-        if (lane == 0) {
-            arrive_expecting(ready, kRawBytes);
-            for (int half = 0; half < 2; half++) {
-                load_tile(s.at(to.kq[half]), p.k, half * kHalf, head, token, batch, ready);
-                load_tile(s.at(to.kq[half]) + kQueryRows, p.q, half * kHalf, head, token, batch, ready);
-                load_tile(s.at(to.ki[half]), p.g, half * kHalf, head, token, batch, ready);
-            }
-            s->notes[stage] = {rows, head};
-        }
-        s->norms[stage].beta[lane] = lane < rows ? sigmoid(beta) : 0.f;
-        __syncwarp();
-        if (lane == 0) arrive(ready);
-    }
-
-    __device__ __forceinline__ void load_value(const ChunkWalk &at_chunk) const {
-        const uint32_t slot = at_chunk.number % kValueStages;
-        wait(s.at(s->barriers.value_free[slot]), ((at_chunk.number / kValueStages) & 1) ^ 1);
-        if (lane != 0) return;
-        const uint32_t ready = s.at(s->barriers.value_ready[slot]);
-        arrive_expecting(ready, kValueBytes);
-        load_tile(s.at(s->value[slot]), p.v, rank * kHalf, at_chunk.piece.head, at_chunk.token(),
-                  at_chunk.piece.sequence.batch, ready);
-    }
-
-    __device__ __forceinline__ void announce_end(OwnChunk own) const {
-        wait(s.at(s->barriers.own_free[own.stage()]), own.parity() ^ 1);
-        if (lane != 0) return;
-        s->notes[own.stage()].rows = 0;
-        arrive(s.at(s->barriers.raw_ready[own.stage()]));
-        arrive(s.at(s->barriers.raw_ready[own.stage()]));
-    }
-};
-
-// ------------------------------------------------------------------ operands
 
 // One warpgroup per chunk; warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // One pass away from the anchor between tokens 15 and 16 (m = gamma_15): the upper half of the tokens is walked
@@ -339,55 +204,6 @@ struct OperandRole {
             store_word(to + 8 * 64, pack_bf16(j <= i + 8 ? c[4 * b + 2] : 0.f, j + 1 <= i + 8 ? c[4 * b + 3] : 0.f));
         }
         fence_async_proxy();
-    }
-};
-
-// ------------------------------------------------------------------ solve
-
-// One warp per chunk, two take turns: T = (I + A)^-1 Diag(beta), and the finished stage goes to the peer.
-struct SolveRole {
-    SharedView s;
-    int which, rank, lane;
-
-    __device__ __forceinline__ void run() const {
-        for (OwnChunk own{static_cast<uint32_t>(which)};; own.index += 2) {
-            const uint32_t stage = own.stage();
-            wait(s.at(s->barriers.raw_ready[stage]), own.parity());
-            if (s->notes[stage].rows == 0) return;
-            wait(s.at(s->barriers.akk_ready[stage]), own.parity());
-            const bool is_early = lane == 0 && try_send_early(own);
-            const TrilSolve<kAkkPitch> solve{s->akk[stage], s->own[stage].solve, s->norms[stage].beta, lane};
-            solve.run();
-            fence_async_proxy();
-            __syncwarp();
-            if (lane == 0) {
-                arrive(s.at(s->barriers.own_ready[stage]));
-                if (!is_early) {
-                    wait(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1);
-                    send_early(own);
-                }
-                copy(own, kEarlyBytes, sizeof(Stage) - kEarlyBytes);
-            }
-            __syncwarp();
-        }
-    }
-
-    // Everything but T, if the peer has room now; else it goes with T.
-    __device__ __forceinline__ bool try_send_early(OwnChunk own) const {
-        if (!has_flipped(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1)) return false;
-        send_early(own);
-        return true;
-    }
-
-    __device__ __forceinline__ void send_early(OwnChunk own) const {
-        arrive_expecting_remote(peer_address(s.at(s->barriers.received_ready[own.received_slot()]), rank ^ 1), sizeof(Stage));
-        copy(own, 0, kEarlyBytes);
-    }
-
-    __device__ __forceinline__ void copy(OwnChunk own, uint32_t offset, uint32_t bytes) const {
-        const uint32_t slot = own.received_slot();
-        copy_to_peer(peer_address(s.at(s->received[slot]) + offset, rank ^ 1), s.at(s->own[own.stage()]) + offset, bytes,
-                     peer_address(s.at(s->barriers.received_ready[slot]), rank ^ 1));
     }
 };
 

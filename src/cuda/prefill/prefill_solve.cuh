@@ -1,0 +1,57 @@
+// The solve role of the prefill kernel, which also sends a finished stage to the peer.
+#pragma once
+
+#include "../device/bulk_copy.cuh"
+#include "../device/tril_solve.cuh"
+#include "prefill_walk.cuh"
+
+namespace fkdai::prefill {
+
+// One warp per chunk, two take turns: T = (I + A)^-1 Diag(beta), and the finished stage goes to the peer.
+struct SolveRole {
+    SharedView s;
+    int which, rank, lane;
+
+    __device__ __forceinline__ void run() const {
+        for (OwnChunk own{static_cast<uint32_t>(which)};; own.index += 2) {
+            const uint32_t stage = own.stage();
+            wait(s.at(s->barriers.raw_ready[stage]), own.parity());
+            if (s->notes[stage].rows == 0) return;
+            wait(s.at(s->barriers.akk_ready[stage]), own.parity());
+            const bool is_early = lane == 0 && try_send_early(own);
+            const TrilSolve<kAkkPitch> solve{s->akk[stage], s->own[stage].solve, s->norms[stage].beta, lane};
+            solve.run();
+            fence_async_proxy();
+            __syncwarp();
+            if (lane == 0) {
+                arrive(s.at(s->barriers.own_ready[stage]));
+                if (!is_early) {
+                    wait(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1);
+                    send_early(own);
+                }
+                copy(own, kEarlyBytes, sizeof(Stage) - kEarlyBytes);
+            }
+            __syncwarp();
+        }
+    }
+
+    // Everything but T, if the peer has room now; else it goes with T.
+    __device__ __forceinline__ bool try_send_early(OwnChunk own) const {
+        if (!has_flipped(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1)) return false;
+        send_early(own);
+        return true;
+    }
+
+    __device__ __forceinline__ void send_early(OwnChunk own) const {
+        arrive_expecting_remote(peer_address(s.at(s->barriers.received_ready[own.received_slot()]), rank ^ 1), sizeof(Stage));
+        copy(own, 0, kEarlyBytes);
+    }
+
+    __device__ __forceinline__ void copy(OwnChunk own, uint32_t offset, uint32_t bytes) const {
+        const uint32_t slot = own.received_slot();
+        copy_to_peer(peer_address(s.at(s->received[slot]) + offset, rank ^ 1), s.at(s->own[own.stage()]) + offset, bytes,
+                     peer_address(s.at(s->barriers.received_ready[slot]), rank ^ 1));
+    }
+};
+
+}  // namespace fkdai::prefill

@@ -1,0 +1,64 @@
+// What the roles of the prefill kernel share: where chunks stand in shared memory, and which come next.
+#pragma once
+
+#include "../device/barrier.cuh"
+#include "../device/scalar_math.cuh"
+#include "../device/shared_access.cuh"
+#include "prefill_config.cuh"
+
+namespace fkdai::prefill {
+
+// Position of the i-th chunk that this CTA prepares: its stage, and the parity of the stage's barriers.
+struct OwnChunk {
+    uint32_t index;
+    __device__ __forceinline__ uint32_t stage() const { return index % kOwnStages; }
+    __device__ __forceinline__ uint32_t parity() const { return (index / kOwnStages) & 1; }
+    __device__ __forceinline__ uint32_t received_slot() const { return index % kReceivedStages; }
+    __device__ __forceinline__ uint32_t received_parity() const { return (index / kReceivedStages) & 1; }
+};
+
+// The block's shared memory, and its 32-bit address: computed once and kept, since the compiler would otherwise
+// derive it anew, from a special register, at every use.
+struct SharedView {
+    Smem *memory;
+    uint32_t base;
+    __device__ __forceinline__ Smem *operator->() const { return memory; }
+    template <class T>
+    __device__ __forceinline__ uint32_t at(const T &member) const {
+        return base + static_cast<uint32_t>(reinterpret_cast<const uint8_t *>(&member) - reinterpret_cast<const uint8_t *>(memory));
+    }
+};
+
+
+// Walks all chunks of the cluster, one at a time.
+struct ChunkWalk {
+    PieceWalk<kChunk> pieces;
+    Piece piece;
+    int chunk;        // inside the sequence
+    uint32_t number;  // on the cluster's line, from 0
+    bool valid;
+
+    __device__ ChunkWalk(const Params &p, int cluster)
+        : pieces(p.sequences, p.schedule, p.heads, cluster), chunk(0), number(0) { open_piece(); }
+    __device__ void open_piece() {
+        do valid = uniform(pieces.next(piece));
+        while (valid && uniform(piece.begin == piece.end));
+        chunk = valid ? piece.begin : 0;
+    }
+    __device__ void advance() {
+        number++;
+        if (uniform(++chunk == piece.end)) open_piece();
+    }
+    __device__ int rows() const {
+        const int left = piece.sequence.length - chunk * kChunk;
+        return left < kChunk ? left : kChunk;
+    }
+    __device__ int token() const { return static_cast<int>(piece.sequence.start) + chunk * kChunk; }
+};
+
+// Elements from the start of a state tensor to the 64 rows of V that `rank` owns of one (sequence, head).
+__device__ __forceinline__ int64_t matrix_offset(const Piece &piece, int64_t row_stride, int rank) {
+    return piece.sequence_index * row_stride + (static_cast<int64_t>(piece.head) * kWidth + rank * kHalf) * kWidth;
+}
+
+}  // namespace fkdai::prefill
