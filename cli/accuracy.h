@@ -31,9 +31,10 @@ void accuracy_add(accuracy *a, const accuracy_matrix *m);
 void accuracy_merge(accuracy *a, const accuracy *other);
 double accuracy_m1(const accuracy *a);
 
-/* The most that M1 may be; M2 may be ACCURACY_M2_FACTOR times that. got_dtype and want_dtype as stored. */
-double accuracy_bar_out(fkda_backend backend, fkda_dtype got_dtype, fkda_dtype want_dtype);
-double accuracy_bar_state(fkda_backend backend, fkda_dtype got_dtype, fkda_dtype want_dtype);
+/* The most that M1 may be; M2 may be ACCURACY_M2_FACTOR times that. got_dtype and want_dtype as stored;
+ * count: elements compared. */
+double accuracy_bar_out(fkda_backend backend, fkda_dtype got_dtype, fkda_dtype want_dtype, int64_t count);
+double accuracy_bar_state(fkda_backend backend, fkda_dtype got_dtype, fkda_dtype want_dtype, int64_t count);
 #define ACCURACY_M2_FACTOR 3.0
 
 int accuracy_is_inside(const accuracy *a, double bar);

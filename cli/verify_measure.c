@@ -137,8 +137,9 @@ static void judge(const problem *p, const problem_tensor *out, const problem_ten
     r->out.want_dtype = out->dtype;
     r->final_state.got_dtype = p->desc.final_state.dtype;
     r->final_state.want_dtype = final_state->dtype;
-    r->out.bar = accuracy_bar_out(r->backend, r->out.got_dtype, r->out.want_dtype);
-    r->final_state.bar = accuracy_bar_state(r->backend, r->final_state.got_dtype, r->final_state.want_dtype);
+    const fkda_fwd_desc *const d = &p->desc;
+    r->out.bar = accuracy_bar_out(r->backend, r->out.got_dtype, r->out.want_dtype, d->B * d->T * d->HV * d->V);
+    r->final_state.bar = accuracy_bar_state(r->backend, r->final_state.got_dtype, r->final_state.want_dtype, d->N * d->HV * d->V * d->K);
     r->is_inside = accuracy_is_inside(&r->out.sums, r->out.bar) && accuracy_is_inside(&r->final_state.sums, r->final_state.bar);
 }
 

@@ -8,8 +8,8 @@
 
 typedef struct backend_bars {
     fkda_backend id;
-    double out_f32, out_bf16;        /* M1 of out, by its dtype; a case's M2 may be M2_FACTOR times as much */
-    double state_f32, state_bf16;    /* M1 of the final state */
+    double out;                      /* M1 of out; a case's M2 may be M2_FACTOR times as much */
+    double state;                    /* M1 of the final state */
     int takes_any_width;             /* K, V of 1 ... 256; otherwise only 64 and 128 */
     int splits_bitwise;              /* an fp32 state carried over a chunk boundary gives the same bits as one run */
 } backend_bars;
@@ -19,9 +19,6 @@ typedef struct backend_bars {
 
 /* Does the backend owe this case? */
 int bars_owe(const backend_bars *bars, const case_spec *spec);
-
-double bars_out(const backend_bars *bars, const case_spec *spec);
-double bars_state(const backend_bars *bars, const case_spec *spec);
 
 /* Chooses one backend by its name; NULL: all of the table. All must be present; one chosen by name may be off, which skips. */
 void bars_choose(const char *name);

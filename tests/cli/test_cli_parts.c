@@ -113,13 +113,15 @@ static void bf16_is_widened(void **state)
 static void bars_are_those_of_the_documents(void **state)
 {
     (void)state;
-    assert_float_equal(accuracy_bar_out(FKDA_BACKEND_CPU, FKDA_BF16, FKDA_F32), 2.2e-3, 0);
-    assert_float_equal(accuracy_bar_out(FKDA_BACKEND_CPU, FKDA_F32, FKDA_F32), 2e-6, 0);
-    assert_float_equal(accuracy_bar_state(FKDA_BACKEND_CPU, FKDA_F32, FKDA_F32), 1e-5, 0);
-    assert_float_equal(accuracy_bar_state(FKDA_BACKEND_REF, FKDA_BF16, FKDA_F32), 2.2e-3, 0);
-    assert_float_equal(accuracy_bar_out(FKDA_BACKEND_CUDA, FKDA_BF16, FKDA_F32), 4.5e-3, 0);
-    assert_float_equal(accuracy_bar_state(FKDA_BACKEND_CUDA, FKDA_F32, FKDA_F32), 3.5e-3, 0);
-    assert_float_equal(accuracy_bar_out(FKDA_BACKEND_CPU, FKDA_BF16, FKDA_BF16), (sqrt(2) * 2.2e-3), 1e-9);
+    assert_float_equal(accuracy_bar_out(FKDA_BACKEND_CPU, FKDA_BF16, FKDA_F32, 1024), 2.2e-3, 0);
+    assert_float_equal(accuracy_bar_out(FKDA_BACKEND_CPU, FKDA_F32, FKDA_F32, 1024), 2e-6, 0);
+    assert_float_equal(accuracy_bar_state(FKDA_BACKEND_CPU, FKDA_F32, FKDA_F32, 1024), 1e-5, 0);
+    assert_float_equal(accuracy_bar_state(FKDA_BACKEND_REF, FKDA_BF16, FKDA_F32, 1024), 2.2e-3, 0);
+    assert_float_equal(accuracy_bar_out(FKDA_BACKEND_CUDA, FKDA_BF16, FKDA_F32, 1024), 4.5e-3, 0);
+    assert_float_equal(accuracy_bar_state(FKDA_BACKEND_CUDA, FKDA_F32, FKDA_F32, 1024), 3.5e-3, 0);
+    assert_float_equal(accuracy_bar_out(FKDA_BACKEND_CPU, FKDA_BF16, FKDA_BF16, 1024), (sqrt(2) * 2.2e-3), 1e-9);
+    assert_float_equal(accuracy_bar_out(FKDA_BACKEND_CPU, FKDA_BF16, FKDA_F32, 1023), 0x1p-8, 0);    /* few elements: one rounding */
+    assert_float_equal(accuracy_bar_out(FKDA_BACKEND_CPU, FKDA_F32, FKDA_F32, 1), 2e-6, 0);
 }
 
 /* ---------------------------------------------------------------- text */

@@ -2,6 +2,7 @@
 #include "error_metrics.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { TILE = 16 };
 
@@ -49,6 +50,28 @@ double metric_m2_head(const float *x, const float *ref, const int64_t *bounds, i
             worst = fmax(worst, ratio(tile.error / elements, fmax(tile.ref / elements, floor_square)));
         }
     return worst;
+}
+
+static float float_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static float nearest_that_rounds_to(float x, float ref)
+{
+    const float size = fabsf(x), sign = copysignf(1, x);
+    uint32_t bits;
+    memcpy(&bits, &size, sizeof bits);
+    if (!isfinite(x)) return x;
+    const float low = bits == 0 ? -float_of(0x8000u) : float_of(bits - 0x8000u), high = float_of(bits + 0x8000u);    /* midpoints */
+    return sign * fminf(fmaxf(sign * ref, low), high);
+}
+
+void metric_undo_bf16(float *x, const float *ref, int64_t count)
+{
+    for (int64_t i = 0; i < count; ++i) x[i] = nearest_that_rounds_to(x[i], ref[i]);
 }
 
 double metric_m3(const float *x, const float *ref, int64_t rows, int64_t width)

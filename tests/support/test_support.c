@@ -7,6 +7,7 @@
 
 #include "case_run.h"
 #include "counter_rng.h"
+#include "dtype.h"
 #include "error_metrics.h"
 
 enum { ROWS = 2048, HEADS = 2, WIDTH = 4, COUNT = ROWS * HEADS * WIDTH };
@@ -51,6 +52,25 @@ static void test_metrics(void **state)
     assert_true(metric_m1(x, ref, COUNT) == 0 && m2(0) == 0);
     x[0] = 1e-30f;
     assert_true(isinf(metric_m1(x, ref, COUNT)) && isinf(m2(0)));
+}
+
+static void test_undone_rounding(void **state)
+{
+    (void)state;
+    draw();
+    ref[0] = 0, ref[1] = -0x1p-140f, ref[2] = 1, ref[3] = 0x1.fffp-1f, ref[4] = -0x1.fep127f;
+    for (int i = 0; i < COUNT; ++i) x[i] = fkdai_bf16_to_f32(fkdai_f32_to_bf16(ref[i]));
+    assert_true(metric_m1(x + 5, ref + 5, COUNT - 5) > 1e-3);
+    metric_undo_bf16(x, ref, COUNT);
+    assert_true(memcmp(x, ref, sizeof x) == 0);
+
+    for (int i = 0; i < COUNT; ++i) x[i] = fkdai_bf16_to_f32((uint16_t)(fkdai_f32_to_bf16(ref[i]) + 1));    /* a unit too large */
+    metric_undo_bf16(x, ref, COUNT);
+    for (int i = 5; i < COUNT; ++i) assert_true(fabsf(x[i]) >= fabsf(ref[i]));
+    assert_true(metric_m1(x + 5, ref + 5, COUNT - 5) > 1e-3);
+    x[7] = INFINITY, x[8] = NAN;
+    metric_undo_bf16(x, ref, COUNT);
+    assert_true(isinf(x[7]) && isnan(x[8]));
 }
 
 /* -------------------------------------------------------------- guards */
@@ -132,6 +152,7 @@ int main(void)
     rng_seed();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_undone_rounding),
         cmocka_unit_test(test_guards),
         cmocka_unit_test(test_case_table),
         cmocka_unit_test(test_values),
