@@ -116,6 +116,8 @@ typedef enum fkda_slot_null { FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_PO
 #define FKDA_FLAG_INITIAL_MASK   1u   /* args.initial_mask is given */
 #define FKDA_FLAG_CHECK_SEQLENS  2u   /* CUDA: copy cu_seqlens to the host and check it; blocks the call */
 
+#define FKDA_DEVICE_SEQLENS_BROKEN  1u   /* a bit of *args.device_status: cu_seqlens broke its rule */
+
 /* ---------------------------------------------------------------- what is asked */
 
 /* A tensor [B,T,heads,width]; width contiguous (beta: width 1). Strides in elements; 0: as if contiguous. A stride along a
@@ -174,7 +176,7 @@ typedef struct fkda_fwd_args {
     void *out;                       /* every element of every sequence is written */
     const void *A_log;               /* [HV] */
     const void *dt_bias;             /* [HV,K] */
-    const void *cu_seqlens;          /* [N+1], 0 = c[0] <= ... <= c[N] = T */
+    const void *cu_seqlens;          /* [N+1], 0 = c[0] <= ... <= c[N] = T.  CUDA: a broken one makes all of out and final_state NaN */
     const void *cu_seqlens_host;     /* optional copy on the host, same dtype; CUDA uses it to plan and to check */
     const void *initial_state;
     void *final_state;               /* written for every sequence; an empty one gets its initial state */
@@ -184,7 +186,7 @@ typedef struct fkda_fwd_args {
     void *checkpoint_state;
     const int64_t *checkpoint_offsets;   /* [N] */
     const void *checkpoint_slots;
-    uint32_t *device_status;         /* CUDA, optional: gets bits when the device finds cu_seqlens bad */
+    uint32_t *device_status;         /* CUDA, optional: FKDA_DEVICE_* bits are set there when the work has run, never cleared */
 } fkda_fwd_args;
 
 typedef void *fkda_stream;           /* a cudaStream_t for CUDA memory; ignored for host memory */

@@ -7,7 +7,7 @@
 #include "status.h"
 #include "validate.h"
 
-enum { BUFFER_COUNT = 18 };
+enum { BUFFER_COUNT = 19 };
 enum { INITIAL_STATE = FKDAI_TENSOR_COUNT + 3, FINAL_STATE };    /* their places in the list of buffers */
 typedef enum access { READ, WRITE } access;
 
@@ -47,6 +47,7 @@ static int list_buffers(const fkda_fwd_desc *d, const fkda_fwd_args *a, buffer *
     list[n++] = (buffer){"initial_mask", a->initial_mask, has_mask * d->N, has_mask, READ};
     const int64_t offset_bytes = d->checkpoints.dtype != FKDA_NONE && d->checkpoint_every == 0 ? (int64_t)sizeof(int64_t) : 0;
     list[n++] = (buffer){"checkpoint_offsets", a->checkpoint_offsets, d->N * offset_bytes, offset_bytes, READ};
+    list[n++] = (buffer){"device_status", a->device_status, a->device_status != NULL ? (int64_t)sizeof(uint32_t) : 0, sizeof(uint32_t), WRITE};
     list[n++] = (buffer){"cu_seqlens_host", a->cu_seqlens_host, 0, seqlens_bytes, READ};
     return n;
 }

@@ -11,6 +11,8 @@
 #include "sequences.h"
 #include "status.h"
 
+_Static_assert(FKDAI_SEQLENS_BROKEN == FKDA_DEVICE_SEQLENS_BROKEN, "one bit, two names");
+
 static fkdai_cuda_machine machine;
 static pthread_once_t machine_once = PTHREAD_ONCE_INIT;
 static atomic_int loaded[FKDAI_CUDA_MAX_DEVICES];    /* the kernels are on this device */
@@ -198,7 +200,7 @@ static fkdai_prefill_call make_call(const fkdai_plan *plan, const fkda_fwd_args 
         .initial_state = a->initial_state, .initial_rows = {d->initial_state.row_stride, element(d->initial_state.dtype)},
         .final_state = a->final_state, .final_rows = {d->final_state.row_stride, element(d->final_state.dtype)},
         .B = d->B, .T = d->T, .N = d->N, .H = d->H, .scale = d->scale, .lower_bound = d->lower_bound,
-        .cluster_count = own.cluster_count, .workspace = workspace,
+        .cluster_count = own.cluster_count, .workspace = workspace, .device_status = a->device_status,
     };
 }
 
@@ -210,6 +212,7 @@ static fkda_status run_here(const fkdai_plan *plan, const fkda_fwd_args *args, v
     TRY(check_place("q", args->q, d->device));
     TRY(check_place("out", args->out, d->device));
     TRY(check_place("final_state", args->final_state, d->device));
+    TRY(check_place("device_status", args->device_status, d->device));
     TRY(check_seqlens(d, args, stream));
     const fkdai_prefill_call call = make_call(plan, args, workspace);
     TRY_CUDA((cudaError_t)fkdai_prefill_launch(&call, stream));
@@ -220,7 +223,6 @@ static fkda_status run(const fkdai_plan *plan, const fkda_fwd_args *args, void *
 {
     const int device = plan->desc.device;
     int current = -1;
-    REQUIRE(args->device_status == NULL, FKDA_ERR_UNSUPPORTED, "args.device_status is not offered yet");
     TRY(check_addresses(&plan->desc, args));
     const cudaError_t prior = cudaPeekAtLastError();    /* left as it is: it belongs to whoever caused it */
     REQUIRE(prior == cudaSuccess, FKDA_ERR_CUDA_PRIOR, "before this call: %s (%s)", cudaGetErrorString(prior), cudaGetErrorName(prior));

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define FKDAI_SEQLENS_BROKEN 1u    /* bit of a status word on the device: cu_seqlens is not 0 = c[0] <= ... <= c[N] = T */
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -47,6 +49,7 @@ typedef struct fkdai_prefill_call {
     float scale, lower_bound;
     int cluster_count;                  /* from fkdai_prefill_clusters */
     void *workspace;                    /* fkdai_prefill_workspace_bytes, 256-byte aligned */
+    uint32_t *device_status;            /* optional: gets FKDAI_SEQLENS_BROKEN; out and final_state are NaN then */
 } fkdai_prefill_call;
 
 /* Clusters to launch for N*H (sequence, head) pairs on `multiprocessors` SMs. Pure. */

@@ -57,6 +57,7 @@ void test_alignment(void **state)
         CALL_REFUSED(good_dense(), FKDA_ERR_MISALIGNED, "args.initial_state = ", c.args.initial_state = BEHIND(c.args.initial_state, by));
         CALL_REFUSED(good_packed(), FKDA_ERR_MISALIGNED, "args.cu_seqlens = ", c.args.cu_seqlens = BEHIND(c.args.cu_seqlens, by));
     }
+    CALL_REFUSED(good_dense(), FKDA_ERR_MISALIGNED, "args.device_status = ", c.args.device_status = BEHIND(good_spare(64), 2));
     CALL_REFUSED(good_packed(), FKDA_ERR_MISALIGNED, "its element of 8 bytes", c.args.cu_seqlens = BEHIND(c.args.cu_seqlens, 4));
     CALL_REFUSED(good_dense(), FKDA_ERR_MISALIGNED, "its element of 2 bytes", c.desc.k.dtype = FKDA_BF16; c.args.k = BEHIND(c.args.k, 1));
     CALL_WORKS(good_dense(), c.desc.k.dtype = FKDA_BF16; c.args.k = BEHIND(c.args.k, 2));    /* its element is enough */
@@ -78,6 +79,9 @@ void test_out_overlaps_nothing(void **state)
     CALL_REFUSED(good_dense(), FKDA_ERR_ALIAS, "overlaps args.q", c.args.q = BEHIND(c.args.out, GOOD_OUT_BYTES - 4));    /* by one element */
     CALL_REFUSED(good_dense(), FKDA_ERR_ALIAS, "args.final_state", c.args.k = BEHIND(c.args.final_state, 1024));
     CALL_REFUSED(good_dense(), FKDA_ERR_ALIAS, "args.final_state", c.args.final_state = c.args.out = good_spare(GOOD_STATE_BYTES));
+
+    CALL_REFUSED(good_dense(), FKDA_ERR_ALIAS, "args.device_status", c.args.device_status = c.args.out);
+    CALL_WORKS(good_dense(), c.args.device_status = good_spare(64));    /* host memory: ignored */
 
     /* side by side is fine, and inputs may share */
     CALL_WORKS(good_dense(), c.args.out = good_spare(GOOD_OUT_BYTES + GOOD_Q_BYTES); c.args.q = BEHIND(c.args.out, GOOD_OUT_BYTES));

@@ -40,7 +40,8 @@ static void test_accepts_and_launches(void **unused)
     (void)unused;
     reset();
     const fkda_fwd_desc d = good_desc();
-    const fkda_fwd_args a = good_args();
+    fkda_fwd_args a = good_args();
+    a.device_status = (uint32_t *)(void *)(memory + 6144);
     size_t bytes = 1;
     assert_int_equal(fkda_fwd_workspace_size(&d, &bytes), FKDA_OK);
     assert_int_equal(bytes, 0);
@@ -50,6 +51,7 @@ static void test_accepts_and_launches(void **unused)
     assert_int_equal(fake.last.cluster_count, 2);
     assert_int_equal(fake.last.q.stride.head, 128);
     assert_ptr_equal(fake.last.out, a.out);
+    assert_ptr_equal(fake.last.device_status, a.device_status);
 }
 
 #define REFUSES(change, status, words)     \

@@ -108,9 +108,10 @@ bool launch(unsigned blocks, unsigned ranks, unsigned threads, size_t shared_byt
         for (unsigned rank = 0; rank < ranks; rank++) {
             cluster[rank].memory.assign(shared_bytes + 1024, 0xff);
             cluster[rank].base = cluster[rank].memory.data() + (-reinterpret_cast<uintptr_t>(cluster[rank].memory.data()) & 1023);
+            cluster[rank].threads = threads;
             for (unsigned t = 0; t < threads; t++) {
                 auto fiber = std::make_unique<Fiber>();
-                fiber->thread = {{t}, {first + rank}, rank, &cluster, &all};
+                fiber->thread = {{t}, {first + rank}, rank, &cluster, &all, {blocks}};
                 fiber->stack.resize(kStackBytes);
                 getcontext(&fiber->context);
                 fiber->context.uc_stack.ss_sp = fiber->stack.data();
@@ -129,5 +130,16 @@ bool launch(unsigned blocks, unsigned ranks, unsigned threads, size_t shared_byt
 
 void __syncthreads() {
     ::emulator::Thread &t = ::emulator::self();
-    ::emulator::meet(t.own().meetings[::emulator::kBlockMeeting], 1024, t.thread.x, nullptr, [](void **) {});
+    ::emulator::meet(t.own().meetings[::emulator::kBlockMeeting], t.own().threads, t.thread.x, nullptr, [](void **) {});
+}
+
+int __syncthreads_or(int predicate) {
+    ::emulator::Thread &t = ::emulator::self();
+    const unsigned threads = t.own().threads;
+    ::emulator::meet(t.own().meetings[::emulator::kBlockMeeting], threads, t.thread.x, &predicate, [threads](void **all) {
+        int any = 0;
+        for (unsigned i = 0; i < threads; i++) any |= *static_cast<int *>(all[i]);
+        for (unsigned i = 0; i < threads; i++) *static_cast<int *>(all[i]) = any;
+    });
+    return predicate;
 }

@@ -50,6 +50,7 @@ struct Block {
     uint8_t *base;                           // aligned to 1024
     std::map<uint32_t, Mbarrier> barriers;   // by address inside the block
     std::map<int, Meeting> meetings;         // warps, warpgroups, named barriers, all
+    unsigned threads = 0;
 };
 
 struct Thread {
@@ -57,6 +58,7 @@ struct Thread {
     unsigned cluster_rank;
     std::vector<Block> *cluster;
     Meeting *cluster_meeting;
+    Index grid;
     int warp() const { return static_cast<int>(thread.x / 32); }
     int lane() const { return static_cast<int>(thread.x % 32); }
     Block &own() const { return (*cluster)[cluster_rank]; }
@@ -88,11 +90,14 @@ static_assert(sizeof(TensorMap) <= sizeof(CUtensorMap));
 
 #define threadIdx (::emulator::self().thread)
 #define blockIdx (::emulator::self().block)
+#define gridDim (::emulator::self().grid)
 
 inline float __uint_as_float(uint32_t x) { float f; memcpy(&f, &x, 4); return f; }
 inline uint32_t __float_as_uint(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
 inline void __syncwarp() { ::emulator::meet_warp(nullptr, [](void **) {}); }
 void __syncthreads();
+int __syncthreads_or(int predicate);
+inline unsigned atomicOr(unsigned *word, unsigned bits) { const unsigned before = *word; *word |= bits; return before; }
 inline void __threadfence() {}
 template <class T> T __ldcg(const T *p) { return *p; }
 

@@ -20,13 +20,15 @@ struct Problem {
     int clusters;              // N*H: one per pair; fewer: the time line is cut
     bool packed = true, has_initial = true, is_bf16_state = false;
     float gate_mean = 0.f, gate_deviation = 1.f;
-    int tail_tokens = 0;       // NaN after the last sequence
+    int tail_tokens = 0;       // of one more sequence behind the others, NaN throughout
     float key_scale = 1.f;     // 1e20: squares overflow fp32
     bool same_keys = false, odd_gates = false;   // gates of +-inf, +-1e30 and any finite bits
     float lower_bound = -5.f, A_log = 0.f;
     double bar = 8e-3;
     int state_shift = 0;       // elements by which the states miss the alignment of the copy engine
 };
+
+constexpr int kGuard = 64 * 128;    // elements behind out that nobody may touch
 
 float to_float(uint16_t x) { return low_bf16(x); }
 
@@ -38,10 +40,12 @@ struct Data {
     std::vector<float> initial_f32, final_f32;             // the same as the kernel sees them, behind state_shift elements
     std::vector<uint16_t> initial_bf16, final_bf16;
     std::vector<int64_t> cu{0};
+    unsigned status = 0;       // what the kernel left there
 
     explicit Data(const Problem &p) : problem(p), N(static_cast<int>(p.lengths.size())) {
         for (int length : p.lengths) cu.push_back(cu.back() + length);
-        B = p.packed ? 1 : N, T = p.packed ? static_cast<int>(cu.back()) + p.tail_tokens : p.lengths[0];
+        if (p.tail_tokens > 0) cu.push_back(cu.back() + p.tail_tokens), N++;
+        B = p.packed ? 1 : N, T = p.packed ? static_cast<int>(cu.back()) : p.lengths[0];
         std::mt19937 random(static_cast<unsigned>(T * 31 + p.H));
         std::normal_distribution<float> normal;
         const size_t rows = static_cast<size_t>(B) * T * p.H;
@@ -65,7 +69,7 @@ struct Data {
             }
         for (auto *x : {&q, &k, &v, &g}) std::fill(x->end() - static_cast<ptrdiff_t>(p.tail_tokens) * p.H * 128, x->end(), uint16_t{0x7fff});
         std::fill(beta.end() - static_cast<ptrdiff_t>(p.tail_tokens) * p.H, beta.end(), uint16_t{0x7fff});
-        out.resize(rows * 128), final.resize(initial.size());
+        out.resize(rows * 128 + kGuard), final.resize(initial.size());
         store_states();
     }
 
@@ -115,6 +119,7 @@ struct Data {
         if (problem.has_initial) p.initial_state = {from.data, from.row_stride, from.element};
         p.final_state = rows_of(final_f32, final_bf16);
         p.sequences = {problem.packed ? cu.data() : nullptr, true, N, T};
+        p.status = &status;
         p.heads = problem.H, p.scale = 0.08838834764831845f, p.lower_bound = problem.lower_bound;
 
         std::vector<float> state(static_cast<size_t>(problem.clusters) * 16384);
@@ -137,7 +142,7 @@ struct Data {
     void errors(double *of_out, double *of_state) const {
         const int H = problem.H;
         double d_out = 0, r_out = 1e-300, d_state = 0, r_state = 1e-300;
-        for (int n = 0; n < N; n++)
+        for (int n = 0; n < static_cast<int>(problem.lengths.size()); n++)
             for (int h = 0; h < H; h++) {
                 std::vector<double> S(16384);
                 const size_t at_state = (static_cast<size_t>(n) * H + h) * 16384;
@@ -191,11 +196,10 @@ void check(const char *name, const Problem &problem) {
         good = data.run(seed);
         repeats = repeats && out == data.out && memcmp(final.data(), data.final.data(), final.size() * 4) == 0;
     }
-    const ptrdiff_t tail = static_cast<ptrdiff_t>(problem.tail_tokens) * problem.H * 128;
-    const bool tail_kept = std::all_of(out.end() - tail, out.end(), [](uint16_t x) { return x == 0xffff; });
-    good = good && repeats && tail_kept && of_out < problem.bar && of_state < problem.bar;
+    const bool guard_kept = std::all_of(out.end() - kGuard, out.end(), [](uint16_t x) { return x == 0xffff; });
+    good = good && repeats && guard_kept && data.status == 0 && of_out < problem.bar && of_state < problem.bar;
     failed += !good;
-    printf("%s %-40s out %.2e state %.2e%s%s\n", good ? "ok  " : "FAIL", name, of_out, of_state, repeats ? "" : "  NOT REPEATED", tail_kept ? "" : "  TAIL TOUCHED");
+    printf("%s %-40s out %.2e state %.2e%s%s\n", good ? "ok  " : "FAIL", name, of_out, of_state, repeats ? "" : "  NOT REPEATED", guard_kept ? "" : "  GUARD TOUCHED");
     fflush(stdout);
 }
 
@@ -215,12 +219,28 @@ void check_cuts(const char *name, Problem problem, std::vector<int> clusters) {
     fflush(stdout);
 }
 
+// Whatever is wrong with cu_seqlens: every element of out and of the final state is NaN, the status word has its bit, nothing else is written.
+void check_refusal(const char *name, const Problem &problem, const std::vector<std::vector<int64_t>> &arrays) {
+    Data data(problem);
+    bool good = true;
+    for (size_t i = 0; i < arrays.size() && good; i++) {
+        data.cu = arrays[i], data.status = 2;
+        good = data.run(static_cast<unsigned>(i)) && data.status == 3;
+        std::vector<uint16_t> want(data.out.size() - kGuard, 0x7fff);  // the poison has the other sign
+        want.resize(data.out.size(), 0xffff);
+        good = good && data.out == want && std::all_of(data.final.begin(), data.final.end(), [](float x) { return x != x && !std::signbit(x); });
+    }
+    ran++, failed += !good;
+    printf("%s %s\n", good ? "ok  " : "FAIL", name);
+    fflush(stdout);
+}
+
 }  // namespace
 
 int main() {
     check("1 token", {{1}, 1, 1});
     check("33 tokens, dense", {{33}, 1, 1, false});
-    check("200 tokens, NaN behind", {{200}, 1, 1, true, false, false, 0.f, 1.f, 20});
+    check("200 tokens, NaN behind", {{200}, 1, 2, true, false, false, 0.f, 1.f, 20});
     check("all -5", {{96}, 1, 1, true, true, false, 30.f, 0.f});
     check("keys of 1e20", {{40}, 1, 1, true, true, false, 0.f, 1.f, 0, 1e20f});
     Problem same{{130}, 1, 1};
@@ -248,6 +268,13 @@ int main() {
     check("400 x 3 heads on 2 clusters, cut", {{400}, 3, 2});
     check_cuts("450 x 5 heads on 5, 4, 3, 2 clusters: same bits", {{450}, 5, 0}, {4, 3, 2});
     check_cuts("0,300,31,0,290 x 2 heads on 10, 7, 3, 1 clusters", {{0, 300, 31, 0, 290}, 2, 0}, {7, 3, 1});
+    const std::vector<std::vector<int64_t>> broken{{0, 40, 20, 70}, {1, 30, 40, 70}, {0, 30, 40, 69}, {0, 30, 40, 71}, {0, -5, 40, 70},
+                                                   {0, 30, INT64_MAX, 70}, {INT64_MIN, 0, 0, 70}, {0, 30, 40, (int64_t{1} << 32) + 70}};
+    check_refusal("broken cu_seqlens, one cluster per pair", {{30, 10, 30}, 2, 6}, broken);
+    check_refusal("broken cu_seqlens, cut", {{30, 10, 30}, 2, 2}, broken);
+    Problem bf16{{30, 10, 30}, 2, 6};
+    bf16.is_bf16_state = true, bf16.state_shift = 2;
+    check_refusal("broken cu_seqlens, bf16 states at 4 bytes", bf16, broken);
     printf("test_prefill_emulated: ran %d, failed %d\n", ran, failed);
     return failed != 0;
 }

@@ -1,4 +1,5 @@
-// gpu_case.cuh: one problem on the device: seeded inputs, poisoned outputs, a launch, and errors against the oracle.
+// gpu_case.cuh: one problem on the device: seeded inputs, poisoned outputs between guards, a launch under a watchdog, and errors against
+// the oracle.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,17 +11,8 @@
 #include <vector>
 
 #include "../../src/cuda/cuda_launch.h"
+#include "gpu_watch.cuh"
 #include "kda_oracle.cuh"
-
-#define CHECK_CUDA(call)                                                                              \
-    do {                                                                                              \
-        const int status_ = static_cast<int>(call);                                                   \
-        if (status_ != 0) {                                                                           \
-            printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #call,                                      \
-                   cudaGetErrorString(static_cast<cudaError_t>(status_)));                            \
-            exit(2);                                                                                  \
-        }                                                                                             \
-    } while (0)
 
 enum class Gates { Random, Slow, AllMinus5 };
 
@@ -31,7 +23,7 @@ struct CaseShape {
     Gates gates = Gates::Random;
     bool has_initial = true, is_int32 = false;
     float key_bias = 0.f;          // > 0: correlated keys
-    int64_t tail_tokens = 0;       // packed: tokens after the last sequence, NaN in every input
+    int64_t tail_tokens = 0;       // packed: of one more sequence behind the others, NaN in every input; errors() leaves it out
     float value_scale = 1.f;
     bool heads_outside = false;    // strides of a [B,H,T,128] tensor
     unsigned seed = 1;
@@ -58,13 +50,16 @@ struct Errors {
 
 struct DeviceCase {
     CaseShape shape;
+    static constexpr int64_t kGuardBytes = 4096;  // on both sides of out and of the final state
     int64_t B, T, N;
     __nv_bfloat16 *q, *k, *v, *g, *beta, *out;
     float *A_log, *dt_bias, *initial, *final;
     int64_t *cu;
     int32_t *cu32;
+    unsigned *status;       // what a broken cu_seqlens sets
     char *workspace;
     size_t workspace_bytes;
+    int poison_byte = 0xff;
     fkdai_prefill_call call{};
 
     int64_t rows() const { return B * T * shape.H; }
@@ -76,17 +71,24 @@ struct DeviceCase {
         CHECK_CUDA(cudaMalloc(&x, (count > 0 ? count : 1) * sizeof(X)));
         return x;
     }
+    template <class X>
+    static X *allocate_guarded(int64_t count) {
+        return reinterpret_cast<X *>(allocate<char>(count * static_cast<int64_t>(sizeof(X)) + 2 * kGuardBytes) + kGuardBytes);
+    }
 
     explicit DeviceCase(const CaseShape &s, int multiprocessors) : shape(s) {
-        N = static_cast<int64_t>(s.lengths.size());
         std::vector<int64_t> cumulative(1, 0);
         for (int64_t length : s.lengths) cumulative.push_back(cumulative.back() + length);
-        B = s.packed ? 1 : N, T = s.packed ? cumulative.back() + s.tail_tokens : s.lengths[0];
+        if (s.tail_tokens > 0) cumulative.push_back(cumulative.back() + s.tail_tokens);
+        N = static_cast<int64_t>(cumulative.size()) - 1;
+        B = s.packed ? 1 : N, T = s.packed ? cumulative.back() : s.lengths[0];
         const int64_t count = rows() * 128;
         q = allocate<__nv_bfloat16>(count), k = allocate<__nv_bfloat16>(count), v = allocate<__nv_bfloat16>(count);
-        g = allocate<__nv_bfloat16>(count), out = allocate<__nv_bfloat16>(count), beta = allocate<__nv_bfloat16>(rows());
+        g = allocate<__nv_bfloat16>(count), out = allocate_guarded<__nv_bfloat16>(count), beta = allocate<__nv_bfloat16>(rows());
         A_log = allocate<float>(s.H), dt_bias = allocate<float>(s.H * 128);
-        initial = allocate<float>(state_count()), final = allocate<float>(state_count());
+        initial = allocate<float>(state_count()), final = allocate_guarded<float>(state_count());
+        status = allocate<unsigned>(1);
+        CHECK_CUDA(cudaMemset(status, 0, sizeof *status));
         cu = allocate<int64_t>(N + 1), cu32 = allocate<int32_t>(N + 1);
         const std::vector<int32_t> narrow(cumulative.begin(), cumulative.end());
         CHECK_CUDA(cudaMemcpy(cu, cumulative.data(), (N + 1) * 8, cudaMemcpyHostToDevice));
@@ -102,6 +104,7 @@ struct DeviceCase {
         if (s.has_initial) call.initial_state = initial, call.initial_rows = {s.H * 128 * 128, FKDAI_F32};
         call.final_state = final, call.final_rows = {s.H * 128 * 128, FKDAI_F32};
         call.B = B, call.T = T, call.N = N, call.H = s.H;
+        call.device_status = status;
         call.scale = 0.08838834764831845f, call.lower_bound = -5.f;
         call.cluster_count = fkdai_prefill_clusters(N, s.H, multiprocessors);
         workspace_bytes = fkdai_prefill_workspace_bytes(N, s.H, call.cluster_count);
@@ -110,12 +113,13 @@ struct DeviceCase {
     }
     ~DeviceCase() {
         for (void *x : {static_cast<void *>(q), static_cast<void *>(k), static_cast<void *>(v), static_cast<void *>(g),
-                        static_cast<void *>(out), static_cast<void *>(beta), static_cast<void *>(A_log),
-                        static_cast<void *>(dt_bias), static_cast<void *>(initial), static_cast<void *>(final),
+                        guarded(out), static_cast<void *>(beta), static_cast<void *>(A_log),
+                        static_cast<void *>(dt_bias), static_cast<void *>(initial), guarded(final), static_cast<void *>(status),
                         static_cast<void *>(cu), static_cast<void *>(cu32), static_cast<void *>(workspace)})
             cudaFree(x);
     }
     DeviceCase(const DeviceCase &) = delete;
+    static void *guarded(void *data) { return static_cast<char *>(data) - kGuardBytes; }
 
     void fill_inputs() {
         const CaseShape &s = shape;
@@ -132,21 +136,35 @@ struct DeviceCase {
         fill_normal<<<512, 256>>>(dt_bias, s.H * 128, 0.f, plain ? 0.f : 0.5f, s.seed * 16 + 7);
         fill_normal<<<512, 256>>>(initial, state_count(), 0.f, 0.1f * s.value_scale, s.seed * 16 + 8);
         CHECK_CUDA(cudaGetLastError());
-        if (s.tail_tokens > 0) {  // NaN in every input after the last sequence
+        if (s.tail_tokens > 0) {
             const int64_t at = (T - s.tail_tokens) * s.H;
             for (__nv_bfloat16 *x : {q, k, v, g}) CHECK_CUDA(cudaMemset(x + at * 128, 0xff, s.tail_tokens * s.H * 256));
             CHECK_CUDA(cudaMemset(beta + at, 0xff, s.tail_tokens * s.H * 2));
         }
     }
 
-    void poison() {
-        CHECK_CUDA(cudaMemset(out, 0xff, rows() * 256));
-        CHECK_CUDA(cudaMemset(final, 0xff, state_count() * 4));
-        CHECK_CUDA(cudaMemset(workspace, 0xff, workspace_bytes > 0 ? workspace_bytes : 1));
+    // Another byte every time: what a call leaves in its workspace, or finds in its outputs, must not matter.
+    void poison(cudaStream_t on = nullptr) {
+        poison_byte = poison_byte == 0xff ? 0x7f : poison_byte == 0x7f ? 0x00 : poison_byte == 0x00 ? 0xa5 : 0xff;
+        CHECK_CUDA(cudaMemsetAsync(guarded(out), poison_byte, rows() * 256 + 2 * kGuardBytes, on));
+        CHECK_CUDA(cudaMemsetAsync(guarded(final), poison_byte, state_count() * 4 + 2 * kGuardBytes, on));
+        CHECK_CUDA(cudaMemsetAsync(workspace, poison_byte, workspace_bytes > 0 ? workspace_bytes : 1, on));
     }
+    void launch(cudaStream_t on) { CHECK_CUDA(fkdai_prefill_launch(&call, on)); }
     void run() {
-        CHECK_CUDA(fkdai_prefill_launch(&call, nullptr));
-        CHECK_CUDA(cudaDeviceSynchronize());
+        launch(nullptr);
+        watch(nullptr);
+    }
+    // Bytes of the guards that are no longer poison.
+    int64_t touched() const {
+        std::vector<unsigned char> bytes(kGuardBytes);
+        int64_t count = 0;
+        const auto look = [&](const void *at) {
+            CHECK_CUDA(cudaMemcpy(bytes.data(), at, kGuardBytes, cudaMemcpyDeviceToHost));
+            for (unsigned char byte : bytes) count += byte != poison_byte;
+        };
+        look(guarded(out)), look(out + rows() * 128), look(guarded(final)), look(final + state_count());
+        return count;
     }
     std::vector<unsigned> bits() const {
         std::vector<unsigned> all(rows() * 64 + state_count());
@@ -172,19 +190,10 @@ struct DeviceCase {
         oracle::forward<<<static_cast<unsigned>(N * s.H), 512>>>(problem);
         CHECK_CUDA(cudaGetLastError());
         oracle::compare<<<512, 256>>>(out, ref_out, valid, sums);
-        oracle::compare<<<512, 256>>>(final, ref_final, state_count(), sums + 3);
+        oracle::compare<<<512, 256>>>(final, ref_final, static_cast<int64_t>(s.lengths.size()) * s.H * 16384, sums + 3);
         CHECK_CUDA(cudaMemcpy(host, sums, sizeof host, cudaMemcpyDeviceToHost));
         cudaFree(ref_out), cudaFree(ref_final), cudaFree(sums);
         return {std::sqrt(host[0] / (host[1] > 0 ? host[1] : 1)), std::sqrt(host[3] / (host[4] > 0 ? host[4] : 1)),
                 host[2] + host[5]};
-    }
-
-    // Words of out after the last sequence that are no longer poison.
-    int64_t touched_tail() {
-        std::vector<unsigned> tail(shape.tail_tokens * shape.H * 64);
-        CHECK_CUDA(cudaMemcpy(tail.data(), out + (T - shape.tail_tokens) * shape.H * 128, tail.size() * 4, cudaMemcpyDeviceToHost));
-        int64_t touched = 0;
-        for (unsigned word : tail) touched += word != 0xffffffffu;
-        return touched;
     }
 };

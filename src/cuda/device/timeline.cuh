@@ -30,10 +30,18 @@ struct Sequences {
     int count;               // N
     int tokens;              // T
 
+    __device__ int64_t entry(int n) const {
+        return is_64bit ? static_cast<const int64_t *>(cu_seqlens)[n] : static_cast<const int32_t *>(cu_seqlens)[n];
+    }
     __device__ int boundary(int n) const {
-        const int64_t at = is_64bit ? static_cast<const int64_t *>(cu_seqlens)[n]
-                                    : static_cast<const int32_t *>(cu_seqlens)[n];
+        const int64_t at = entry(n);
         return static_cast<int>(at < 0 ? 0 : at > tokens ? tokens : at);
+    }
+    // Does entry n of [0, N] break 0 = c[0] <= ... <= c[N] = T?
+    __device__ bool is_broken_at(int n) const {
+        if (cu_seqlens == nullptr) return false;
+        const int64_t at = entry(n);
+        return (n == 0 && at != 0) || (n == count ? at != tokens : entry(n + 1) < at);
     }
     __device__ SequenceSpan span(int n) const {
         if (cu_seqlens == nullptr) return {0, n, tokens};
@@ -42,7 +50,7 @@ struct Sequences {
     }
 };
 
-// What the plan kernel leaves for the clusters.
+// What the plan kernel leaves for the clusters. Broken cu_seqlens: span and prefix[N] are 0, which they never are otherwise.
 struct Schedule {
     const int64_t *span;    // [1] units per cluster
     const int32_t *prefix;  // [N+1] units of one head before sequence n

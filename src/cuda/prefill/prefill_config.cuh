@@ -137,6 +137,7 @@ struct Params {
     HandOver hand_over;
     int heads;
     float scale, lower_bound;
+    unsigned *status;                // the caller's word for kBrokenSeqlens, or null
 };
 
 }  // namespace fkdai::prefill

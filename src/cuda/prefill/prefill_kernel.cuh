@@ -6,11 +6,14 @@
 // not depend on the state: the CTAs prepare alternate chunks and send them to each other through shared memory.
 #pragma once
 
+#include <climits>
+
 #include "../device/dependent_launch.cuh"
 #include "../device/registers.cuh"
 #include "prefill_chain.cuh"
 #include "prefill_load.cuh"
 #include "prefill_operands.cuh"
+#include "prefill_refuse.cuh"
 #include "prefill_solve.cuh"
 #include "prefill_store.cuh"
 
@@ -74,7 +77,9 @@ prefill_kernel(const __grid_constant__ Params p) {
     if (threadIdx.x == 0) init_barriers(s);
     clear_triangles(s);
     await_previous_kernel();  // the plan
+    const bool is_broken = seqlens_are_broken(p);
     cluster_sync();  // the peer's barriers exist before anyone arrives on them
+    if (is_broken) return refuse(p);  // all blocks do
     run_role(p, s);
     __syncwarp();
     cluster_sync();  // nobody leaves while the peer may still write here
@@ -91,6 +96,7 @@ struct ScheduleOut {
 };
 
 inline constexpr int kPlanThreads = 1024;
+inline constexpr int kBrokenWeight = INT_MAX;  // a job that no span holds: a broken entry travels with the longest one
 
 // Inclusive prefix sum and maximum over the block.
 __device__ __forceinline__ void block_scan(int &sum, int &longest) {
@@ -123,8 +129,9 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(Sequences sequences,
         const SequenceSpan at_n = sequences.span(n);
         const int weight = chunk_count<kChunk>(at_n.length) + kJobCost;
         out.sequence[n] = make_int2(static_cast<int>(at_n.start), at_n.length);
-        units += weight, longest = max(longest, weight);
+        units += weight, longest = max(longest, sequences.is_broken_at(n) ? kBrokenWeight : weight);
     }
+    if (threadIdx.x == 0 && sequences.is_broken_at(sequences.count)) longest = kBrokenWeight;
     int end = units;
     block_scan(end, longest);
     int at_n = end - units;
@@ -134,8 +141,9 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(Sequences sequences,
     }
     if (threadIdx.x == kPlanThreads - 1) {
         const int64_t total = static_cast<int64_t>(end) * heads;
-        out.prefix[sequences.count] = end;
-        *out.span = max(static_cast<int64_t>(longest), (total + clusters - 1) / clusters);
+        const bool is_broken = longest == kBrokenWeight;
+        out.prefix[sequences.count] = is_broken ? 0 : end;
+        *out.span = is_broken ? 0 : max(static_cast<int64_t>(longest), (total + clusters - 1) / clusters);
     }
 }
 

@@ -11,6 +11,7 @@
 namespace fkdai::prefill {
 namespace {
 
+static_assert(kBrokenSeqlens == FKDAI_SEQLENS_BROKEN);
 constexpr int kSmemBytes = sizeof(Smem) + 1024;  // 1024: dynamic shared memory is aligned to 16 bytes only
 
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
@@ -76,6 +77,7 @@ cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
     p->final_state = {call.final_state, call.final_rows.row_stride, element(call.final_rows.element)};
     p->sequences = {call.cu_seqlens.data, call.cu_seqlens.element == FKDAI_I64, static_cast<int>(call.N),
                     static_cast<int>(call.T)};
+    p->status = call.device_status;
     p->heads = static_cast<int>(call.H), p->scale = call.scale, p->lower_bound = call.lower_bound;
     return cudaSuccess;
 }
