@@ -121,6 +121,10 @@ struct DeviceCase {
     DeviceCase(const DeviceCase &) = delete;
     static void *guarded(void *data) { return static_cast<char *>(data) - kGuardBytes; }
 
+    void reseed(unsigned seed) {
+        shape.seed = seed;
+        fill_inputs();
+    }
     void fill_inputs() {
         const CaseShape &s = shape;
         const int64_t count = rows() * 128;

@@ -211,6 +211,18 @@ def test_recorded_softplus_activations_are_refused():
         flash_kda.fwd(**inputs, scale=0.1, lower_bound=None, out=torch.empty_like(inputs["v"]))
 
 
+@pytest.mark.parametrize("H", [2, 40], ids=["one kernel", "plan kernel"])
+def test_broken_cu_seqlens_gives_nan(H):
+    """Nothing on the host reads the array; nothing is right where it is wrong."""
+    p = cuda_problem(lens=[30, 10, 30], H=H)
+    want = run_fresh(p)
+    for bounds in ([0, 40, 20, 70], [1, 30, 40, 70], [0, 30, 40, 69], [0, 30, 40, 71], [0, -1, 40, 70], [-(2**63), 30, 40, 2**63 - 1]):
+        broken = Problem(p, out=torch.zeros_like(p["out"]), final_state=torch.zeros_like(p["final_state"]))
+        out, state = Problem(broken, cu_seqlens=torch.tensor(bounds, device="cuda")).run()
+        assert out.isnan().all() and state.isnan().all(), bounds
+    assert same_bits(run_fresh(p), want)
+
+
 # ---------------------------------------------------------------- the same bits
 
 

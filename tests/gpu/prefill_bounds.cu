@@ -1,0 +1,195 @@
+// prefill_bounds.cu: arguments at their limits: broken cu_seqlens, more pairs than a grid dimension holds, states at any allowed place.
+//
+//     prefill_bounds [fuzz | many | states]...      without a word: all of them
+//
+// Prints one line per check and "ran N, failed M"; exit code 1 if any failed, 3 after a hang, 77 without a GPU.
+#include <climits>
+#include <cstring>
+#include <random>
+
+#include "gpu_repeat.cuh"
+
+namespace {
+
+Tally tally;
+int multiprocessors = 0;
+std::mt19937_64 noise(11);
+
+// ------------------------------------------------------------------ broken cu_seqlens
+
+bool is_broken(const std::vector<int64_t> &bounds, int64_t T) {
+    for (size_t n = 1; n < bounds.size(); n++)
+        if (bounds[n] < bounds[n - 1]) return true;
+    return bounds.front() != 0 || bounds.back() != T;
+}
+
+// One of the ways to break an array, or none.
+void mutate(std::vector<int64_t> &bounds, int64_t T, bool is_int32) {
+    const int64_t widest = is_int32 ? INT32_MAX : INT64_MAX;
+    const int64_t odd[] = {-1, T + 1, widest, -widest - 1, 0, T, 1, T - 1, -T, int64_t{1} << 31, int64_t{1} << 32};
+    int64_t &entry = bounds[noise() % bounds.size()];
+    switch (noise() % 7) {
+    case 0: break;
+    case 1: std::swap(entry, bounds[noise() % bounds.size()]); break;
+    case 2: entry = odd[noise() % (sizeof odd / sizeof *odd)]; break;
+    case 3: bounds.front() = odd[noise() % (sizeof odd / sizeof *odd)]; break;
+    case 4: bounds.back() = odd[noise() % (sizeof odd / sizeof *odd)]; break;
+    case 5: for (int64_t &b : bounds) b = static_cast<int64_t>(noise()); break;
+    case 6: for (int64_t &b : bounds) b = static_cast<int64_t>(noise() % (2 * T + 1)) - T / 2; break;
+    }
+    if (is_int32)
+        for (int64_t &b : bounds) b = static_cast<int32_t>(b);
+}
+
+void store_bounds(const DeviceCase &c, const std::vector<int64_t> &bounds) {
+    const std::vector<int32_t> narrow(bounds.begin(), bounds.end());
+    CHECK_CUDA(cudaMemcpy(c.cu, bounds.data(), bounds.size() * 8, cudaMemcpyHostToDevice));
+    CHECK_CUDA(cudaMemcpy(c.cu32, narrow.data(), narrow.size() * 4, cudaMemcpyHostToDevice));
+}
+
+// Runs on these bounds. Good: everything finite, no bit set. Broken: everything NaN, the bit set. Never a byte outside.
+bool is_answered(DeviceCase &c, const std::vector<int64_t> &bounds, unsigned long long *counter) {
+    unsigned long long nans = 0;
+    unsigned status = 0;
+    c.poison();
+    store_bounds(c, bounds);
+    CHECK_CUDA(cudaMemset(c.status, 0, sizeof *c.status));
+    CHECK_CUDA(cudaMemset(counter, 0, sizeof *counter));
+    c.run();
+    count_nans<<<64, 256>>>(c.out, c.rows() * 128, counter);
+    count_nans<<<64, 256>>>(c.final, c.state_count(), counter);
+    CHECK_CUDA(cudaMemcpy(&nans, counter, sizeof nans, cudaMemcpyDeviceToHost));
+    CHECK_CUDA(cudaMemcpy(&status, c.status, sizeof status, cudaMemcpyDeviceToHost));
+    const bool broken = is_broken(bounds, c.T);
+    const unsigned long long all = static_cast<unsigned long long>(c.rows() * 128 + c.state_count());
+    return c.touched() == 0 && status == (broken ? FKDAI_SEQLENS_BROKEN : 0u) && nans == (broken ? all : 0);
+}
+
+void fuzz() {
+    watched = "fuzzed cu_seqlens";
+    unsigned long long *const counter = DeviceCase::allocate<unsigned long long>(1);
+    int wrong = 0, broken = 0, arrays = 0;
+    for (int group = 0; group < 100; group++) {
+        CaseShape s = packed_shape({}, 1 + static_cast<int64_t>(noise() % 4));
+        const uint64_t most = group % 2 ? 100 : 15;  // sequences: with a plan kernel, or one cluster for each
+        for (uint64_t n = 1 + noise() % most; n > 0; n--) s.lengths.push_back(static_cast<int64_t>(noise() % 40));
+        s.lengths.push_back(1), s.is_int32 = group % 3 == 0;
+        DeviceCase c(s, multiprocessors);
+        std::vector<int64_t> good(1, 0);
+        for (int64_t length : s.lengths) good.push_back(good.back() + length);
+        for (int i = 0; i < 100; i++, arrays++) {
+            std::vector<int64_t> bounds = good;
+            mutate(bounds, c.T, s.is_int32);
+            broken += is_broken(bounds, c.T);
+            if (is_answered(c, bounds, counter)) continue;
+            if (++wrong <= 5) printf("     group %d, array %d: N=%lld H=%lld T=%lld\n", group, i, (long long)c.N, (long long)s.H, (long long)c.T);
+        }
+    }
+    cudaFree(counter);
+    tally.report("fuzz: " + std::to_string(arrays) + " cu_seqlens", wrong == 0 && broken > arrays / 2, std::to_string(broken) + " of them broken");
+}
+
+// ------------------------------------------------------------------ many pairs
+
+// Sequence n of `whole`, alone, in the memory of `whole` but for its outputs.
+bool is_as_alone(const DeviceCase &whole, int64_t n, int64_t start, int64_t length) {
+    const int64_t H = whole.shape.H, row = H * 128, matrices = H * 16384;
+    __nv_bfloat16 *const out = DeviceCase::allocate<__nv_bfloat16>(length * row);
+    float *const final = DeviceCase::allocate<float>(matrices);
+    fkdai_prefill_call call = whole.call;
+    for (fkdai_tensor *x : {&call.q, &call.k, &call.v, &call.g}) x->data = static_cast<const __nv_bfloat16 *>(x->data) + start * row;
+    call.beta.data = static_cast<const __nv_bfloat16 *>(call.beta.data) + start * H;
+    call.out = out, call.final_state = final, call.initial_state = whole.initial + n * matrices;
+    call.cu_seqlens = {nullptr, FKDAI_ABSENT}, call.device_status = nullptr;
+    call.N = 1, call.T = length, call.cluster_count = fkdai_prefill_clusters(1, H, multiprocessors);
+    CHECK_CUDA(fkdai_prefill_launch(&call, nullptr));
+    watch(nullptr);
+    unsigned long long *const differences = DeviceCase::allocate<unsigned long long>(1);
+    CHECK_CUDA(cudaMemset(differences, 0, sizeof *differences));
+    const auto words = [](const void *x) { return static_cast<const uint32_t *>(x); };
+    count_differences<<<64, 256>>>(words(out), words(whole.out + start * row), length * row / 2, differences);
+    count_differences<<<64, 256>>>(words(final), words(whole.final + n * matrices), matrices, differences);
+    unsigned long long found = 1;
+    CHECK_CUDA(cudaMemcpy(&found, differences, sizeof found, cudaMemcpyDeviceToHost));
+    cudaFree(out), cudaFree(final), cudaFree(differences);
+    return found == 0;
+}
+
+void many() {
+    watched = "8192 sequences, H=12";
+    CaseShape s = packed_shape({}, 12);
+    for (int n = 0; n < 8192; n++) s.lengths.push_back(1 + static_cast<int64_t>(noise() % 40));
+    DeviceCase c(s, multiprocessors);
+    c.poison();
+    c.run();
+    int differ = 0, looked = 0;
+    int64_t start = 0;
+    for (int64_t n = 0; n < c.N; start += s.lengths[n], n++)
+        if (n % 61 == 0 || n == c.N - 1) looked++, differ += !is_as_alone(c, n, start, s.lengths[n]);
+    tally.report("many: 8192 sequences, H=12: as alone, bitwise", differ == 0 && c.touched() == 0, std::to_string(looked) + " of them looked at");
+}
+
+// ------------------------------------------------------------------ states
+
+struct StatePlace {
+    bool is_bf16, is_in_place;
+    int64_t shift, gap;  // elements before the first row, between rows
+};
+
+template <class X>
+bool state_is_right(const DeviceCase &c, const StatePlace &at, const std::vector<float> &initial, const std::vector<float> &want,
+                    const KeptBits &want_out) {
+    const int64_t row = c.shape.H * 16384, stride = row + at.gap, count = at.shift + c.N * stride + 64;
+    std::vector<X> before(count, X(7.f)), after(count);
+    for (int64_t i = 0; i < c.N * row; i++) before[at.shift + i / row * stride + i % row] = X(initial[i]);
+    X *const from = DeviceCase::allocate<X>(count), *const to = at.is_in_place ? from : DeviceCase::allocate<X>(count);
+    for (X *x : {to, from}) CHECK_CUDA(cudaMemcpy(x, before.data(), count * sizeof(X), cudaMemcpyHostToDevice));
+    fkdai_prefill_call call = c.call;
+    const fkdai_state_rows rows{stride, at.is_bf16 ? FKDAI_BF16 : FKDAI_F32};
+    call.initial_state = from + at.shift, call.initial_rows = rows, call.final_state = to + at.shift, call.final_rows = rows;
+    CHECK_CUDA(fkdai_prefill_launch(&call, nullptr));
+    watch(nullptr);
+    CHECK_CUDA(cudaMemcpy(after.data(), to, count * sizeof(X), cudaMemcpyDeviceToHost));
+    cudaFree(from);
+    if (to != from) cudaFree(to);
+    for (int64_t i = 0; i < c.N * row; i++) before[at.shift + i / row * stride + i % row] = X(want[i]);
+    CHECK_CUDA(cudaMemcpy(c.final, want_out.final, c.state_count() * 4, cudaMemcpyDeviceToDevice));
+    return want_out.differ() == 0 && memcmp(before.data(), after.data(), count * sizeof(X)) == 0;
+}
+
+// Initial states that bf16 holds exactly: wherever and however they are stored, out has the same bits, the final state the rounded ones.
+void states() {
+    for (const int64_t H : {3, 20}) {
+        watched = "states";
+        DeviceCase c(packed_shape({70, 0, 5, 400, 33}, H), multiprocessors);
+        std::vector<float> initial(c.state_count()), want(c.state_count());
+        CHECK_CUDA(cudaMemcpy(initial.data(), c.initial, c.state_count() * 4, cudaMemcpyDeviceToHost));
+        for (float &x : initial) x = static_cast<float>(__nv_bfloat16(x));
+        CHECK_CUDA(cudaMemcpy(c.initial, initial.data(), c.state_count() * 4, cudaMemcpyHostToDevice));
+        const KeptBits first(c);
+        c.poison(), c.run(), first.keep();
+        CHECK_CUDA(cudaMemcpy(want.data(), c.final, c.state_count() * 4, cudaMemcpyDeviceToHost));
+        for (int i = 0; i < 16; i++) {
+            c.poison();
+            const StatePlace at{(i & 1) != 0, (i & 2) != 0, i & 4 ? 2 : 0, i & 8 ? 6 : 0};
+            const bool good = at.is_bf16 ? state_is_right<__nv_bfloat16>(c, at, initial, want, first)
+                                         : state_is_right<float>(c, at, initial, want, first);
+            tally.report("states: H=" + std::to_string(H) + (at.is_bf16 ? ", bf16" : ", fp32") + (at.is_in_place ? ", in place" : "") +
+                         (at.shift ? ", 2 elements off" : "") + (at.gap ? ", rows apart" : ""), good);
+        }
+    }
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+    multiprocessors = multiprocessors_or_skip("prefill_bounds");
+    CHECK_CUDA(fkdai_prefill_load());
+    const std::pair<const char *, void (*)()> parts[] = {{"fuzz", fuzz}, {"many", many}, {"states", states}};
+    for (const auto &[name, run] : parts) {
+        bool is_wanted = argc == 1;
+        for (int i = 1; i < argc; i++) is_wanted = is_wanted || strcmp(argv[i], name) == 0;
+        if (is_wanted) run();
+    }
+    return tally.end("prefill_bounds");
+}
