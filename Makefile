@@ -1,8 +1,9 @@
 # flashkda for people. The build itself is CMakeLists.txt; what is missing on the machine is installed by tools/bootstrap.
-.PHONY: help demo check bench build clean
+.PHONY: help demo check check-gpu bench build clean
 help:
 	@echo "make demo    KDA prefill on recorded activations, on the best backend of this machine"
 	@echo "make check   every test: C suites, the same under sanitizers, command line, Python, flash-linear-attention"
+	@echo "make check-gpu   what only a Hopper GPU can show: every GPU test, stress, sanitizers; without one it says so and stops"
 	@echo "make bench   CPU backend against plain loops, one thread and two; a table, JSON lines and a picture in out/"
 	@echo "make build   library and command line in build/release"
 	@echo "make clean   remove what was built (keeps .venv and .cache)"
@@ -19,6 +20,11 @@ demo:
 check:
 	@tools/bootstrap check
 	@.venv/bin/python tools/check.py
+
+check-gpu:
+	@tools/bootstrap check
+	@.venv/bin/python tools/pack_gpu.py
+	@.venv/bin/python tools/check_gpu.py || [ $$? -eq 77 ]
 
 bench:
 	@tools/bootstrap bench

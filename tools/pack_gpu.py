@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Builds everything that needs a GPU to run and lays it out in one folder, for tools/check_gpu.py here or on a machine without a compiler.
+
+    tools/pack_gpu.py [FOLDER]      default build/gpu
+
+FOLDER/tests      the programs                     FOLDER/lib         shared libraries they need beside libc
+FOLDER/python     the module flash_kda             FOLDER/packages    what pytest needs, for a Python that lacks it
+FOLDER/sanitizer  NVIDIA's compute-sanitizer, unless this machine has none and PyPI cannot be reached
+"""
+import argparse
+import importlib.util
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROGRAMS = ("cuda_cases", "first_capture", "launch_time", "prefill_check", "prefill_stress", "prefill_bounds", "prefill_tiny", "planted_bugs",
+            "prefill_time")
+# For tests/python beside torch and numpy, which a GPU machine brings. Pure Python or abi3.
+PACKAGES = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "safetensors", "einops", "fla")
+SANITIZER = "nvidia-cuda-sanitizer-api==13.5.25"    # the wheels of 13.0 to 13.2 lack a helper program of theirs
+
+
+def must(*command):
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout[-4000:]}")
+    return done.stdout
+
+
+def pack_programs(folder):
+    must("tools/build", "check-gpu", "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_GPU_TESTS=ON", "-DFKDA_BUILD_CLI=OFF", "-DFKDA_CUDA=ON")
+    for name in ("tests", "lib"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).mkdir(parents=True)
+    for program in PROGRAMS:
+        built = ROOT / "build/check-gpu/tests/gpu" / program
+        shutil.copy2(built, folder / "tests" / program)
+        for library in re.findall(r"=> (\S*/lib(?:cmocka|gomp)\.\S+)", must("ldd", built)):
+            shutil.copy2(library, folder / "lib")
+
+
+def pack_python(folder):
+    shutil.rmtree(folder / "python", ignore_errors=True)
+    settings = ["cmake.define.FKDA_CUDA=ON"]
+    if os.environ.get("FKDA_CUTLASS_DIR"):
+        settings.append(f"cmake.define.FKDA_CUTLASS_DIR={os.environ['FKDA_CUTLASS_DIR']}")
+    must(sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--target", folder / "python",
+         *(f"--config-settings={setting}" for setting in settings), ".")
+    for name in PACKAGES:
+        found = importlib.util.find_spec(name)
+        if found is not None and found.submodule_search_locations:
+            shutil.copytree(found.submodule_search_locations[0], folder / "packages" / name, dirs_exist_ok=True,
+                            ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def pack_sanitizer(folder):
+    """The part of the wheel that runs: 64-bit, without documentation."""
+    if (folder / "sanitizer/compute-sanitizer").exists():
+        return
+    wheels = folder / "wheels"
+    got = subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", wheels, SANITIZER], capture_output=True, text=True)
+    if got.returncode != 0:
+        print(f"no compute-sanitizer in the folder: {SANITIZER} could not be fetched")
+        return
+    must(sys.executable, "-m", "zipfile", "-e", next(wheels.glob("*.whl")), wheels)
+    tool = next(wheels.rglob("compute-sanitizer/compute-sanitizer"))
+    shutil.copytree(tool.parent, folder / "sanitizer", ignore=shutil.ignore_patterns("docs", "include", "x86"))
+    (folder / "sanitizer/compute-sanitizer").chmod(0o755)
+    for helper in folder.glob("sanitizer/TreeLauncher*"):
+        helper.chmod(0o755)
+    shutil.rmtree(wheels)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("folder", nargs="?", type=pathlib.Path, default=ROOT / "build/gpu")
+    folder = arguments.parse_args().folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    pack_programs(folder)
+    pack_python(folder)
+    pack_sanitizer(folder)
+    print(f"{folder}: {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 2**20:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
