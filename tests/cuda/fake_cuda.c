@@ -8,23 +8,38 @@ fake_cuda fake;
 
 const fkdai_backend *const fkdai_backends[] = {&fkdai_cuda, NULL};
 
-static cudaError_t answer(void) { return ++fake.calls == fake.fail_at ? cudaErrorUnknown : cudaSuccess; }
+static void note(const char *call)
+{
+    if (fake.logged < FAKE_LOG) fake.log[fake.logged++] = call;
+}
+
+static cudaError_t answer(const char *call)
+{
+    note(call);
+    return ++fake.calls == fake.fail_at ? cudaErrorUnknown : cudaSuccess;
+}
 
 const char *cudaGetErrorString(cudaError_t error) { return error == cudaSuccess ? "no error" : "a fake error"; }
 const char *cudaGetErrorName(cudaError_t error) { return error == cudaSuccess ? "cudaSuccess" : "cudaErrorFake"; }
-cudaError_t cudaPeekAtLastError(void) { return fake.prior; }
+
+cudaError_t cudaPeekAtLastError(void)
+{
+    note(__func__);
+    return fake.prior;
+}
+
 cudaError_t cudaGetLastError(void) { return fake.prior; }
 
 cudaError_t cudaDriverGetVersion(int *version)
 {
     *version = fake.driver;
-    return answer();
+    return answer(__func__);
 }
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
     *count = fake.device_count;
-    return answer();
+    return answer(__func__);
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr what, int device)
@@ -34,18 +49,18 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr what, int dev
              : what == cudaDevAttrComputeCapabilityMinor ? fake.minor
              : what == cudaDevAttrMultiProcessorCount    ? fake.multiprocessors
                                                          : 232448;
-    return answer();
+    return answer(__func__);
 }
 
 cudaError_t cudaGetDevice(int *device)
 {
     *device = fake.current;
-    return answer();
+    return answer(__func__);
 }
 
 cudaError_t cudaSetDevice(int device)
 {
-    const cudaError_t error = answer();
+    const cudaError_t error = answer(__func__);
     if (error == cudaSuccess) fake.current = device;
     return error;
 }
@@ -55,31 +70,31 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *where, const 
     memset(where, 0, sizeof *where);
     where->type = pointer == NULL ? cudaMemoryTypeUnregistered : cudaMemoryTypeDevice;
     where->device = fake.place;
-    return answer();
+    return answer(__func__);
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status)
 {
     (void)stream;
     *status = fake.is_capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
-    return answer();
+    return answer(__func__);
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
     (void)from, (void)kind, (void)stream;
     memcpy(to, fake.cu_seqlens, bytes);
-    return answer();
+    return answer(__func__);
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     (void)stream;
     fake.synchronisations++;
-    return answer();
+    return answer(__func__);
 }
 
-/* The launchers, as cuda_launch.h promises them. */
+/* The launcher, as cuda_launch.h promises them. */
 int fkdai_prefill_clusters(int64_t N, int64_t H, int multiprocessors)
 {
     return N * H < multiprocessors / 2 ? (int)(N * H) : multiprocessors / 2;
@@ -90,13 +105,13 @@ int fkdai_prefill_shared_bytes(void) { return 220000; }
 int fkdai_prefill_load(void)
 {
     fake.loads++;
-    return answer();
+    return answer(__func__);
 }
 
 int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream)
 {
     (void)stream;
-    const cudaError_t error = answer();
+    const cudaError_t error = answer(__func__);
     if (error == cudaSuccess) fake.last = *call, fake.launches++;
     return error;
 }

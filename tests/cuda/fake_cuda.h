@@ -6,6 +6,8 @@
 
 #include "cuda_launch.h"
 
+enum { FAKE_LOG = 64 };
+
 typedef struct fake_cuda {
     int device_count, driver, major, minor, multiprocessors;
     int current;               /* device */
@@ -14,6 +16,8 @@ typedef struct fake_cuda {
     int place;                 /* device that every pointer is on */
     int calls, fail_at;        /* fail_at: 1 fails the first call, 0 none */
     int launches, loads, synchronisations;
+    const char *log[FAKE_LOG]; /* names of the calls, in order */
+    int logged;
     fkdai_prefill_call last;   /* of the last launch */
     const void *cu_seqlens;    /* host array that copies read */
 } fake_cuda;

@@ -9,6 +9,7 @@
 #include "flashkda.h"
 
 static char memory[1 << 16] __attribute__((aligned(256)));    /* stands for device memory: nobody reads it */
+static char huge_memory[1 << 18] __attribute__((aligned(256)));
 
 static void reset(void)
 {
@@ -22,11 +23,14 @@ static fkda_fwd_desc good_desc(void)
                            .K = 128, .V = 128, .scale = 1.0f, .lower_bound = -5.0f};
 }
 
-static fkda_fwd_args good_args(void)
+static fkda_fwd_args args_at(int offset)
 {
-    return (fkda_fwd_args){.struct_size = sizeof(fkda_fwd_args), .q = memory, .k = memory + 1024, .v = memory + 2048, .g = memory + 3072,
-                           .beta = memory + 4096, .out = memory + 5120};
+    char *const at = memory + offset;
+    return (fkda_fwd_args){.struct_size = sizeof(fkda_fwd_args), .q = at, .k = at + 1024, .v = at + 2048, .g = at + 3072, .beta = at + 4096,
+                           .out = at + 5120};
 }
+
+static fkda_fwd_args good_args(void) { return args_at(0); }
 
 /* The desc is refused with this status, and the sentence has these words. */
 static void assert_refused(const fkda_fwd_desc *d, fkda_status status, const char *words)
@@ -122,6 +126,7 @@ static void test_run_checks(void **unused)
     assert_int_equal(fake.calls, 0);
     reset();
     fake.place = 1;
+    a = args_at(8192);    /* memory that no call has seen */
     assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_ERR_DEVICE_MISMATCH);
     assert_int_equal(fake.launches, 0);
 }
@@ -143,9 +148,9 @@ static void test_every_call_may_fail(void **unused)
 {
     (void)unused;
     fkda_fwd_desc d = good_desc();
-    const fkda_fwd_args a = good_args();
     d.device = 1;
     for (int n = 1;; ++n) {
+        const fkda_fwd_args a = args_at(16384 + 16 * n);    /* memory that no call has seen: all questions are asked */
         reset();
         fake.place = 1, fake.fail_at = n;
         const fkda_status status = fkda_fwd(&d, &a, NULL, 0, NULL);
@@ -157,6 +162,46 @@ static void test_every_call_may_fail(void **unused)
         assert_int_equal(status, FKDA_ERR_CUDA);
         if (fake.launches == 0) assert_int_equal(fake.current, 0);
     }
+}
+
+/* The calls since reset() are these, and no other. */
+static void assert_calls(const char *const *names, int count)
+{
+    for (int i = 0; i < fake.logged && i < count; ++i) assert_string_equal(fake.log[i], names[i]);
+    assert_int_equal(fake.logged, count);
+}
+#define ASSERT_CALLS(...)                                                                   \
+    do {                                                                                    \
+        const char *const names[] = {__VA_ARGS__};                                          \
+        assert_calls(names, (int)(sizeof names / sizeof *names));                           \
+    } while (0)
+
+/* What a call costs on the host is what it asks of the runtime. */
+static void test_calls_of_a_call(void **unused)
+{
+    (void)unused;
+    fkda_fwd_desc d = good_desc();
+    fkda_fwd_args a = args_at(32768);
+    fkda_plan plan;
+    d.final_state.dtype = FKDA_F32, a.final_state = huge_memory;
+    reset();
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_OK);
+    ASSERT_CALLS("cudaPeekAtLastError", "cudaGetDevice", "cudaPointerGetAttributes", "cudaPointerGetAttributes", "cudaPointerGetAttributes",
+                 "fkdai_prefill_launch");
+    reset();    /* warm */
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_OK);
+    ASSERT_CALLS("cudaPeekAtLastError", "cudaGetDevice", "fkdai_prefill_launch");
+    assert_int_equal(fkda_fwd_plan(&d, &plan), FKDA_OK);
+    reset();
+    assert_int_equal(fkda_fwd_run(&plan, &a, NULL, 0, NULL), FKDA_OK);
+    ASSERT_CALLS("cudaPeekAtLastError", "cudaGetDevice", "fkdai_prefill_launch");
+    reset();
+    fake.current = 1;    /* somebody else's device is current */
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_OK);
+    ASSERT_CALLS("cudaPeekAtLastError", "cudaGetDevice", "cudaSetDevice", "fkdai_prefill_launch", "cudaSetDevice");
+    reset();
+    d.device = 1;        /* known on device 0 is not known on device 1 */
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_ERR_DEVICE_MISMATCH);
 }
 
 static void test_checked_seqlens(void **unused)
@@ -184,7 +229,7 @@ int main(void)
         cmocka_unit_test(test_host_memory_does_not_wake_the_driver),
         cmocka_unit_test(test_accepts_and_launches), cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_machines),
         cmocka_unit_test(test_run_checks),           cmocka_unit_test(test_device_guard),               cmocka_unit_test(test_every_call_may_fail),
-        cmocka_unit_test(test_checked_seqlens),
+        cmocka_unit_test(test_checked_seqlens),      cmocka_unit_test(test_calls_of_a_call),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

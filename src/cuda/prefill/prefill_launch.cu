@@ -44,7 +44,7 @@ Workspace carve(void *memory, int64_t N, int clusters) {
 }
 
 // [B][T][H][128] bf16 as (channel, head, token, batch); boxes of 32 tokens x 64 channels of one head.
-cudaError_t make_map(CUtensorMap *map, const fkdai_tensor &x, const fkdai_prefill_call &call) {
+cudaError_t encode_map(CUtensorMap *map, const fkdai_tensor &x, const fkdai_prefill_call &call) {
     const cuuint64_t size[4] = {kWidth, static_cast<cuuint64_t>(call.H), static_cast<cuuint64_t>(call.T),
                                 static_cast<cuuint64_t>(call.B)};
     const cuuint64_t stride[3] = {static_cast<cuuint64_t>(x.stride.head) * 2, static_cast<cuuint64_t>(x.stride.token) * 2,
@@ -58,6 +58,31 @@ cudaError_t make_map(CUtensorMap *map, const fkdai_tensor &x, const fkdai_prefil
     return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
+// A map depends on these alone. A thread's next call often has the same tensors in the same places.
+struct MapKey {
+    const void *data;
+    int64_t batch, token, head, B, T, H;
+    bool operator==(const MapKey &) const = default;
+};
+struct KnownMap {
+    CUtensorMap map;
+    MapKey key;  // data is null: none yet
+};
+constexpr int kMaps = 4;  // q, k, v, g
+thread_local KnownMap known_maps[kMaps];
+
+cudaError_t make_map(CUtensorMap *map, int which, const fkdai_tensor &x, const fkdai_prefill_call &call) {
+    KnownMap &known = known_maps[which];
+    const MapKey key{x.data, x.stride.batch, x.stride.token, x.stride.head, call.B, call.T, call.H};
+    if (!(key == known.key)) {
+        known.key.data = nullptr;
+        if (const cudaError_t error = encode_map(&known.map, x, call); error != cudaSuccess) return error;
+        known.key = key;
+    }
+    *map = known.map;
+    return cudaSuccess;
+}
+
 Element element(fkdai_element e) {
     return e == FKDAI_BF16 ? Element::BF16 : e == FKDAI_F32 ? Element::F32 : Element::Absent;
 }
@@ -65,10 +90,10 @@ Strides strides(const fkdai_strides &x) { return {x.batch, x.token, x.head}; }
 Vector vector(const fkdai_vector &x) { return {x.data, element(x.element)}; }
 
 cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
-    const fkdai_tensor *const tensors[4] = {&call.q, &call.k, &call.v, &call.g};
-    CUtensorMap *const maps[4] = {&p->q, &p->k, &p->v, &p->g};
-    for (int i = 0; i < 4 && call.T > 0; i++)
-        if (const cudaError_t error = make_map(maps[i], *tensors[i], call); error != cudaSuccess) return error;
+    const fkdai_tensor *const tensors[kMaps] = {&call.q, &call.k, &call.v, &call.g};
+    CUtensorMap *const maps[kMaps] = {&p->q, &p->k, &p->v, &p->g};
+    for (int i = 0; i < kMaps && call.T > 0; i++)
+        if (const cudaError_t error = make_map(maps[i], i, *tensors[i], call); error != cudaSuccess) return error;
     p->beta = static_cast<const __nv_bfloat16 *>(call.beta.data);
     p->out = static_cast<__nv_bfloat16 *>(call.out);
     p->beta_strides = strides(call.beta.stride), p->out_strides = strides(call.out_stride);
@@ -80,6 +105,12 @@ cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
     p->status = call.device_status;
     p->heads = static_cast<int>(call.H), p->scale = call.scale, p->lower_bound = call.lower_bound;
     return cudaSuccess;
+}
+
+cudaError_t launch_plan(const Params &p, int clusters, const ScheduleOut &to, cudaStream_t stream) {
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(1), config.blockDim = dim3(kPlanThreads), config.stream = stream;
+    return cudaLaunchKernelEx(&config, plan_kernel, p.sequences, p.heads, clusters, to);
 }
 
 // With a plan kernel before it, the kernel starts beside that one and waits for it inside (dependent_launch.cuh).
@@ -133,8 +164,7 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
         const Workspace w = carve(call->workspace, call->N, call->cluster_count);
         p.schedule = {w.schedule.span, w.schedule.prefix, w.schedule.sequence};
         p.hand_over = w.hand_over;
-        plan_kernel<<<1, kPlanThreads, 0, on>>>(p.sequences, p.heads, call->cluster_count, w.schedule);
-        if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
+        if (const cudaError_t error = launch_plan(p, call->cluster_count, w.schedule, on); error != cudaSuccess) return error;
     }
     return launch_prefill(p, call->cluster_count, is_planned, on);
 }

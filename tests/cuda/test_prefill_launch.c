@@ -1,0 +1,224 @@
+/*
+ * The launcher's object file against a runtime of this file: which kernels are launched with which geometry, how many tensor maps are
+ * encoded, and that every call that fails is handed on. No GPU, no driver; no kernel runs.
+ */
+#include "harness.h"
+
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+#include <string.h>
+
+#include "cuda_launch.h"
+
+enum { MOST_KERNELS = 8, MOST_LAUNCHES = 4, SMS = 132 };
+
+typedef struct launch {
+    const char *kernel;
+    unsigned grid, block;
+    size_t shared_bytes;
+    int may_overlap;    /* programmatic stream serialization */
+} launch;
+
+static struct { const void *stub; const char *name; } kernels[MOST_KERNELS];
+static int kernel_count;
+static struct { int encoded, launched, calls, fail_at; launch launches[MOST_LAUNCHES]; } fake;
+
+static cudaError_t answer(void) { return ++fake.calls == fake.fail_at ? cudaErrorUnknown : cudaSuccess; }
+
+static const char *name_of(const void *stub)
+{
+    for (int i = 0; i < kernel_count; ++i)
+        if (kernels[i].stub == stub) return strstr(kernels[i].name, "plan_kernel") != NULL ? "plan" : "prefill";
+    return "?";
+}
+
+/* ---------------------------------------------------------------- what nvcc's host code calls when the program starts */
+
+void **__cudaRegisterFatBinary(void *binary);
+void __cudaRegisterFatBinaryEnd(void **handle);
+void __cudaUnregisterFatBinary(void **handle);
+void __cudaRegisterFunction(void **handle, const char *stub, char *device_stub, const char *name, int thread_limit, void *tid, void *bid, void *block,
+                            void *grid, int *warp_size);
+unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared_bytes, void *stream);
+cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared_bytes, void *stream);
+cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *stub);
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared_bytes, cudaStream_t stream);
+
+void **__cudaRegisterFatBinary(void *binary)
+{
+    static void *handle;
+    handle = binary;
+    return &handle;
+}
+void __cudaRegisterFatBinaryEnd(void **handle) { (void)handle; }
+void __cudaUnregisterFatBinary(void **handle) { (void)handle; }
+
+void __cudaRegisterFunction(void **handle, const char *stub, char *device_stub, const char *name, int thread_limit, void *tid, void *bid, void *block,
+                            void *grid, int *warp_size)
+{
+    (void)handle, (void)device_stub, (void)thread_limit, (void)tid, (void)bid, (void)block, (void)grid, (void)warp_size;
+    if (kernel_count < MOST_KERNELS) kernels[kernel_count].stub = stub, kernels[kernel_count++].name = name;
+}
+
+/* The stubs behind <<<>>>, which the launcher does not use. */
+unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared_bytes, void *stream)
+{
+    (void)grid, (void)block, (void)shared_bytes, (void)stream;
+    return 1;
+}
+cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared_bytes, void *stream)
+{
+    (void)grid, (void)block, (void)shared_bytes, (void)stream;
+    return cudaErrorUnknown;
+}
+cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *stub)
+{
+    (void)kernel, (void)stub;
+    return cudaErrorUnknown;
+}
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared_bytes, cudaStream_t stream)
+{
+    (void)kernel, (void)grid, (void)block, (void)args, (void)shared_bytes, (void)stream;
+    return cudaErrorUnknown;
+}
+
+/* ---------------------------------------------------------------- the runtime */
+
+cudaError_t cudaGetLastError(void) { return cudaSuccess; }
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel)
+{
+    (void)attributes, (void)kernel;
+    return answer();
+}
+cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute what, int value)
+{
+    (void)kernel, (void)what, (void)value;
+    return answer();
+}
+
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *kernel, void **args)
+{
+    assert_non_null(args);
+    const cudaError_t error = answer();
+    if (error != cudaSuccess || fake.launched == MOST_LAUNCHES) return error;
+    fake.launches[fake.launched++] = (launch){name_of(kernel), config->gridDim.x, config->blockDim.x, config->dynamicSmemBytes,
+                                              config->numAttrs == 1 && config->attrs[0].id == cudaLaunchAttributeProgrammaticStreamSerialization};
+    return error;
+}
+
+static CUresult encode(CUtensorMap *map)
+{
+    memset(map, ++fake.encoded, sizeof *map);
+    return answer() == cudaSuccess ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **found, unsigned version, unsigned long long flags,
+                                             enum cudaDriverEntryPointQueryResult *status)
+{
+    CUresult (*const function)(CUtensorMap *) = encode;    /* looks at its first argument alone */
+    (void)version, (void)flags;
+    assert_string_equal(name, "cuTensorMapEncodeTiled");
+    memcpy(found, &function, sizeof *found);
+    *status = cudaDriverEntryPointSuccess;
+    return answer();
+}
+
+/* ---------------------------------------------------------------- tests */
+
+static char memory[1 << 12];    /* nobody reads it */
+
+static fkdai_prefill_call call_of(int64_t N, int64_t H, int offset)
+{
+    const fkdai_strides rows = {32 * N * H * 128, H * 128, 128};
+    const fkdai_tensor x = {memory + offset, rows};
+    return (fkdai_prefill_call){.q = x, .k = x, .v = x, .g = x, .beta = x, .out = memory, .out_stride = rows, .B = 1, .T = 32 * N, .N = N, .H = H,
+                                .cu_seqlens = {memory, FKDAI_I64}, .cluster_count = fkdai_prefill_clusters(N, H, SMS), .workspace = memory};
+}
+
+static void reset(void) { memset(&fake, 0, sizeof fake); }
+
+static void assert_launch(int i, const char *kernel, unsigned grid, unsigned block, size_t shared_bytes, int may_overlap)
+{
+    assert_true(i < fake.launched);
+    assert_string_equal(fake.launches[i].kernel, kernel);
+    assert_int_equal(fake.launches[i].grid, grid);
+    assert_int_equal(fake.launches[i].block, block);
+    assert_int_equal(fake.launches[i].shared_bytes, shared_bytes);
+    assert_int_equal(fake.launches[i].may_overlap, may_overlap);
+}
+
+static void test_launches(void **state)
+{
+    (void)state;
+    const size_t shared_bytes = (size_t)fkdai_prefill_shared_bytes();
+    fkdai_prefill_call few = call_of(1, 16, 0), many = call_of(8, 32, 0), none = call_of(0, 32, 0);
+    reset();
+    assert_int_equal(fkdai_prefill_load(), 0);
+    reset();
+    assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
+    assert_int_equal(fake.launched, 1);
+    assert_launch(0, "prefill", 2 * 16, 512, shared_bytes, 0);
+    reset();
+    assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
+    assert_int_equal(fake.launched, 2);
+    assert_launch(0, "plan", 1, 1024, 0, 0);
+    assert_launch(1, "prefill", SMS, 512, shared_bytes, 1);
+    reset();
+    assert_int_equal(fkdai_prefill_launch(&none, NULL), 0);
+    assert_int_equal(fake.calls, 0);
+}
+
+/* The same tensors again cost one launch and nothing else; one that differs costs its own map. */
+static void test_maps_are_kept(void **state)
+{
+    (void)state;
+    fkdai_prefill_call call = call_of(1, 16, 256);
+    assert_int_equal(fkdai_prefill_load(), 0);
+    reset();
+    assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
+    assert_int_equal(fake.encoded, 4);
+    reset();
+    assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
+    assert_int_equal(fake.calls, 1);
+    call.v.data = memory + 512;
+    reset();
+    assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
+    assert_int_equal(fake.encoded, 1);
+    call.k.stride.token += 8;
+    reset();
+    assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
+    assert_int_equal(fake.encoded, 1);
+    call.T += 1;
+    reset();
+    assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
+    assert_int_equal(fake.encoded, 4);
+}
+
+/* Whatever fails is handed on, nothing is launched behind it, and no half-made map is kept. */
+static void test_every_call_may_fail(void **state)
+{
+    (void)state;
+    assert_int_equal(fkdai_prefill_load(), 0);
+    for (int n = 1;; ++n) {
+        const fkdai_prefill_call call = call_of(8, 32, 1024 + 16 * n);
+        reset();
+        fake.fail_at = n;
+        const int status = fkdai_prefill_launch(&call, NULL);
+        if (fake.calls < n) {
+            assert_int_equal(n, 7);    /* four maps, two launches */
+            return;
+        }
+        assert_int_not_equal(status, 0);
+        assert_int_equal(fake.calls, n);
+        const int made = fake.encoded;
+        reset();
+        assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
+        assert_int_equal(fake.encoded, n <= 4 ? 4 - (made - 1) : 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_launches), cmocka_unit_test(test_maps_are_kept), cmocka_unit_test(test_every_call_may_fail)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
