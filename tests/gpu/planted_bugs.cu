@@ -15,9 +15,15 @@ __global__ void race(int *data) {  // no barrier between writing a neighbour's w
     data[threadIdx.x % 32] = words[threadIdx.x];
 }
 
-__global__ void half_a_barrier(int *data) {  // some threads of a warp wait for the others, which have left
-    if (threadIdx.x < 16) __syncthreads();
-    data[threadIdx.x % 32] = 1;
+__global__ void two_barriers(int *data) {  // the halves of a warp wait at different barriers
+    if (threadIdx.x < 16) {
+        data[threadIdx.x] = 1;
+        __syncthreads();
+        data[threadIdx.x] += data[threadIdx.x + 16];
+    } else {
+        __syncthreads();
+        data[threadIdx.x] = 2;
+    }
 }
 
 __global__ void read_unwritten(const int *from, int *data) { data[threadIdx.x % 32] = from[threadIdx.x % 32]; }
@@ -32,7 +38,7 @@ int main(int argc, char **argv) {
     CHECK_CUDA(cudaMalloc(&unwritten, 32 * sizeof(int)));
     if (strcmp(which, "outside") == 0) write_outside<<<1, 64>>>(data);
     else if (strcmp(which, "race") == 0) race<<<1, 64>>>(data);
-    else if (strcmp(which, "sync") == 0) half_a_barrier<<<1, 32>>>(data);
+    else if (strcmp(which, "sync") == 0) two_barriers<<<1, 32>>>(data);
     else if (strcmp(which, "unwritten") == 0) read_unwritten<<<1, 32>>>(unwritten, data);
     else return 2;
     (void)cudaDeviceSynchronize();  // the tool reports; what the program makes of it does not matter

@@ -6,8 +6,6 @@
 // not depend on the state: the CTAs prepare alternate chunks and send them to each other through shared memory.
 #pragma once
 
-#include <climits>
-
 #include "../device/dependent_launch.cuh"
 #include "../device/registers.cuh"
 #include "prefill_chain.cuh"
@@ -96,7 +94,7 @@ struct ScheduleOut {
 };
 
 inline constexpr int kPlanThreads = 1024;
-inline constexpr int kBrokenWeight = INT_MAX;  // a job that no span holds: a broken entry travels with the longest one
+inline constexpr int kBrokenWeight = 0x7fffffff;  // a job that no span holds: a broken entry travels with the longest one
 
 // Inclusive prefix sum and maximum over the block.
 __device__ __forceinline__ void block_scan(int &sum, int &longest) {
