@@ -207,8 +207,8 @@ def main():
         good = part.is_good(arguments.allow)
         parts.append(part)
         bad += not good
-        print(f"{part.name:<28} {part.ran:>5} {part.failed:>6} {part.skipped:>7} {part.seconds:>8.1f}  {'ok ' if good else 'BAD'} {part.note}".rstrip(),
-              flush=True)
+        counts = f"{part.name:<28} {part.ran:>5} {part.failed:>6} {part.skipped:>7} {part.seconds:>8.1f}"
+        print(f"{counts}  {'ok ' if good else 'BAD'} {part.note}".rstrip(), flush=True)
         if not good:
             print("\n".join("    | " + line for line in part.output.strip().splitlines()[-15:]), flush=True)
     ran, failed, skipped = (sum(getattr(part, key) for part in parts) for key in ("ran", "failed", "skipped"))

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Builds everything that needs a GPU to run and lays it out in one folder, for tools/check_gpu.py here or on a machine without a compiler.
 
-    tools/pack_gpu.py [FOLDER]      default build/gpu
+    tools/pack_gpu.py [--without-sanitizer] [FOLDER]      default build/gpu
 
 FOLDER/tests      the programs                     FOLDER/lib         shared libraries they need beside libc
 FOLDER/python     the module flash_kda             FOLDER/packages    what pytest needs, for a Python that lacks it
-FOLDER/sanitizer  NVIDIA's compute-sanitizer, unless this machine has none and PyPI cannot be reached
+FOLDER/sanitizer  NVIDIA's compute-sanitizer, unless PyPI cannot be reached; more than half of the folder
 """
 import argparse
 import importlib.util
@@ -78,11 +78,16 @@ def pack_sanitizer(folder):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("folder", nargs="?", type=pathlib.Path, default=ROOT / "build/gpu")
-    folder = arguments.parse_args().folder.resolve()
+    arguments.add_argument("--without-sanitizer", action="store_true", help="leave compute-sanitizer out: the GPU machine has its own")
+    arguments = arguments.parse_args()
+    folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     pack_programs(folder)
     pack_python(folder)
-    pack_sanitizer(folder)
+    if arguments.without_sanitizer:
+        shutil.rmtree(folder / "sanitizer", ignore_errors=True)
+    else:
+        pack_sanitizer(folder)
     print(f"{folder}: {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 2**20:.0f} MiB")
 
 

@@ -219,6 +219,10 @@ static void test_every_call_may_fail(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_launches), cmocka_unit_test(test_maps_are_kept), cmocka_unit_test(test_every_call_may_fail)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_launches),
+        cmocka_unit_test(test_maps_are_kept),
+        cmocka_unit_test(test_every_call_may_fail),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -199,7 +199,8 @@ void check(const char *name, const Problem &problem) {
     const bool guard_kept = std::all_of(out.end() - kGuard, out.end(), [](uint16_t x) { return x == 0xffff; });
     good = good && repeats && guard_kept && data.status == 0 && of_out < problem.bar && of_state < problem.bar;
     failed += !good;
-    printf("%s %-40s out %.2e state %.2e%s%s\n", good ? "ok  " : "FAIL", name, of_out, of_state, repeats ? "" : "  NOT REPEATED", guard_kept ? "" : "  GUARD TOUCHED");
+    printf("%s %-40s out %.2e state %.2e%s%s\n", good ? "ok  " : "FAIL", name, of_out, of_state, repeats ? "" : "  NOT REPEATED",
+           guard_kept ? "" : "  GUARD TOUCHED");
     fflush(stdout);
 }
 

@@ -3,7 +3,7 @@
 //     prefill_bounds [fuzz | many | states]...      without a word: all of them
 //
 // Prints one line per check and "ran N, failed M"; exit code 1 if any failed, 3 after a hang, 77 without a GPU.
-#include <climits>
+#include <cstdint>
 #include <cstring>
 #include <random>
 
