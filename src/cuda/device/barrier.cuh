@@ -22,6 +22,20 @@ __device__ __forceinline__ void arrive(uint32_t barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+// How many lanes arrive for a warp: one. Built for compute-sanitizer's racecheck all do, as it follows a barrier only from the threads
+// that arrive on it, not through the __syncwarp before.
+#ifdef FKDA_EVERY_LANE_ARRIVES
+inline constexpr uint32_t kWarpArrivals = 32;
+#else
+inline constexpr uint32_t kWarpArrivals = 1;
+#endif
+
+// For all lanes of a warp, once what they did before is done.
+__device__ __forceinline__ void warp_arrive(uint32_t barrier, int lane) {
+    __syncwarp();
+    if (kWarpArrivals > 1 || lane == 0) arrive(barrier);
+}
+
 // Arrive, and announce `bytes` that the copy engine will still deliver in this phase.
 __device__ __forceinline__ void arrive_expecting(uint32_t barrier, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");

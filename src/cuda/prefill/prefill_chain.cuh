@@ -121,8 +121,7 @@ struct ChainRole {
 
     // This warp reads the tile of values no more.
     __device__ __forceinline__ void release_values(uint32_t number) const {
-        __syncwarp();
-        if (lane == 0) arrive(s.at(s->barriers.value_free[number % kValueStages]));
+        warp_arrive(s.at(s->barriers.value_free[number % kValueStages]), lane);
     }
 
     // To fp32; rows past the sequence become 0 by select.
@@ -192,7 +191,7 @@ struct ChainRole {
     // This warp reads the chunk's operands no more; their maker hears of it, here or in the peer.
     __device__ __forceinline__ void release(uint32_t number) const {
         __syncwarp();
-        if (lane != 0) return;
+        if (kWarpArrivals == 1 && lane != 0) return;
         const OwnChunk own{number / kRanks};
         const uint32_t own_free = s.at(s->barriers.own_free[own.stage()]);
         if (number % kRanks == rank) return arrive(own_free);
@@ -206,8 +205,7 @@ struct ChainRole {
         wait(s.at(s->barriers.out_free[slot]), ((number / kOutStages) & 1) ^ 1);
         store_matrices_transposed(to, o_bf16[0][0], o_bf16[0][1], o_bf16[0][2], o_bf16[0][3]);
         store_matrices_transposed(to + 16 * 128, o_bf16[1][0], o_bf16[1][1], o_bf16[1][2], o_bf16[1][3]);
-        __syncwarp();
-        if (lane == 0) arrive(s.at(s->barriers.out_ready[slot]));
+        warp_arrive(s.at(s->barriers.out_ready[slot]), lane);
     }
 
     // This lane's row of a [32 tokens][64 V] tile, 128-byte swizzle, for a transposed matrix access to 16 tokens x 16 V.

@@ -20,22 +20,22 @@ namespace fkdai::prefill {
 __device__ __forceinline__ void init_barriers(const SharedView &s) {
     const Barriers &b = s->barriers;
     for (int i = 0; i < kOwnStages; i++) {
-        barrier_init(s.at(b.raw_ready[i]), 2);
-        barrier_init(s.at(b.akk_ready[i]), 4);
-        barrier_init(s.at(b.own_ready[i]), 1);
-        barrier_init(s.at(b.own_free[i]), 4 * kRanks);
+        barrier_init(s.at(b.raw_ready[i]), 1 + kWarpArrivals);
+        barrier_init(s.at(b.akk_ready[i]), 4 * kWarpArrivals);
+        barrier_init(s.at(b.own_ready[i]), kWarpArrivals);
+        barrier_init(s.at(b.own_free[i]), 4 * kRanks * kWarpArrivals);
     }
     for (int i = 0; i < kReceivedStages; i++) {
         barrier_init(s.at(b.received_ready[i]), 1);
-        barrier_init(s.at(b.received_free[i]), 4);
+        barrier_init(s.at(b.received_free[i]), 4 * kWarpArrivals);
     }
     for (int i = 0; i < kValueStages; i++) {
         barrier_init(s.at(b.value_ready[i]), 1);
-        barrier_init(s.at(b.value_free[i]), 4);
+        barrier_init(s.at(b.value_free[i]), 4 * kWarpArrivals);
     }
     for (int i = 0; i < kOutStages; i++) {
-        barrier_init(s.at(b.out_ready[i]), 4);
-        barrier_init(s.at(b.out_free[i]), 1);
+        barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
+        barrier_init(s.at(b.out_free[i]), kWarpArrivals);
     }
     fence_barrier_init();
 }

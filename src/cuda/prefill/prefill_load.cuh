@@ -57,8 +57,7 @@ struct LoadRole {
             s->notes[stage] = {rows, head};
         }
         s->norms[stage].beta[lane] = lane < rows ? sigmoid(beta) : 0.f;
-        __syncwarp();
-        if (lane == 0) arrive(ready);
+        warp_arrive(ready, lane);
     }
 
     __device__ __forceinline__ void load_value(const ChunkWalk &at_chunk) const {
@@ -73,10 +72,12 @@ struct LoadRole {
 
     __device__ __forceinline__ void announce_end(OwnChunk own) const {
         wait(s.at(s->barriers.own_free[own.stage()]), own.parity() ^ 1);
-        if (lane != 0) return;
-        s->notes[own.stage()].rows = 0;
-        arrive(s.at(s->barriers.raw_ready[own.stage()]));
-        arrive(s.at(s->barriers.raw_ready[own.stage()]));
+        const uint32_t ready = s.at(s->barriers.raw_ready[own.stage()]);
+        if (lane == 0) {
+            s->notes[own.stage()].rows = 0;
+            arrive(ready);
+        }
+        warp_arrive(ready, lane);
     }
 };
 

@@ -177,8 +177,7 @@ struct OperandRole {
         pin(c);
         if (warp < 2) store_akk(c, own);
         else store_mqk(c, stage);
-        __syncwarp();
-        if (lane == 0) arrive(s.at(s->barriers.akk_ready[own.stage()]));
+        warp_arrive(s.at(s->barriers.akk_ready[own.stage()]), lane);
     }
 
     // akk/beta, fp32: the lower blocks, in the order that TrilSolve reads.

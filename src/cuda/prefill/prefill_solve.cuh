@@ -22,9 +22,8 @@ struct SolveRole {
             const TrilSolve<kAkkPitch> solve{s->akk[stage], s->own[stage].solve, s->norms[stage].beta, lane};
             solve.run();
             fence_async_proxy();
-            __syncwarp();
+            warp_arrive(s.at(s->barriers.own_ready[stage]), lane);
             if (lane == 0) {
-                arrive(s.at(s->barriers.own_ready[stage]));
                 if (!is_early) {
                     wait(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1);
                     send_early(own);

@@ -33,8 +33,7 @@ struct StoreRole {
 #pragma unroll
         for (int i = 0; i < 8; i++, row += 4 * p.out_strides.token)
             if (4 * i + (lane >> 3) < rows) *reinterpret_cast<uint4 *>(row) = x[i];
-        __syncwarp();
-        if (lane == 0) arrive(s.at(s->barriers.out_free[slot]));
+        warp_arrive(s.at(s->barriers.out_free[slot]), lane);
     }
 };
 

@@ -13,6 +13,11 @@ inline void arrive(uint32_t barrier) {
     b.pending--;
     b.settle();
 }
+inline constexpr uint32_t kWarpArrivals = 1;
+inline void warp_arrive(uint32_t barrier, int lane) {
+    __syncwarp();
+    if (lane == 0) arrive(barrier);
+}
 inline void arrive_expecting(uint32_t barrier, uint32_t bytes) {
     emulator::mbarrier(barrier).bytes += static_cast<int>(bytes);
     arrive(barrier);
