@@ -27,6 +27,21 @@ ucontext_t scheduler;
 Fiber *running = nullptr;
 const std::function<void()> *body = nullptr;
 
+struct Copy {
+    Fiber *by;
+    unsigned patience;   // rounds of the scheduler that it takes on average
+    std::function<void()> happen;
+};
+std::vector<Copy> in_flight;
+bool copies_wait = false;
+
+void finish_copy(size_t i) {
+    const Copy copy = std::move(in_flight[i]);
+    in_flight.erase(in_flight.begin() + static_cast<ptrdiff_t>(i));
+    running = copy.by;
+    copy.happen();
+}
+
 void enter() {
     (*body)();
     running->done = true;
@@ -38,8 +53,11 @@ bool run_all(std::vector<std::unique_ptr<Fiber>> &fibers, unsigned seed) {
     std::vector<size_t> order(fibers.size());
     for (size_t i = 0; i < order.size(); i++) order[i] = i;
     size_t left = fibers.size();
-    while (left > 0) {
+    copies_wait = seed != 0;
+    while (left > 0 || !in_flight.empty()) {
         bool moved = false;
+        for (size_t i = in_flight.size(); i-- > 0;)
+            if (random() % in_flight[i].patience == 0) finish_copy(i), moved = true;
         if (seed != 0) std::shuffle(order.begin(), order.end(), random);
         for (size_t i : order) {
             Fiber &fiber = *fibers[i];
@@ -50,7 +68,7 @@ bool run_all(std::vector<std::unique_ptr<Fiber>> &fibers, unsigned seed) {
             moved = true;
             left -= fiber.done;
         }
-        if (moved) continue;
+        if (moved || !in_flight.empty()) continue;
         printf("deadlock: waiting warps");
         for (auto &fiber : fibers)
             if (!fiber->done && fiber->thread.lane() == 0) printf(" %u/%d", fiber->thread.block.x, fiber->thread.warp());
@@ -68,6 +86,11 @@ void block_until(std::function<bool()> ready) {
     if (ready()) return;
     running->ready = std::move(ready);
     swapcontext(&running->context, &scheduler);
+}
+
+void copy_later(std::function<void()> copy) {
+    if (copies_wait) in_flight.push_back({running, 1u << in_flight.size() * 5 % 8, std::move(copy)});
+    else copy();
 }
 
 void meet(Meeting &meeting, unsigned size, unsigned index, void *bring, const std::function<void(void **)> &last) {

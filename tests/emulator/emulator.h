@@ -3,8 +3,9 @@
 // The kernel's own sources are compiled by the host compiler; only the small headers of src/cuda/device that hold PTX
 // are replaced (tests/emulator/device). Clusters, named barriers, mbarriers with byte counts, ldmatrix and stmatrix,
 // wgmma through its real descriptors and swizzles, tensor-map loads and copies between CTAs are emulated; a state in
-// which nobody can move is reported as a deadlock. Copies happen at once and products at issue: what the emulator
-// cannot show is a missing fence, and speed.
+// which nobody can move is reported as a deadlock. Copies happen at once or, in shuffled orders, some time before
+// somebody must have waited for them; products happen at issue. What the emulator cannot show is a missing fence, and
+// speed.
 #pragma once
 
 #include <cuda.h>
@@ -59,6 +60,7 @@ struct Thread {
     std::vector<Block> *cluster;
     Meeting *cluster_meeting;
     Index grid;
+    int stores_in_flight = 0;   // of the copy engine, from shared memory
     int warp() const { return static_cast<int>(thread.x / 32); }
     int lane() const { return static_cast<int>(thread.x % 32); }
     Block &own() const { return (*cluster)[cluster_rank]; }
@@ -69,6 +71,9 @@ void block_until(std::function<bool()> ready);
 void meet(Meeting &meeting, unsigned size, unsigned index, void *bring, const std::function<void(void **)> &last);
 void meet_warp(void *bring, const std::function<void(void **)> &last);
 void meet_warpgroup(void *bring, const std::function<void(void **)> &last);
+
+// The copy engine: `copy` happens at any time from now on (at once when the order is not shuffled), as if by this thread.
+void copy_later(std::function<void()> copy);
 
 uint8_t *shared_pointer(uint32_t address);    // any block of the cluster: rank in the top byte
 Mbarrier &mbarrier(uint32_t address);

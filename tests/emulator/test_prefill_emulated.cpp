@@ -26,6 +26,7 @@ struct Problem {
     float lower_bound = -5.f, A_log = 0.f;
     double bar = 8e-3;
     int state_shift = 0;       // elements by which the states miss the alignment of the copy engine
+    bool has_final = true, in_place = false;
 };
 
 constexpr int kGuard = 64 * 128;    // elements behind out that nobody may touch
@@ -116,8 +117,10 @@ struct Data {
         p.beta_strides = {T * H, H, 1}, p.out_strides = {T * H * 128, H * 128, 128};
         p.A_log = {A_log.data(), Element::F32}, p.dt_bias = {dt_bias.data(), Element::F32};
         const States<void *> from = rows_of(initial_f32, initial_bf16);
-        if (problem.has_initial) p.initial_state = {from.data, from.row_stride, from.element};
-        p.final_state = rows_of(final_f32, final_bf16);
+        const States<void *> to = rows_of(final_f32, final_bf16);
+        if (problem.in_place) final_f32 = initial_f32, final_bf16 = initial_bf16;
+        if (problem.has_initial) p.initial_state = {problem.in_place ? to.data : from.data, from.row_stride, from.element};
+        if (problem.has_final) p.final_state = to;
         p.sequences = {problem.packed ? cu.data() : nullptr, true, N, T};
         p.status = &status;
         p.heads = problem.H, p.scale = 0.08838834764831845f, p.lower_bound = problem.lower_bound;
@@ -169,7 +172,7 @@ struct Data {
                         d_out += (got - o) * (got - o), r_out += o * o;
                     }
                 }
-                for (int i = 0; i < 16384; i++) {
+                for (int i = 0; i < 16384 && problem.has_final; i++) {
                     const double got = final[at_state + i];
                     d_state += (got - S[i]) * (got - S[i]), r_state += S[i] * S[i];
                 }
@@ -276,6 +279,17 @@ int main() {
     Problem bf16{{30, 10, 30}, 2, 6};
     bf16.is_bf16_state = true, bf16.state_shift = 2;
     check_refusal("broken cu_seqlens, bf16 states at 4 bytes", bf16, broken);
+    Problem jobs{{33, 1, 0, 32, 0, 0, 65, 31, 0}, 1, 1};
+    check("jobs of 0 to 3 chunks on 1 cluster", jobs);
+    jobs.in_place = true;
+    check("the same, states in place", jobs);
+    jobs.in_place = false, jobs.has_final = false;
+    check("the same, no final states", jobs);
+    jobs.has_final = true, jobs.has_initial = false;
+    check("the same, no initial states", jobs);
+    jobs.has_initial = true, jobs.is_bf16_state = true;
+    check("the same, bf16 states", jobs);
+    check_cuts("0 to 7 chunks x 2 heads on 6, 3, 2, 1 clusters", {{1, 0, 32, 200, 33, 0, 0, 64, 130, 1}, 2, 0}, {6, 3, 2, 1});
     printf("test_prefill_emulated: ran %d, failed %d\n", ran, failed);
     return failed != 0;
 }

@@ -14,22 +14,35 @@ inline uint32_t swizzle_128(uint32_t address) { return address ^ (address >> 3 &
 inline void load_tile(uint32_t destination, const CUtensorMap &map, int channel, int head, int token, int batch, uint32_t barrier) {
     emulator::TensorMap m;
     memcpy(&m, &map, sizeof m);
-    for (int t = 0; t < m.box_tokens; t++)
-        for (int c = 0; c < m.box_channels; c++) {
-            const bool inside = token + t < m.tokens && head < m.heads && batch < m.batches;
-            const uint16_t x = inside ? m.data[batch * m.batch + (token + t) * m.token + head * m.head + channel + c] : uint16_t{0};
-            memcpy(emulator::shared_pointer(swizzle_128(destination + static_cast<uint32_t>(t * 128 + c * 2))), &x, 2);
-        }
-    deliver(barrier, static_cast<uint32_t>(m.box_tokens * m.box_channels * 2));
+    emulator::copy_later([=] {
+        for (int t = 0; t < m.box_tokens; t++)
+            for (int c = 0; c < m.box_channels; c++) {
+                const bool inside = token + t < m.tokens && head < m.heads && batch < m.batches;
+                const uint16_t x = inside ? m.data[batch * m.batch + (token + t) * m.token + head * m.head + channel + c] : uint16_t{0};
+                memcpy(emulator::shared_pointer(swizzle_128(destination + static_cast<uint32_t>(t * 128 + c * 2))), &x, 2);
+            }
+        deliver(barrier, static_cast<uint32_t>(m.box_tokens * m.box_channels * 2));
+    });
 }
 inline void prefetch_descriptor(const CUtensorMap &) {}
 inline void copy_to_peer(uint32_t destination, uint32_t source, uint32_t bytes, uint32_t barrier) {
-    memcpy(emulator::shared_pointer(destination), emulator::shared_pointer(source), bytes);
-    deliver(barrier, bytes);
+    emulator::copy_later([=] {
+        memcpy(emulator::shared_pointer(destination), emulator::shared_pointer(source), bytes);
+        deliver(barrier, bytes);
+    });
 }
-inline void copy_to_global(void *destination, uint32_t source, uint32_t bytes) { memcpy(destination, emulator::shared_pointer(source), bytes); }
+inline void copy_to_global(void *destination, uint32_t source, uint32_t bytes) {
+    emulator::self().stores_in_flight++;
+    emulator::copy_later([=] {
+        memcpy(destination, emulator::shared_pointer(source), bytes);
+        emulator::self().stores_in_flight--;
+    });
+}
 inline void bulk_commit() {}
-inline void bulk_wait_read() {}
+inline void bulk_wait_read() {
+    emulator::Thread &t = emulator::self();
+    emulator::block_until([&t] { return t.stores_in_flight == 0; });
+}
 inline void prefetch_l2(const void *, uint32_t) {}
 
 }  // namespace fkdai
