@@ -18,17 +18,18 @@ fkdai_sequence fkdai_sequence_at(const fkda_fwd_desc *desc, const void *cu_seqle
                             .end = bound_at(desc->cu_seqlens, cu_seqlens, n + 1)};
 }
 
-fkda_status fkdai_check_cu_seqlens(const fkda_fwd_desc *desc, const void *cu_seqlens, const char *name)
+fkda_status fkdai_check_cu_seqlens(const fkda_fwd_desc *desc, const void *cu_seqlens, const char *source)
 {
     int64_t before = bound_at(desc->cu_seqlens, cu_seqlens, 0);
-    REQUIRE(before == 0, FKDA_ERR_CU_SEQLENS, "%s[0] = %" PRId64 ", but it must be 0", name, before);
+    REQUIRE(before == 0, FKDA_ERR_CU_SEQLENS, "cu_seqlens[0] = %" PRId64 ", but it must be 0%s", before, source);
     for (int64_t n = 1; n <= desc->N; ++n) {
         const int64_t bound = bound_at(desc->cu_seqlens, cu_seqlens, n);
-        REQUIRE(bound >= before, FKDA_ERR_CU_SEQLENS, "%s[%" PRId64 "] = %" PRId64 " is below the entry before it, %" PRId64, name, n,
-                bound, before);
-        REQUIRE(bound <= desc->T, FKDA_ERR_CU_SEQLENS, "%s[%" PRId64 "] = %" PRId64 " is beyond T = %" PRId64, name, n, bound, desc->T);
+        REQUIRE(bound >= before, FKDA_ERR_CU_SEQLENS, "cu_seqlens[%" PRId64 "] = %" PRId64 " is below the entry before it, %" PRId64 "%s", n,
+                bound, before, source);
+        REQUIRE(bound <= desc->T, FKDA_ERR_CU_SEQLENS, "cu_seqlens[%" PRId64 "] = %" PRId64 " is beyond T = %" PRId64 "%s", n, bound, desc->T,
+                source);
         before = bound;
     }
-    REQUIRE(before == desc->T, FKDA_ERR_CU_SEQLENS, "%s[N] = %" PRId64 ", but it must be T = %" PRId64, name, before, desc->T);
+    REQUIRE(before == desc->T, FKDA_ERR_CU_SEQLENS, "cu_seqlens[N] = %" PRId64 ", but it must be T = %" PRId64 "%s", before, desc->T, source);
     return FKDA_OK;
 }

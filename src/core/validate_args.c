@@ -100,8 +100,8 @@ fkda_status fkdai_validate_args(const fkda_fwd_desc *d, const fkda_fwd_args *arg
     for (int i = 0; i < count; ++i) TRY(check_presence(&list[i]));
     TRY(check_aliases(d, args, list, count));
     if (d->cu_seqlens == FKDA_NONE) return FKDA_OK;
-    if (d->memory == FKDA_MEMORY_HOST) TRY(fkdai_check_cu_seqlens(d, args->cu_seqlens, "cu_seqlens"));
-    if (args->cu_seqlens_host != NULL) TRY(fkdai_check_cu_seqlens(d, args->cu_seqlens_host, "cu_seqlens_host"));
+    if (d->memory == FKDA_MEMORY_HOST) TRY(fkdai_check_cu_seqlens(d, args->cu_seqlens, ""));
+    if (args->cu_seqlens_host != NULL) TRY(fkdai_check_cu_seqlens(d, args->cu_seqlens_host, " (read from args.cu_seqlens_host)"));
     return FKDA_OK;
 }
 

@@ -187,7 +187,7 @@ static fkda_status check_seqlens(const fkda_fwd_desc *d, const fkda_fwd_args *a,
     REQUIRE(copy != NULL, FKDA_ERR_NO_MEMORY, "%zu bytes for a copy of cu_seqlens", bytes);
     cudaError_t error = cudaMemcpyAsync(copy, a->cu_seqlens, bytes, cudaMemcpyDeviceToHost, stream);
     if (error == cudaSuccess) error = cudaStreamSynchronize(stream);
-    const fkda_status status = error == cudaSuccess ? fkdai_check_cu_seqlens(d, copy, "cu_seqlens") : fail_cuda("copy of cu_seqlens", error);
+    const fkda_status status = error == cudaSuccess ? fkdai_check_cu_seqlens(d, copy, "") : fail_cuda("copy of cu_seqlens", error);
     free(copy);
     return status;
 }

@@ -51,7 +51,8 @@ void test_cu_seqlens_host_copy(void **state)
     (void)state;
     static const int64_t good[] = {0, 2, 2, 10}, bad[] = {0, 2, 2, 9};
     CALL_WORKS(good_packed(), c.args.cu_seqlens_host = good);
-    CALL_REFUSED(good_packed(), FKDA_ERR_CU_SEQLENS, "cu_seqlens_host[N] = 9", c.args.cu_seqlens_host = bad);
+    CALL_REFUSED(good_packed(), FKDA_ERR_CU_SEQLENS, "cu_seqlens[N] = 9, but it must be T = 10 (read from args.cu_seqlens_host)",
+                 c.args.cu_seqlens_host = bad);
     CALL_REFUSED(good_packed(), FKDA_ERR_MISALIGNED, "args.cu_seqlens_host", c.args.cu_seqlens_host = (const char *)good + 4);
 }
 

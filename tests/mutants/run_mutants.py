@@ -34,7 +34,7 @@ MUTANTS = [
     ("src/core/validate_args.c", "i->layout == f->layout && ", "", REFUSALS),
     ("src/core/validate_args.c", "w == FINAL_STATE && i == INITIAL_STATE", "list[w].data == a->final_state && list[i].data == a->initial_state", REFUSALS),
     ("src/core/validate_args.c", "REQUIRE(workspace_bytes >= needed,", "REQUIRE(workspace_bytes + 1 >= needed,", REFUSALS),
-    ("src/core/validate_args.c", "if (d->memory == FKDA_MEMORY_HOST) TRY(fkdai_check_cu_seqlens(d, args->cu_seqlens, \"cu_seqlens\"));", "", REFUSALS),
+    ("src/core/validate_args.c", "if (d->memory == FKDA_MEMORY_HOST) TRY(fkdai_check_cu_seqlens(d, args->cu_seqlens, \"\"));", "", REFUSALS),
     # plans, sentences, conversions
     ("src/core/api.c", "return made.magic == FKDAI_PLAN_MAGIC ? made : (fkdai_plan){.magic = 0};", "return made;", PLAN),
     ("src/core/status.c", "static _Thread_local char", "static char", SENTENCES),
