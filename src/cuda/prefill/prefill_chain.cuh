@@ -72,32 +72,44 @@ struct ChainRole {
         TokenRows seen, r, u, o_before, o_recent;
         TokensBf16 v_bf16, r_bf16, u_bf16;
 
+        const bool is_reader = warp == 0 && lane == 0;
+        mark(mark_chain_begins, number, is_reader);
         load_values(number, v_bf16);
+        mark(mark_chain_has_values, number, is_reader);
         wait(chunk.ready, chunk.parity);
+        mark(mark_chain_has_operands, number, is_reader);
         read_state(chunk.stage, pending, state, seen, o_before);  // S~ = S Diag(2^m); -K S~, Q S~     [32,64] both
         if (number > 0) hand_out(number - 1, o_bf16);
         unpack_values(rows, v_bf16, r);
+        mark(mark_chain_has_issued_the_first_product, number, is_reader);
         mma_wait<0>();
         pin(seen), pin(o_before);
+        mark(mark_chain_has_the_first_product, number, is_reader);
         add(r, seen);                                     // R = V - K S~                     [32,64]
         as_operand(r_bf16, r);
         solve_update(chunk.stage, r_bf16, u);             // U = T R                          [32,64]
         as_operand(u_bf16, u);
+        mark(mark_chain_has_u, number, is_reader);
         pin(state), pin(o_recent);
         mma_begin();
         read_recent(chunk.stage, u_bf16, o_recent);       // M U                              [32,64]
         mma_commit();
         add_update(chunk.stage, u_bf16, state);           // S~ += U KI                       [64,128]
         mma_commit();
+        mark(mark_chain_has_issued_the_last_products, number, is_reader);
         fence_async_proxy();                              // V and the decays have been read, before copies overwrite them
         release_values(number);
+        mark(mark_chain_has_released_the_values, number, is_reader);
         mma_wait<1>();
         pin(o_recent);
         add(o_before, o_recent);                          // O = Q S~ + M U                   [32,64]
         as_operand(o_bf16, o_before);
+        mark(mark_chain_has_o, number, is_reader);
         mma_wait<0>();
         pin(state);
+        mark(mark_chain_has_the_state, number, is_reader);
         release(number);
+        mark(mark_chain_has_released_the_stage, number, is_reader);
     }
 
     __device__ __forceinline__ static void add(TokenRows &x, const TokenRows &y) {

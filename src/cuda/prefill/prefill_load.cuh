@@ -46,7 +46,9 @@ struct LoadRole {
         const uint32_t ready = s.at(s->barriers.raw_ready[stage]);
         float beta = 0.f;  // read before the stage is free: a load from memory takes as long as the tiles
         if (lane < rows) beta = __bfloat162float(p.beta[p.beta_strides.offset(batch, token + lane, head)]);
+        mark(mark_load_wants_stage, at_chunk.number, lane == 0);
         wait(s.at(s->barriers.own_free[stage]), own.parity() ^ 1);
+        mark(mark_load_has_stage, at_chunk.number, lane == 0);
         if (lane == 0) {
             arrive_expecting(ready, kRawBytes);
             for (int half = 0; half < 2; half++) {
@@ -58,6 +60,7 @@ struct LoadRole {
         }
         s->norms[stage].beta[lane] = lane < rows ? sigmoid(beta) : 0.f;
         warp_arrive(ready, lane);
+        mark(mark_load_has_asked, at_chunk.number, lane == 0);
     }
 
     __device__ __forceinline__ void load_value(const ChunkWalk &at_chunk) const {

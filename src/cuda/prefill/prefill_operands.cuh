@@ -29,17 +29,23 @@ struct OperandRole {
         int head = -1;
         Gate gate{};
         for (OwnChunk own{static_cast<uint32_t>(group)};; own.index += kPrepareGroups) {
-            const uint32_t stage = own.stage();
+            const uint32_t stage = own.stage(), number = own.index * kRanks;  // the first CTA's
+            const bool is_reader = warp == 0 && lane == 0;
+            mark(mark_operand_waits, number, is_reader);
             wait(s.at(s->barriers.raw_ready[stage]), own.parity());
+            mark(mark_operand_has_tiles, number, is_reader);
             const Note note = s->notes[stage];
             if (note.rows == 0) return;
             if (note.head != head) gate = load_gate(head = note.head);
             row_norms(stage, note.rows);
             warpgroup_sync(kFirstPrepareBarrier + group);
+            mark(mark_operand_has_norms, number, is_reader);
             decay_tiles(stage, note.rows, gate);
             fence_async_proxy();
             warpgroup_sync(kFirstPrepareBarrier + group);
+            mark(mark_operand_has_operands, number, is_reader);
             scores(own);
+            mark(mark_operand_has_scores, number, is_reader);
         }
     }
 

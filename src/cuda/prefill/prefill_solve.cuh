@@ -17,10 +17,13 @@ struct SolveRole {
             const uint32_t stage = own.stage();
             wait(s.at(s->barriers.raw_ready[stage]), own.parity());
             if (s->notes[stage].rows == 0) return;
+            mark(mark_solve_waits, own.index * kRanks, lane == 0);
             wait(s.at(s->barriers.akk_ready[stage]), own.parity());
+            mark(mark_solve_has_scores, own.index * kRanks, lane == 0);
             const bool is_early = lane == 0 && try_send_early(own);
             const TrilSolve<kAkkPitch> solve{s->akk[stage], s->own[stage].solve, s->norms[stage].beta, lane};
             solve.run();
+            mark(mark_solve_has_solved, own.index * kRanks, lane == 0);
             fence_async_proxy();
             warp_arrive(s.at(s->barriers.own_ready[stage]), lane);
             if (lane == 0) {
@@ -31,6 +34,7 @@ struct SolveRole {
                 copy(own, kEarlyBytes, sizeof(Stage) - kEarlyBytes);
             }
             __syncwarp();
+            mark(mark_solve_has_sent, own.index * kRanks, lane == 0);
         }
     }
 

@@ -18,8 +18,11 @@ struct StoreRole {
             const Piece &piece = chunk.piece;
             __nv_bfloat16 *row = p.out + p.out_strides.offset(piece.sequence.batch, chunk.token() + (lane >> 3), piece.head) +
                                  rank * kHalf + (lane & 7) * 8;
+            mark(mark_store_waits, chunk.number, lane == 0);
             wait(s.at(s->barriers.out_ready[slot]), (chunk.number / kOutStages) & 1);
+            mark(mark_store_has_o, chunk.number, lane == 0);
             store_rows(slot, chunk.rows(), row);
+            mark(mark_store_has_stored, chunk.number, lane == 0);
         }
     }
 

@@ -5,6 +5,7 @@
 #include "../device/scalar_math.cuh"
 #include "../device/shared_access.cuh"
 #include "prefill_config.cuh"
+#include "prefill_marks.cuh"
 
 namespace fkdai::prefill {
 
