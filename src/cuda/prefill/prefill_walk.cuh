@@ -30,7 +30,6 @@ struct SharedView {
     }
 };
 
-
 // Walks all chunks of the cluster, one at a time.
 struct ChunkWalk {
     PieceWalk<kChunk> pieces;
