@@ -1,13 +1,14 @@
 // T = (I + Diag(beta) A)^-1 Diag(beta) for a strictly lower triangular 32x32 A, by one warp, in fp32.
 //
-// Forward substitution on the two 16x16 diagonal blocks at once (lane = block, column), then
-// T21 = -T22 (A21 T11). No series in powers of A: those explode on repeated keys.
+// Forward substitution on the four 8x8 diagonal blocks at once (lane = block, column), then blocks below the diagonal by
+// T21 = -T22 (A21 T11), first 8x8, then 16x16. No series in powers of A: those explode on repeated keys.
 // A: rows of kAkkPitch floats, row r = [A21 row r | A22 row r | A11 row r], 16 floats each.
-// Result: bf16, rounded once, T[i][j] at row j of a [32 j][32 i] tile in the 64-byte swizzle. The block i < 16 <= j
-// is not written (it must be zero already).
+// Result: bf16, rounded once, T[i][j] at row j of a [32 j][32 i] tile in the 64-byte swizzle. 8x8 blocks above the diagonal
+// are not written (they must be zero already).
 #pragma once
 
 #include "scalar_math.cuh"
+#include "warp_mma.cuh"
 
 namespace fkdai {
 
@@ -20,23 +21,32 @@ struct TrilSolve {
 
     __device__ __forceinline__ static float4 four(const float *x) { return *reinterpret_cast<const float4 *>(x); }
 
+    __device__ __forceinline__ static float2 two(const float *x) { return *reinterpret_cast<const float2 *>(x); }
+
     // Scratch of 32 rows of 16 in the bytes of A22 and A11: columns of T11, then of T22.
     __device__ __forceinline__ float *scratch(int row) const { return &akk[row & 15][16 + (row & 16)]; }
 
-    // T[8 i8 .. 8 i8 + 7][j], rounded.
-    __device__ __forceinline__ void store_tile(int j, int i8, const float *t) const {
-        *reinterpret_cast<uint4 *>(tile + j * 64 + ((i8 ^ ((j >> 1) & 3)) * 16)) =
+    // Where T[8 i8 .. 8 i8 + 7][j] stands in the tile.
+    __device__ __forceinline__ uint8_t *tile_at(int j, int i8) const { return tile + j * 64 + ((i8 ^ ((j >> 1) & 3)) * 16); }
+    __device__ __forceinline__ void store_eight(int j, int i8, const float *t) const {
+        *reinterpret_cast<uint4 *>(tile_at(j, i8)) =
             make_uint4(pack_bf16(t[0], t[1]), pack_bf16(t[2], t[3]), pack_bf16(t[4], t[5]), pack_bf16(t[6], t[7]));
     }
+    __device__ __forceinline__ void store_four(int j, int i4, const float *t) const {
+        *reinterpret_cast<uint2 *>(tile_at(j, i4 >> 1) + (i4 & 1) * 8) = make_uint2(pack_bf16(t[0], t[1]), pack_bf16(t[2], t[3]));
+    }
 
-    // Column c of T_bb: z_i = [i = c] - beta_i sum_{j<i} a_ij z_j, then all times beta_c.  Lane = 16 b + c.
+    // A[8 b + i][8 b2 + j], both blocks in the same half of the diagonal.
+    __device__ __forceinline__ const float *block(int b, int b2) const { return &akk[8 * (b & 1)][(b < 2 ? 32 : 16) + 8 * (b2 & 1)]; }
+
+    // Column c of T_bb: z_i = [i = c] - beta_i sum_{j<i} a_ij z_j, then all times beta_c.  Lane = 8 b + c.
     __device__ __forceinline__ void diagonal_blocks() const {
-        const int block = lane >> 4, column = lane & 15;
-        const float *const rows = &akk[0][block ? 16 : 32], *const beta_rows = beta + block * 16;
-        float z[16];
+        const int b = lane >> 3, column = lane & 7;
+        const float *const rows = block(b, b), *const beta_rows = beta + b * 8;
+        float z[8];
 #pragma unroll
-        for (int i = 0; i < 16; i++) {
-            float even = 0, odd = 0, last = 0;  // the newest z enters last: the chain is two FMAs per row
+        for (int i = 0; i < 8; i++) {
+            float sum = 0, last = 0;  // the newest z enters last: the chain is two FMAs per row
 #pragma unroll
             for (int j4 = 0; j4 < (i + 3) / 4; j4++) {
                 const float4 a = four(rows + i * kAkkPitch + j4 * 4);
@@ -44,64 +54,88 @@ struct TrilSolve {
 #pragma unroll
                 for (int jj = 0; jj < 4; jj++) {
                     const int j = 4 * j4 + jj;
-                    if (j < i - 1 && jj % 2 == 0) even = fmaf(values[jj], z[j], even);
-                    if (j < i - 1 && jj % 2 == 1) odd = fmaf(values[jj], z[j], odd);
+                    if (j < i - 1) sum = fmaf(values[jj], z[j], sum);
                     if (j == i - 1) last = values[jj];
                 }
             }
-            float sum = even + odd;
             if (i > 0) sum = fmaf(last, z[i - 1], sum);
             z[i] = fmaf(-beta_rows[i], sum, i == column ? 1.f : 0.f);
         }
         const float beta_column = beta[lane];
 #pragma unroll
-        for (int i = 0; i < 16; i++) z[i] *= beta_column;
+        for (int i = 0; i < 8; i++) z[i] *= beta_column;
         __syncwarp();
-#pragma unroll
-        for (int i = 0; i < 16; i += 4)
-            *reinterpret_cast<float4 *>(&scratch(lane)[i]) = make_float4(z[i], z[i + 1], z[i + 2], z[i + 3]);
-        store_tile(lane, 2 * block, z);
-        store_tile(lane, 2 * block + 1, z + 8);
+        float *const to = scratch(lane) + 8 * (b & 1);
+        *reinterpret_cast<float4 *>(to) = make_float4(z[0], z[1], z[2], z[3]);
+        *reinterpret_cast<float4 *>(to + 4) = make_float4(z[4], z[5], z[6], z[7]);
+        store_eight(lane, b, z);
     }
 
-    // W = A21 T11 over T11's scratch, then T21 = -T22 W. Lane (b, c): rows 2i + b of W, rows 8b..8b+7 of T21.
+    // The 8x8 blocks below the diagonal of both halves. Lane (half, h, c): rows 4 h .. 4 h + 3 of column c, of W = A21 T11,
+    // which waits where T21 will stand, and then of T21 = -T22 W. What is above the diagonal becomes zero.
+    __device__ __forceinline__ void small_blocks() const {
+        const int half = lane >> 4, h = (lane >> 3) & 1, column = lane & 7;
+        const float *const a21 = block(2 * half + 1, 2 * half) + 4 * h * kAkkPitch;
+        float *const t11 = scratch(16 * half + column);
+        const float4 low = four(t11), high = four(t11 + 4);
+        float w[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float4 a = four(a21 + i * kAkkPitch), b = four(a21 + i * kAkkPitch + 4);
+            w[i] = (fmaf(a.x, low.x, a.y * low.y) + fmaf(a.z, low.z, a.w * low.w)) +
+                   (fmaf(b.x, high.x, b.y * high.y) + fmaf(b.z, high.z, b.w * high.w));
+        }
+        *reinterpret_cast<float4 *>(t11 + 8 + 4 * h) = make_float4(w[0], w[1], w[2], w[3]);
+        __syncwarp();
+        const float4 w_low = four(t11 + 8), w_high = four(t11 + 12);
+        const float w_column[8] = {w_low.x, w_low.y, w_low.z, w_low.w, w_high.x, w_high.y, w_high.z, w_high.w};
+        float t21[4] = {};
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            const float4 t22 = four(scratch(16 * half + 8 + j) + 8 + 4 * h);
+            t21[0] = fmaf(t22.x, -w_column[j], t21[0]), t21[1] = fmaf(t22.y, -w_column[j], t21[1]);
+            t21[2] = fmaf(t22.z, -w_column[j], t21[2]), t21[3] = fmaf(t22.w, -w_column[j], t21[3]);
+        }
+        __syncwarp();
+        *reinterpret_cast<float4 *>(t11 + 8 + 4 * h) = make_float4(t21[0], t21[1], t21[2], t21[3]);
+        *reinterpret_cast<float4 *>(scratch(16 * half + 8 + column) + 4 * h) = make_float4(0.f, 0.f, 0.f, 0.f);
+        store_four(16 * half + column, 4 * half + 2 + h, t21);
+    }
+
+    // The 16x16 block: W^T = T11^T A21^T, then T21^T = -W^T T22^T, in tf32 with both operands split in two: what is lost is
+    // below 2^-21. The accumulator of the first product is an operand of the second as it stands: k runs through even columns, then odd.
     __device__ __forceinline__ void lower_block() const {
-        const int half = lane >> 4, column = lane & 15;
-        float t11[16];
+        const int row = lane >> 2, pair = 2 * (lane & 3);
+        float w[2][4] = {}, t21[2][4] = {};  // [8 n ..][this lane's four of 16x8]
 #pragma unroll
-        for (int i = 0; i < 16; i += 4) {
-            const float4 t = four(&scratch(column)[i]);
-            t11[i] = t.x, t11[i + 1] = t.y, t11[i + 2] = t.z, t11[i + 3] = t.w;
-        }
-        __syncwarp();
-#pragma unroll 2
-        for (int i = 0; i < 16; i += 2) {
-            float even = 0, odd = 0;
+        for (int k = 0; k < 2; k++) {
+            const float2 t_low = two(scratch(row) + 8 * k + pair), t_high = two(scratch(row + 8) + 8 * k + pair);
+            const float t11[4] = {t_low.x, t_high.x, t_low.y, t_high.y};
 #pragma unroll
-            for (int j = 0; j < 16; j += 4) {
-                const float4 a = four(&akk[i + half][j]);
-                even = fmaf(a.x, t11[j], even), odd = fmaf(a.y, t11[j + 1], odd);
-                even = fmaf(a.z, t11[j + 2], even), odd = fmaf(a.w, t11[j + 3], odd);
+            for (int n = 0; n < 2; n++) {
+                const float2 a21 = two(&akk[8 * n + row][8 * k + pair]);
+                multiply_split(w[n], t11, a21.x, a21.y);
             }
-            scratch(i + half)[column] = even + odd;
         }
-        __syncwarp();
-        float t21[8] = {};
-#pragma unroll 4
-        for (int j = 0; j < 16; j++) {
-            const float minus_w = -scratch(j)[column];
-            const float4 a = four(&scratch(16 + j)[8 * half]), b = four(&scratch(16 + j)[8 * half + 4]);
-            t21[0] = fmaf(a.x, minus_w, t21[0]), t21[1] = fmaf(a.y, minus_w, t21[1]);
-            t21[2] = fmaf(a.z, minus_w, t21[2]), t21[3] = fmaf(a.w, minus_w, t21[3]);
-            t21[4] = fmaf(b.x, minus_w, t21[4]), t21[5] = fmaf(b.y, minus_w, t21[5]);
-            t21[6] = fmaf(b.z, minus_w, t21[6]), t21[7] = fmaf(b.w, minus_w, t21[7]);
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            const float minus_w[4] = {-w[k][0], -w[k][2], -w[k][1], -w[k][3]};
+#pragma unroll
+            for (int n = 0; n < 2; n++)
+                multiply_split(t21[n], minus_w, scratch(16 + 8 * k + pair)[8 * n + row], scratch(17 + 8 * k + pair)[8 * n + row]);
         }
-        store_tile(column, 2 + half, t21);
+#pragma unroll
+        for (int n = 0; n < 2; n++) {
+            *reinterpret_cast<uint32_t *>(tile_at(row, 2 + n) + 2 * pair) = pack_bf16(t21[n][0], t21[n][1]);
+            *reinterpret_cast<uint32_t *>(tile_at(row + 8, 2 + n) + 2 * pair) = pack_bf16(t21[n][2], t21[n][3]);
+        }
     }
 
     // All 32 lanes; A and beta are visible to the warp. On return the tile is written, but not yet fenced.
     __device__ __forceinline__ void run() const {
         diagonal_blocks();
+        __syncwarp();
+        small_blocks();
         __syncwarp();
         lower_block();
     }

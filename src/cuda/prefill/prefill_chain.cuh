@@ -20,6 +20,7 @@ struct ChainRole {
     using TokenRows = float[16];        // [64 V, 32 tokens]
     using TokensBf16 = uint32_t[2][4];
     using Decays = float4[8];           // a factor per channel of this lane (order: decay_slot)
+    static constexpr int kEarly = 4;    // factors loaded before their chunk begins: a load takes longer than a product
 
     __device__ __forceinline__ void run() const {
         Route &route = s->routes[warp];
@@ -27,7 +28,6 @@ struct ChainRole {
         advance(route, 0);
         uint32_t number = 0;  // of the chunk, on the cluster's line
         StateRows state;
-        Decays pending;       // Diag(2^(gamma_C - m)) of the chunk before, not yet applied
         TokensBf16 o_bf16;    // of the chunk before, not yet handed out
         for (uint32_t i = 0;; i++) {
             const Piece &piece = route.piece[i & 1], &done = route.piece[(i & 1) ^ 1];
@@ -35,16 +35,27 @@ struct ChainRole {
             change_state(i > 0 ? &done : nullptr, has_next ? &piece : nullptr, state);
             if (!has_next) break;
             advance(route, i + 1);  // its reads of the plan travel beside those of the state
-#pragma unroll
-            for (int k = 0; k < 8; k++) pending[k] = make_float4(1.f, 1.f, 1.f, 1.f);
-            int rows = piece.sequence.length - piece.begin * kChunk;
-            for (int left = uniform(piece.end - piece.begin); left > 0; left--, number++, rows -= kChunk)
-                step(number, rows, state, pending, o_bf16);
-#pragma unroll
-            for (int k = 0; k < 8; k++) decay(state, k, pending[k]);
+            run_piece(piece, number, state, o_bf16);
         }
         if (number > 0) hand_out(number - 1, o_bf16);
         bulk_wait_read();
+    }
+
+    __device__ __forceinline__ void run_piece(const Piece &piece, uint32_t &number, StateRows &state, TokensBf16 &o_bf16) const {
+        int left = uniform(piece.end - piece.begin), rows = piece.sequence.length - piece.begin * kChunk;
+        if (left == 0) return;
+        Decays leaving, entering;  // Diag(2^(gamma_C - m)) of the chunk before, not yet applied; Diag(2^m) of this one
+#pragma unroll
+        for (int k = 0; k < 8; k++) leaving[k] = make_float4(1.f, 1.f, 1.f, 1.f);
+        uint32_t stage = await_operands(number, entering);
+        for (bool is_first = true;; is_first = false, rows -= kChunk) {
+            stage = step(number, stage, rows, is_first, --left > 0, state, leaving, entering, o_bf16);
+            number++;
+            if (left == 0) break;
+        }
+        release(number - 1);
+#pragma unroll
+        for (int k = 0; k < 8; k++) decay(state, k, leaving[k]);
     }
 
     // Piece i of the route, found by one lane; it waits in shared memory, as registers are dear.
@@ -54,67 +65,70 @@ struct ChainRole {
         __syncwarp();
     }
 
-    // Where the operands of a chunk stand, and the barrier that says so.
-    struct Operands {
-        uint32_t stage, ready, parity;
-    };
-
-    __device__ __forceinline__ Operands operands(uint32_t number) const {
+    // Waits until the operands of a chunk are there, and reads the first factors. Returns the address of its stage.
+    __device__ __forceinline__ uint32_t await_operands(uint32_t number, Decays &entering) const {
         const OwnChunk own{number / kRanks};
-        if (number % kRanks == rank)
-            return {s.at(s->own[own.stage()]), s.at(s->barriers.own_ready[own.stage()]), own.parity()};
-        return {s.at(s->received[own.received_slot()]), s.at(s->barriers.received_ready[own.received_slot()]),
-                own.received_parity()};
+        const bool is_own = number % kRanks == rank;
+        const uint32_t slot = is_own ? own.stage() : kOwnStages + own.received_slot();
+        const uint32_t stage = s.at(s->own[0]) + slot * sizeof(Stage);
+        wait(s.at(s->barriers.own_ready[0]) + slot * sizeof(uint64_t), is_own ? own.parity() : own.received_parity());
+        const uint32_t factors = stage + offsetof(Stage, gate_in) + (lane & 3) * 16;
+#pragma unroll
+        for (int k = 0; k < kEarly; k++) entering[k] = load_float4(factors + k * 64);
+        return stage;
     }
 
-    __device__ __forceinline__ void step(uint32_t number, int rows, StateRows &state, Decays &pending, TokensBf16 &o_bf16) const {
-        const Operands chunk = operands(number);
-        TokenRows seen, r, u, o_before, o_recent;
+    // One chunk. Returns the stage of the next one, if the piece has one: its operands are awaited behind the last product.
+    __device__ __forceinline__ uint32_t step(uint32_t number, uint32_t stage, int rows, bool is_first, bool has_more, StateRows &state,
+                                             Decays &leaving, Decays &entering, TokensBf16 &o_bf16) const {
+        TokenRows seen, u, o, o_recent;
         TokensBf16 v_bf16, r_bf16, u_bf16;
-
         const bool is_reader = warp == 0 && lane == 0;
+
         mark(mark_chain_begins, number, is_reader);
-        load_values(number, v_bf16);
-        mark(mark_chain_has_values, number, is_reader);
-        wait(chunk.ready, chunk.parity);
-        mark(mark_chain_has_operands, number, is_reader);
-        read_state(chunk.stage, pending, state, seen, o_before);  // S~ = S Diag(2^m); -K S~, Q S~     [32,64] both
+        load_values(number, rows, v_bf16);
+        read_state(stage, leaving, entering, state, seen, o);  // -K S~, Q S~                 [32,64] both
+        if (!is_first) release(number - 1);
         if (number > 0) hand_out(number - 1, o_bf16);
-        unpack_values(rows, v_bf16, r);
         mark(mark_chain_has_issued_the_first_product, number, is_reader);
         mma_wait<0>();
-        pin(seen), pin(o_before);
+        pin(seen), pin(o);
         mark(mark_chain_has_the_first_product, number, is_reader);
-        add(r, seen);                                     // R = V - K S~                     [32,64]
-        as_operand(r_bf16, r);
-        solve_update(chunk.stage, r_bf16, u);             // U = T R                          [32,64]
+        add_values(seen, v_bf16);                         // R = V - K S~                     [32,64]
+        as_operand(r_bf16, seen);
+        solve_update(stage, r_bf16, u);                   // U = T R                          [32,64]
         as_operand(u_bf16, u);
         mark(mark_chain_has_u, number, is_reader);
         pin(state), pin(o_recent);
         mma_begin();
-        read_recent(chunk.stage, u_bf16, o_recent);       // M U                              [32,64]
+        read_recent(stage, u_bf16, o_recent);             // M U                              [32,64]
         mma_commit();
-        add_update(chunk.stage, u_bf16, state);           // S~ += U KI                       [64,128]
+        add_update(stage, u_bf16, state);                 // S~ += U KI                       [64,128]
         mma_commit();
         mark(mark_chain_has_issued_the_last_products, number, is_reader);
         fence_async_proxy();                              // V and the decays have been read, before copies overwrite them
         release_values(number);
         mark(mark_chain_has_released_the_values, number, is_reader);
+        if (has_more) stage = await_operands(number + 1, entering);
+        mark(mark_chain_has_the_next_operands, number, is_reader);
         mma_wait<1>();
         pin(o_recent);
-        add(o_before, o_recent);                          // O = Q S~ + M U                   [32,64]
-        as_operand(o_bf16, o_before);
+        add(o, o_recent);                                 // O = Q S~ + M U                   [32,64]
+        as_operand(o_bf16, o);
         mark(mark_chain_has_o, number, is_reader);
         mma_wait<0>();
         pin(state);
         mark(mark_chain_has_the_state, number, is_reader);
-        release(number);
-        mark(mark_chain_has_released_the_stage, number, is_reader);
+        return stage;
     }
 
     __device__ __forceinline__ static void add(TokenRows &x, const TokenRows &y) {
 #pragma unroll
         for (int i = 0; i < 16; i++) x[i] += y[i];
+    }
+    __device__ __forceinline__ static void add_values(TokenRows &r, const TokensBf16 &v) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) r[2 * i] += low_bf16(v[i >> 2][i & 3]), r[2 * i + 1] += high_bf16(v[i >> 2][i & 3]);
     }
 
     // Channels 16 k .. 16 k + 15.
@@ -124,11 +138,12 @@ struct ChainRole {
     }
 
     // V^T [64,32] of this CTA's half, in the accumulator's layout.
-    __device__ __forceinline__ void load_values(uint32_t number, TokensBf16 &v) const {
+    __device__ __forceinline__ void load_values(uint32_t number, int rows, TokensBf16 &v) const {
         const uint32_t slot = number % kValueStages;
         const uint32_t from = s.at(s->value[slot]) + tile_offset();
         wait(s.at(s->barriers.value_ready[slot]), (number / kValueStages) & 1);
         load_matrices_transposed(v[0], from), load_matrices_transposed(v[1], from + 16 * 128);
+        if (rows < kChunk) mask_values(rows, v);
     }
 
     // This warp reads the tile of values no more.
@@ -136,43 +151,39 @@ struct ChainRole {
         warp_arrive(s.at(s->barriers.value_free[number % kValueStages]), lane);
     }
 
-    // To fp32; rows past the sequence become 0 by select.
-    __device__ __forceinline__ void unpack_values(int rows, TokensBf16 &v, TokenRows &r) const {
-        if (rows < kChunk) {
+    // Rows past the sequence become 0 by select.
+    __device__ __forceinline__ void mask_values(int rows, TokensBf16 &v) const {
 #pragma unroll
-            for (int i = 0; i < 8; i++) {
-                const int token = 8 * (i >> 1) + 2 * (lane & 3);
-                uint32_t &pair = v[i >> 2][i & 3];
-                pair = token + 1 < rows ? pair : token < rows ? pair & 0xffffu : 0u;
-            }
+        for (int i = 0; i < 8; i++) {
+            const int token = 8 * (i >> 1) + 2 * (lane & 3);
+            uint32_t &pair = v[i >> 2][i & 3];
+            pair = token + 1 < rows ? pair : token < rows ? pair & 0xffffu : 0u;
         }
-#pragma unroll
-        for (int i = 0; i < 8; i++) r[2 * i] = low_bf16(v[i >> 2][i & 3]), r[2 * i + 1] = high_bf16(v[i >> 2][i & 3]);
     }
 
-    // [seen ; o] = [-K ; Q] S~, 16 channels at a time: while one product runs, the next channels decay, out of the chunk
-    // before (S, plain) and into this one (S~). The factors are loaded early: a load takes longer than a product.
-    __device__ __forceinline__ void read_state(uint32_t stage, Decays &pending, StateRows &state, TokenRows &seen, TokenRows &o) const {
-        constexpr int kEarly = 5;
+    // [seen ; o] = [-K ; Q] S~. The state leaves the chunk before (S, plain) and enters this one (S~): all arithmetic first, as a
+    // product whose A is in registers holds its warp until the tensor cores take it.
+    __device__ __forceinline__ void read_state(uint32_t stage, Decays &leaving, Decays &entering, StateRows &state, TokenRows &seen,
+                                               TokenRows &o) const {
         const Operand<0, 1024, Swizzle::B128> tokens(stage + offsetof(Stage, kq));
-        const uint32_t factors = stage + offsetof(Stage, gate_in) + (lane & 3) * 16;
+        const uint32_t gate_in = stage + offsetof(Stage, gate_in) + (lane & 3) * 16;
+        const uint32_t gate_out = stage + offsetof(Stage, gate_out) + (lane & 3) * 16;
         uint32_t state_bf16[8][4];
-        Decays entering;
-#pragma unroll
-        for (int k = 0; k < kEarly; k++) entering[k] = load_float4(factors + k * 64);
-        pin(seen), pin(o);
 #pragma unroll
         for (int k = 0; k < 8; k++) {
-            if (k + kEarly < 8) entering[k + kEarly] = load_float4(factors + (k + kEarly) * 64);
-            decay(state, k, pending[k]);
-            pending[k] = load_float4(factors + (offsetof(Stage, gate_out) - offsetof(Stage, gate_in)) + k * 64);
+            if (k + kEarly < 8) entering[k + kEarly] = load_float4(gate_in + (k + kEarly) * 64);
+            decay(state, k, leaving[k]);
+            leaving[k] = load_float4(gate_out + k * 64);
             decay(state, k, entering[k]);
 #pragma unroll
             for (int j = 0; j < 4; j++) state_bf16[k][j] = pack_bf16(state[8 * k + 2 * j], state[8 * k + 2 * j + 1]);
-            mma_begin();
+        }
+        pin(seen), pin(o);
+        mma_begin();
+#pragma unroll
+        for (int k = 0; k < 8; k++)
             mma<MmaN64>(state_bf16[k], tokens.at((k & 3) * 32 + (k >> 2) * sizeof(Stage::kq[0])), seen, o,
                         k == 0 ? ScaleOut::Zero : ScaleOut::One);
-        }
         mma_commit();
     }
 
@@ -202,13 +213,12 @@ struct ChainRole {
 
     // This warp reads the chunk's operands no more; their maker hears of it, here or in the peer.
     __device__ __forceinline__ void release(uint32_t number) const {
+        const OwnChunk own{number / kRanks};
+        const uint32_t maker = number % kRanks;
         __syncwarp();
         if (kWarpArrivals == 1 && lane != 0) return;
-        const OwnChunk own{number / kRanks};
-        const uint32_t own_free = s.at(s->barriers.own_free[own.stage()]);
-        if (number % kRanks == rank) return arrive(own_free);
-        arrive_remote(peer_address(own_free, rank ^ 1));
-        arrive_remote(peer_address(s.at(s->barriers.received_free[own.received_slot()]), rank ^ 1));
+        arrive_remote(peer_address(s.at(s->barriers.own_free[own.stage()]), maker));
+        if (maker != rank) arrive_remote(peer_address(s.at(s->barriers.received_free[own.received_slot()]), maker));
     }
 
     // O [32 tokens, 16 of this warp] into the tile that the store warp takes out.

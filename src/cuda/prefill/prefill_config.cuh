@@ -48,10 +48,15 @@ struct Norms {  // per token: [16 tokens walking down from 15][16 walking up fro
     float beta[kChunk];  // sigmoid(beta), natural order
 };
 
-struct Note {   // what the preparing warps must know of a chunk
-    int rows;   // valid tokens 1..32; 0: no more chunks
-    int head;
+// What a chunk is, left by the load warp, which alone walks the line. The ring holds more than the roles ever lie apart.
+struct alignas(16) Note {
+    int token, head, batch;  // of its first row
+    uint8_t rows;            // valid tokens 1..32; 0: no more chunks
+    bool is_last;
 };
+inline constexpr int kNotes = 12;
+inline constexpr int kValueLag = kOwnStages + 1;  // chunks that the raw tiles run ahead of the values
+static_assert(kNotes > kValueLag + kValueStages + kOutStages);
 
 struct Route {  // of one chain warp: the piece at work and the one after it
     PieceWalk<kChunk> walk;
@@ -64,11 +69,11 @@ inline constexpr int kStatePitch = 132; // floats; one row of a state on its way
 
 // Who flips a barrier, and what it announces.
 struct Barriers {
-    uint64_t raw_ready[kOwnStages];         // load warp + copy engine: raw tiles, beta, note are there
+    uint64_t raw_ready[kOwnStages];         // load warp + copy engine: raw tiles and note are there
     uint64_t akk_ready[kOwnStages];         // 4 prepare warps: akk, mqk, operand tiles, decays are final
     uint64_t own_ready[kOwnStages];         // solve warp: the stage is complete
-    uint64_t own_free[kOwnStages];          // 4 + 4 chain warps of both CTAs: nobody reads the stage any more
     uint64_t received_ready[kReceivedStages];  // the peer's solve warp + copy engine
+    uint64_t own_free[kOwnStages];          // 4 + 4 chain warps of both CTAs: nobody reads the stage any more
     uint64_t received_free[kReceivedStages];   // 4 chain warps of the *peer*: its received stage may be overwritten
     uint64_t value_ready[kValueStages];     // copy engine
     uint64_t value_free[kValueStages];      // 4 chain warps
@@ -84,11 +89,14 @@ struct Smem {
     alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
     alignas(128) float state_rows[4][8][kStatePitch];        // of each chain warp, on their way to the final state
     alignas(128) Norms norms[kOwnStages];
-    Note notes[kOwnStages];
+    Note notes[kNotes];  // of chunk n in n % kNotes
     Route routes[4];
     alignas(8) Barriers barriers;
 };
 static_assert(sizeof(Stage) % 1024 == 0 && sizeof(Smem) + 1024 <= 232448);
+static_assert(offsetof(Smem, received) == offsetof(Smem, own) + kOwnStages * sizeof(Stage) &&
+              offsetof(Barriers, received_ready) == offsetof(Barriers, own_ready) + kOwnStages * sizeof(uint64_t),
+              "the chain counts both kinds of stages through");
 
 // gate_in and gate_out keep the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.
 __host__ __device__ constexpr int decay_slot(int channel) {

@@ -20,7 +20,7 @@ namespace fkdai::prefill {
 __device__ __forceinline__ void init_barriers(const SharedView &s) {
     const Barriers &b = s->barriers;
     for (int i = 0; i < kOwnStages; i++) {
-        barrier_init(s.at(b.raw_ready[i]), 1 + kWarpArrivals);
+        barrier_init(s.at(b.raw_ready[i]), 1);
         barrier_init(s.at(b.akk_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.own_ready[i]), kWarpArrivals);
         barrier_init(s.at(b.own_free[i]), 4 * kRanks * kWarpArrivals);
@@ -59,12 +59,12 @@ __device__ __forceinline__ void run_role(const Params &p, const SharedView &s) {
         ChainRole{p, s, rank, cluster, warp, lane}.run();
     } else if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        OperandRole{p, s, warp / 4 - 1, warp % 4, lane}.run();
+        OperandRole{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
     } else {
         shrink_registers<kSingleRegisters>();
         if (warp == kLoadWarp) LoadRole{p, s, rank, cluster, lane}.run();
         else if (warp == kStoreWarp) StoreRole{p, s, rank, cluster, lane}.run();
-        else SolveRole{s, warp - kFirstSolveWarp, rank, lane}.run();
+        else SolveRole{p, s, warp - kFirstSolveWarp, rank, lane}.run();
     }
 }
 

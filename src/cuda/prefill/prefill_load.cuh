@@ -1,4 +1,4 @@
-// The load role of the prefill kernel: raw tiles, values and beta of every chunk, from the caller's tensors to shared memory.
+// The load role of the prefill kernel: raw tiles and values of every chunk, from the caller's tensors to shared memory.
 #pragma once
 
 #include "../device/bulk_copy.cuh"
@@ -6,27 +6,28 @@
 
 namespace fkdai::prefill {
 
-// One warp. Raw tiles run kOwnStages chunks ahead of the values, which need less time between arrival and use.
+// One warp. Raw tiles run kValueLag chunks ahead of the values, which need less time between arrival and use.
 struct LoadRole {
     const Params &p;
     SharedView s;
     int rank, cluster, lane;
 
     __device__ __forceinline__ void run() const {
-        ChunkWalk raw(p, cluster), value(p, cluster);
-        while (value.valid) {
-            if (!raw.valid || raw.number > kOwnStages) {  // first: the tile of a value is free before the stage is
-                load_value(value);
-                value.advance();
-            }
-            if (raw.valid) {
-                if (raw.chunk == raw.piece.begin) prefetch_state(raw.piece);
-                if (raw.number % kRanks == rank) load_raw(raw, {raw.number / kRanks});
-                raw.advance();
-            }
+        ChunkWalk raw(p, cluster);
+        for (uint32_t value = 0; raw.valid || value < raw.number;) {
+            if (!raw.valid || raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
+            if (!raw.valid) continue;
+            if (raw.chunk == raw.piece.begin) prefetch_state(raw.piece);
+            Note note{raw.token(), raw.piece.head, raw.piece.sequence.batch, static_cast<uint8_t>(raw.rows()), false};
+            const uint32_t number = raw.number;
+            raw.advance();
+            note.is_last = !raw.valid;
+            if (lane == 0) s->notes[number % kNotes] = note;
+            if (number % kRanks == rank) load_raw(note, number);
+            else __syncwarp();
         }
-        const uint32_t owned = (raw.number + kRanks - 1 - rank) / kRanks;
-        for (uint32_t i = 0; i < kPrepareGroups; i++) announce_end({owned + i});
+        const uint32_t next = raw.number + (raw.number + rank) % kRanks;  // the next chunks that this CTA would own
+        for (uint32_t i = 0; i < kPrepareGroups; i++) announce_end(next + i * kRanks);
     }
 
     // The chain will want this CTA's half of the initial state, a contiguous block, some chunks from now.
@@ -38,49 +39,43 @@ struct LoadRole {
         if (reinterpret_cast<uintptr_t>(start) % 16 == 0) prefetch_l2(start, static_cast<uint32_t>(bytes) * kHalf * kWidth);
     }
 
-    __device__ __forceinline__ void load_raw(const ChunkWalk &at_chunk, OwnChunk own) const {
-        const uint32_t stage = own.stage();
-        const int rows = at_chunk.rows(), token = at_chunk.token();
-        const int head = at_chunk.piece.head, batch = at_chunk.piece.sequence.batch;
+    __device__ __forceinline__ void load_raw(const Note &at, uint32_t number) const {
+        const OwnChunk own{number / kRanks};
+        const uint32_t stage = own.stage(), ready = s.at(s->barriers.raw_ready[stage]);
         Stage &to = s->own[stage];
-        const uint32_t ready = s.at(s->barriers.raw_ready[stage]);
-        float beta = 0.f;  // read before the stage is free: a load from memory takes as long as the tiles
-        if (lane < rows) beta = __bfloat162float(p.beta[p.beta_strides.offset(batch, token + lane, head)]);
-        mark(mark_load_wants_stage, at_chunk.number, lane == 0);
+        mark(mark_load_wants_stage, number, lane == 0);
         wait(s.at(s->barriers.own_free[stage]), own.parity() ^ 1);
-        mark(mark_load_has_stage, at_chunk.number, lane == 0);
+        mark(mark_load_has_stage, number, lane == 0);
         if (lane == 0) {
             arrive_expecting(ready, kRawBytes);
             for (int half = 0; half < 2; half++) {
-                load_tile(s.at(to.kq[half]), p.k, half * kHalf, head, token, batch, ready);
-                load_tile(s.at(to.kq[half]) + kQueryRows, p.q, half * kHalf, head, token, batch, ready);
-                load_tile(s.at(to.ki[half]), p.g, half * kHalf, head, token, batch, ready);
+                load_tile(s.at(to.kq[half]), p.k, half * kHalf, at.head, at.token, at.batch, ready);
+                load_tile(s.at(to.kq[half]) + kQueryRows, p.q, half * kHalf, at.head, at.token, at.batch, ready);
+                load_tile(s.at(to.ki[half]), p.g, half * kHalf, at.head, at.token, at.batch, ready);
             }
-            s->notes[stage] = {rows, head};
         }
-        s->norms[stage].beta[lane] = lane < rows ? sigmoid(beta) : 0.f;
-        warp_arrive(ready, lane);
-        mark(mark_load_has_asked, at_chunk.number, lane == 0);
+        __syncwarp();
+        mark(mark_load_has_asked, number, lane == 0);
     }
 
-    __device__ __forceinline__ void load_value(const ChunkWalk &at_chunk) const {
-        const uint32_t slot = at_chunk.number % kValueStages;
-        wait(s.at(s->barriers.value_free[slot]), ((at_chunk.number / kValueStages) & 1) ^ 1);
+    __device__ __forceinline__ void load_value(uint32_t number) const {
+        const uint32_t slot = number % kValueStages;
+        wait(s.at(s->barriers.value_free[slot]), ((number / kValueStages) & 1) ^ 1);
         if (lane != 0) return;
+        const Note at = s->notes[number % kNotes];
         const uint32_t ready = s.at(s->barriers.value_ready[slot]);
         arrive_expecting(ready, kValueBytes);
-        load_tile(s.at(s->value[slot]), p.v, rank * kHalf, at_chunk.piece.head, at_chunk.token(),
-                  at_chunk.piece.sequence.batch, ready);
+        load_tile(s.at(s->value[slot]), p.v, rank * kHalf, at.head, at.token, at.batch, ready);
     }
 
-    __device__ __forceinline__ void announce_end(OwnChunk own) const {
+    __device__ __forceinline__ void announce_end(uint32_t number) const {
+        const OwnChunk own{number / kRanks};
         wait(s.at(s->barriers.own_free[own.stage()]), own.parity() ^ 1);
         const uint32_t ready = s.at(s->barriers.raw_ready[own.stage()]);
         if (lane == 0) {
-            s->notes[own.stage()].rows = 0;
+            s->notes[number % kNotes].rows = 0;
             arrive(ready);
         }
-        warp_arrive(ready, lane);
     }
 };
 

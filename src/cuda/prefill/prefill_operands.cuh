@@ -4,6 +4,7 @@
 // whose rank is its number modulo kRanks.
 #pragma once
 
+#include "../device/row_squares.cuh"
 #include "../device/warpgroup_mma.cuh"
 #include "prefill_walk.cuh"
 
@@ -15,7 +16,7 @@ namespace fkdai::prefill {
 struct OperandRole {
     const Params &p;
     SharedView s;
-    int group, warp, lane;  // warp 0..3 of the group
+    int group, rank, warp, lane;  // warp 0..3 of the group
 
     struct Gate {  // log2 alpha = L sigmoid(exp(A_log) (g + dt_bias)) = 1 / (1/L + exp2(slope g + offset)/L)
         float inverse_bound;  // 1/L, L = lower_bound log2(e); the lower half walks with -1/L
@@ -34,7 +35,7 @@ struct OperandRole {
             mark(mark_operand_waits, number, is_reader);
             wait(s.at(s->barriers.raw_ready[stage]), own.parity());
             mark(mark_operand_has_tiles, number, is_reader);
-            const Note note = s->notes[stage];
+            const Note note = s->notes[(own.index * kRanks + rank) % kNotes];
             if (note.rows == 0) return;
             if (note.head != head) gate = load_gate(head = note.head);
             row_norms(stage, note.rows);
@@ -67,48 +68,47 @@ struct OperandRole {
         return x > limit ? limit : x < -limit ? -limit : x;
     }
 
-    // 1/|k| and scale/|q|; rows past the sequence get 0. Four lanes share a token.
+    // 1/|k| by warps 0 and 1, scale/|q| by warps 2 and 3, 16 tokens each; rows past the sequence get 0.
     __device__ __forceinline__ void row_norms(uint32_t stage, int rows) const {
-        const int token = 8 * warp + (lane >> 2), quarter = lane & 3;
-        const uint32_t row = s.at(s->own[stage].kq[0]) + token * 128;
-        const float k = inverse_norm(row, token, quarter), q = inverse_norm(row + kQueryRows, token, quarter);
-        const int slot = token < 16 ? 15 - token : token;
-        if (quarter == 0) s->norms[stage].k[slot] = token < rows ? k : 0.f;
-        if (quarter == 1) s->norms[stage].q[slot] = token < rows ? q * p.scale : 0.f;
-    }
-
-    // 1/sqrt(|x|^2 + 1e-6); when the squares overflow, from x 2^-70.
-    __device__ __forceinline__ static float inverse_norm(uint32_t row, int token, int quarter) {
-        const float sum = sum_of_squares<false>(row, token, quarter);
-        float inverse = inverse_sqrt(sum + 1e-6f);
-        if (__any_sync(~0u, sum > 3e38f)) {
-            const float scaled = inverse_sqrt(sum_of_squares<true>(row, token, quarter)) * 0x1p-70f;
-            if (sum > 3e38f) inverse = scaled;
-        }
-        return inverse;
-    }
-
-    // sum_c x_c^2 over both halves of one row; each of the four lanes reads 32 of the channels. Even tokens begin in
-    // the first four 16-byte units of a row and odd tokens in the last four: eight lanes cover all banks.
-    template <bool is_scaled>
-    __device__ __forceinline__ static float sum_of_squares(uint32_t row, int token, int quarter) {
-        constexpr float kFactor = is_scaled ? 0x1p-70f : 1.f;
-        float sum[4] = {};
+        const uint32_t row = s.at(s->own[stage].kq[0]) + 16 * warp * 128;
+        const uint32_t at = row + ((lane & 7) + (lane & 8)) * 128 + (((lane >> 4) ^ (lane & 7)) * 16);
+        RowSquares squares;
+        uint32_t x[8][4];
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int unit = quarter + 4 * ((i & 1) ^ (token & 1));
-            const uint4 x = load_uint4(row + (i >> 1) * sizeof(Stage::kq[0]) + ((unit ^ (token & 7)) * 16));
+        for (int k = 0; k < 8; k++) load_matrices(x[k], (at ^ (k & 3) * 32) + (k >> 2) * sizeof(Stage::kq[0]));
+#pragma unroll
+        for (int k = 0; k < 8; k++) squares.add(x[k]);
+        const float first = squares.first(lane), second = squares.second(lane);
+        float inverse[2] = {inverse_sqrt(first + 1e-6f), inverse_sqrt(second + 1e-6f)};
+        const bool overflows = RowSquares::knows(lane) && (first > 3e38f || second > 3e38f);
+        if (__any_sync(~0u, overflows)) {
+            if (first > 3e38f) inverse[0] = scaled_norm(row + (lane >> 2) * 128, lane >> 2);
+            if (second > 3e38f) inverse[1] = scaled_norm(row + ((lane >> 2) + 8) * 128, lane >> 2);
+        }
+        if (!RowSquares::knows(lane)) return;
+        const float factor = warp < 2 ? 1.f : p.scale;
+        float *const norms = warp < 2 ? s->norms[stage].k : s->norms[stage].q;
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const int token = 16 * (warp & 1) + (lane >> 2) + 8 * i;
+            norms[token < 16 ? 15 - token : token] = token < rows ? inverse[i] * factor : 0.f;
+        }
+    }
+
+    // 1/|x| of a row whose squares overflow, from x 2^-70.
+    __device__ __forceinline__ static float scaled_norm(uint32_t row, int swizzle) {
+        float sum = 0.f;
+#pragma unroll 1
+        for (int unit = 0; unit < 16; unit++) {
+            const uint4 x = load_uint4(row + (unit >> 3) * sizeof(Stage::kq[0]) + (((unit & 7) ^ swizzle) * 16));
             const uint32_t pair[4] = {x.x, x.y, x.z, x.w};
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                const float low = low_bf16(pair[j]) * kFactor, high = high_bf16(pair[j]) * kFactor;
-                sum[2 * (j & 1)] = fmaf(low, low, sum[2 * (j & 1)]);
-                sum[2 * (j & 1) + 1] = fmaf(high, high, sum[2 * (j & 1) + 1]);
+                const float low = low_bf16(pair[j]) * 0x1p-70f, high = high_bf16(pair[j]) * 0x1p-70f;
+                sum = fmaf(low, low, fmaf(high, high, sum));
             }
         }
-        float total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-        total += __shfl_xor_sync(~0u, total, 1);
-        return total + __shfl_xor_sync(~0u, total, 2);
+        return inverse_sqrt(sum) * 0x1p-70f;
     }
 
     // -K = -k^ 2^(gamma-m), Q = scale q^ 2^(gamma-m), KI = k^ 2^(m-gamma), each rounded once to bf16, in place of

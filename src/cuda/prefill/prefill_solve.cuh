@@ -9,6 +9,7 @@ namespace fkdai::prefill {
 
 // One warp per chunk, two take turns: T = (I + A)^-1 Diag(beta), and the finished stage goes to the peer.
 struct SolveRole {
+    const Params &p;
     SharedView s;
     int which, rank, lane;
 
@@ -16,10 +17,15 @@ struct SolveRole {
         for (OwnChunk own{static_cast<uint32_t>(which)};; own.index += 2) {
             const uint32_t stage = own.stage();
             wait(s.at(s->barriers.raw_ready[stage]), own.parity());
-            if (s->notes[stage].rows == 0) return;
+            const Note at = s->notes[(own.index * kRanks + rank) % kNotes];
+            if (at.rows == 0) return;
+            float beta = 0.f;  // it travels while the operands are made
+            if (lane < at.rows) beta = __bfloat162float(p.beta[p.beta_strides.offset(at.batch, at.token + lane, at.head)]);
             mark(mark_solve_waits, own.index * kRanks, lane == 0);
             wait(s.at(s->barriers.akk_ready[stage]), own.parity());
             mark(mark_solve_has_scores, own.index * kRanks, lane == 0);
+            s->norms[stage].beta[lane] = lane < at.rows ? sigmoid(beta) : 0.f;
+            __syncwarp();
             const bool is_early = lane == 0 && try_send_early(own);
             const TrilSolve<kAkkPitch> solve{s->akk[stage], s->own[stage].solve, s->norms[stage].beta, lane};
             solve.run();

@@ -13,16 +13,16 @@ struct StoreRole {
     int rank, cluster, lane;
 
     __device__ __forceinline__ void run() const {
-        for (ChunkWalk chunk(p, cluster); chunk.valid; chunk.advance()) {
-            const uint32_t slot = chunk.number % kOutStages;
-            const Piece &piece = chunk.piece;
-            __nv_bfloat16 *row = p.out + p.out_strides.offset(piece.sequence.batch, chunk.token() + (lane >> 3), piece.head) +
-                                 rank * kHalf + (lane & 7) * 8;
-            mark(mark_store_waits, chunk.number, lane == 0);
-            wait(s.at(s->barriers.out_ready[slot]), (chunk.number / kOutStages) & 1);
-            mark(mark_store_has_o, chunk.number, lane == 0);
-            store_rows(slot, chunk.rows(), row);
-            mark(mark_store_has_stored, chunk.number, lane == 0);
+        if (!ChunkWalk(p, cluster).valid) return;
+        for (uint32_t number = 0;; number++) {
+            const uint32_t slot = number % kOutStages;
+            mark(mark_store_waits, number, lane == 0);
+            wait(s.at(s->barriers.out_ready[slot]), (number / kOutStages) & 1);
+            mark(mark_store_has_o, number, lane == 0);
+            const Note at = s->notes[number % kNotes];
+            store_rows(slot, at.rows, p.out + p.out_strides.offset(at.batch, at.token + (lane >> 3), at.head) + rank * kHalf + (lane & 7) * 8);
+            mark(mark_store_has_stored, number, lane == 0);
+            if (at.is_last) return;
         }
     }
 

@@ -1,0 +1,39 @@
+// Products of one warp (mma.sync), where a warpgroup's would be too large.
+//
+// c += A B, [16,8] = [16,k] [k,8]. Lane l holds rows l/4 and l/4 + 8, columns 2 (l%4) and 2 (l%4) + 1 of c.
+// CuTe's atoms for these bring variables that the library would have to link, so they stand here.
+#pragma once
+
+#include <cstdint>
+
+namespace fkdai {
+
+// bf16, k = 16. a: as ldmatrix.x4 leaves 16 rows of 16 columns; b0, b1: 8 rows of B^T, columns 0-7 and 8-15, likewise.
+__device__ __forceinline__ void multiply_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// tf32, k = 8. a: rows l/4, l/4 + 8 of column l%4, then of column l%4 + 4; b0, b1: rows l%4 and l%4 + 4 of column l/4.
+__device__ __forceinline__ void multiply_tf32(float (&c)[4], const float (&a)[4], float b0, float b1) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])), "r"(__float_as_uint(a[3])),
+          "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)));
+}
+
+// The bits of x that tf32 keeps.
+__device__ __forceinline__ float tf32_part(float x) { return __uint_as_float(__float_as_uint(x) & 0xffffe000u); }
+
+// As multiply_tf32, with fp32's precision but for the product of both remainders.
+__device__ __forceinline__ void multiply_split(float (&c)[4], const float (&a)[4], float b0, float b1) {
+    float a_main[4], a_rest[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) a_main[i] = tf32_part(a[i]), a_rest[i] = a[i] - a_main[i];
+    const float b0_main = tf32_part(b0), b1_main = tf32_part(b1);
+    multiply_tf32(c, a_rest, b0_main, b1_main);
+    multiply_tf32(c, a_main, b0 - b0_main, b1 - b1_main);
+    multiply_tf32(c, a_main, b0_main, b1_main);
+}
+
+}  // namespace fkdai
