@@ -19,6 +19,7 @@ struct ChainRole {
     using StateRows = float[64];        // S^T [64 V, 128 K]
     using TokenRows = float[16];        // [64 V, 32 tokens]
     using TokensBf16 = uint32_t[2][4];
+    using StateBf16 = uint32_t[8][4];
     using Decays = float4[8];           // a factor per channel of this lane (order: decay_slot)
     static constexpr int kEarly = 4;    // factors loaded before their chunk begins: a load takes longer than a product
 
@@ -28,32 +29,29 @@ struct ChainRole {
         advance(route, 0);
         uint32_t number = 0;  // of the chunk, on the cluster's line
         StateRows state;
-        TokensBf16 o_bf16;    // of the chunk before, not yet handed out
         for (uint32_t i = 0;; i++) {
             const Piece &piece = route.piece[i & 1], &done = route.piece[(i & 1) ^ 1];
             const bool has_next = uniform(route.is_valid[i & 1]);
             change_state(i > 0 ? &done : nullptr, has_next ? &piece : nullptr, state);
             if (!has_next) break;
             advance(route, i + 1);  // its reads of the plan travel beside those of the state
-            run_piece(piece, number, state, o_bf16);
+            run_piece(piece, number, state);
         }
-        if (number > 0) hand_out(number - 1, o_bf16);
         bulk_wait_read();
     }
 
-    __device__ __forceinline__ void run_piece(const Piece &piece, uint32_t &number, StateRows &state, TokensBf16 &o_bf16) const {
+    __device__ __forceinline__ void run_piece(const Piece &piece, uint32_t &number, StateRows &state) const {
         int left = uniform(piece.end - piece.begin), rows = piece.sequence.length - piece.begin * kChunk;
         if (left == 0) return;
+        TokensBf16 o_bf16;         // of the chunk before, not yet handed out
         Decays leaving, entering;  // Diag(2^(gamma_C - m)) of the chunk before, not yet applied; Diag(2^m) of this one
 #pragma unroll
         for (int k = 0; k < 8; k++) leaving[k] = make_float4(1.f, 1.f, 1.f, 1.f);
-        uint32_t stage = await_operands(number, entering);
-        for (bool is_first = true;; is_first = false, rows -= kChunk) {
-            stage = step(number, stage, rows, is_first, --left > 0, state, leaving, entering, o_bf16);
-            number++;
-            if (left == 0) break;
-        }
-        release(number - 1);
+        uint32_t stage = await_operands(number, true, entering);
+        for (bool is_first = true; left > 0; is_first = false, rows -= kChunk, number++, left--)
+            stage = step(number, stage, rows, is_first, left > 1, state, leaving, entering, o_bf16);
+        fence_async_proxy();  // the last decays have been read
+        hand_out(number - 1, o_bf16);
 #pragma unroll
         for (int k = 0; k < 8; k++) decay(state, k, leaving[k]);
     }
@@ -66,54 +64,57 @@ struct ChainRole {
     }
 
     // Waits until the operands of a chunk are there, and reads the first factors. Returns the address of its stage.
-    __device__ __forceinline__ uint32_t await_operands(uint32_t number, Decays &entering) const {
+    __device__ __forceinline__ uint32_t await_operands(uint32_t number, bool exist, Decays &entering) const {
         const OwnChunk own{number / kRanks};
         const bool is_own = number % kRanks == rank;
         const uint32_t slot = is_own ? own.stage() : kOwnStages + own.received_slot();
         const uint32_t stage = s.at(s->own[0]) + slot * sizeof(Stage);
-        wait(s.at(s->barriers.own_ready[0]) + slot * sizeof(uint64_t), is_own ? own.parity() : own.received_parity());
+        if (exist) wait(s.at(s->barriers.own_ready[0]) + slot * sizeof(uint64_t), is_own ? own.parity() : own.received_parity());
         const uint32_t factors = stage + offsetof(Stage, gate_in) + (lane & 3) * 16;
 #pragma unroll
         for (int k = 0; k < kEarly; k++) entering[k] = load_float4(factors + k * 64);
         return stage;
     }
 
-    // One chunk. Returns the stage of the next one, if the piece has one: its operands are awaited behind the last product.
+    // One chunk. Returns the stage of the next one; its operands, if the piece has one, are awaited behind the last product.
+    // What the products need least stands in the shadow of others: V and the O of the chunk before behind K, Q behind U.
     __device__ __forceinline__ uint32_t step(uint32_t number, uint32_t stage, int rows, bool is_first, bool has_more, StateRows &state,
                                              Decays &leaving, Decays &entering, TokensBf16 &o_bf16) const {
-        TokenRows seen, u, o, o_recent;
+        TokenRows r, u, o;
         TokensBf16 v_bf16, r_bf16, u_bf16;
+        StateBf16 state_bf16;
         const bool is_reader = warp == 0 && lane == 0;
 
         mark(mark_chain_begins, number, is_reader);
+        enter_chunk(stage, leaving, entering, state, state_bf16);  // S~ = Diag(2^m) S                   [64,128]
+        multiply_state(stage + offsetof(Stage, kq), state_bf16, r);  // -K S~                            [32,64]
+        mark(mark_chain_has_issued_k, number, is_reader);
         load_values(number, rows, v_bf16);
-        read_state(stage, leaving, entering, state, seen, o);  // -K S~, Q S~                 [32,64] both
-        if (!is_first) release(number - 1);
-        if (number > 0) hand_out(number - 1, o_bf16);
-        mark(mark_chain_has_issued_the_first_product, number, is_reader);
+        if (!is_first) hand_out(number - 1, o_bf16);
+        mark(mark_chain_has_handed_out, number, is_reader);
         mma_wait<0>();
-        pin(seen), pin(o);
-        mark(mark_chain_has_the_first_product, number, is_reader);
-        add_values(seen, v_bf16);                         // R = V - K S~                     [32,64]
-        as_operand(r_bf16, seen);
-        solve_update(stage, r_bf16, u);                   // U = T R                          [32,64]
-        as_operand(u_bf16, u);
+        pin(r);
+        mark(mark_chain_has_k, number, is_reader);
+        add_values(r, v_bf16);                                    // R = V - K S~                       [32,64]
+        as_operand(r_bf16, r);
+        solve_update(stage, r_bf16, u);                           // U = T R                            [32,64]
+        warp_arrive(s.at(s->barriers.value_free[number % kValueStages]), lane);  // V has been used
+        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, state_bf16, o);  // Q S~               [32,64]
+        mma_wait<1>();
+        pin(u);
         mark(mark_chain_has_u, number, is_reader);
-        pin(state), pin(o_recent);
+        as_operand(u_bf16, u);
         mma_begin();
-        read_recent(stage, u_bf16, o_recent);             // M U                              [32,64]
+        read_recent(stage, u_bf16, o);                            // O = Q S~ + M U                     [32,64]
         mma_commit();
-        add_update(stage, u_bf16, state);                 // S~ += U KI                       [64,128]
+        pin(state);
+        add_update(stage, u_bf16, state);                         // S~ += U KI                         [64,128]
         mma_commit();
         mark(mark_chain_has_issued_the_last_products, number, is_reader);
-        fence_async_proxy();                              // V and the decays have been read, before copies overwrite them
-        release_values(number);
-        mark(mark_chain_has_released_the_values, number, is_reader);
-        if (has_more) stage = await_operands(number + 1, entering);
+        stage = await_operands(number + 1, has_more, entering);
         mark(mark_chain_has_the_next_operands, number, is_reader);
         mma_wait<1>();
-        pin(o_recent);
-        add(o, o_recent);                                 // O = Q S~ + M U                   [32,64]
+        pin(o);
         as_operand(o_bf16, o);
         mark(mark_chain_has_o, number, is_reader);
         mma_wait<0>();
@@ -122,10 +123,6 @@ struct ChainRole {
         return stage;
     }
 
-    __device__ __forceinline__ static void add(TokenRows &x, const TokenRows &y) {
-#pragma unroll
-        for (int i = 0; i < 16; i++) x[i] += y[i];
-    }
     __device__ __forceinline__ static void add_values(TokenRows &r, const TokensBf16 &v) {
 #pragma unroll
         for (int i = 0; i < 8; i++) r[2 * i] += low_bf16(v[i >> 2][i & 3]), r[2 * i + 1] += high_bf16(v[i >> 2][i & 3]);
@@ -146,11 +143,6 @@ struct ChainRole {
         if (rows < kChunk) mask_values(rows, v);
     }
 
-    // This warp reads the tile of values no more.
-    __device__ __forceinline__ void release_values(uint32_t number) const {
-        warp_arrive(s.at(s->barriers.value_free[number % kValueStages]), lane);
-    }
-
     // Rows past the sequence become 0 by select.
     __device__ __forceinline__ void mask_values(int rows, TokensBf16 &v) const {
 #pragma unroll
@@ -161,14 +153,11 @@ struct ChainRole {
         }
     }
 
-    // [seen ; o] = [-K ; Q] S~. The state leaves the chunk before (S, plain) and enters this one (S~): all arithmetic first, as a
-    // product whose A is in registers holds its warp until the tensor cores take it.
-    __device__ __forceinline__ void read_state(uint32_t stage, Decays &leaving, Decays &entering, StateRows &state, TokenRows &seen,
-                                               TokenRows &o) const {
-        const Operand<0, 1024, Swizzle::B128> tokens(stage + offsetof(Stage, kq));
+    // The state leaves the chunk before (S, plain) and enters this one (S~).
+    __device__ __forceinline__ void enter_chunk(uint32_t stage, Decays &leaving, Decays &entering, StateRows &state,
+                                                StateBf16 &state_bf16) const {
         const uint32_t gate_in = stage + offsetof(Stage, gate_in) + (lane & 3) * 16;
         const uint32_t gate_out = stage + offsetof(Stage, gate_out) + (lane & 3) * 16;
-        uint32_t state_bf16[8][4];
 #pragma unroll
         for (int k = 0; k < 8; k++) {
             if (k + kEarly < 8) entering[k + kEarly] = load_float4(gate_in + (k + kEarly) * 64);
@@ -178,12 +167,16 @@ struct ChainRole {
 #pragma unroll
             for (int j = 0; j < 4; j++) state_bf16[k][j] = pack_bf16(state[8 * k + 2 * j], state[8 * k + 2 * j + 1]);
         }
-        pin(seen), pin(o);
+    }
+
+    // x^T = S~^T X^T for 32 rows X of a kq tile.
+    __device__ __forceinline__ static void multiply_state(uint32_t rows, const StateBf16 &state_bf16, TokenRows &x) {
+        const Operand<0, 1024, Swizzle::B128> tokens(rows);
+        pin(x);
         mma_begin();
 #pragma unroll
         for (int k = 0; k < 8; k++)
-            mma<MmaN64>(state_bf16[k], tokens.at((k & 3) * 32 + (k >> 2) * sizeof(Stage::kq[0])), seen, o,
-                        k == 0 ? ScaleOut::Zero : ScaleOut::One);
+            mma<MmaN32>(state_bf16[k], tokens.at((k & 3) * 32 + (k >> 2) * sizeof(Stage::kq[0])), x, k == 0 ? ScaleOut::Zero : ScaleOut::One);
         mma_commit();
     }
 
@@ -195,8 +188,6 @@ struct ChainRole {
         mma<MmaN32BMn>(r_bf16[0], solve.at(0), u, ScaleOut::Zero);
         mma<MmaN32BMn>(r_bf16[1], solve.at(16 * 64), u);
         mma_commit();
-        mma_wait<0>();
-        pin(u);
     }
 
     __device__ __forceinline__ static void add_update(uint32_t stage, const TokensBf16 &u_bf16, StateRows &state) {
@@ -207,21 +198,12 @@ struct ChainRole {
 
     __device__ __forceinline__ static void read_recent(uint32_t stage, const TokensBf16 &u_bf16, TokenRows &o) {
         const Operand<0, 512, Swizzle::B64> mqk(stage + offsetof(Stage, mqk));
-        mma<MmaN32>(u_bf16[0], mqk.at(0), o, ScaleOut::Zero);
+        mma<MmaN32>(u_bf16[0], mqk.at(0), o);
         mma<MmaN32>(u_bf16[1], mqk.at(32), o);
     }
 
-    // This warp reads the chunk's operands no more; their maker hears of it, here or in the peer.
-    __device__ __forceinline__ void release(uint32_t number) const {
-        const OwnChunk own{number / kRanks};
-        const uint32_t maker = number % kRanks;
-        __syncwarp();
-        if (kWarpArrivals == 1 && lane != 0) return;
-        arrive_remote(peer_address(s.at(s->barriers.own_free[own.stage()]), maker));
-        if (maker != rank) arrive_remote(peer_address(s.at(s->barriers.received_free[own.received_slot()]), maker));
-    }
-
-    // O [32 tokens, 16 of this warp] into the tile that the store warp takes out.
+    // O [32 tokens, 16 of this warp] into the tile that the store warp takes out. It also says that this warp has used all
+    // operands of that chunk.
     __device__ __forceinline__ void hand_out(uint32_t number, const TokensBf16 &o_bf16) const {
         const uint32_t slot = number % kOutStages, to = s.at(s->out[slot]) + tile_offset();
         wait(s.at(s->barriers.out_free[slot]), ((number / kOutStages) & 1) ^ 1);

@@ -23,11 +23,11 @@ __device__ __forceinline__ void init_barriers(const SharedView &s) {
         barrier_init(s.at(b.raw_ready[i]), 1);
         barrier_init(s.at(b.akk_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.own_ready[i]), kWarpArrivals);
-        barrier_init(s.at(b.own_free[i]), 4 * kRanks * kWarpArrivals);
+        barrier_init(s.at(b.own_free[i]), kRanks);
     }
     for (int i = 0; i < kReceivedStages; i++) {
         barrier_init(s.at(b.received_ready[i]), 1);
-        barrier_init(s.at(b.received_free[i]), 4 * kWarpArrivals);
+        barrier_init(s.at(b.received_free[i]), 1);
     }
     for (int i = 0; i < kValueStages; i++) {
         barrier_init(s.at(b.value_ready[i]), 1);

@@ -1,4 +1,4 @@
-// The store role of the prefill kernel: O from shared memory to the caller's tensor.
+// The store role of the prefill kernel: O from shared memory to the caller's tensor; and what the chain has read is free again.
 #pragma once
 
 #include "prefill_walk.cuh"
@@ -19,11 +19,21 @@ struct StoreRole {
             mark(mark_store_waits, number, lane == 0);
             wait(s.at(s->barriers.out_ready[slot]), (number / kOutStages) & 1);
             mark(mark_store_has_o, number, lane == 0);
+            release(number);
             const Note at = s->notes[number % kNotes];
             store_rows(slot, at.rows, p.out + p.out_strides.offset(at.batch, at.token + (lane >> 3), at.head) + rank * kHalf + (lane & 7) * 8);
             mark(mark_store_has_stored, number, lane == 0);
             if (at.is_last) return;
         }
+    }
+
+    // The chain of this CTA reads the chunk's operands no more; their maker hears of it, here or in the peer.
+    __device__ __forceinline__ void release(uint32_t number) const {
+        const OwnChunk own{number / kRanks};
+        const uint32_t maker = number % kRanks;
+        if (lane != 0) return;
+        arrive_remote(peer_address(s.at(s->barriers.own_free[own.stage()]), maker));
+        if (maker != rank) arrive_remote(peer_address(s.at(s->barriers.received_free[own.received_slot()]), maker));
     }
 
     __device__ __forceinline__ void store_rows(uint32_t slot, int rows, __nv_bfloat16 *row) const {
