@@ -50,7 +50,6 @@ struct ChainRole {
         uint32_t stage = await_operands(number, true, entering);
         for (bool is_first = true; left > 0; is_first = false, rows -= kChunk, number++, left--)
             stage = step(number, stage, rows, is_first, left > 1, state, leaving, entering, o_bf16);
-        fence_async_proxy();  // the last decays have been read
         hand_out(number - 1, o_bf16);
 #pragma unroll
         for (int k = 0; k < 8; k++) decay(state, k, leaving[k]);
@@ -119,6 +118,8 @@ struct ChainRole {
         mark(mark_chain_has_o, number, is_reader);
         mma_wait<0>();
         pin(state);
+        // Every read of the stage is over: the products are done, and what this warp loaded came before V, which has been used.
+        warp_arrive(s.at(s->barriers.chunk_done[number % kDoneStages]), lane);
         mark(mark_chain_has_the_state, number, is_reader);
         return stage;
     }
@@ -202,8 +203,7 @@ struct ChainRole {
         mma<MmaN32>(u_bf16[1], mqk.at(32), o);
     }
 
-    // O [32 tokens, 16 of this warp] into the tile that the store warp takes out. It also says that this warp has used all
-    // operands of that chunk.
+    // O [32 tokens, 16 of this warp] into the tile that the store warp takes out.
     __device__ __forceinline__ void hand_out(uint32_t number, const TokensBf16 &o_bf16) const {
         const uint32_t slot = number % kOutStages, to = s.at(s->out[slot]) + tile_offset();
         wait(s.at(s->barriers.out_free[slot]), ((number / kOutStages) & 1) ^ 1);

@@ -20,6 +20,7 @@ inline constexpr int kOwnStages = 4;       // chunks that a CTA prepares, raw ti
 inline constexpr int kReceivedStages = 2;  // chunks that the peer prepared
 inline constexpr int kValueStages = 3;
 inline constexpr int kOutStages = 2;
+inline constexpr int kDoneStages = 4;      // > kOutStages + 1, which bounds how far the chain runs ahead of the store warp
 
 // Warps: one warpgroup runs the recurrence, two prepare operands, the last has four single-warp roles.
 inline constexpr int kThreads = 512;
@@ -77,6 +78,7 @@ struct Barriers {
     uint64_t received_free[kReceivedStages];   // store warp of the *peer*: its received stage may be overwritten
     uint64_t value_ready[kValueStages];     // copy engine
     uint64_t value_free[kValueStages];      // 4 chain warps
+    uint64_t chunk_done[kDoneStages];       // 4 chain warps: the operands of a chunk have been used
     uint64_t out_ready[kOutStages];         // 4 chain warps
     uint64_t out_free[kOutStages];          // store warp
 };

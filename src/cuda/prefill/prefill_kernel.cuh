@@ -33,6 +33,7 @@ __device__ __forceinline__ void init_barriers(const SharedView &s) {
         barrier_init(s.at(b.value_ready[i]), 1);
         barrier_init(s.at(b.value_free[i]), 4 * kWarpArrivals);
     }
+    for (int i = 0; i < kDoneStages; i++) barrier_init(s.at(b.chunk_done[i]), 4 * kWarpArrivals);
     for (int i = 0; i < kOutStages; i++) {
         barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.out_free[i]), kWarpArrivals);

@@ -44,6 +44,12 @@ struct LoadRole {
         const uint32_t stage = own.stage(), ready = s.at(s->barriers.raw_ready[stage]);
         Stage &to = s->own[stage];
         mark(mark_load_wants_stage, number, lane == 0);
+        if (lane == 0)
+            for (int half = 0; half < 2; half++) {
+                prefetch_tile(p.k, half * kHalf, at.head, at.token, at.batch);
+                prefetch_tile(p.q, half * kHalf, at.head, at.token, at.batch);
+                prefetch_tile(p.g, half * kHalf, at.head, at.token, at.batch);
+            }
         wait(s.at(s->barriers.own_free[stage]), own.parity() ^ 1);
         mark(mark_load_has_stage, number, lane == 0);
         if (lane == 0) {

@@ -17,9 +17,10 @@ struct StoreRole {
         for (uint32_t number = 0;; number++) {
             const uint32_t slot = number % kOutStages;
             mark(mark_store_waits, number, lane == 0);
+            wait(s.at(s->barriers.chunk_done[number % kDoneStages]), (number / kDoneStages) & 1);
+            release(number);
             wait(s.at(s->barriers.out_ready[slot]), (number / kOutStages) & 1);
             mark(mark_store_has_o, number, lane == 0);
-            release(number);
             const Note at = s->notes[number % kNotes];
             store_rows(slot, at.rows, p.out + p.out_strides.offset(at.batch, at.token + (lane >> 3), at.head) + rank * kHalf + (lane & 7) * 8);
             mark(mark_store_has_stored, number, lane == 0);
