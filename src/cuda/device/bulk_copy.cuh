@@ -9,6 +9,14 @@
 
 namespace fkdai {
 
+// True in one lane of a whole warp, always the same. The compiler knows that it is one: copies issued under it are single
+// instructions, while under a comparison of the lane each becomes a loop over possible lanes.
+__device__ __forceinline__ bool elect_one() {
+    uint32_t is_elected;
+    asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.u32 %0, 1, 0, p;\n}" : "=r"(is_elected));
+    return is_elected != 0;
+}
+
 // Box of a 4-D tensor map (channel, head, token, batch) -> shared memory. Tokens past the tensor read as zero.
 __device__ __forceinline__ void load_tile(uint32_t destination, const CUtensorMap &map, int channel, int head,
                                           int token, int batch, uint32_t barrier) {

@@ -74,7 +74,7 @@ struct Barriers {
     uint64_t akk_ready[kOwnStages];         // 4 prepare warps: akk, mqk, operand tiles, decays are final
     uint64_t own_ready[kOwnStages];         // solve warp: the stage is complete
     uint64_t received_ready[kReceivedStages];  // the peer's solve warp + copy engine
-    uint64_t own_free[kOwnStages];          // store warps of both CTAs: nobody reads the stage any more
+    uint64_t own_free[kOwnStages];          // store warps of both CTAs: this one's chain has used the stage, the peer has got its copy
     uint64_t received_free[kReceivedStages];   // store warp of the *peer*: its received stage may be overwritten
     uint64_t value_ready[kValueStages];     // copy engine
     uint64_t value_free[kValueStages];      // 4 chain warps

@@ -18,7 +18,7 @@ struct LoadRole {
             if (!raw.valid || raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
             if (!raw.valid) continue;
             if (raw.chunk == raw.piece.begin) prefetch_state(raw.piece);
-            Note note{raw.token(), raw.piece.head, raw.piece.sequence.batch, static_cast<uint8_t>(raw.rows()), false};
+            Note note{uniform(raw.token()), uniform(raw.piece.head), uniform(raw.piece.sequence.batch), static_cast<uint8_t>(raw.rows()), false};
             const uint32_t number = raw.number;
             raw.advance();
             note.is_last = !raw.valid;
@@ -44,15 +44,9 @@ struct LoadRole {
         const uint32_t stage = own.stage(), ready = s.at(s->barriers.raw_ready[stage]);
         Stage &to = s->own[stage];
         mark(mark_load_wants_stage, number, lane == 0);
-        if (lane == 0)
-            for (int half = 0; half < 2; half++) {
-                prefetch_tile(p.k, half * kHalf, at.head, at.token, at.batch);
-                prefetch_tile(p.q, half * kHalf, at.head, at.token, at.batch);
-                prefetch_tile(p.g, half * kHalf, at.head, at.token, at.batch);
-            }
         wait(s.at(s->barriers.own_free[stage]), own.parity() ^ 1);
         mark(mark_load_has_stage, number, lane == 0);
-        if (lane == 0) {
+        if (elect_one()) {
             arrive_expecting(ready, kRawBytes);
             for (int half = 0; half < 2; half++) {
                 load_tile(s.at(to.kq[half]), p.k, half * kHalf, at.head, at.token, at.batch, ready);
@@ -67,7 +61,7 @@ struct LoadRole {
     __device__ __forceinline__ void load_value(uint32_t number) const {
         const uint32_t slot = number % kValueStages;
         wait(s.at(s->barriers.value_free[slot]), ((number / kValueStages) & 1) ^ 1);
-        if (lane != 0) return;
+        if (!elect_one()) return;
         const Note at = s->notes[number % kNotes];
         const uint32_t ready = s.at(s->barriers.value_ready[slot]);
         arrive_expecting(ready, kValueBytes);

@@ -26,17 +26,16 @@ struct SolveRole {
             mark(mark_solve_has_scores, own.index * kRanks, lane == 0);
             s->norms[stage].beta[lane] = lane < at.rows ? sigmoid(beta) : 0.f;
             __syncwarp();
-            const bool is_early = lane == 0 && try_send_early(own);
+            const bool is_early = has_flipped(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1);
+            if (is_early && elect_one()) send_early(own);
             const TrilSolve<kAkkPitch> solve{s->akk[stage], s->own[stage].solve, s->norms[stage].beta, lane};
             solve.run();
             mark(mark_solve_has_solved, own.index * kRanks, lane == 0);
             fence_async_proxy();
             warp_arrive(s.at(s->barriers.own_ready[stage]), lane);
-            if (lane == 0) {
-                if (!is_early) {
-                    wait(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1);
-                    send_early(own);
-                }
+            if (!is_early) wait(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1);
+            if (elect_one()) {
+                if (!is_early) send_early(own);
                 copy(own, kEarlyBytes, sizeof(Stage) - kEarlyBytes);
             }
             __syncwarp();
@@ -44,13 +43,7 @@ struct SolveRole {
         }
     }
 
-    // Everything but T, if the peer has room now; else it goes with T.
-    __device__ __forceinline__ bool try_send_early(OwnChunk own) const {
-        if (!has_flipped(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1)) return false;
-        send_early(own);
-        return true;
-    }
-
+    // Everything but T: early if the peer has room before the solve, else with T.
     __device__ __forceinline__ void send_early(OwnChunk own) const {
         arrive_expecting_remote(peer_address(s.at(s->barriers.received_ready[own.received_slot()]), rank ^ 1), sizeof(Stage));
         copy(own, 0, kEarlyBytes);

@@ -14,27 +14,39 @@ struct StoreRole {
 
     __device__ __forceinline__ void run() const {
         if (!ChunkWalk(p, cluster).valid) return;
+        uint32_t arrived = 0;  // chunks of the peer that it knows to be here
         for (uint32_t number = 0;; number++) {
             const uint32_t slot = number % kOutStages;
             mark(mark_store_waits, number, lane == 0);
             wait(s.at(s->barriers.chunk_done[number % kDoneStages]), (number / kDoneStages) & 1);
-            release(number);
+            if (lane == 0) {
+                confirm(arrived);
+                release(number);
+            }
             wait(s.at(s->barriers.out_ready[slot]), (number / kOutStages) & 1);
             mark(mark_store_has_o, number, lane == 0);
             const Note at = s->notes[number % kNotes];
             store_rows(slot, at.rows, p.out + p.out_strides.offset(at.batch, at.token + (lane >> 3), at.head) + rank * kHalf + (lane & 7) * 8);
+            if (lane == 0) confirm(arrived);
             mark(mark_store_has_stored, number, lane == 0);
             if (at.is_last) return;
         }
     }
 
-    // The chain of this CTA reads the chunk's operands no more; their maker hears of it, here or in the peer.
+    // What has arrived need not stay where it was sent from.
+    __device__ __forceinline__ void confirm(uint32_t &arrived) const {
+        for (;; arrived++) {
+            const OwnChunk of_peer{arrived};
+            if (!has_flipped(s.at(s->barriers.received_ready[of_peer.received_slot()]), of_peer.received_parity())) return;
+            arrive_remote(peer_address(s.at(s->barriers.own_free[of_peer.stage()]), rank ^ 1));
+        }
+    }
+
+    // The chain of this CTA reads the chunk's operands no more; a chunk of the peer has been confirmed before.
     __device__ __forceinline__ void release(uint32_t number) const {
         const OwnChunk own{number / kRanks};
-        const uint32_t maker = number % kRanks;
-        if (lane != 0) return;
-        arrive_remote(peer_address(s.at(s->barriers.own_free[own.stage()]), maker));
-        if (maker != rank) arrive_remote(peer_address(s.at(s->barriers.received_free[own.received_slot()]), maker));
+        if (number % kRanks == rank) arrive(s.at(s->barriers.own_free[own.stage()]));
+        else arrive_remote(peer_address(s.at(s->barriers.received_free[own.received_slot()]), rank ^ 1));
     }
 
     __device__ __forceinline__ void store_rows(uint32_t slot, int rows, __nv_bfloat16 *row) const {
