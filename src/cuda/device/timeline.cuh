@@ -71,40 +71,48 @@ __host__ __device__ constexpr int chunk_count(int length) {
     return static_cast<int>((static_cast<int64_t>(length) + kChunk - 1) / kChunk);
 }
 
+// What a walk reads: it stays in constant memory.
+struct Timeline {
+    Sequences sequences;
+    Schedule schedule;  // span is null: cluster c does job c alone
+    int heads;
+};
+
 // Walks the pieces of one cluster, last job first. All threads that walk see the same pieces.
 template <int kChunk>
 struct PieceWalk {
-    const Sequences *sequences;
-    const Schedule *schedule;  // span is null: cluster c does job c alone
-    int64_t low, high;         // this cluster's span
-    int heads;
-    int n, h;                  // the job to look at next
+    int64_t low, high;  // this cluster's span
+    int n, h;           // the job to look at next
     bool done;
 
-    __device__ PieceWalk(const Sequences &s, const Schedule &plan, int head_count, int cluster)
-        : sequences(&s), schedule(&plan), low(0), high(0), heads(head_count), done(false) {
-        if (schedule->span == nullptr) {
+    __device__ PieceWalk(const Timeline &line, int cluster) : low(0), high(0), done(false) {
+        const Sequences &s = line.sequences;
+        const Schedule &schedule = line.schedule;
+        const int heads = line.heads;
+        if (schedule.span == nullptr) {
             n = cluster / heads, h = cluster - n * heads;
             return;
         }
-        const int64_t span = *schedule->span, total = static_cast<int64_t>(schedule->prefix[s.count]) * heads;
+        const int64_t span = *schedule.span, total = static_cast<int64_t>(schedule.prefix[s.count]) * heads;
         low = span * cluster;
         high = low + span < total ? low + span : total;
         done = low >= high;
-        if (!done) locate(high - 1);
+        if (!done) locate(line, high - 1);
     }
 
     // Binary search: the job that holds position x.
-    __device__ void locate(int64_t x) {
-        int first = 0, last = sequences->count - 1;
+    __device__ void locate(const Timeline &line, int64_t x) {
+        const Schedule &schedule = line.schedule;
+        const int heads = line.heads;
+        int first = 0, last = line.sequences.count - 1;
         while (first < last) {
             const int middle = (first + last + 1) / 2;
-            if (static_cast<int64_t>(schedule->prefix[middle]) * heads <= x) first = middle;
+            if (static_cast<int64_t>(schedule.prefix[middle]) * heads <= x) first = middle;
             else last = middle - 1;
         }
         n = first;
-        h = static_cast<int>((x - static_cast<int64_t>(schedule->prefix[n]) * heads) /
-                             (schedule->prefix[n + 1] - schedule->prefix[n]));
+        h = static_cast<int>((x - static_cast<int64_t>(schedule.prefix[n]) * heads) /
+                             (schedule.prefix[n + 1] - schedule.prefix[n]));
     }
 
     // Chunks of a job of `chunks` that lie before position `cut`, the job starting at `start`.
@@ -114,15 +122,17 @@ struct PieceWalk {
         return offset > chunks - kSmallestPiece ? chunks : static_cast<int>(offset);
     }
 
-    __device__ bool next(Piece &piece) {
-        if (schedule->span == nullptr) return next_direct(piece);
+    __device__ bool next(const Timeline &line, Piece &piece) {
+        const Schedule &schedule = line.schedule;
+        const int heads = line.heads;
+        if (schedule.span == nullptr) return next_direct(line.sequences, piece);
         while (!done) {
-            const int64_t weight = schedule->prefix[n + 1] - schedule->prefix[n];
-            const int64_t start = static_cast<int64_t>(schedule->prefix[n]) * heads + h * weight, end = start + weight;
-            const int2 at = schedule->sequence[n];
+            const int64_t weight = schedule.prefix[n + 1] - schedule.prefix[n];
+            const int64_t start = static_cast<int64_t>(schedule.prefix[n]) * heads + h * weight, end = start + weight;
+            const int2 at = schedule.sequence[n];
             const int chunks = chunk_count<kChunk>(at.y);
             piece.sequence_index = n, piece.head = h;
-            piece.sequence = sequences->cu_seqlens == nullptr ? SequenceSpan{0, n, at.y} : SequenceSpan{at.x, 0, at.y};
+            piece.sequence = line.sequences.cu_seqlens == nullptr ? SequenceSpan{0, n, at.y} : SequenceSpan{at.x, 0, at.y};
             piece.begin = start >= low ? 0 : chunks_before(low, start, chunks);
             piece.end = end <= high ? chunks : chunks_before(high, start, chunks);
             piece.takes_over = piece.begin > 0;
@@ -135,11 +145,11 @@ struct PieceWalk {
         return false;
     }
 
-    __device__ bool next_direct(Piece &piece) {
+    __device__ bool next_direct(const Sequences &sequences, Piece &piece) {
         if (done) return false;
         done = true;
         piece.sequence_index = n, piece.head = h;
-        piece.sequence = sequences->span(n);
+        piece.sequence = sequences.span(n);
         piece.begin = 0, piece.end = chunk_count<kChunk>(piece.sequence.length);
         piece.takes_over = piece.hands_over = false;
         return true;

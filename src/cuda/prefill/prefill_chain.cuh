@@ -25,24 +25,24 @@ struct ChainRole {
 
     __device__ __forceinline__ void run() const {
         Route &route = s->routes[warp];
-        if (lane == 0) route.walk = PieceWalk<kChunk>(p.sequences, p.schedule, p.heads, cluster);
+        if (lane == 0) route.walk = PieceWalk<kChunk>(p, cluster);
         advance(route, 0);
         uint32_t number = 0;  // of the chunk, on the cluster's line
         StateRows state;
         for (uint32_t i = 0;; i++) {
-            const Piece &piece = route.piece[i & 1], &done = route.piece[(i & 1) ^ 1];
             const bool has_next = uniform(route.is_valid[i & 1]);
-            change_state(i > 0 ? &done : nullptr, has_next ? &piece : nullptr, state);
+            const Piece *const done = i > 0 ? &route.piece[(i & 1) ^ 1] : nullptr, *const next = has_next ? &route.piece[i & 1] : nullptr;
+            const int chunks = uniform(has_next ? next->end - next->begin : 0);
+            const int rows = uniform(has_next ? next->sequence.length - next->begin * kChunk : 0);
+            change_state(departure(done), arrival(next), route, i, state);
             if (!has_next) break;
-            advance(route, i + 1);  // its reads of the plan travel beside those of the state
-            run_piece(piece, number, state);
+            if (chunks > 0) run_piece(chunks, rows, number, state);
         }
         bulk_wait_read();
     }
 
-    __device__ __forceinline__ void run_piece(const Piece &piece, uint32_t &number, StateRows &state) const {
-        int left = uniform(piece.end - piece.begin), rows = piece.sequence.length - piece.begin * kChunk;
-        if (left == 0) return;
+    // `rows` of the tokens left belong to the sequence.
+    __device__ __forceinline__ void run_piece(int left, int rows, uint32_t &number, StateRows &state) const {
         TokensBf16 o_bf16;         // of the chunk before, not yet handed out
         Decays leaving, entering;  // Diag(2^(gamma_C - m)) of the chunk before, not yet applied; Diag(2^m) of this one
 #pragma unroll
@@ -58,7 +58,7 @@ struct ChainRole {
     // Piece i of the route, found by one lane; it waits in shared memory, as registers are dear.
     __device__ __forceinline__ void advance(Route &route, uint32_t i) const {
         __syncwarp();
-        if (lane == 0) route.is_valid[i & 1] = route.walk.next(route.piece[i & 1]);
+        if (lane == 0) route.is_valid[i & 1] = route.walk.next(p, route.piece[i & 1]);
         __syncwarp();
     }
 
@@ -233,30 +233,57 @@ struct ChainRole {
         return p.hand_over.state + (static_cast<int64_t>(slot) * kWidth + rank * kHalf) * kWidth;
     }
 
-    // The state of `done` out, that of `next` in, eight rows of each warp at a time: reads travel while rows leave.
-    __device__ __forceinline__ void change_state(const Piece *done, const Piece *next, StateRows &state) const {
-        if (done != nullptr && done->hands_over) {
-            write_rows<0>(hand_over_state(cluster + 1), state), write_rows<1>(hand_over_state(cluster + 1), state);
-            announce_hand_over();
-        }
-        const bool has_final = done != nullptr && !done->hands_over;
-        if (has_final) store_rows<0>(*done, state);
-        if (next != nullptr) load_rows<0>(*next, state);
-        if (has_final) store_rows<1>(*done, state);
-        if (next != nullptr) load_rows<1>(*next, state);
+    // Where a state goes: nowhere, by the copy engine, as fp32 or as bf16.
+    struct Departure {
+        float *sent, *f32;
+        __nv_bfloat16 *bf16;
+        bool hands_over;  // to the next cluster
+    };
+    __device__ __forceinline__ Departure departure(const Piece *done) const {
+        if (done == nullptr) return {};
+        if (done->hands_over) return {nullptr, hand_over_state(cluster + 1), nullptr, true};
+        const States<void *> &to = p.final_state;
+        const int64_t offset = matrix_offset(*done, to.row_stride, rank);
+        float *const rows = static_cast<float *>(to.data) + offset;
+        if (to.element == Element::BF16) return {nullptr, nullptr, static_cast<__nv_bfloat16 *>(to.data) + offset, false};
+        if (to.element == Element::Absent) return {};
+        return reinterpret_cast<uintptr_t>(rows) % 16 == 0 ? Departure{rows, nullptr, nullptr, false} : Departure{nullptr, rows, nullptr, false};
+    }
+
+    // Where a state comes from: nowhere (zero), fp32 or bf16.
+    struct Arrival {
+        const float *f32;
+        const __nv_bfloat16 *bf16;
+        bool takes_over;  // from the cluster before
+    };
+    __device__ __forceinline__ Arrival arrival(const Piece *next) const {
+        if (next == nullptr) return {};
+        if (next->takes_over) return {hand_over_state(cluster), nullptr, true};
+        const States<const void *> &from = p.initial_state;
+        const int64_t offset = matrix_offset(*next, from.row_stride, rank);
+        if (from.element == Element::F32) return {static_cast<const float *>(from.data) + offset, nullptr, false};
+        if (from.element == Element::BF16) return {nullptr, static_cast<const __nv_bfloat16 *>(from.data) + offset, false};
+        return {};
+    }
+
+    // The state of piece i - 1 out, that of piece i in, eight rows of each warp at a time. While the first rows leave the
+    // staging area, piece i + 1 is looked up; the reads come last, as everything behind them waits for them in the memory pipe.
+    __device__ __forceinline__ void change_state(const Departure &out, const Arrival &in, Route &route, uint32_t i, StateRows &state) const {
+        store_rows<0>(out, state);
+        advance(route, i + 1);
+        store_rows<1>(out, state);
+        if (uniform(out.hands_over)) announce_hand_over();
+        if (uniform(in.takes_over)) await_hand_over();
+        load_rows<0>(in, state);
+        load_rows<1>(in, state);
     }
 
     template <int row_half>
-    __device__ __forceinline__ void load_rows(const Piece &piece, StateRows &state) const {
-        const States<const void *> &from = p.initial_state;
-        const int64_t offset = matrix_offset(piece, from.row_stride, rank);
-        if (piece.takes_over) {
-            await_hand_over();
-            read_rows<row_half>(static_cast<const float *>(hand_over_state(cluster)), state);
-        } else if (from.element == Element::F32) {
-            read_rows<row_half>(static_cast<const float *>(from.data) + offset, state);
-        } else if (from.element == Element::BF16) {
-            read_rows<row_half>(static_cast<const __nv_bfloat16 *>(from.data) + offset, state);
+    __device__ __forceinline__ void load_rows(const Arrival &from, StateRows &state) const {
+        if (from.f32 != nullptr) {
+            read_rows<row_half>(from.f32, state);
+        } else if (from.bf16 != nullptr) {
+            read_rows<row_half>(from.bf16, state);
         } else {
 #pragma unroll
             for (int b = 0; b < 16; b++) element(state, row_half, b, 0) = element(state, row_half, b, 1) = 0.f;
@@ -275,22 +302,16 @@ struct ChainRole {
     __device__ __forceinline__ void read_rows(const __nv_bfloat16 *from, StateRows &state) const {
 #pragma unroll
         for (int b = 0; b < 16; b++) {
-            const uint32_t pair = *reinterpret_cast<const uint32_t *>(from + state_offset(row_half, b));
+            const uint32_t pair = __ldcg(reinterpret_cast<const uint32_t *>(from + state_offset(row_half, b)));
             element(state, row_half, b, 0) = low_bf16(pair), element(state, row_half, b, 1) = high_bf16(pair);
         }
     }
 
     template <int row_half>
-    __device__ __forceinline__ void store_rows(const Piece &piece, const StateRows &state) const {
-        const States<void *> &to = p.final_state;
-        const int64_t offset = matrix_offset(piece, to.row_stride, rank);
-        if (to.element == Element::F32) {
-            float *const rows = static_cast<float *>(to.data) + offset;
-            if (reinterpret_cast<uintptr_t>(rows) % 16 == 0) send_rows<row_half>(rows, state);
-            else write_rows<row_half>(rows, state);
-        } else if (to.element == Element::BF16) {
-            write_rows<row_half>(static_cast<__nv_bfloat16 *>(to.data) + offset, state);
-        }
+    __device__ __forceinline__ void store_rows(const Departure &to, const StateRows &state) const {
+        if (to.sent != nullptr) send_rows<row_half>(to.sent, state);
+        else if (to.f32 != nullptr) write_rows<row_half>(to.f32, state);
+        else if (to.bf16 != nullptr) write_rows<row_half>(to.bf16, state);
     }
 
     template <int row_half>
@@ -313,15 +334,18 @@ struct ChainRole {
     __device__ __forceinline__ void send_rows(float *to, const StateRows &state) const {
         constexpr uint32_t kPitch = kStatePitch * sizeof(float);
         const uint32_t staged = s.at(s->state_rows[warp]), row = staged + (lane >> 2) * kPitch + (lane & 3) * 8;
-        bulk_wait_read();  // the rows sent before have left
+        if (elect_one()) bulk_wait_read();  // the rows sent before have left
         __syncwarp();
 #pragma unroll
         for (int b = 0; b < 16; b++) store_float2(row + b * 32, element(state, row_half, b, 0), element(state, row_half, b, 1));
         fence_async_proxy();
         __syncwarp();
-        if (lane < 8)
-            copy_to_global(to + (16 * warp + 8 * row_half + lane) * kWidth, staged + lane * kPitch, kWidth * sizeof(float));
-        bulk_commit();
+        if (elect_one()) {
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                copy_to_global(to + (16 * warp + 8 * row_half + i) * kWidth, staged + i * kPitch, kWidth * sizeof(float));
+            bulk_commit();
+        }
     }
 
     // The V halves are independent: each rank of the next cluster waits for the same rank of this one.

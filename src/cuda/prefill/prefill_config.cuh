@@ -134,7 +134,7 @@ struct HandOver {  // of the state of a job that two clusters share; slot c belo
     unsigned *is_ready;  // [clusters][ranks]
 };
 
-struct Params {
+struct Params : Timeline {
     CUtensorMap q, k, v, g;          // [B][T][H][128] bf16, box [1][32][1][64]
     const __nv_bfloat16 *beta;       // [B,T,H]
     __nv_bfloat16 *out;              // [B,T,H,V]
@@ -142,10 +142,7 @@ struct Params {
     Vector A_log, dt_bias;           // [H], [H,K]
     States<const void *> initial_state;
     States<void *> final_state;
-    Sequences sequences;
-    Schedule schedule;
     HandOver hand_over;
-    int heads;
     float scale, lower_bound;
     unsigned *status;                // the caller's word for kBrokenSeqlens, or null
 };

@@ -32,6 +32,7 @@ struct SharedView {
 
 // Walks all chunks of the cluster, one at a time.
 struct ChunkWalk {
+    const Timeline &line;
     PieceWalk<kChunk> pieces;
     Piece piece;
     int chunk;        // inside the sequence
@@ -39,9 +40,9 @@ struct ChunkWalk {
     bool valid;
 
     __device__ ChunkWalk(const Params &p, int cluster)
-        : pieces(p.sequences, p.schedule, p.heads, cluster), chunk(0), number(0) { open_piece(); }
+        : line(p), pieces(p, cluster), chunk(0), number(0) { open_piece(); }
     __device__ void open_piece() {
-        do valid = uniform(pieces.next(piece));
+        do valid = uniform(pieces.next(line, piece));
         while (valid && uniform(piece.begin == piece.end));
         chunk = valid ? piece.begin : 0;
     }
