@@ -55,27 +55,12 @@ __device__ __forceinline__ uint4 load_uint4(uint32_t address) {
     return v;
 }
 
-__device__ __forceinline__ float load_float(uint32_t address) {
-    float v;
-    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(address) : "memory");
-    return v;
-}
-
-__device__ __forceinline__ void store_float(uint32_t address, float x) {
-    asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(x) : "memory");
-}
-
 __device__ __forceinline__ void store_word(uint32_t address, uint32_t x) {
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(x) : "memory");
 }
 
 __device__ __forceinline__ void store_float2(uint32_t address, float x, float y) {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(x), "f"(y) : "memory");
-}
-
-__device__ __forceinline__ void store_float4(uint32_t address, float x, float y, float z, float w) {
-    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};"
-                 ::"r"(address), "f"(x), "f"(y), "f"(z), "f"(w) : "memory");
 }
 
 __device__ __forceinline__ void store_uint4(uint32_t address, uint32_t x, uint32_t y, uint32_t z, uint32_t w) {

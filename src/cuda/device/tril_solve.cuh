@@ -8,7 +8,7 @@
 #pragma once
 
 #include "scalar_math.cuh"
-#include "warp_mma.cuh"
+#include "tf32_split.cuh"
 
 namespace fkdai {
 

@@ -37,7 +37,6 @@ struct Operand {
 
 // A from registers; N is the width of the product, B stands K-major or MN-major in shared memory.
 using MmaN32 = gmma::MMA_64x32x16_F32BF16BF16_RS<gmma::Major::K, gmma::Major::K>;
-using MmaN64 = gmma::MMA_64x64x16_F32BF16BF16_RS<gmma::Major::K, gmma::Major::K>;
 using MmaN32BMn = gmma::MMA_64x32x16_F32BF16BF16_RS<gmma::Major::K, gmma::Major::MN>;
 using MmaN128BMn = gmma::MMA_64x128x16_F32BF16BF16_RS<gmma::Major::K, gmma::Major::MN>;
 // A and B from shared memory.
@@ -50,11 +49,6 @@ __device__ __forceinline__ void mma(const uint32_t (&a)[4], uint64_t b, float (&
     Atom::fma(a[0], a[1], a[2], a[3], b, c[i]..., scale);
 }
 template <class Atom, int n, size_t... i>
-__device__ __forceinline__ void mma(const uint32_t (&a)[4], uint64_t b, float (&c)[n], float (&d)[n],
-                                    ScaleOut scale, std::index_sequence<i...>) {
-    Atom::fma(a[0], a[1], a[2], a[3], b, c[i]..., d[i]..., scale);
-}
-template <class Atom, int n, size_t... i>
 __device__ __forceinline__ void mma(uint64_t a, uint64_t b, float (&c)[n], ScaleOut scale,
                                     std::index_sequence<i...>) {
     Atom::fma(a, b, c[i]..., scale);
@@ -65,12 +59,6 @@ template <class Atom, int n>
 __device__ __forceinline__ void mma(const uint32_t (&a)[4], uint64_t b, float (&c)[n],
                                     ScaleOut scale = ScaleOut::One) {
     detail::mma<Atom>(a, b, c, scale, std::make_index_sequence<n>{});
-}
-// The accumulator in two arrays: c the first half of the columns, d the second.
-template <class Atom, int n>
-__device__ __forceinline__ void mma(const uint32_t (&a)[4], uint64_t b, float (&c)[n], float (&d)[n],
-                                    ScaleOut scale = ScaleOut::One) {
-    detail::mma<Atom>(a, b, c, d, scale, std::make_index_sequence<n>{});
 }
 template <class Atom, int n>
 __device__ __forceinline__ void mma(uint64_t a, uint64_t b, float (&c)[n], ScaleOut scale = ScaleOut::One) {

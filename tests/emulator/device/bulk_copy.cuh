@@ -25,8 +25,6 @@ inline void load_tile(uint32_t destination, const CUtensorMap &map, int channel,
     });
 }
 inline bool elect_one() { return emulator::self().lane() == 0; }
-inline void prefetch_tile(const CUtensorMap &, int, int, int, int) {}
-inline void prefetch_descriptor(const CUtensorMap &) {}
 inline void copy_to_peer(uint32_t destination, uint32_t source, uint32_t bytes, uint32_t barrier) {
     emulator::copy_later([=] {
         memcpy(emulator::shared_pointer(destination), emulator::shared_pointer(source), bytes);

@@ -32,8 +32,10 @@ inline void multiply_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, ui
     x.meet();
 }
 
-inline void multiply_split(float (&c)[4], const float (&a)[4], float b0, float b1) {
-    WarpProduct<2> x{c, {{a[0], a[2]}, {a[1], a[3]}}, {b0, b1}};
+// The tensor cores leave out what tf32 cannot hold.
+inline float as_tf32(float x) { return __uint_as_float(__float_as_uint(x) & 0xffffe000u); }
+inline void multiply_tf32(float (&c)[4], const float (&a)[4], float b0, float b1) {
+    WarpProduct<2> x{c, {{as_tf32(a[0]), as_tf32(a[2])}, {as_tf32(a[1]), as_tf32(a[3])}}, {as_tf32(b0), as_tf32(b1)}};
     x.meet();
 }
 

@@ -36,7 +36,6 @@ struct RegisterAtom {
     static constexpr bool kBIsKMajor = b_is_k_major;
 };
 using MmaN32 = RegisterAtom<32, true, 1>;
-using MmaN64 = RegisterAtom<64, true, 1>;
 using MmaN32BMn = RegisterAtom<32, false, 1>;
 using MmaN128BMn = RegisterAtom<128, false, 1>;
 struct MmaSharedN32 : RegisterAtom<32, true, 1> {};
@@ -77,13 +76,6 @@ void mma(const uint32_t (&a)[4], uint64_t b, float (&c)[n], ScaleOut scale = Sca
             return k % 2 ? high_bf16(pair) : low_bf16(pair);
         });
     });
-}
-template <class Atom, int n>
-void mma(const uint32_t (&a)[4], uint64_t b, float (&c)[n], float (&d)[n], ScaleOut scale = ScaleOut::One) {
-    static_assert(4 * n == Atom::kWidth);
-    using Half = RegisterAtom<Atom::kWidth / 2, Atom::kBIsKMajor, Atom::kSign>;
-    const uint64_t stride = b >> 32 & 0x3fff;  // of eight rows
-    mma<Half>(a, b, c, scale), mma<Half>(a, b + Half::kWidth / 8 * stride, d, scale);
 }
 template <class Atom, int n>
 void mma(uint64_t a, uint64_t b, float (&c)[n], ScaleOut scale = ScaleOut::One) {

@@ -1,0 +1,162 @@
+// What the chain does between two pieces: one state goes out, the next comes in, the one after is looked up.
+#pragma once
+
+#include "../device/bulk_copy.cuh"
+#include "../device/flag.cuh"
+#include "prefill_walk.cuh"
+
+namespace fkdai::prefill {
+
+using StateRows = float[64];  // S^T [64 V, 128 K] of a warpgroup: a wgmma accumulator
+
+struct Border {
+    const Params &p;
+    SharedView s;
+    int rank, cluster, warp, lane;
+
+    // Piece i of the route, found by one lane; it waits in shared memory, as registers are dear.
+    __device__ __forceinline__ void advance(Route &route, uint32_t i) const {
+        __syncwarp();
+        if (lane == 0) route.is_valid[i & 1] = route.walk.next(p, route.piece[i & 1]);
+        __syncwarp();
+    }
+
+    // Element 4 b + 2 half + e of lane l: row 16 warp + l/4 + 8 half of this CTA's 64, channel 8 b + 2 (l%4) + e.
+    __device__ __forceinline__ int state_offset(int row_half, int b) const {
+        return (16 * warp + (lane >> 2) + 8 * row_half) * kWidth + 8 * b + 2 * (lane & 3);
+    }
+    __device__ __forceinline__ static float &element(StateRows &state, int row_half, int b, int e) {
+        return state[4 * b + 2 * row_half + e];
+    }
+    __device__ __forceinline__ static float element(const StateRows &state, int row_half, int b, int e) {
+        return state[4 * b + 2 * row_half + e];
+    }
+    __device__ __forceinline__ float *hand_over_state(int slot) const {
+        return p.hand_over.state + (static_cast<int64_t>(slot) * kWidth + rank * kHalf) * kWidth;
+    }
+
+    // Where a state goes: nowhere, by the copy engine, as fp32 or as bf16.
+    struct Departure {
+        float *sent, *f32;
+        __nv_bfloat16 *bf16;
+        bool hands_over;  // to the next cluster
+    };
+    __device__ __forceinline__ Departure departure(const Piece *done) const {
+        if (done == nullptr) return {};
+        if (done->hands_over) return {nullptr, hand_over_state(cluster + 1), nullptr, true};
+        const States<void *> &to = p.final_state;
+        const int64_t offset = matrix_offset(*done, to.row_stride, rank);
+        float *const rows = static_cast<float *>(to.data) + offset;
+        if (to.element == Element::BF16) return {nullptr, nullptr, static_cast<__nv_bfloat16 *>(to.data) + offset, false};
+        if (to.element == Element::Absent) return {};
+        return reinterpret_cast<uintptr_t>(rows) % 16 == 0 ? Departure{rows, nullptr, nullptr, false} : Departure{nullptr, rows, nullptr, false};
+    }
+
+    // Where a state comes from: nowhere (zero), fp32 or bf16.
+    struct Arrival {
+        const float *f32;
+        const __nv_bfloat16 *bf16;
+        bool takes_over;  // from the cluster before
+    };
+    __device__ __forceinline__ Arrival arrival(const Piece *next) const {
+        if (next == nullptr) return {};
+        if (next->takes_over) return {hand_over_state(cluster), nullptr, true};
+        const States<const void *> &from = p.initial_state;
+        const int64_t offset = matrix_offset(*next, from.row_stride, rank);
+        if (from.element == Element::F32) return {static_cast<const float *>(from.data) + offset, nullptr, false};
+        if (from.element == Element::BF16) return {nullptr, static_cast<const __nv_bfloat16 *>(from.data) + offset, false};
+        return {};
+    }
+
+    // The state of piece i - 1 out, that of piece i in, eight rows of each warp at a time. While the first rows leave the
+    // staging area, piece i + 1 is looked up; the reads come last, as everything behind them waits for them in the memory pipe.
+    __device__ __forceinline__ void change_state(const Departure &out, const Arrival &in, Route &route, uint32_t i, StateRows &state) const {
+        store_rows<0>(out, state);
+        advance(route, i + 1);
+        store_rows<1>(out, state);
+        if (uniform(out.hands_over)) announce_hand_over();
+        if (uniform(in.takes_over)) await_hand_over();
+        load_rows<0>(in, state);
+        load_rows<1>(in, state);
+    }
+
+    template <int row_half>
+    __device__ __forceinline__ void load_rows(const Arrival &from, StateRows &state) const {
+        if (from.f32 != nullptr) {
+            read_rows<row_half>(from.f32, state);
+        } else if (from.bf16 != nullptr) {
+            read_rows<row_half>(from.bf16, state);
+        } else {
+#pragma unroll
+            for (int b = 0; b < 16; b++) element(state, row_half, b, 0) = element(state, row_half, b, 1) = 0.f;
+        }
+    }
+
+    template <int row_half>
+    __device__ __forceinline__ void read_rows(const float *from, StateRows &state) const {
+#pragma unroll
+        for (int b = 0; b < 16; b++) {
+            const float2 pair = __ldcg(reinterpret_cast<const float2 *>(from + state_offset(row_half, b)));
+            element(state, row_half, b, 0) = pair.x, element(state, row_half, b, 1) = pair.y;
+        }
+    }
+    template <int row_half>
+    __device__ __forceinline__ void read_rows(const __nv_bfloat16 *from, StateRows &state) const {
+#pragma unroll
+        for (int b = 0; b < 16; b++) {
+            const uint32_t pair = __ldcg(reinterpret_cast<const uint32_t *>(from + state_offset(row_half, b)));
+            element(state, row_half, b, 0) = low_bf16(pair), element(state, row_half, b, 1) = high_bf16(pair);
+        }
+    }
+
+    template <int row_half>
+    __device__ __forceinline__ void store_rows(const Departure &to, const StateRows &state) const {
+        if (to.sent != nullptr) send_rows<row_half>(to.sent, state);
+        else if (to.f32 != nullptr) write_rows<row_half>(to.f32, state);
+        else if (to.bf16 != nullptr) write_rows<row_half>(to.bf16, state);
+    }
+
+    template <int row_half>
+    __device__ __forceinline__ void write_rows(float *to, const StateRows &state) const {
+#pragma unroll
+        for (int b = 0; b < 16; b++)
+            *reinterpret_cast<float2 *>(to + state_offset(row_half, b)) =
+                make_float2(element(state, row_half, b, 0), element(state, row_half, b, 1));
+    }
+    template <int row_half>
+    __device__ __forceinline__ void write_rows(__nv_bfloat16 *to, const StateRows &state) const {
+#pragma unroll
+        for (int b = 0; b < 16; b++)
+            *reinterpret_cast<uint32_t *>(to + state_offset(row_half, b)) =
+                pack_bf16(element(state, row_half, b, 0), element(state, row_half, b, 1));
+    }
+
+    // Through shared memory by the copy engine: the chain does not wait for memory.
+    template <int row_half>
+    __device__ __forceinline__ void send_rows(float *to, const StateRows &state) const {
+        constexpr uint32_t kPitch = kStatePitch * sizeof(float);
+        const uint32_t staged = s.at(s->state_rows[warp]), row = staged + (lane >> 2) * kPitch + (lane & 3) * 8;
+        if (elect_one()) bulk_wait_read();  // the rows sent before have left
+        __syncwarp();
+#pragma unroll
+        for (int b = 0; b < 16; b++) store_float2(row + b * 32, element(state, row_half, b, 0), element(state, row_half, b, 1));
+        fence_async_proxy();
+        __syncwarp();
+        if (elect_one()) {
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                copy_to_global(to + (16 * warp + 8 * row_half + i) * kWidth, staged + i * kPitch, kWidth * sizeof(float));
+            bulk_commit();
+        }
+    }
+
+    // The V halves are independent: each rank of the next cluster waits for the same rank of this one.
+    __device__ __forceinline__ void announce_hand_over() const {
+        __threadfence();
+        warpgroup_sync(kChainBarrier);
+        if (warp == 0 && lane == 0) raise_flag(p.hand_over.is_ready + (cluster + 1) * kRanks + rank);
+    }
+    __device__ __forceinline__ void await_hand_over() const { await_flag(p.hand_over.is_ready + cluster * kRanks + rank); }
+};
+
+}  // namespace fkdai::prefill
