@@ -80,6 +80,6 @@ int main() {
         }
         check(draw % 2 ? "random" : "nearly parallel keys", p, 2e-6);
     }
-    printf("test_tril_solve: ran %d, failed %d\n", ran, failed);
+    printf("test_prefill_solve: ran %d, failed %d\n", ran, failed);
     return failed > 0;
 }
