@@ -18,7 +18,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAMS = ("cuda_cases", "first_capture", "launch_time", "prefill_check", "prefill_stress", "prefill_bounds", "prefill_tiny", "planted_bugs",
-            "prefill_time", "prefill_marks")
+            "prefill_time", "prefill_marks", "probe_instructions", "probe_products", "probe_cluster")
 # For tests/python beside torch and numpy, which a GPU machine brings. Pure Python or abi3.
 PACKAGES = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "safetensors", "einops", "fla")
 SANITIZER = "nvidia-cuda-sanitizer-api==13.5.25"    # the wheels of 13.0 to 13.2 lack a helper program of theirs
