@@ -119,8 +119,19 @@ def tool_suite(name, *command):
     return Suite(name, int(status == 0), int(status not in (0, 77)), int(status == 77), time.time() - started, output)
 
 
+def cuda_programs_suite():
+    """What only a GPU can run is at least built wherever nvcc is (tests/gpu)."""
+    if not can_compile_kernels():
+        return Suite("cuda programs build", skipped=1)
+    say("building the programs of tests/gpu")
+    started = time.time()
+    status, output = run(["tools/build", "check-gpu", "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_GPU_TESTS=ON", "-DFKDA_BUILD_CLI=OFF", "-DFKDA_CUDA=ON"])
+    return Suite("cuda programs build", int(status == 0), int(status != 0), 0, time.time() - started, output)
+
+
 def house_suites():
-    return [tool_suite("layers", "tools/check_layers.py"), tool_suite("kernel lint", "tools/lint_kernels.py", "--cutlass", str(CUTLASS))]
+    return [tool_suite("layers", "tools/check_layers.py"), tool_suite("kernel lint", "tools/lint_kernels.py", "--cutlass", str(CUTLASS)),
+            cuda_programs_suite()]
 
 
 STEPS = {
@@ -132,11 +143,15 @@ STEPS = {
 }
 
 
+def can_compile_kernels():
+    return shutil.which("nvcc") is not None and CUTLASS.exists()
+
+
 def machine_lacks(name):
     """A suite for an instruction set or a compiler that this machine does not have is not expected to run."""
     cpu = pathlib.Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
     needs = ((r"_avx2$", " avx2" in cpu), (r"_avx512$", " avx512f" in cpu),
-             (r"lint|cuda|prefill|first_capture", shutil.which("nvcc") is not None and CUTLASS.exists()))
+             (r"lint|cuda|prefill|first_capture", can_compile_kernels()))
     return any(re.search(pattern, name) and not present for pattern, present in needs)
 
 
