@@ -27,8 +27,9 @@ BUG_FOUND = 99    # what compute-sanitizer is told to return
 # name: (program and its words, seconds, tests expected at least)
 PROGRAMS = {
     "cuda_cases": (["cuda_cases"], 150, 100),
-    "first_capture, one kernel": (["first_capture", "4"], 30, 100),
-    "first_capture, plan kernel": (["first_capture", "40"], 30, 100),
+    "first_capture, no schedule": (["first_capture", "4"], 30, 100),
+    "first_capture, schedule": (["first_capture", "40"], 30, 100),
+    "first_capture, plan kernel": (["first_capture", "1", "600"], 60, 100),
     "prefill_check": (["prefill_check"], 150, 179),
     "stress: races": (["prefill_stress", "races"], 90, 3),
     "stress: beside": (["prefill_stress", "beside"], 60, 2),

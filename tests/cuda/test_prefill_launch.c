@@ -151,7 +151,7 @@ static void test_launches(void **state)
 {
     (void)state;
     const size_t shared_bytes = (size_t)fkdai_prefill_shared_bytes();
-    fkdai_prefill_call few = call_of(1, 16, 0), many = call_of(8, 32, 0), none = call_of(0, 32, 0);
+    fkdai_prefill_call few = call_of(1, 16, 0), many = call_of(512, 32, 0), crowd = call_of(513, 32, 0), none = call_of(0, 32, 0);
     reset();
     assert_int_equal(fkdai_prefill_load(), 0);
     reset();
@@ -159,7 +159,11 @@ static void test_launches(void **state)
     assert_int_equal(fake.launched, 1);
     assert_launch(0, "prefill", 2 * 16, 512, shared_bytes, 0);
     reset();
-    assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
+    assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);    /* every block makes the schedule */
+    assert_int_equal(fake.launched, 1);
+    assert_launch(0, "prefill", SMS, 512, shared_bytes, 0);
+    reset();
+    assert_int_equal(fkdai_prefill_launch(&crowd, NULL), 0);
     assert_int_equal(fake.launched, 2);
     assert_launch(0, "plan", 1, 1024, 0, 0);
     assert_launch(1, "prefill", SMS, 512, shared_bytes, 1);
@@ -200,7 +204,7 @@ static void test_every_call_may_fail(void **state)
     (void)state;
     assert_int_equal(fkdai_prefill_load(), 0);
     for (int n = 1;; ++n) {
-        const fkdai_prefill_call call = call_of(8, 32, 1024 + 16 * n);
+        const fkdai_prefill_call call = call_of(600, 4, 1024 + 16 * n);
         reset();
         fake.fail_at = n;
         const int status = fkdai_prefill_launch(&call, NULL);

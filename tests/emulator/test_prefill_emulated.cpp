@@ -27,8 +27,10 @@ struct Problem {
     double bar = 8e-3;
     int state_shift = 0;       // elements by which the states miss the alignment of the copy engine
     bool has_final = true, in_place = false;
+    bool is_planned_once = false;  // by the plan kernel, as for many sequences; else by every block for itself
 };
 
+constexpr uint64_t kLaunchNumber = 8;
 constexpr int kGuard = 64 * 128;    // elements behind out that nobody may touch
 
 float to_float(uint16_t x) { return low_bf16(x); }
@@ -42,6 +44,7 @@ struct Data {
     std::vector<uint16_t> initial_bf16, final_bf16;
     std::vector<int64_t> cu{0};
     unsigned status = 0;       // what the kernel left there
+    std::vector<uint64_t> flags;   // of the hand-over; a run finds what the one before has left
 
     explicit Data(const Problem &p) : problem(p), N(static_cast<int>(p.lengths.size())) {
         for (int length : p.lengths) cu.push_back(cu.back() + length);
@@ -126,19 +129,20 @@ struct Data {
         p.heads = problem.H, p.scale = 0.08838834764831845f, p.lower_bound = problem.lower_bound;
 
         std::vector<float> state(static_cast<size_t>(problem.clusters) * 16384);
-        std::vector<unsigned> flags(static_cast<size_t>(problem.clusters) * kRanks, 7);
-        std::vector<int32_t> prefix(N + 1);
-        std::vector<int2> sequence(N);
-        int64_t span = 0;
+        if (flags.empty()) flags.assign(static_cast<size_t>(problem.clusters) * kRanks, 7);
+        const size_t schedules = problem.is_planned_once ? 1 : static_cast<size_t>(problem.clusters) * kRanks;
+        std::vector<int32_t> prefix(schedules * (N + 1), -1);
+        std::vector<int2> sequence(schedules * N);
+        std::vector<int64_t> span(schedules, -1);
         if (problem.clusters != N * problem.H) {
-            p.schedule = {&span, prefix.data(), sequence.data()};
-            p.hand_over = {state.data(), flags.data()};
-            const ScheduleOut to{&span, prefix.data(), sequence.data(), flags.data()};
-            if (!emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p.sequences, p.heads, problem.clusters, to); })) return false;
+            p.schedule = {span.data(), prefix.data(), sequence.data(), !problem.is_planned_once};
+            p.hand_over = {state.data(), flags.data(), kLaunchNumber};
+            if (problem.is_planned_once &&
+                !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p, problem.clusters); })) return false;
         }
         const bool ended = emulator::launch(static_cast<unsigned>(problem.clusters * kRanks), kRanks, kThreads, sizeof(Smem), seed, [&] { prefill_kernel(p); });
         read_final();
-        return ended;
+        return ended && std::find(flags.begin(), flags.end(), kLaunchNumber) == flags.end();  // the same launch may come again
     }
 
     // Relative RMS of out and of the final state against the token recurrence in double.
@@ -212,8 +216,8 @@ void check_cuts(const char *name, Problem problem, std::vector<int> clusters) {
     problem.clusters = static_cast<int>(problem.lengths.size()) * problem.H;
     Data direct(problem);
     bool good = direct.run(0);
-    for (size_t i = 0; i < clusters.size() && good; i++) {
-        problem.clusters = clusters[i];
+    for (size_t i = 0; i < 2 * clusters.size() && good; i++) {
+        problem.clusters = clusters[i / 2], problem.is_planned_once = i % 2;
         Data cut(problem);
         good = cut.run(static_cast<unsigned>(i)) && cut.out == direct.out &&
                memcmp(cut.final.data(), direct.final.data(), cut.final.size() * 4) == 0;
@@ -275,7 +279,10 @@ int main() {
     const std::vector<std::vector<int64_t>> broken{{0, 40, 20, 70}, {1, 30, 40, 70}, {0, 30, 40, 69}, {0, 30, 40, 71}, {0, -5, 40, 70},
                                                    {0, 30, INT64_MAX, 70}, {INT64_MIN, 0, 0, 70}, {0, 30, 40, (int64_t{1} << 32) + 70}};
     check_refusal("broken cu_seqlens, one cluster per pair", {{30, 10, 30}, 2, 6}, broken);
-    check_refusal("broken cu_seqlens, cut", {{30, 10, 30}, 2, 2}, broken);
+    Problem cut{{30, 10, 30}, 2, 2};
+    check_refusal("broken cu_seqlens, cut", cut, broken);
+    cut.is_planned_once = true;
+    check_refusal("broken cu_seqlens, cut, planned once", cut, broken);
     Problem bf16{{30, 10, 30}, 2, 6};
     bf16.is_bf16_state = true, bf16.state_shift = 2;
     check_refusal("broken cu_seqlens, bf16 states at 4 bytes", bf16, broken);

@@ -2,7 +2,7 @@
  * The first call of a process, right behind fkda_init, is captured in a graph (global mode: any call that would synchronise or allocate
  * breaks the capture). 1,000 replays with changing inputs and cu_seqlens then give the bits of plain calls.
  *
- *     first_capture HEADS      8 sequences: few heads need one kernel, many a plan kernel before it
+ *     first_capture HEADS [SEQUENCES]      default 8: few heads need no schedule; more than 512 sequences a plan kernel before
  */
 #include "public_call.h"
 
@@ -23,10 +23,10 @@ static int same_as_plain(const public_call *c, char *replayed, char *plain)
 
 int main(int argc, char **argv)
 {
-    const int64_t H = argc > 1 ? strtol(argv[1], NULL, 10) : 4;
+    const int64_t H = argc > 1 ? strtol(argv[1], NULL, 10) : 4, N = argc > 2 ? strtol(argv[2], NULL, 10) : 8;
     if (skip_without_gpu("first_capture") != 0) return 77;
     MUST_FKDA(fkda_init());
-    const public_call c = make_public_call(8, 8 * 40, H);
+    const public_call c = make_public_call(N, N * 40, H);
     cudaStream_t stream;
     cudaGraph_t graph;
     cudaGraphExec_t replay;
@@ -53,6 +53,6 @@ int main(int argc, char **argv)
         ran += 1, failed += !same_as_plain(&c, replayed, plain);
     }
     MUST_CUDA(cudaStreamSynchronize(stream));
-    printf("first_capture: ran %d, failed %d (%d replays, H = %d)\n", ran, failed, REPLAYS, (int)H);
+    printf("first_capture: ran %d, failed %d (%d replays, H = %d, N = %d)\n", ran, failed, REPLAYS, (int)H, (int)N);
     return failed != 0;
 }

@@ -132,6 +132,7 @@ int main(int argc, char **argv)
     MUST_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0));
     printf("host time of a call, ns, median of %d\n", calls);
     report("one kernel (N=1, H=16)", 1, 16, multiprocessors, calls);
-    report("plan kernel too (N=8, H=32)", 8, 32, multiprocessors, calls);
+    report("a schedule (N=8, H=32)", 8, 32, multiprocessors, calls);
+    report("plan kernel too (N=600, H=4)", 600, 4, multiprocessors, calls);
     return 0;
 }

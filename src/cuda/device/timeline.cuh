@@ -50,11 +50,12 @@ struct Sequences {
     }
 };
 
-// What the plan kernel leaves for the clusters. Broken cu_seqlens: span and prefix[N] are 0, which they never are otherwise.
+// Where the jobs lie on the line. Broken cu_seqlens: span and prefix[N] are 0, which they never are otherwise.
 struct Schedule {
-    const int64_t *span;    // [1] units per cluster
-    const int32_t *prefix;  // [N+1] units of one head before sequence n
-    int2 const *sequence;   // [N] (start, length), clamped
+    int64_t *span;    // [1] units per cluster; null: cluster c does job c alone, and nothing else is there
+    int32_t *prefix;  // [N+1] units of one head before sequence n
+    int2 *sequence;   // [N] (start, length), clamped
+    bool is_own;      // every block makes one for itself, and they stand one behind the other; else a kernel before has made one for all
 };
 
 // Part of one job: chunks [begin, end) of `sequence`, `head`.
@@ -74,8 +75,15 @@ __host__ __device__ constexpr int chunk_count(int length) {
 // What a walk reads: it stays in constant memory.
 struct Timeline {
     Sequences sequences;
-    Schedule schedule;  // span is null: cluster c does job c alone
+    Schedule schedule;
     int heads;
+
+    __device__ Schedule schedule_here() const {
+        if (!schedule.is_own) return schedule;
+        const int block = blockIdx.x;
+        return {schedule.span + block, schedule.prefix + static_cast<int64_t>(block) * (sequences.count + 1),
+                schedule.sequence + static_cast<int64_t>(block) * sequences.count, true};
+    }
 };
 
 // Walks the pieces of one cluster, last job first. All threads that walk see the same pieces.
@@ -87,7 +95,7 @@ struct PieceWalk {
 
     __device__ PieceWalk(const Timeline &line, int cluster) : low(0), high(0), done(false) {
         const Sequences &s = line.sequences;
-        const Schedule &schedule = line.schedule;
+        const Schedule schedule = line.schedule_here();
         const int heads = line.heads;
         if (schedule.span == nullptr) {
             n = cluster / heads, h = cluster - n * heads;
@@ -102,7 +110,7 @@ struct PieceWalk {
 
     // Binary search: the job that holds position x.
     __device__ void locate(const Timeline &line, int64_t x) {
-        const Schedule &schedule = line.schedule;
+        const Schedule schedule = line.schedule_here();
         const int heads = line.heads;
         int first = 0, last = line.sequences.count - 1;
         while (first < last) {
@@ -123,7 +131,7 @@ struct PieceWalk {
     }
 
     __device__ bool next(const Timeline &line, Piece &piece) {
-        const Schedule &schedule = line.schedule;
+        const Schedule schedule = line.schedule_here();
         const int heads = line.heads;
         if (schedule.span == nullptr) return next_direct(line.sequences, piece);
         while (!done) {

@@ -154,9 +154,15 @@ struct Border {
     __device__ __forceinline__ void announce_hand_over() const {
         __threadfence();
         warpgroup_sync(kChainBarrier);
-        if (warp == 0 && lane == 0) raise_flag(p.hand_over.is_ready + (cluster + 1) * kRanks + rank);
+        if (warp == 0 && lane == 0) raise_flag(p.hand_over.is_ready + (cluster + 1) * kRanks + rank, p.hand_over.number);
     }
-    __device__ __forceinline__ void await_hand_over() const { await_flag(p.hand_over.is_ready + cluster * kRanks + rank); }
+    // Lowers the flag once all four warps have seen it: the same launch may be repeated on this memory.
+    __device__ __forceinline__ void await_hand_over() const {
+        uint64_t *const flag = p.hand_over.is_ready + cluster * kRanks + rank;
+        await_flag(flag, p.hand_over.number);
+        warpgroup_sync(kChainBarrier);
+        if (warp == 0 && lane == 0) *flag = 0;
+    }
 };
 
 }  // namespace fkdai::prefill

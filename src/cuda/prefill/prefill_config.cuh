@@ -131,7 +131,8 @@ struct Strides {
 
 struct HandOver {  // of the state of a job that two clusters share; slot c belongs to cluster c
     float *state;        // [clusters][V][K]
-    unsigned *is_ready;  // [clusters][ranks]
+    uint64_t *is_ready;  // [clusters][ranks]: `number` once the state is there; who has seen it writes 0
+    uint64_t number;     // of the launch, drawn at random: no earlier owner of the memory has left it there
 };
 
 struct Params : Timeline {

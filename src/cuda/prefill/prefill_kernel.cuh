@@ -11,6 +11,7 @@
 #include "prefill_chain.cuh"
 #include "prefill_load.cuh"
 #include "prefill_operands.cuh"
+#include "prefill_plan.cuh"
 #include "prefill_refuse.cuh"
 #include "prefill_solve.cuh"
 #include "prefill_store.cuh"
@@ -75,75 +76,14 @@ prefill_kernel(const __grid_constant__ Params p) {
     const SharedView s{&memory, uniform(shared_address(&memory))};
     if (threadIdx.x == 0) init_barriers(s);
     clear_triangles(s);
-    await_previous_kernel();  // the plan
+    await_previous_kernel();  // the plan, if a kernel made it
+    if (p.schedule.is_own) make_schedule<kThreads>(p, gridDim.x / kRanks, p.schedule_here(), &s->akk[0][0][0]);
     const bool is_broken = seqlens_are_broken(p);
     cluster_sync();  // the peer's barriers exist before anyone arrives on them
     if (is_broken) return refuse(p);  // all blocks do
     run_role(p, s);
     __syncwarp();
     cluster_sync();  // nobody leaves while the peer may still write here
-}
-
-// ------------------------------------------------------------------ plan
-
-// Fills the schedule and lowers the hand-over flags. One block.
-struct ScheduleOut {
-    int64_t *span;
-    int32_t *prefix;
-    int2 *sequence;
-    unsigned *is_ready;
-};
-
-inline constexpr int kPlanThreads = 1024;
-inline constexpr int kBrokenWeight = 0x7fffffff;  // a job that no span holds: a broken entry travels with the longest one
-
-// Inclusive prefix sum and maximum over the block.
-__device__ __forceinline__ void block_scan(int &sum, int &longest) {
-    __shared__ int sums[32], maxima[32];
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-#pragma unroll
-    for (int d = 1; d < 32; d *= 2) {
-        const int other = __shfl_up_sync(~0u, sum, d);
-        if (lane >= d) sum += other;
-        longest = max(longest, __shfl_xor_sync(~0u, longest, d));
-    }
-    if (lane == 31) sums[warp] = sum, maxima[warp] = longest;
-    __syncthreads();
-    int before = 0;
-    for (int w = 0; w < 32; w++) {
-        if (w < warp) before += sums[w];
-        longest = max(longest, maxima[w]);
-    }
-    sum += before;
-    __syncthreads();
-}
-
-__global__ void __launch_bounds__(kPlanThreads) plan_kernel(Sequences sequences, int heads, int clusters, ScheduleOut out) {
-    release_next_kernel();
-    for (int i = threadIdx.x; i < clusters * kRanks; i += kPlanThreads) out.is_ready[i] = 0;
-    const int each = (sequences.count + kPlanThreads - 1) / kPlanThreads;
-    const int first = threadIdx.x * each, last = min(first + each, sequences.count);
-    int units = 0, longest = 0;
-    for (int n = first; n < last; n++) {
-        const SequenceSpan at_n = sequences.span(n);
-        const int weight = chunk_count<kChunk>(at_n.length) + kJobCost;
-        out.sequence[n] = make_int2(static_cast<int>(at_n.start), at_n.length);
-        units += weight, longest = max(longest, sequences.is_broken_at(n) ? kBrokenWeight : weight);
-    }
-    if (threadIdx.x == 0 && sequences.is_broken_at(sequences.count)) longest = kBrokenWeight;
-    int end = units;
-    block_scan(end, longest);
-    int at_n = end - units;
-    for (int n = first; n < last; n++) {
-        out.prefix[n] = at_n;
-        at_n += chunk_count<kChunk>(out.sequence[n].y) + kJobCost;
-    }
-    if (threadIdx.x == kPlanThreads - 1) {
-        const int64_t total = static_cast<int64_t>(end) * heads;
-        const bool is_broken = longest == kBrokenWeight;
-        out.prefix[sequences.count] = is_broken ? 0 : end;
-        *out.span = is_broken ? 0 : max(static_cast<int64_t>(longest), (total + clusters - 1) / clusters);
-    }
 }
 
 }  // namespace fkdai::prefill

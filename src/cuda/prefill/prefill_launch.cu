@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <atomic>
+#include <ctime>
 
 #include "prefill_kernel.cuh"
 
@@ -19,7 +20,7 @@ std::atomic<EncodeTiled> encode_tiled{nullptr};
 
 // One function measures the workspace and carves it.
 struct Workspace {
-    ScheduleOut schedule;
+    Schedule schedule;
     HandOver hand_over;
     size_t bytes;
 };
@@ -35,11 +36,12 @@ Workspace carve(void *memory, int64_t N, int clusters) {
     Workspace w{};
     char *const base = static_cast<char *>(memory);
     w.hand_over.state = take<float>(base, w.bytes, static_cast<size_t>(clusters) * kWidth * kWidth);
-    w.hand_over.is_ready = take<unsigned>(base, w.bytes, static_cast<size_t>(clusters) * kRanks);
-    w.schedule.is_ready = w.hand_over.is_ready;
-    w.schedule.span = take<int64_t>(base, w.bytes, 1);
-    w.schedule.prefix = take<int32_t>(base, w.bytes, static_cast<size_t>(N) + 1);
-    w.schedule.sequence = take<int2>(base, w.bytes, static_cast<size_t>(N));
+    w.hand_over.is_ready = take<uint64_t>(base, w.bytes, static_cast<size_t>(clusters) * kRanks);
+    w.schedule.is_own = N <= kMostOwnSequences;
+    const size_t schedules = w.schedule.is_own ? static_cast<size_t>(clusters) * kRanks : 1, sequences = static_cast<size_t>(N);
+    w.schedule.span = take<int64_t>(base, w.bytes, schedules);
+    w.schedule.prefix = take<int32_t>(base, w.bytes, schedules * (sequences + 1));
+    w.schedule.sequence = take<int2>(base, w.bytes, schedules * sequences);
     return w;
 }
 
@@ -107,10 +109,25 @@ cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
     return cudaSuccess;
 }
 
-cudaError_t launch_plan(const Params &p, int clusters, const ScheduleOut &to, cudaStream_t stream) {
+// A number that no launch has had before, in this process or another (but for one chance in 2^64): splitmix64 of a counter.
+std::atomic<uint64_t> launches{0};
+uint64_t launch_number() {
+    if (launches.load(std::memory_order_relaxed) == 0) {
+        timespec now{};
+        (void)timespec_get(&now, TIME_UTC);
+        uint64_t none = 0;
+        const uint64_t start = (static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec)) ^ reinterpret_cast<uintptr_t>(&now) << 20;
+        launches.compare_exchange_strong(none, start | 1);
+    }
+    uint64_t x = launches.fetch_add(1, std::memory_order_relaxed) * 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u, x = (x ^ x >> 27) * 0x94d049bb133111ebu, x ^= x >> 31;
+    return x == 0 ? 1 : x;
+}
+
+cudaError_t launch_plan(const Params &p, int clusters, cudaStream_t stream) {
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(1), config.blockDim = dim3(kPlanThreads), config.stream = stream;
-    return cudaLaunchKernelEx(&config, plan_kernel, p.sequences, p.heads, clusters, to);
+    return cudaLaunchKernelEx(&config, plan_kernel, static_cast<const Timeline &>(p), clusters);
 }
 
 // With a plan kernel before it, the kernel starts beside that one and waits for it inside (dependent_launch.cuh).
@@ -159,12 +176,13 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     if (call->cluster_count == 0) return cudaSuccess;
     Params p{};
     if (const cudaError_t error = fill_params(*call, &p); error != cudaSuccess) return error;
-    const bool is_planned = call->N * call->H != call->cluster_count;
-    if (is_planned) {
+    if (call->N * call->H != call->cluster_count) {
         const Workspace w = carve(call->workspace, call->N, call->cluster_count);
-        p.schedule = {w.schedule.span, w.schedule.prefix, w.schedule.sequence};
-        p.hand_over = w.hand_over;
-        if (const cudaError_t error = launch_plan(p, call->cluster_count, w.schedule, on); error != cudaSuccess) return error;
+        p.schedule = w.schedule, p.hand_over = w.hand_over;
+        p.hand_over.number = launch_number();
     }
+    const bool is_planned = p.schedule.span != nullptr && !p.schedule.is_own;
+    if (is_planned)
+        if (const cudaError_t error = launch_plan(p, call->cluster_count, on); error != cudaSuccess) return error;
     return launch_prefill(p, call->cluster_count, is_planned, on);
 }

@@ -13,12 +13,13 @@ inline constexpr unsigned kBrokenSeqlens = 1;  // FKDAI_SEQLENS_BROKEN, for the 
 inline constexpr uint32_t kNaN32 = 0x7fffffff;
 inline constexpr uint16_t kNaN16 = 0x7fff;
 
-// All threads of the block call it. Behind a plan kernel the schedule says so, in two words that are read side by side because the roles
-// need both next; without one N <= clusters, and the block looks itself.
+// All threads of the block call it. A schedule says so, in two words that are read side by side because the roles need both next; without
+// one N <= clusters, and the block looks itself.
 __device__ __forceinline__ bool seqlens_are_broken(const Params &p) {
     const Sequences &of = p.sequences;
     if (of.cu_seqlens == nullptr) return false;
-    if (p.schedule.span != nullptr) return *p.schedule.span == 0 | p.schedule.prefix[of.count] == 0;
+    const Schedule schedule = p.schedule_here();
+    if (schedule.span != nullptr) return *schedule.span == 0 | schedule.prefix[of.count] == 0;
     bool is_broken = false;
 #pragma unroll 1
     for (int n = threadIdx.x; n <= of.count; n += kThreads) is_broken |= of.is_broken_at(n);

@@ -1,0 +1,72 @@
+// prefill_plan.cuh: the schedule of a call that needs one, made by every block for itself or, for many sequences, by a kernel before.
+#pragma once
+
+#include "../device/dependent_launch.cuh"
+#include "prefill_config.cuh"
+
+namespace fkdai::prefill {
+
+inline constexpr int kPlanThreads = 1024;
+inline constexpr int kMostOwnSequences = kThreads;  // one a thread; more are planned once, by plan_kernel
+inline constexpr int kBrokenWeight = 0x7fffffff;    // a job that no span holds: a broken entry travels with the longest one
+
+// Inclusive prefix sum and maximum over the block. scratch: a word a warp, twice.
+template <int threads>
+__device__ __forceinline__ void block_scan(int &sum, int &longest, int *scratch) {
+    constexpr int kWarps = threads / 32;
+    int *const sums = scratch, *const maxima = scratch + kWarps;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+    for (int d = 1; d < 32; d *= 2) {
+        const int other = __shfl_up_sync(~0u, sum, d);
+        if (lane >= d) sum += other;
+        longest = max(longest, __shfl_xor_sync(~0u, longest, d));
+    }
+    if (lane == 31) sums[warp] = sum, maxima[warp] = longest;
+    __syncthreads();
+    int before = 0;
+#pragma unroll 1
+    for (int w = 0; w < kWarps; w++) {
+        if (w < warp) before += sums[w];
+        longest = max(longest, maxima[w]);
+    }
+    sum += before;
+}
+
+// All threads of a block, which then see it. `scratch` lies in shared memory, 16-byte aligned.
+template <int threads>
+__device__ void make_schedule(const Timeline &line, int clusters, const Schedule &out, void *scratch) {
+    const Sequences &sequences = line.sequences;
+    const int each = (sequences.count + threads - 1) / threads;
+    const int first = min(static_cast<int>(threadIdx.x) * each, sequences.count), last = min(first + each, sequences.count);
+    int units = 0, longest = 0;
+    for (int n = first; n < last; n++) {
+        const SequenceSpan at_n = sequences.span(n);
+        const int weight = chunk_count<kChunk>(at_n.length) + kJobCost;
+        out.sequence[n] = make_int2(static_cast<int>(at_n.start), at_n.length);
+        units += weight, longest = max(longest, sequences.is_broken_at(n) ? kBrokenWeight : weight);
+    }
+    if (threadIdx.x == 0 && sequences.is_broken_at(sequences.count)) longest = kBrokenWeight;
+    int end = units;
+    block_scan<threads>(end, longest, static_cast<int *>(scratch));
+    int at_n = end - units;
+    for (int n = first; n < last; n++) {
+        out.prefix[n] = at_n;
+        at_n += chunk_count<kChunk>(out.sequence[n].y) + kJobCost;
+    }
+    if (threadIdx.x == threads - 1) {
+        const int64_t total = static_cast<int64_t>(end) * line.heads;
+        const bool is_broken = longest == kBrokenWeight;
+        out.prefix[sequences.count] = is_broken ? 0 : end;
+        *out.span = is_broken ? 0 : max(static_cast<int64_t>(longest), (total + clusters - 1) / clusters);
+    }
+    __syncthreads();
+}
+
+__global__ void __launch_bounds__(kPlanThreads) plan_kernel(Timeline line, int clusters) {
+    __shared__ int scratch[2 * kPlanThreads / 32];
+    release_next_kernel();
+    make_schedule<kPlanThreads>(line, clusters, line.schedule, scratch);
+}
+
+}  // namespace fkdai::prefill
