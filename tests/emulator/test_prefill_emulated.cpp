@@ -140,7 +140,8 @@ struct Data {
             if (problem.is_planned_once &&
                 !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p, problem.clusters); })) return false;
         }
-        const bool ended = emulator::launch(static_cast<unsigned>(problem.clusters * kRanks), kRanks, kThreads, sizeof(Smem), seed, [&] { prefill_kernel(p); });
+        const unsigned blocks = static_cast<unsigned>(problem.clusters * kRanks);
+        const bool ended = emulator::launch(blocks, kRanks, kThreads, sizeof(Smem), seed, [&] { prefill_kernel(p); });
         read_final();
         return ended && std::find(flags.begin(), flags.end(), kLaunchNumber) == flags.end();  // the same launch may come again
     }

@@ -116,8 +116,8 @@ uint64_t launch_number() {
         timespec now{};
         (void)timespec_get(&now, TIME_UTC);
         uint64_t none = 0;
-        const uint64_t start = (static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec)) ^ reinterpret_cast<uintptr_t>(&now) << 20;
-        launches.compare_exchange_strong(none, start | 1);
+        const uint64_t nanoseconds = static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
+        launches.compare_exchange_strong(none, (nanoseconds ^ reinterpret_cast<uintptr_t>(&now) << 20) | 1);
     }
     uint64_t x = launches.fetch_add(1, std::memory_order_relaxed) * 0x9e3779b97f4a7c15u;
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u, x = (x ^ x >> 27) * 0x94d049bb133111ebu, x ^= x >> 31;

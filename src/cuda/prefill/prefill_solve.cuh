@@ -26,7 +26,7 @@ struct SolveRole {
             mark(mark_solve_has_scores, own.index * kRanks, lane == 0);
             s->norms[stage].beta[lane] = lane < at.rows ? sigmoid(beta) : 0.f;
             __syncwarp();
-            const bool is_early = has_flipped(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1);
+            const bool is_early = uniform(has_flipped(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1));
             if (is_early && elect_one()) send_early(own);
             const TrilSolve<kAkkPitch> solve{s->akk[stage], s->own[stage].solve, s->norms[stage].beta, lane};
             solve.run();
