@@ -47,4 +47,8 @@ __device__ __forceinline__ float high_bf16(uint32_t pair) { return __uint_as_flo
 template <class T>
 __device__ __forceinline__ T uniform(T x) { return __shfl_sync(~0u, x, 0); }
 
+// The lane's own value, by a way that the compiler cannot go again: it would rather compute an address anew in every turn of a
+// loop, from a special register, than keep it.
+__device__ __forceinline__ uint32_t kept(uint32_t x, int lane) { return __shfl_sync(~0u, x, lane); }
+
 }  // namespace fkdai

@@ -13,12 +13,14 @@ struct ChainRole {
     const Params &p;
     SharedView s;
     int rank, cluster, warp, lane;
+    // Of this lane: byte offsets of its row in a tile of V or O, and of its factors in those of 16 channels.
+    uint32_t tile_row = kept(tile_offset(warp, lane), lane), quarter = kept((lane & 3) * 16u, lane);
 
     using TokenRows = float[16];        // [64 V, 32 tokens]
     using TokensBf16 = uint32_t[2][4];
     using StateBf16 = uint32_t[8][4];
     using Decays = float4[8];           // a factor per channel of this lane (order: decay_slot)
-    static constexpr int kEarly = 4;    // factors loaded before their chunk begins: a load takes longer than a product
+    static constexpr int kEarly = 3;    // factors loaded before their chunk begins: a load takes longer than a product
 
     __device__ __forceinline__ void run() const {
         const Border border{p, s, rank, cluster, warp, lane};
@@ -60,7 +62,7 @@ struct ChainRole {
         const uint32_t slot = is_own ? own.stage() : kOwnStages + own.received_slot();
         const uint32_t stage = s.at(s->own[0]) + slot * sizeof(Stage);
         wait(s.at(s->barriers.own_ready[0]) + slot * sizeof(uint64_t), is_own ? own.parity() : own.received_parity());
-        const uint32_t factors = stage + offsetof(Stage, gate_in) + (lane & 3) * 16;
+        const uint32_t factors = stage + offsetof(Stage, gate_in) + quarter;
 #pragma unroll
         for (int k = 0; k < kEarly; k++) entering[k] = load_float4(factors + k * 64);
         return stage;
@@ -129,7 +131,7 @@ struct ChainRole {
     // V^T [64,32] of this CTA's half, in the accumulator's layout.
     __device__ __forceinline__ void load_values(uint32_t number, int rows, TokensBf16 &v) const {
         const uint32_t slot = number % kValueStages;
-        const uint32_t from = s.at(s->value[slot]) + tile_offset();
+        const uint32_t from = s.at(s->value[slot]) + tile_row;
         wait(s.at(s->barriers.value_ready[slot]), (number / kValueStages) & 1);
         load_matrices_transposed(v[0], from), load_matrices_transposed(v[1], from + 16 * 128);
         if (rows < kChunk) mask_values(rows, v);
@@ -148,8 +150,8 @@ struct ChainRole {
     // The state leaves the chunk before (S, plain) and enters this one (S~).
     __device__ __forceinline__ void enter_chunk(uint32_t stage, Decays &leaving, Decays &entering, StateRows &state,
                                                 StateBf16 &state_bf16) const {
-        const uint32_t gate_in = stage + offsetof(Stage, gate_in) + (lane & 3) * 16;
-        const uint32_t gate_out = stage + offsetof(Stage, gate_out) + (lane & 3) * 16;
+        const uint32_t gate_in = stage + offsetof(Stage, gate_in) + quarter;
+        const uint32_t gate_out = stage + offsetof(Stage, gate_out) + quarter;
 #pragma unroll
         for (int k = 0; k < 8; k++) {
             if (k + kEarly < 8) entering[k + kEarly] = load_float4(gate_in + (k + kEarly) * 64);
@@ -196,7 +198,7 @@ struct ChainRole {
 
     // O [32 tokens, 16 of this warp] into the tile that the store warp takes out.
     __device__ __forceinline__ void hand_out(uint32_t number, const TokensBf16 &o_bf16) const {
-        const uint32_t slot = number % kOutStages, to = s.at(s->out[slot]) + tile_offset();
+        const uint32_t slot = number % kOutStages, to = s.at(s->out[slot]) + tile_row;
         wait(s.at(s->barriers.out_free[slot]), ((number / kOutStages) & 1) ^ 1);
         store_matrices_transposed(to, o_bf16[0][0], o_bf16[0][1], o_bf16[0][2], o_bf16[0][3]);
         store_matrices_transposed(to + 16 * 128, o_bf16[1][0], o_bf16[1][1], o_bf16[1][2], o_bf16[1][3]);
@@ -204,7 +206,7 @@ struct ChainRole {
     }
 
     // This lane's row of a [32 tokens][64 V] tile, 128-byte swizzle, for a transposed matrix access to 16 tokens x 16 V.
-    __device__ __forceinline__ uint32_t tile_offset() const {
+    __device__ __forceinline__ static uint32_t tile_offset(int warp, int lane) {
         return ((lane & 7) + 8 * (lane >> 4)) * 128 + (((2 * warp + ((lane >> 3) & 1)) ^ (lane & 7)) * 16);
     }
 };

@@ -24,5 +24,6 @@ inline float high_bf16(uint32_t pair) { return __uint_as_float(pair & 0xffff0000
 
 template <class T>
 T uniform(T x) { return __shfl_sync(~0u, x, 0); }
+inline uint32_t kept(uint32_t x, int lane) { return __shfl_sync(~0u, x, lane); }
 
 }  // namespace fkdai
