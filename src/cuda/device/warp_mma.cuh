@@ -8,10 +8,10 @@
 
 namespace fkdai {
 
-// bf16, k = 16. a: as ldmatrix.x4 leaves 16 rows of 16 columns; b0, b1: 8 rows of B^T, columns 0-7 and 8-15, likewise.
-__device__ __forceinline__ void multiply_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+// bf16, k = 8. a0, a1: as ldmatrix leaves 8 columns of rows 0-7 and of rows 8-15; b: of 8 rows of B^T, likewise.
+__device__ __forceinline__ void multiply_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t b) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(b));
 }
 
 // tf32, k = 8. a: rows l/4, l/4 + 8 of column l%4, then of column l%4 + 4; b0, b1: rows l%4 and l%4 + 4 of column l/4.
