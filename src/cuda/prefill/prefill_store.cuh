@@ -27,13 +27,12 @@ struct StoreRole {
             mark(mark_store_has_o, number, lane == 0);
             const Note at = s->notes[number % kNotes];
             store_rows(slot, at.rows, p.out + p.out_strides.offset(at.batch, at.token + (lane >> 3), at.head) + rank * kHalf + (lane & 7) * 8);
-            if (lane == 0) confirm(arrived);
             mark(mark_store_has_stored, number, lane == 0);
             if (at.is_last) return;
         }
     }
 
-    // What has arrived need not stay where it was sent from.
+    // What has arrived need not stay where it was sent from. Once a step is often enough: a stage is not wanted again before.
     __device__ __forceinline__ void confirm(uint32_t &arrived) const {
         for (;; arrived++) {
             const OwnChunk of_peer{arrived};
