@@ -2,11 +2,14 @@
 """Compiles every kernel for sm_90a and reads what the compiler says and what it emitted. Needs nvcc, no GPU.
 
 Fails on: serialized wgmma (C75xx), float atomics, missing proxy fences or waits, mbarrier operations of cluster scope (they
-become device-wide barriers), and registers, spills or stack above tools/kernel_ledger.json.
+become device-wide barriers), and registers, spills or stack above tools/kernel_ledger.json. Where nvdisasm is found (a CUDA
+toolkit, or Triton's package), also on hot loops that are longer than the ledger says, or move descriptors out of vector
+registers (R2UR): an SM holds 32 KB of code (docs/decisions/0006), and the compiler finds ways to double a loop.
 
     tools/lint_kernels.py --cutlass DIR        prints one line per kernel; exit code 1 on a finding, 77 without nvcc
 """
 import argparse
+import importlib.util
 import json
 import pathlib
 import re
@@ -57,10 +60,65 @@ def findings_in_ptx(ptx):
         yield "a bulk store whose issuer never waits for it"
 
 
+def disassembler(nvcc):
+    """nvdisasm of a toolkit, or of Triton; None if there is none."""
+    triton = importlib.util.find_spec("triton")
+    places = [shutil.which("nvdisasm"), pathlib.Path(nvcc).resolve().parent / "nvdisasm"]
+    places += [pathlib.Path(folder) / "backends/nvidia/bin/nvdisasm" for folder in (triton.submodule_search_locations if triton else ())]
+    return next((place for place in places if place and pathlib.Path(place).exists()), None)
+
+
+def loops_of(kernel, sass):
+    """The loops of one kernel, shortest first, each a list of instructions. A jump back over 1,000 is a wait far from its loop."""
+    body = re.search(rf"^\.text\.\S*{kernel}\S*:\n(.*?)(?=^\.text\.|\Z)", sass, re.M | re.S).group(1)
+    code, labels = [], {}
+    for line in body.splitlines():
+        label, instruction = re.match(r"(\.L_x_\d+):", line), re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(.*?;)", line)
+        if label:
+            labels[label.group(1)] = len(code)
+        elif instruction:
+            code.append(instruction.group(1))
+    found = []
+    for at, text in enumerate(code):
+        target = re.search(r"\bBRA\b.*`\((\.L_x_\d+)\)", text)
+        start = labels.get(target.group(1), at + 1) if target else at + 1
+        if start <= at < start + 1000:
+            found.append(code[start:at + 1])
+    return sorted(found, key=len)
+
+
+def findings_in_loops(sass, ledger):
+    """Each hot loop is the shortest that has all the instructions which tell it apart."""
+    total = 0
+    for name, want in ledger["loops"].items():
+        loop = next((loop for loop in loops_of("prefill_kernel", sass) if all(any(re.search(mark, i) for i in loop) for mark in want["has"])), None)
+        if loop is None:
+            yield f"no loop with {want['has']}, by which the {name}'s is known"
+            continue
+        moved = sum("R2UR" in instruction for instruction in loop)
+        total += len(loop)
+        print(f"{name}: {len(loop)} instructions in its loop, {moved} R2UR")
+        if len(loop) > want["instructions"]:
+            yield f"the {name}'s loop has {len(loop)} instructions, the ledger allows {want['instructions']}"
+        if moved > want["R2UR"]:
+            yield f"the {name}'s loop has {moved} R2UR, the ledger allows {want['R2UR']}"
+    if total > ledger["instructions_in_loops"]:
+        yield f"the hot loops have {total} instructions, the ledger allows {ledger['instructions_in_loops']}"
+
+
 def lint(nvcc, cutlass, source, ledger):
     bad = []
     with tempfile.TemporaryDirectory() as folder:
         report, ptx = compile_kernel(nvcc, cutlass, source, pathlib.Path(folder))
+        nvdisasm = disassembler(nvcc)
+        sass = subprocess.run([nvdisasm, "-c", f"{folder}/k.cubin"], check=True, capture_output=True, text=True).stdout if nvdisasm else ""
+    release = re.search(r"release ([\d.]+)", subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout).group(1)
+    if not sass:
+        print("no nvdisasm: loops not looked at")
+    elif release != ledger["loops_of_cuda"]:
+        print(f"loops not judged: the ledger counts those of CUDA {ledger['loops_of_cuda']}, this is {release}")
+    else:
+        bad += [f"{source.name}: {finding}" for finding in findings_in_loops(sass, ledger)]
     bad += [f"{source.name}: {line.strip()}" for line in report.splitlines() if re.search(r"C75\d\d", line)]
     bad += [f"{source.name}: {finding}" for finding in findings_in_ptx(ptx)]
     for kernel, (registers, spills, stack) in entries(report).items():
