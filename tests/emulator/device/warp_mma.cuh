@@ -5,7 +5,7 @@
 
 namespace fkdai {
 
-// c += A B, [16,8] = [16,k] [k,8]; lane 4 r + q brings a[row half][k in order] of rows r, r + 8 and b of column r.
+// c += A B, [16,8] = [16,8] [8,8]; lane 4 r + q brings a[row half][k in order] of rows r, r + 8 and b of column r.
 struct WarpProduct {
     float *c;
     float a[2][2], b[2];
