@@ -223,7 +223,7 @@ static fkdai_prefill_call make_call(const fkdai_plan *plan, const fkda_fwd_args 
         .initial_state = a->initial_state, .initial_rows = {d->initial_state.row_stride, element(d->initial_state.dtype)},
         .final_state = a->final_state, .final_rows = {d->final_state.row_stride, element(d->final_state.dtype)},
         .B = d->B, .T = d->T, .N = d->N, .H = d->H, .scale = d->scale, .lower_bound = d->lower_bound,
-        .cluster_count = own.cluster_count, .workspace = workspace, .device_status = a->device_status,
+        .grid = own.grid, .workspace = workspace, .device_status = a->device_status,
     };
 }
 

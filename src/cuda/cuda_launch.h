@@ -37,6 +37,14 @@ typedef struct fkdai_state_rows {       /* [N,H,V,K]: rows of H matrices */
     fkdai_element element;
 } fkdai_state_rows;
 
+/* Who works on a (sequence, head): a cluster of two blocks that share it, or one block. The bits are the same. */
+typedef enum fkdai_prefill_mapping { FKDAI_PAIR, FKDAI_SOLO } fkdai_prefill_mapping;
+
+typedef struct fkdai_prefill_grid {
+    fkdai_prefill_mapping mapping;
+    int workers;                        /* clusters or blocks; 0: nothing to do */
+} fkdai_prefill_grid;
+
 typedef struct fkdai_prefill_call {
     fkdai_tensor q, k, v, g, beta;      /* bf16; q, k, v, g: 16-byte aligned data and strides */
     fkdai_vector A_log, dt_bias;        /* [H], [H,K]: BF16 or F32 */
@@ -47,16 +55,19 @@ typedef struct fkdai_prefill_call {
     fkdai_strides out_stride;
     int64_t B, T, N, H;
     float scale, lower_bound;
-    int cluster_count;                  /* from fkdai_prefill_clusters */
+    fkdai_prefill_grid grid;            /* from fkdai_prefill_choose */
     void *workspace;                    /* fkdai_prefill_workspace_bytes, 256-byte aligned */
     uint32_t *device_status;            /* optional: gets FKDAI_SEQLENS_BROKEN; out and final_state are NaN then */
 } fkdai_prefill_call;
 
-/* Clusters to launch for N*H (sequence, head) pairs on `multiprocessors` SMs. Pure. */
-int fkdai_prefill_clusters(int64_t N, int64_t H, int multiprocessors);
+/* The grid of a mapping for N*H (sequence, head) pairs on `multiprocessors` SMs. Pure. */
+fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t N, int64_t H, int multiprocessors);
 
-/* Scratch: O(N) integers and one state per cluster; 0 when every pair has a cluster of its own. Pure. */
-size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, int cluster_count);
+/* The faster one for N sequences of T / N tokens (dense: of T). Pure. */
+fkdai_prefill_grid fkdai_prefill_choose(int64_t N, int64_t H, int64_t tokens_each, int multiprocessors);
+
+/* Scratch: O(N) integers and one state per worker; 0 when every pair has a worker of its own. Pure. */
+size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid);
 
 /* Shared memory that one block needs. Pure. */
 int fkdai_prefill_shared_bytes(void);

@@ -3,6 +3,7 @@
 #define FKDAI_CUDA_PLAN_H
 
 #include "backend.h"
+#include "cuda_launch.h"
 
 #define FKDAI_CUDA_MAX_DEVICES 64
 
@@ -23,7 +24,7 @@ typedef struct fkdai_cuda_machine {
 
 /* plan->own of this backend. */
 typedef struct fkdai_cuda_own {
-    int cluster_count;
+    fkdai_prefill_grid grid;
 } fkdai_cuda_own;
 _Static_assert(sizeof(fkdai_cuda_own) <= FKDAI_PLAN_OWN_BYTES, "fkdai_plan.own is too small");
 

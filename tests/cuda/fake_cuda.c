@@ -95,11 +95,12 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 }
 
 /* The launcher, as cuda_launch.h promises them. */
-int fkdai_prefill_clusters(int64_t N, int64_t H, int multiprocessors)
+fkdai_prefill_grid fkdai_prefill_choose(int64_t N, int64_t H, int64_t tokens_each, int multiprocessors)
 {
-    return N * H < multiprocessors / 2 ? (int)(N * H) : multiprocessors / 2;
+    (void)tokens_each;
+    return (fkdai_prefill_grid){FKDAI_PAIR, N * H < multiprocessors / 2 ? (int)(N * H) : multiprocessors / 2};
 }
-size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, int cluster_count) { return N * H == cluster_count ? 0 : 4096; }
+size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid) { return N * H == grid.workers ? 0 : 4096; }
 int fkdai_prefill_shared_bytes(void) { return 220000; }
 
 int fkdai_prefill_load(void)

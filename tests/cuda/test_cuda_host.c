@@ -52,7 +52,7 @@ static void test_accepts_and_launches(void **unused)
     assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_OK);
     assert_int_equal(fake.launches, 1);
     assert_int_equal(fake.synchronisations, 0);
-    assert_int_equal(fake.last.cluster_count, 2);
+    assert_int_equal(fake.last.grid.workers, 2);
     assert_int_equal(fake.last.q.stride.head, 128);
     assert_ptr_equal(fake.last.out, a.out);
     assert_ptr_equal(fake.last.device_status, a.device_status);

@@ -132,7 +132,7 @@ static fkdai_prefill_call call_of(int64_t N, int64_t H, int offset)
     const fkdai_strides rows = {32 * N * H * 128, H * 128, 128};
     const fkdai_tensor x = {memory + offset, rows};
     return (fkdai_prefill_call){.q = x, .k = x, .v = x, .g = x, .beta = x, .out = memory, .out_stride = rows, .B = 1, .T = 32 * N, .N = N, .H = H,
-                                .cu_seqlens = {memory, FKDAI_I64}, .cluster_count = fkdai_prefill_clusters(N, H, SMS), .workspace = memory};
+                                .cu_seqlens = {memory, FKDAI_I64}, .grid = fkdai_prefill_make_grid(FKDAI_PAIR, N, H, SMS), .workspace = memory};
 }
 
 static void reset(void) { memset(&fake, 0, sizeof fake); }

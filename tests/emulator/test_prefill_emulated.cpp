@@ -1,13 +1,14 @@
-// test_prefill_emulated.cpp: the prefill kernel's own source, run thread by thread on the host, against the token recurrence.
+// test_prefill_emulated.cpp: the prefill kernels' own source, run thread by thread on the host, against the token recurrence.
 //
-// Every case runs with a fixed and with shuffled orders of the threads, on poisoned shared memory, and must give the same bits.
+// Every case runs with both kernels, with a fixed and with shuffled orders of the threads, on poisoned shared memory, and must give the same bits.
 #include "emulator.h"
 
 #include <algorithm>
 #include <cstdio>
 #include <random>
 
-#include "prefill/prefill_kernel.cuh"
+#include "prefill/pair_kernel.cuh"
+#include "prefill/solo_kernel.cuh"
 
 namespace {
 
@@ -17,7 +18,7 @@ using namespace fkdai::prefill;
 struct Problem {
     std::vector<int> lengths;
     int H;
-    int clusters;              // N*H: one per pair; fewer: the time line is cut
+    int workers;               // N*H: one per (sequence, head); fewer: the time line is cut
     bool packed = true, has_initial = true, is_bf16_state = false;
     float gate_mean = 0.f, gate_deviation = 1.f;
     int tail_tokens = 0;       // of one more sequence behind the others, NaN throughout
@@ -28,6 +29,7 @@ struct Problem {
     int state_shift = 0;       // elements by which the states miss the alignment of the copy engine
     bool has_final = true, in_place = false;
     bool is_planned_once = false;  // by the plan kernel, as for many sequences; else by every block for itself
+    bool is_solo = false;
 };
 
 constexpr uint64_t kLaunchNumber = 8;
@@ -101,9 +103,9 @@ struct Data {
         }
     }
 
-    CUtensorMap map(const std::vector<uint16_t> &x) const {
+    CUtensorMap map(const std::vector<uint16_t> &x, int channels = kHalf) const {
         const int H = problem.H;
-        const emulator::TensorMap m{x.data(), 128, int64_t{H} * 128, int64_t{T} * H * 128, H, T, B, kChunk, kHalf};
+        const emulator::TensorMap m{x.data(), 128, int64_t{H} * 128, int64_t{T} * H * 128, H, T, B, kChunk, channels};
         CUtensorMap map;
         memcpy(&map, &m, sizeof m);
         return map;
@@ -115,7 +117,7 @@ struct Data {
         std::fill(final_bf16.begin(), final_bf16.end(), uint16_t{0xffff});
         const int64_t H = problem.H;
         Params p{};
-        p.q = map(q), p.k = map(k), p.v = map(v), p.g = map(g);
+        p.q = map(q), p.k = map(k), p.v = map(v), p.g = map(g), p.o = map(out, 16);
         p.beta = reinterpret_cast<const __nv_bfloat16 *>(beta.data()), p.out = reinterpret_cast<__nv_bfloat16 *>(out.data());
         p.beta_strides = {T * H, H, 1}, p.out_strides = {T * H * 128, H * 128, 128};
         p.A_log = {A_log.data(), Element::F32}, p.dt_bias = {dt_bias.data(), Element::F32};
@@ -128,20 +130,22 @@ struct Data {
         p.status = &status;
         p.heads = problem.H, p.scale = 0.08838834764831845f, p.lower_bound = problem.lower_bound;
 
-        std::vector<float> state(static_cast<size_t>(problem.clusters) * 16384);
-        if (flags.empty()) flags.assign(static_cast<size_t>(problem.clusters) * kRanks, 7);
-        const size_t schedules = problem.is_planned_once ? 1 : static_cast<size_t>(problem.clusters) * kRanks;
+        std::vector<float> state(static_cast<size_t>(problem.workers) * 16384);
+        if (flags.empty()) flags.assign(static_cast<size_t>(problem.workers) * kHalves, 7);
+        const unsigned ranks = problem.is_solo ? 1 : pair::kRanks, blocks = static_cast<unsigned>(problem.workers) * ranks;
+        const size_t schedules = problem.is_planned_once ? 1 : blocks;
         std::vector<int32_t> prefix(schedules * (N + 1), -1);
         std::vector<int2> sequence(schedules * N);
         std::vector<int64_t> span(schedules, -1);
-        if (problem.clusters != N * problem.H) {
+        if (problem.workers != N * problem.H) {
             p.schedule = {span.data(), prefix.data(), sequence.data(), !problem.is_planned_once};
             p.hand_over = {state.data(), flags.data(), kLaunchNumber};
             if (problem.is_planned_once &&
-                !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p, problem.clusters); })) return false;
+                !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p, problem.workers); })) return false;
         }
-        const unsigned blocks = static_cast<unsigned>(problem.clusters * kRanks);
-        const bool ended = emulator::launch(blocks, kRanks, kThreads, sizeof(Smem), seed, [&] { prefill_kernel(p); });
+        const bool ended = problem.is_solo
+            ? emulator::launch(blocks, ranks, solo::kThreads, sizeof(solo::Smem), seed, [&] { solo::solo_kernel(p); })
+            : emulator::launch(blocks, ranks, pair::kThreads, sizeof(pair::Smem), seed, [&] { pair::pair_kernel(p); });
         read_final();
         return ended && std::find(flags.begin(), flags.end(), kLaunchNumber) == flags.end();  // the same launch may come again
     }
@@ -192,6 +196,7 @@ struct Data {
 
 int failed = 0, ran = 0;
 
+// The kernel of a pair, the solo kernel, and shuffled orders of both: the same bits.
 void check(const char *name, const Problem &problem) {
     Data data(problem);
     ran++;
@@ -200,8 +205,9 @@ void check(const char *name, const Problem &problem) {
     if (good) data.errors(&of_out, &of_state);
     const auto out = data.out;
     const auto final = data.final;
-    for (unsigned seed = 1; good && seed <= 2; seed++) {
-        good = data.run(seed);
+    for (unsigned i = 1; good && i <= 4; i++) {
+        data.problem.is_solo = i >= 3;
+        good = data.run(i % 3);
         repeats = repeats && out == data.out && memcmp(final.data(), data.final.data(), final.size() * 4) == 0;
     }
     const bool guard_kept = std::all_of(out.end() - kGuard, out.end(), [](uint16_t x) { return x == 0xffff; });
@@ -212,13 +218,13 @@ void check(const char *name, const Problem &problem) {
     fflush(stdout);
 }
 
-// However the time line is cut, the bits are those of one cluster per pair.
-void check_cuts(const char *name, Problem problem, std::vector<int> clusters) {
-    problem.clusters = static_cast<int>(problem.lengths.size()) * problem.H;
+// However the time line is cut, the bits are those of one worker per (sequence, head).
+void check_cuts(const char *name, Problem problem, std::vector<int> workers) {
+    problem.workers = static_cast<int>(problem.lengths.size()) * problem.H;
     Data direct(problem);
     bool good = direct.run(0);
-    for (size_t i = 0; i < 2 * clusters.size() && good; i++) {
-        problem.clusters = clusters[i / 2], problem.is_planned_once = i % 2;
+    for (size_t i = 0; i < 4 * workers.size() && good; i++) {
+        problem.workers = workers[i / 4], problem.is_planned_once = i % 2, problem.is_solo = i % 4 >= 2;
         Data cut(problem);
         good = cut.run(static_cast<unsigned>(i)) && cut.out == direct.out &&
                memcmp(cut.final.data(), direct.final.data(), cut.final.size() * 4) == 0;
@@ -232,8 +238,8 @@ void check_cuts(const char *name, Problem problem, std::vector<int> clusters) {
 void check_refusal(const char *name, const Problem &problem, const std::vector<std::vector<int64_t>> &arrays) {
     Data data(problem);
     bool good = true;
-    for (size_t i = 0; i < arrays.size() && good; i++) {
-        data.cu = arrays[i], data.status = 2;
+    for (size_t i = 0; i < 2 * arrays.size() && good; i++) {
+        data.cu = arrays[i / 2], data.status = 2, data.problem.is_solo = i % 2;
         good = data.run(static_cast<unsigned>(i)) && data.status == 3;
         std::vector<uint16_t> want(data.out.size() - kGuard, 0x7fff);  // the poison has the other sign
         want.resize(data.out.size(), 0xffff);
@@ -267,19 +273,19 @@ int main() {
     Problem narrow{{70}, 2, 2};
     narrow.is_bf16_state = true;
     check("bf16 states", narrow);
-    narrow.lengths = {40, 0, 33}, narrow.clusters = 2;
+    narrow.lengths = {40, 0, 33}, narrow.workers = 2;
     check("bf16 states, cut", narrow);
     narrow.state_shift = 2;
     check("bf16 states at 4 bytes", narrow);
     narrow.is_bf16_state = false;
     check("fp32 states at 8 bytes", narrow);
-    check("0,1,0,40,0 on 2 clusters", {{0, 1, 0, 40, 0}, 1, 2});
-    check("400 x 3 heads on 2 clusters, cut", {{400}, 3, 2});
-    check_cuts("450 x 5 heads on 5, 4, 3, 2 clusters: same bits", {{450}, 5, 0}, {4, 3, 2});
-    check_cuts("0,300,31,0,290 x 2 heads on 10, 7, 3, 1 clusters", {{0, 300, 31, 0, 290}, 2, 0}, {7, 3, 1});
+    check("0,1,0,40,0 on 2 workers", {{0, 1, 0, 40, 0}, 1, 2});
+    check("400 x 3 heads on 2 workers, cut", {{400}, 3, 2});
+    check_cuts("450 x 5 heads on 5, 4, 3, 2 workers: same bits", {{450}, 5, 0}, {4, 3, 2});
+    check_cuts("0,300,31,0,290 x 2 heads on 10, 7, 3, 1 workers", {{0, 300, 31, 0, 290}, 2, 0}, {7, 3, 1});
     const std::vector<std::vector<int64_t>> broken{{0, 40, 20, 70}, {1, 30, 40, 70}, {0, 30, 40, 69}, {0, 30, 40, 71}, {0, -5, 40, 70},
                                                    {0, 30, INT64_MAX, 70}, {INT64_MIN, 0, 0, 70}, {0, 30, 40, (int64_t{1} << 32) + 70}};
-    check_refusal("broken cu_seqlens, one cluster per pair", {{30, 10, 30}, 2, 6}, broken);
+    check_refusal("broken cu_seqlens, one worker per pair", {{30, 10, 30}, 2, 6}, broken);
     Problem cut{{30, 10, 30}, 2, 2};
     check_refusal("broken cu_seqlens, cut", cut, broken);
     cut.is_planned_once = true;
@@ -288,7 +294,7 @@ int main() {
     bf16.is_bf16_state = true, bf16.state_shift = 2;
     check_refusal("broken cu_seqlens, bf16 states at 4 bytes", bf16, broken);
     Problem jobs{{33, 1, 0, 32, 0, 0, 65, 31, 0}, 1, 1};
-    check("jobs of 0 to 3 chunks on 1 cluster", jobs);
+    check("jobs of 0 to 3 chunks on 1 worker", jobs);
     jobs.in_place = true;
     check("the same, states in place", jobs);
     jobs.in_place = false, jobs.has_final = false;
@@ -297,7 +303,7 @@ int main() {
     check("the same, no initial states", jobs);
     jobs.has_initial = true, jobs.is_bf16_state = true;
     check("the same, bf16 states", jobs);
-    check_cuts("0 to 7 chunks x 2 heads on 6, 3, 2, 1 clusters", {{1, 0, 32, 200, 33, 0, 0, 64, 130, 1}, 2, 0}, {6, 3, 2, 1});
+    check_cuts("0 to 7 chunks x 2 heads on 6, 3, 2, 1 workers", {{1, 0, 32, 200, 33, 0, 0, 64, 130, 1}, 2, 0}, {6, 3, 2, 1});
     printf("test_prefill_emulated: ran %d, failed %d\n", ran, failed);
     return failed != 0;
 }

@@ -16,6 +16,15 @@
 
 enum class Gates { Random, Slow, AllMinus5 };
 
+inline int asked_mapping = -1;  // of all cases, from a program's last word: pair or solo
+
+// Takes the word away.
+inline void read_mapping(int &argc, char **argv) {
+    const std::string last = argc > 1 ? argv[argc - 1] : "";
+    asked_mapping = last == "pair" ? FKDAI_PAIR : last == "solo" ? FKDAI_SOLO : -1;
+    if (asked_mapping >= 0) argc--;
+}
+
 struct CaseShape {
     std::vector<int64_t> lengths;  // of the sequences
     int64_t H = 1;
@@ -26,6 +35,7 @@ struct CaseShape {
     int64_t tail_tokens = 0;       // packed: of one more sequence behind the others, NaN in every input; errors() leaves it out
     float value_scale = 1.f;
     bool heads_outside = false;    // strides of a [B,H,T,128] tensor
+    int mapping = asked_mapping;   // < 0: as the library chooses
     unsigned seed = 1;
 };
 
@@ -106,8 +116,9 @@ struct DeviceCase {
         call.B = B, call.T = T, call.N = N, call.H = s.H;
         call.device_status = status;
         call.scale = 0.08838834764831845f, call.lower_bound = -5.f;
-        call.cluster_count = fkdai_prefill_clusters(N, s.H, multiprocessors);
-        workspace_bytes = fkdai_prefill_workspace_bytes(N, s.H, call.cluster_count);
+        call.grid = s.mapping < 0 ? fkdai_prefill_choose(N, s.H, T / (s.packed ? N : 1), multiprocessors)
+                                  : fkdai_prefill_make_grid(static_cast<fkdai_prefill_mapping>(s.mapping), N, s.H, multiprocessors);
+        workspace_bytes = fkdai_prefill_workspace_bytes(N, s.H, call.grid);
         workspace = allocate<char>(static_cast<int64_t>(workspace_bytes));
         call.workspace = workspace;
     }

@@ -106,7 +106,8 @@ void batch_invariance() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char **argv) {
+    read_mapping(argc, argv);
     multiprocessors = multiprocessors_or_skip("prefill_check");
     CHECK_CUDA(fkdai_prefill_load());
     check("one chunk, H=1", dense(1, 32, 1));

@@ -35,7 +35,7 @@ int median(int from, int from_chunk, int to, int to_chunk, int step) {
 
 void print_role(int first, int last) {
     const bool prepares = strcmp(kRoles[first], "chain") != 0 && strcmp(kRoles[first], "store") != 0;
-    const int step = prepares ? kRanks : 1;
+    const int step = prepares ? pair::kRanks : 1;
     printf("%-8s %6d a chunk:", kRoles[first], median(first, 0, first, step, step));
     for (int m = first + 1; m <= last; m++) printf("  %s %d", kMoments[m], median(m - 1, 0, m, 0, step));
     printf("\n");
@@ -46,6 +46,7 @@ void print_role(int first, int last) {
 int main(int argc, char **argv) {
     const int multiprocessors = multiprocessors_or_skip("prefill_marks");
     CaseShape s;
+    s.mapping = FKDAI_PAIR;  // the marked one
     s.H = argc > 1 ? atoi(argv[1]) : 32, s.lengths = {argc > 2 ? atoi(argv[2]) : 8192}, s.packed = false;
     if (s.H < 1 || s.lengths[0] < static_cast<int64_t>(kFirstMarked + kMarkedChunks + 1) * kChunk) {
         printf("prefill_marks: H at least 1, T at least %u\n", (kFirstMarked + kMarkedChunks + 1) * kChunk);

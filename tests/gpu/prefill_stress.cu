@@ -151,6 +151,7 @@ void hang() {
 }  // namespace
 
 int main(int argc, char **argv) {
+    read_mapping(argc, argv);
     multiprocessors = multiprocessors_or_skip("prefill_stress");
     CHECK_CUDA(fkdai_prefill_load());
     const std::pair<const char *, void (*)()> parts[] = {{"races", races}, {"beside", beside}, {"streams", streams}, {"hang", hang}};

@@ -64,6 +64,7 @@ float median_ms(DeviceCase &c, int repeats, float *spread) {
 }  // namespace
 
 int main(int argc, char **argv) {
+    read_mapping(argc, argv);
     const int repeats = argc > 1 ? atoi(argv[1]) : 50;
     cudaDeviceProp properties;
     CHECK_CUDA(cudaGetDeviceProperties(&properties, 0));

@@ -2,7 +2,8 @@
 // reads without anyone having written it is to be seen.
 #include "gpu_repeat.cuh"
 
-int main() {
+int main(int argc, char **argv) {
+    read_mapping(argc, argv);
     const int multiprocessors = multiprocessors_or_skip("prefill_tiny");
     CHECK_CUDA(fkdai_prefill_load());
     CaseShape bf16 = packed_shape({33, 1}, 1), dense = packed_shape({40, 40}, 2), stateless = packed_shape({70}, 1);

@@ -38,6 +38,11 @@ __device__ __forceinline__ void copy_to_peer(uint32_t destination, uint32_t sour
 __device__ __forceinline__ void copy_to_global(void *destination, uint32_t source, uint32_t bytes) {
     asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(destination), "r"(source), "r"(bytes) : "memory");
 }
+// Shared memory -> box of a 4-D tensor map; likewise.
+__device__ __forceinline__ void store_tile(const CUtensorMap &map, int channel, int head, int token, int batch, uint32_t source) {
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];"
+                 ::"l"(&map), "r"(channel), "r"(head), "r"(token), "r"(batch), "r"(source) : "memory");
+}
 __device__ __forceinline__ void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 __device__ __forceinline__ void bulk_wait_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 

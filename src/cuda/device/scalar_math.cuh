@@ -51,4 +51,11 @@ __device__ __forceinline__ T uniform(T x) { return __shfl_sync(~0u, x, 0); }
 // loop, from a special register, than keep it.
 __device__ __forceinline__ uint32_t kept(uint32_t x, int lane) { return __shfl_sync(~0u, x, lane); }
 
+// The lane's number, read anew: what is only wanted now and then need not be kept.
+__device__ __forceinline__ int lane_here() {
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
 }  // namespace fkdai

@@ -9,10 +9,14 @@ namespace fkdai::prefill {
 
 using StateRows = float[64];  // S^T [64 V, 128 K] of a warpgroup: a wgmma accumulator
 
+template <class Smem>
 struct Border {
     const Params &p;
-    SharedView s;
-    int rank, cluster, warp, lane;
+    SharedView<Smem> s;
+    int half, worker;        // rows of V; cluster or CTA, as spans of the line are counted
+    int warp, lane;          // of the warpgroup
+    int named_barrier;       // of the warpgroup
+    uint32_t staging;        // this warp's StateStaging
 
     // Piece i of the route, found by one lane; it waits in shared memory, as registers are dear.
     __device__ __forceinline__ void advance(Route &route, uint32_t i) const {
@@ -32,20 +36,20 @@ struct Border {
         return state[4 * b + 2 * row_half + e];
     }
     __device__ __forceinline__ float *hand_over_state(int slot) const {
-        return p.hand_over.state + (static_cast<int64_t>(slot) * kWidth + rank * kHalf) * kWidth;
+        return p.hand_over.state + (static_cast<int64_t>(slot) * kWidth + half * kHalf) * kWidth;
     }
 
     // Where a state goes: nowhere, by the copy engine, as fp32 or as bf16.
     struct Departure {
         float *sent, *f32;
         __nv_bfloat16 *bf16;
-        bool hands_over;  // to the next cluster
+        bool hands_over;  // to the next worker
     };
     __device__ __forceinline__ Departure departure(const Piece *done) const {
         if (done == nullptr) return {};
-        if (done->hands_over) return {nullptr, hand_over_state(cluster + 1), nullptr, true};
+        if (done->hands_over) return {nullptr, hand_over_state(worker + 1), nullptr, true};
         const States<void *> &to = p.final_state;
-        const int64_t offset = matrix_offset(*done, to.row_stride, rank);
+        const int64_t offset = matrix_offset(*done, to.row_stride, half);
         float *const rows = static_cast<float *>(to.data) + offset;
         if (to.element == Element::BF16) return {nullptr, nullptr, static_cast<__nv_bfloat16 *>(to.data) + offset, false};
         if (to.element == Element::Absent) return {};
@@ -56,13 +60,13 @@ struct Border {
     struct Arrival {
         const float *f32;
         const __nv_bfloat16 *bf16;
-        bool takes_over;  // from the cluster before
+        bool takes_over;  // from the worker before
     };
     __device__ __forceinline__ Arrival arrival(const Piece *next) const {
         if (next == nullptr) return {};
-        if (next->takes_over) return {hand_over_state(cluster), nullptr, true};
+        if (next->takes_over) return {hand_over_state(worker), nullptr, true};
         const States<const void *> &from = p.initial_state;
-        const int64_t offset = matrix_offset(*next, from.row_stride, rank);
+        const int64_t offset = matrix_offset(*next, from.row_stride, half);
         if (from.element == Element::F32) return {static_cast<const float *>(from.data) + offset, nullptr, false};
         if (from.element == Element::BF16) return {nullptr, static_cast<const __nv_bfloat16 *>(from.data) + offset, false};
         return {};
@@ -134,8 +138,8 @@ struct Border {
     // Through shared memory by the copy engine: the chain does not wait for memory.
     template <int row_half>
     __device__ __forceinline__ void send_rows(float *to, const StateRows &state) const {
-        constexpr uint32_t kPitch = kStatePitch * sizeof(float);
-        const uint32_t staged = s.at(s->state_rows[warp]), row = staged + (lane >> 2) * kPitch + (lane & 3) * 8;
+        constexpr uint32_t kPitch = sizeof(StateStaging::row[0]);
+        const uint32_t row = staging + (lane >> 2) * kPitch + (lane & 3) * 8;
         if (elect_one()) bulk_wait_read();  // the rows sent before have left
         __syncwarp();
 #pragma unroll
@@ -145,22 +149,22 @@ struct Border {
         if (elect_one()) {
 #pragma unroll
             for (int i = 0; i < 8; i++)
-                copy_to_global(to + (16 * warp + 8 * row_half + i) * kWidth, staged + i * kPitch, kWidth * sizeof(float));
+                copy_to_global(to + (16 * warp + 8 * row_half + i) * kWidth, staging + i * kPitch, kWidth * sizeof(float));
             bulk_commit();
         }
     }
 
-    // The V halves are independent: each rank of the next cluster waits for the same rank of this one.
+    // The halves of V are independent: each waits for the same half of the worker before.
     __device__ __forceinline__ void announce_hand_over() const {
         __threadfence();
-        warpgroup_sync(kChainBarrier);
-        if (warp == 0 && lane == 0) raise_flag(p.hand_over.is_ready + (cluster + 1) * kRanks + rank, p.hand_over.number);
+        warpgroup_sync(named_barrier);
+        if (warp == 0 && lane == 0) raise_flag(p.hand_over.is_ready + (worker + 1) * kHalves + half, p.hand_over.number);
     }
     // Lowers the flag once all four warps have seen it: the same launch may be repeated on this memory.
     __device__ __forceinline__ void await_hand_over() const {
-        uint64_t *const flag = p.hand_over.is_ready + cluster * kRanks + rank;
+        uint64_t *const flag = p.hand_over.is_ready + worker * kHalves + half;
         await_flag(flag, p.hand_over.number);
-        warpgroup_sync(kChainBarrier);
+        warpgroup_sync(named_barrier);
         if (warp == 0 && lane == 0) *flag = 0;
     }
 };

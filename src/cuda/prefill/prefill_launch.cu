@@ -7,13 +7,14 @@
 #include <atomic>
 #include <ctime>
 
-#include "prefill_kernel.cuh"
+#include "pair_kernel.cuh"
+#include "solo_kernel.cuh"
 
 namespace fkdai::prefill {
 namespace {
 
 static_assert(kBrokenSeqlens == FKDAI_SEQLENS_BROKEN);
-constexpr int kSmemBytes = sizeof(Smem) + 1024;  // 1024: dynamic shared memory is aligned to 16 bytes only
+constexpr int kPairSmemBytes = sizeof(pair::Smem) + 1024, kSoloSmemBytes = sizeof(solo::Smem) + 1024;  // dynamic shared memory is aligned to 16 bytes
 
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
 std::atomic<EncodeTiled> encode_tiled{nullptr};
@@ -32,30 +33,32 @@ T *take(char *base, size_t &used, size_t count) {
     return taken;
 }
 
-Workspace carve(void *memory, int64_t N, int clusters) {
+int blocks_of(const fkdai_prefill_grid &grid) { return grid.mapping == FKDAI_PAIR ? grid.workers * pair::kRanks : grid.workers; }
+
+Workspace carve(void *memory, int64_t N, const fkdai_prefill_grid &grid) {
     Workspace w{};
     char *const base = static_cast<char *>(memory);
-    w.hand_over.state = take<float>(base, w.bytes, static_cast<size_t>(clusters) * kWidth * kWidth);
-    w.hand_over.is_ready = take<uint64_t>(base, w.bytes, static_cast<size_t>(clusters) * kRanks);
+    w.hand_over.state = take<float>(base, w.bytes, static_cast<size_t>(grid.workers) * kWidth * kWidth);
+    w.hand_over.is_ready = take<uint64_t>(base, w.bytes, static_cast<size_t>(grid.workers) * kHalves);
     w.schedule.is_own = N <= kMostOwnSequences;
-    const size_t schedules = w.schedule.is_own ? static_cast<size_t>(clusters) * kRanks : 1, sequences = static_cast<size_t>(N);
+    const size_t schedules = w.schedule.is_own ? static_cast<size_t>(blocks_of(grid)) : 1, sequences = static_cast<size_t>(N);
     w.schedule.span = take<int64_t>(base, w.bytes, schedules);
     w.schedule.prefix = take<int32_t>(base, w.bytes, schedules * (sequences + 1));
     w.schedule.sequence = take<int2>(base, w.bytes, schedules * sequences);
     return w;
 }
 
-// [B][T][H][128] bf16 as (channel, head, token, batch); boxes of 32 tokens x 64 channels of one head.
-cudaError_t encode_map(CUtensorMap *map, const fkdai_tensor &x, const fkdai_prefill_call &call) {
+// [B][T][H][128] bf16 as (channel, head, token, batch); boxes of 32 tokens of one head: 64 channels to read, 16 to write.
+cudaError_t encode_map(CUtensorMap *map, const fkdai_tensor &x, bool is_read, const fkdai_prefill_call &call) {
     const cuuint64_t size[4] = {kWidth, static_cast<cuuint64_t>(call.H), static_cast<cuuint64_t>(call.T),
                                 static_cast<cuuint64_t>(call.B)};
     const cuuint64_t stride[3] = {static_cast<cuuint64_t>(x.stride.head) * 2, static_cast<cuuint64_t>(x.stride.token) * 2,
                                   static_cast<cuuint64_t>(x.stride.batch) * 2};
-    const cuuint32_t box[4] = {kHalf, 1, kChunk, 1}, step[4] = {1, 1, 1, 1};
+    const cuuint32_t box[4] = {is_read ? kHalf : 16u, 1, kChunk, 1}, step[4] = {1, 1, 1, 1};
     const EncodeTiled encode = encode_tiled.load(std::memory_order_acquire);
     if (encode == nullptr) return cudaErrorNotReady;
     const CUresult result = encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void *>(x.data), size, stride, box, step,
-                                   CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                   CU_TENSOR_MAP_INTERLEAVE_NONE, is_read ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B,
                                    CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
@@ -70,7 +73,7 @@ struct KnownMap {
     CUtensorMap map;
     MapKey key;  // data is null: none yet
 };
-constexpr int kMaps = 4;  // q, k, v, g
+constexpr int kMaps = 5;  // q, k, v, g, out
 thread_local KnownMap known_maps[kMaps];
 
 cudaError_t make_map(CUtensorMap *map, int which, const fkdai_tensor &x, const fkdai_prefill_call &call) {
@@ -78,7 +81,7 @@ cudaError_t make_map(CUtensorMap *map, int which, const fkdai_tensor &x, const f
     const MapKey key{x.data, x.stride.batch, x.stride.token, x.stride.head, call.B, call.T, call.H};
     if (!(key == known.key)) {
         known.key.data = nullptr;
-        if (const cudaError_t error = encode_map(&known.map, x, call); error != cudaSuccess) return error;
+        if (const cudaError_t error = encode_map(&known.map, x, which < 4, call); error != cudaSuccess) return error;
         known.key = key;
     }
     *map = known.map;
@@ -92,9 +95,10 @@ Strides strides(const fkdai_strides &x) { return {x.batch, x.token, x.head}; }
 Vector vector(const fkdai_vector &x) { return {x.data, element(x.element)}; }
 
 cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
-    const fkdai_tensor *const tensors[kMaps] = {&call.q, &call.k, &call.v, &call.g};
-    CUtensorMap *const maps[kMaps] = {&p->q, &p->k, &p->v, &p->g};
-    for (int i = 0; i < kMaps && call.T > 0; i++)
+    const fkdai_tensor out{call.out, call.out_stride}, *const tensors[kMaps] = {&call.q, &call.k, &call.v, &call.g, &out};
+    CUtensorMap *const maps[kMaps] = {&p->q, &p->k, &p->v, &p->g, &p->o};
+    const int count = call.T == 0 ? 0 : call.grid.mapping == FKDAI_SOLO ? 5 : 4;
+    for (int i = 0; i < count; i++)
         if (const cudaError_t error = make_map(maps[i], i, *tensors[i], call); error != cudaSuccess) return error;
     p->beta = static_cast<const __nv_bfloat16 *>(call.beta.data);
     p->out = static_cast<__nv_bfloat16 *>(call.out);
@@ -124,22 +128,23 @@ uint64_t launch_number() {
     return x == 0 ? 1 : x;
 }
 
-cudaError_t launch_plan(const Params &p, int clusters, cudaStream_t stream) {
+cudaError_t launch_plan(const Params &p, int workers, cudaStream_t stream) {
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(1), config.blockDim = dim3(kPlanThreads), config.stream = stream;
-    return cudaLaunchKernelEx(&config, plan_kernel, static_cast<const Timeline &>(p), clusters);
+    return cudaLaunchKernelEx(&config, plan_kernel, static_cast<const Timeline &>(p), workers);
 }
 
 // With a plan kernel before it, the kernel starts beside that one and waits for it inside (dependent_launch.cuh).
-cudaError_t launch_prefill(const Params &p, int clusters, bool is_planned, cudaStream_t stream) {
+cudaError_t launch_prefill(const Params &p, const fkdai_prefill_grid &grid, bool is_planned, cudaStream_t stream) {
+    const bool is_pair = grid.mapping == FKDAI_PAIR;
     cudaLaunchAttribute overlap{};
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     overlap.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(clusters) * kRanks), config.blockDim = dim3(kThreads);
-    config.dynamicSmemBytes = kSmemBytes, config.stream = stream;
+    config.gridDim = dim3(static_cast<unsigned>(blocks_of(grid))), config.blockDim = dim3(is_pair ? pair::kThreads : solo::kThreads);
+    config.dynamicSmemBytes = is_pair ? kPairSmemBytes : kSoloSmemBytes, config.stream = stream;
     config.attrs = &overlap, config.numAttrs = is_planned ? 1 : 0;
-    return cudaLaunchKernelEx(&config, prefill_kernel, p);
+    return cudaLaunchKernelEx(&config, is_pair ? pair::pair_kernel : solo::solo_kernel, p);
 }
 
 }  // namespace
@@ -147,16 +152,22 @@ cudaError_t launch_prefill(const Params &p, int clusters, bool is_planned, cudaS
 
 using namespace fkdai::prefill;
 
-extern "C" int fkdai_prefill_clusters(int64_t N, int64_t H, int multiprocessors) {
-    const int64_t room = multiprocessors / kRanks > 0 ? multiprocessors / kRanks : 1;
-    return static_cast<int>(H == 0 || N <= room / H ? N * H : room);
+extern "C" fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t N, int64_t H, int multiprocessors) {
+    const int blocks = mapping == FKDAI_PAIR ? multiprocessors / pair::kRanks : multiprocessors;
+    const int64_t room = blocks > 0 ? blocks : 1;
+    return {mapping, static_cast<int>(H == 0 || N <= room / H ? N * H : room)};
 }
 
-extern "C" size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, int cluster_count) {
-    return N * H == cluster_count ? 0 : carve(nullptr, N, cluster_count).bytes;
+extern "C" fkdai_prefill_grid fkdai_prefill_choose(int64_t N, int64_t H, int64_t tokens_each, int multiprocessors) {
+    (void)tokens_each;
+    return fkdai_prefill_make_grid(FKDAI_PAIR, N, H, multiprocessors);
 }
 
-extern "C" int fkdai_prefill_shared_bytes(void) { return kSmemBytes; }
+extern "C" size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid) {
+    return N * H == grid.workers ? 0 : carve(nullptr, N, grid).bytes;
+}
+
+extern "C" int fkdai_prefill_shared_bytes(void) { return kPairSmemBytes > kSoloSmemBytes ? kPairSmemBytes : kSoloSmemBytes; }
 
 extern "C" int fkdai_prefill_load(void) {
     void *found = nullptr;
@@ -168,21 +179,23 @@ extern "C" int fkdai_prefill_load(void) {
     cudaFuncAttributes attributes;
     error = cudaFuncGetAttributes(&attributes, plan_kernel);
     if (error != cudaSuccess) return error;
-    return cudaFuncSetAttribute(prefill_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSmemBytes);
+    error = cudaFuncSetAttribute(pair::pair_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kPairSmemBytes);
+    if (error != cudaSuccess) return error;
+    return cudaFuncSetAttribute(solo::solo_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSoloSmemBytes);
 }
 
 extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream) {
     const auto on = static_cast<cudaStream_t>(stream);
-    if (call->cluster_count == 0) return cudaSuccess;
+    if (call->grid.workers == 0) return cudaSuccess;
     Params p{};
     if (const cudaError_t error = fill_params(*call, &p); error != cudaSuccess) return error;
-    if (call->N * call->H != call->cluster_count) {
-        const Workspace w = carve(call->workspace, call->N, call->cluster_count);
+    if (call->N * call->H != call->grid.workers) {
+        const Workspace w = carve(call->workspace, call->N, call->grid);
         p.schedule = w.schedule, p.hand_over = w.hand_over;
         p.hand_over.number = launch_number();
     }
     const bool is_planned = p.schedule.span != nullptr && !p.schedule.is_own;
     if (is_planned)
-        if (const cudaError_t error = launch_plan(p, call->cluster_count, on); error != cudaSuccess) return error;
-    return launch_prefill(p, call->cluster_count, is_planned, on);
+        if (const cudaError_t error = launch_plan(p, call->grid.workers, on); error != cudaSuccess) return error;
+    return launch_prefill(p, call->grid, is_planned, on);
 }

@@ -1,7 +1,4 @@
-// The operand role of the prefill kernel.
-//
-// What it makes depends on q, k, g, beta of one chunk alone, never on the state. A chunk is prepared by the CTA
-// whose rank is its number modulo kRanks.
+// The operands of a chunk, from its raw tiles: what a warpgroup makes of q, k, g, whatever the state is.
 #pragma once
 
 #include "../device/row_squares.cuh"
@@ -10,14 +7,17 @@
 
 namespace fkdai::prefill {
 
-// One warpgroup per chunk; warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
+// Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // One pass away from the anchor between tokens 15 and 16 (m = gamma_15): the upper half of the tokens is walked
 // upward, the lower half downward, so the running sum needs neither shuffles nor an array.
-struct OperandRole {
+// `stage` counts the stages of shared memory, `aside` what a chunk has beside its stage: norms, akk and its barrier.
+template <class Smem>
+struct Operands {
     const Params &p;
-    SharedView s;
-    int group, rank, warp, lane;  // warp 0..3 of the group
+    SharedView<Smem> s;
+    int warp, lane;  // of the warpgroup
 
+    using Scores = float[16];
     struct Gate {  // log2 alpha = L sigmoid(exp(A_log) (g + dt_bias)) = 1 / (1/L + exp2(slope g + offset)/L)
         float inverse_bound;  // 1/L, L = lower_bound log2(e); the lower half walks with -1/L
         float slope, offset[2];
@@ -25,30 +25,6 @@ struct OperandRole {
 
     __device__ __forceinline__ int half() const { return warp >> 1; }
     __device__ __forceinline__ bool upward() const { return warp & 1; }
-
-    __device__ __forceinline__ void run() const {
-        int head = -1;
-        Gate gate{};
-        for (OwnChunk own{static_cast<uint32_t>(group)};; own.index += kPrepareGroups) {
-            const uint32_t stage = own.stage(), number = own.index * kRanks;  // the first CTA's
-            const bool is_reader = warp == 0 && lane == 0;
-            mark(mark_operand_waits, number, is_reader);
-            wait(s.at(s->barriers.raw_ready[stage]), own.parity());
-            mark(mark_operand_has_tiles, number, is_reader);
-            const Note note = s->notes[(own.index * kRanks + rank) % kNotes];
-            if (note.rows == 0) return;
-            if (note.head != head) gate = load_gate(head = note.head);
-            row_norms(stage, note.rows);
-            warpgroup_sync(kFirstPrepareBarrier + group);
-            mark(mark_operand_has_norms, number, is_reader);
-            decay_tiles(stage, note.rows, gate);
-            fence_async_proxy();
-            warpgroup_sync(kFirstPrepareBarrier + group);
-            mark(mark_operand_has_operands, number, is_reader);
-            scores(own);
-            mark(mark_operand_has_scores, number, is_reader);
-        }
-    }
 
     __device__ __forceinline__ Gate load_gate(int head) const {
         // A bound of 0 means no decay: a vanishing L keeps 1/L finite.
@@ -68,9 +44,9 @@ struct OperandRole {
         return x > limit ? limit : x < -limit ? -limit : x;
     }
 
-    // 1/|k| by warps 0 and 1, scale/|q| by warps 2 and 3, 16 tokens each; rows past the sequence get 0.
-    __device__ __forceinline__ void row_norms(uint32_t stage, int rows) const {
-        const uint32_t row = s.at(s->own[stage].kq[0]) + 16 * warp * 128;
+    // 1/|k| of 16 tokens for part 0 and 1, scale/|q| for part 2 and 3; rows past the sequence get 0.
+    __device__ __forceinline__ void row_norms(uint32_t stage, uint32_t aside, int rows, int part) const {
+        const uint32_t row = s.at(s->own[stage].kq[0]) + 16 * part * 128;
         const uint32_t at = row + ((lane & 7) + (lane & 8)) * 128 + (((lane >> 4) ^ (lane & 7)) * 16);
         RowSquares squares;
         uint32_t x[8][4];
@@ -86,11 +62,11 @@ struct OperandRole {
             if (second > 3e38f) inverse[1] = scaled_norm(row + ((lane >> 2) + 8) * 128, lane >> 2);
         }
         if (!RowSquares::knows(lane)) return;
-        const float factor = warp < 2 ? 1.f : p.scale;
-        float *const norms = warp < 2 ? s->norms[stage].k : s->norms[stage].q;
+        const float factor = part < 2 ? 1.f : p.scale;
+        float *const norms = part < 2 ? s->norms[aside].k : s->norms[aside].q;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            const int token = 16 * (warp & 1) + (lane >> 2) + 8 * i;
+            const int token = 16 * (part & 1) + (lane >> 2) + 8 * i;
             norms[token < 16 ? 15 - token : token] = token < rows ? inverse[i] * factor : 0.f;
         }
     }
@@ -113,11 +89,11 @@ struct OperandRole {
 
     // -K = -k^ 2^(gamma-m), Q = scale q^ 2^(gamma-m), KI = k^ 2^(m-gamma), each rounded once to bf16, in place of
     // k, q, g; and this half's decay: 2^m or 2^(gamma_C-m).   [32,128]
-    __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Gate &gate) const {
+    __device__ __forceinline__ void decay_tiles(uint32_t stage, uint32_t aside, int rows, const Gate &gate) const {
         const int row0 = upward() ? 16 + (lane >> 3) : 15 - (lane >> 3), step = upward() ? 512 : -512;
         const uint32_t offset = row0 * 128 + ((lane & 7) ^ (row0 & 7)) * 16;
         uint32_t kq = s.at(s->own[stage].kq[half()]) + offset, ki = s.at(s->own[stage].ki[half()]) + offset;
-        uint32_t norm = s.at(s->norms[stage]) + (upward() ? 64 : 0);
+        uint32_t norm = s.at(s->norms[aside]) + (upward() ? 64 : 0);
         int row = upward() ? 16 : 15;
         const int row_step = upward() ? 1 : -1;
         const float inclusive = upward() ? 1.f : 0.f;  // upward, a token's own decay counts; downward, the anchor is exact
@@ -167,10 +143,8 @@ struct OperandRole {
     }
 
     // [-akk/beta ; M] = [-K ; Q] KI^T   [64,32] = [64,128] [128,32]
-    __device__ __forceinline__ void scores(OwnChunk own) const {
-        Stage &stage = s->own[own.stage()];
-        const Operand<0, 1024, Swizzle::B128> a(s.at(stage.kq[0])), b(s.at(stage.ki[0]));
-        float c[16];
+    __device__ __forceinline__ void begin_scores(uint32_t stage, Scores &c) const {
+        const Operand<0, 1024, Swizzle::B128> a(s.at(s->own[stage].kq[0])), b(s.at(s->own[stage].ki[0]));
         pin(c);
         mma_begin();
 #pragma unroll
@@ -179,16 +153,18 @@ struct OperandRole {
                               b.at((k & 3) * 32 + (k >> 2) * sizeof(Stage::ki[0])), c,
                               k == 0 ? ScaleOut::Zero : ScaleOut::One);
         mma_commit();
+    }
+    __device__ __forceinline__ void finish_scores(uint32_t stage, uint32_t aside, Scores &c) const {
         mma_wait<0>();
         pin(c);
-        if (warp < 2) store_akk(c, own);
+        if (warp < 2) store_akk(c, aside);
         else store_mqk(c, stage);
-        warp_arrive(s.at(s->barriers.akk_ready[own.stage()]), lane);
+        warp_arrive(s.at(s->barriers.akk_ready[aside]), lane);
     }
 
     // akk/beta, fp32: the lower blocks, in the order that TrilSolve reads.
-    __device__ __forceinline__ void store_akk(const float (&c)[16], OwnChunk own) const {
-        const uint32_t to = s.at(s->akk[own.stage()][lane >> 2][2 * (lane & 3) + (warp == 0 ? 32 : 0)]);
+    __device__ __forceinline__ void store_akk(const Scores &c, uint32_t aside) const {
+        const uint32_t to = s.at(s->akk[aside][lane >> 2][2 * (lane & 3) + (warp == 0 ? 32 : 0)]);
 #pragma unroll
         for (int b = 0; b < 4; b++) {
             if (b >= 2 && warp == 0) continue;
@@ -198,13 +174,13 @@ struct OperandRole {
     }
 
     // M (bf16), j <= i by select: the other half may hold inf. Its upper block stays zero from the start.
-    __device__ __forceinline__ void store_mqk(const float (&c)[16], Stage &stage) const {
+    __device__ __forceinline__ void store_mqk(const Scores &c, uint32_t stage) const {
         const int i = 16 * (warp - 2) + (lane >> 2);
 #pragma unroll
         for (int b = 0; b < 4; b++) {
             if (b >= 2 && warp == 2) continue;
             const int j = 8 * b + 2 * (lane & 3);
-            const uint32_t to = s.at(stage.mqk) + i * 64 + ((b ^ ((i >> 1) & 3)) * 16) + (lane & 3) * 4;
+            const uint32_t to = s.at(s->own[stage].mqk) + i * 64 + ((b ^ ((i >> 1) & 3)) * 16) + (lane & 3) * 4;
             store_word(to, pack_bf16(j <= i ? c[4 * b] : 0.f, j + 1 <= i ? c[4 * b + 1] : 0.f));
             store_word(to + 8 * 64, pack_bf16(j <= i + 8 ? c[4 * b + 2] : 0.f, j + 1 <= i + 8 ? c[4 * b + 3] : 0.f));
         }

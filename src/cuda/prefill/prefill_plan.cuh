@@ -7,7 +7,7 @@
 namespace fkdai::prefill {
 
 inline constexpr int kPlanThreads = 1024;
-inline constexpr int kMostOwnSequences = kThreads;  // one a thread; more are planned once, by plan_kernel
+inline constexpr int kMostOwnSequences = 512;  // one a thread; more are planned once, by plan_kernel
 inline constexpr int kBrokenWeight = 0x7fffffff;    // a job that no span holds: a broken entry travels with the longest one
 
 // Inclusive prefix sum and maximum over the block. scratch: a word a warp, twice.

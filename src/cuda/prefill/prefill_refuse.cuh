@@ -14,7 +14,8 @@ inline constexpr uint32_t kNaN32 = 0x7fffffff;
 inline constexpr uint16_t kNaN16 = 0x7fff;
 
 // All threads of the block call it. A schedule says so, in two words that are read side by side because the roles need both next; without
-// one N <= clusters, and the block looks itself.
+// one N <= workers, and the block looks itself.
+template <int threads>
 __device__ __forceinline__ bool seqlens_are_broken(const Params &p) {
     const Sequences &of = p.sequences;
     if (of.cu_seqlens == nullptr) return false;
@@ -22,15 +23,16 @@ __device__ __forceinline__ bool seqlens_are_broken(const Params &p) {
     if (schedule.span != nullptr) return *schedule.span == 0 | schedule.prefix[of.count] == 0;
     bool is_broken = false;
 #pragma unroll 1
-    for (int n = threadIdx.x; n <= of.count; n += kThreads) is_broken |= of.is_broken_at(n);
+    for (int n = threadIdx.x; n <= of.count; n += threads) is_broken |= of.is_broken_at(n);
     return __syncthreads_or(is_broken);
 }
 
 // out [T,H,V] and the final state [N,H,V,K] become NaN; the status word gets its bit. All threads of the grid. Packed: no batch axis.
+template <int threads>
 __device__ __forceinline__ void refuse(const Params &p) {
     constexpr uint32_t kPair = kNaN16 * 0x10001u;
     constexpr int kUnits = kWidth * sizeof(__nv_bfloat16) / sizeof(uint4);  // of one row of out
-    const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, step = static_cast<int64_t>(gridDim.x) * kThreads;
+    const int64_t thread = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x, step = static_cast<int64_t>(gridDim.x) * threads;
     const int64_t rows = static_cast<int64_t>(p.sequences.tokens) * p.heads, matrices = static_cast<int64_t>(p.heads) * kWidth * kWidth;
     if (thread == 0 && p.status != nullptr) atomicOr(p.status, kBrokenSeqlens);
 #pragma unroll 1

@@ -1,4 +1,4 @@
-// What the roles of the prefill kernel share: where chunks stand in shared memory, and which come next.
+// What the roles of the prefill kernels share: how they see shared memory, and which chunks come next.
 #pragma once
 
 #include "../device/barrier.cuh"
@@ -9,17 +9,9 @@
 
 namespace fkdai::prefill {
 
-// Position of the i-th chunk that this CTA prepares: its stage, and the parity of the stage's barriers.
-struct OwnChunk {
-    uint32_t index;
-    __device__ __forceinline__ uint32_t stage() const { return index % kOwnStages; }
-    __device__ __forceinline__ uint32_t parity() const { return (index / kOwnStages) & 1; }
-    __device__ __forceinline__ uint32_t received_slot() const { return index % kReceivedStages; }
-    __device__ __forceinline__ uint32_t received_parity() const { return (index / kReceivedStages) & 1; }
-};
-
 // The block's shared memory, and its 32-bit address: computed once and kept, since the compiler would otherwise
 // derive it anew, from a special register, at every use.
+template <class Smem>
 struct SharedView {
     Smem *memory;
     uint32_t base;
@@ -29,6 +21,17 @@ struct SharedView {
         return base + static_cast<uint32_t>(reinterpret_cast<const uint8_t *>(&member) - reinterpret_cast<const uint8_t *>(memory));
     }
 };
+
+// The blocks of T and M above the diagonal are written here and never again.
+template <int stages, int threads, class Smem>
+__device__ __forceinline__ void clear_triangles(const SharedView<Smem> &s) {
+    for (int i = 0; i < stages; i++)
+        for (int byte = threadIdx.x * 16; byte < static_cast<int>(sizeof(Stage::mqk)); byte += threads * 16) {
+            store_uint4(s.at(s->own[i].mqk) + byte, 0, 0, 0, 0);
+            store_uint4(s.at(s->own[i].solve) + byte, 0, 0, 0, 0);
+        }
+    fence_async_proxy();
+}
 
 // Walks all chunks of the cluster, one at a time.
 struct ChunkWalk {
@@ -57,9 +60,9 @@ struct ChunkWalk {
     __device__ int token() const { return static_cast<int>(piece.sequence.start) + chunk * kChunk; }
 };
 
-// Elements from the start of a state tensor to the 64 rows of V that `rank` owns of one (sequence, head).
-__device__ __forceinline__ int64_t matrix_offset(const Piece &piece, int64_t row_stride, int rank) {
-    return piece.sequence_index * row_stride + (static_cast<int64_t>(piece.head) * kWidth + rank * kHalf) * kWidth;
+// Elements from the start of a state tensor to one half of the rows of V of a (sequence, head).
+__device__ __forceinline__ int64_t matrix_offset(const Piece &piece, int64_t row_stride, int half) {
+    return piece.sequence_index * row_stride + (static_cast<int64_t>(piece.head) * kWidth + half * kHalf) * kWidth;
 }
 
 }  // namespace fkdai::prefill

@@ -38,6 +38,20 @@ inline void copy_to_global(void *destination, uint32_t source, uint32_t bytes) {
         emulator::self().stores_in_flight--;
     });
 }
+inline void store_tile(const CUtensorMap &map, int channel, int head, int token, int batch, uint32_t source) {
+    emulator::TensorMap m;
+    memcpy(&m, &map, sizeof m);
+    emulator::self().stores_in_flight++;
+    emulator::copy_later([=] {
+        for (int t = 0; t < m.box_tokens && token + t < m.tokens; t++)
+            for (int c = 0; c < m.box_channels; c++) {
+                const uint32_t at = source + static_cast<uint32_t>((t * m.box_channels + c) * 2);  // rows of 32 bytes
+                auto *const to = const_cast<uint16_t *>(m.data) + batch * m.batch + (token + t) * m.token + head * m.head + channel + c;
+                memcpy(to, emulator::shared_pointer(at ^ (at >> 3 & 0x10)), 2);
+            }
+        emulator::self().stores_in_flight--;
+    });
+}
 inline void bulk_commit() {}
 inline void bulk_wait_read() {
     emulator::Thread &t = emulator::self();

@@ -1,16 +1,16 @@
-// The solve role of the prefill kernel, which also sends a finished stage to the peer.
+// The solve role of the pair, which also sends a finished stage to the peer.
 #pragma once
 
 #include "../device/bulk_copy.cuh"
 #include "../device/tril_solve.cuh"
-#include "prefill_walk.cuh"
+#include "pair_config.cuh"
 
-namespace fkdai::prefill {
+namespace fkdai::prefill::pair {
 
 // One warp per chunk, two take turns: T = (I + A)^-1 Diag(beta), and the finished stage goes to the peer.
 struct SolveRole {
     const Params &p;
-    SharedView s;
+    View s;
     int which, rank, lane;
 
     __device__ __forceinline__ void run() const {
@@ -56,4 +56,4 @@ struct SolveRole {
     }
 };
 
-}  // namespace fkdai::prefill
+}  // namespace fkdai::prefill::pair

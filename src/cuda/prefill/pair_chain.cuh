@@ -1,29 +1,22 @@
-// The chain role of the prefill kernel: the recurrence over the chunks, state in registers.
-//
-// One warpgroup owns 64 rows of V. Its state S^T [64 V, 128 K] is a wgmma accumulator in fp32, never rounded when
-// carried; between the first and the last product of a chunk it is anchored, S~ = S Diag(2^m).
+// The chain role of the pair: the recurrence over all chunks, for the 64 rows of V that are this CTA's.
 #pragma once
 
-#include "../device/warpgroup_mma.cuh"
-#include "prefill_border.cuh"
+#include "pair_config.cuh"
+#include "prefill_products.cuh"
 
-namespace fkdai::prefill {
+namespace fkdai::prefill::pair {
 
 struct ChainRole {
     const Params &p;
-    SharedView s;
+    View s;
     int rank, cluster, warp, lane;
     // Of this lane: byte offsets of its row in a tile of V or O, and of its factors in those of 16 channels.
     uint32_t tile_row = kept(tile_offset(warp, lane), lane), quarter = kept((lane & 3) * 16u, lane);
 
-    using TokenRows = float[16];        // [64 V, 32 tokens]
-    using TokensBf16 = uint32_t[2][4];
-    using StateBf16 = uint32_t[8][4];
-    using Decays = float4[8];           // a factor per channel of this lane (order: decay_slot)
     static constexpr int kEarly = 3;    // factors loaded before their chunk begins: a load takes longer than a product
 
     __device__ __forceinline__ void run() const {
-        const Border border{p, s, rank, cluster, warp, lane};
+        const Border<Smem> border{p, s, rank, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp])};
         Route &route = s->routes[warp];
         if (lane == 0) route.walk = PieceWalk<kChunk>(p, cluster);
         border.advance(route, 0);
@@ -117,34 +110,13 @@ struct ChainRole {
         return stage;
     }
 
-    __device__ __forceinline__ static void add_values(TokenRows &r, const TokensBf16 &v) {
-#pragma unroll
-        for (int i = 0; i < 8; i++) r[2 * i] += low_bf16(v[i >> 2][i & 3]), r[2 * i + 1] += high_bf16(v[i >> 2][i & 3]);
-    }
-
-    // Channels 16 k .. 16 k + 15.
-    __device__ __forceinline__ static void decay(StateRows &state, int k, const float4 &f) {
-        state[8 * k] *= f.x, state[8 * k + 1] *= f.y, state[8 * k + 2] *= f.x, state[8 * k + 3] *= f.y;
-        state[8 * k + 4] *= f.z, state[8 * k + 5] *= f.w, state[8 * k + 6] *= f.z, state[8 * k + 7] *= f.w;
-    }
-
     // V^T [64,32] of this CTA's half, in the accumulator's layout.
     __device__ __forceinline__ void load_values(uint32_t number, int rows, TokensBf16 &v) const {
         const uint32_t slot = number % kValueStages;
         const uint32_t from = s.at(s->value[slot]) + tile_row;
         wait(s.at(s->barriers.value_ready[slot]), (number / kValueStages) & 1);
         load_matrices_transposed(v[0], from), load_matrices_transposed(v[1], from + 16 * 128);
-        if (rows < kChunk) mask_values(rows, v);
-    }
-
-    // Rows past the sequence become 0 by select.
-    __device__ __forceinline__ void mask_values(int rows, TokensBf16 &v) const {
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const int token = 8 * (i >> 1) + 2 * (lane & 3);
-            uint32_t &pair = v[i >> 2][i & 3];
-            pair = token + 1 < rows ? pair : token < rows ? pair & 0xffffu : 0u;
-        }
+        if (rows < kChunk) mask_values(rows, lane, v);
     }
 
     // The state leaves the chunk before (S, plain) and enters this one (S~).
@@ -158,42 +130,8 @@ struct ChainRole {
             decay(state, k, leaving[k]);
             leaving[k] = load_float4(gate_out + k * 64);
             decay(state, k, entering[k]);
-#pragma unroll
-            for (int j = 0; j < 4; j++) state_bf16[k][j] = pack_bf16(state[8 * k + 2 * j], state[8 * k + 2 * j + 1]);
+            round_channels(state, k, state_bf16);
         }
-    }
-
-    // x^T = S~^T X^T for 32 rows X of a kq tile.
-    __device__ __forceinline__ static void multiply_state(uint32_t rows, const StateBf16 &state_bf16, TokenRows &x) {
-        const Operand<0, 1024, Swizzle::B128> tokens(rows);
-        pin(x);
-        mma_begin();
-#pragma unroll
-        for (int k = 0; k < 8; k++)
-            mma<MmaN32>(state_bf16[k], tokens.at((k & 3) * 32 + (k >> 2) * sizeof(Stage::kq[0])), x, k == 0 ? ScaleOut::Zero : ScaleOut::One);
-        mma_commit();
-    }
-
-    // U^T = R^T T^T
-    __device__ __forceinline__ static void solve_update(uint32_t stage, const TokensBf16 &r_bf16, TokenRows &u) {
-        const Operand<0, 512, Swizzle::B64> solve(stage + offsetof(Stage, solve));
-        pin(u);
-        mma_begin();
-        mma<MmaN32BMn>(r_bf16[0], solve.at(0), u, ScaleOut::Zero);
-        mma<MmaN32BMn>(r_bf16[1], solve.at(16 * 64), u);
-        mma_commit();
-    }
-
-    __device__ __forceinline__ static void add_update(uint32_t stage, const TokensBf16 &u_bf16, StateRows &state) {
-        const Operand<sizeof(Stage::ki[0]), 1024, Swizzle::B128> keys(stage + offsetof(Stage, ki));
-        mma<MmaN128BMn>(u_bf16[0], keys.at(0), state);
-        mma<MmaN128BMn>(u_bf16[1], keys.at(16 * 128), state);
-    }
-
-    __device__ __forceinline__ static void read_recent(uint32_t stage, const TokensBf16 &u_bf16, TokenRows &o) {
-        const Operand<0, 512, Swizzle::B64> mqk(stage + offsetof(Stage, mqk));
-        mma<MmaN32>(u_bf16[0], mqk.at(0), o);
-        mma<MmaN32>(u_bf16[1], mqk.at(32), o);
     }
 
     // O [32 tokens, 16 of this warp] into the tile that the store warp takes out.
@@ -204,11 +142,6 @@ struct ChainRole {
         store_matrices_transposed(to + 16 * 128, o_bf16[1][0], o_bf16[1][1], o_bf16[1][2], o_bf16[1][3]);
         warp_arrive(s.at(s->barriers.out_ready[slot]), lane);
     }
-
-    // This lane's row of a [32 tokens][64 V] tile, 128-byte swizzle, for a transposed matrix access to 16 tokens x 16 V.
-    __device__ __forceinline__ static uint32_t tile_offset(int warp, int lane) {
-        return ((lane & 7) + 8 * (lane >> 4)) * 128 + (((2 * warp + ((lane >> 3) & 1)) ^ (lane & 7)) * 16);
-    }
 };
 
-}  // namespace fkdai::prefill
+}  // namespace fkdai::prefill::pair

@@ -1,15 +1,15 @@
-// The store role of the prefill kernel: O from shared memory to the caller's tensor; and what the chain has read is free again.
+// The store role of the pair: O from shared memory to the caller's tensor; and what the chain has read is free again.
 #pragma once
 
-#include "prefill_walk.cuh"
+#include "pair_config.cuh"
 
-namespace fkdai::prefill {
+namespace fkdai::prefill::pair {
 
 // One warp: eight lanes write one token's 128 bytes of this CTA's half of V. Plain stores: rows past a sequence belong
 // to the next one.
 struct StoreRole {
     const Params &p;
-    SharedView s;
+    View s;
     int rank, cluster, lane;
 
     __device__ __forceinline__ void run() const {
@@ -62,4 +62,4 @@ struct StoreRole {
     }
 };
 
-}  // namespace fkdai::prefill
+}  // namespace fkdai::prefill::pair

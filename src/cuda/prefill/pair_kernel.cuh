@@ -1,4 +1,4 @@
-// prefill_kernel.cuh: one fused kernel, a cluster of two CTAs per (sequence, head). See prefill.md.
+// pair_kernel.cuh: one fused kernel, a cluster of two CTAs per (sequence, head). See prefill.md.
 //
 //     S <- Diag(alpha) S;  u = beta (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^        32 tokens at a time
 //
@@ -8,17 +8,17 @@
 
 #include "../device/dependent_launch.cuh"
 #include "../device/registers.cuh"
-#include "prefill_chain.cuh"
-#include "prefill_load.cuh"
-#include "prefill_operands.cuh"
+#include "pair_chain.cuh"
+#include "pair_load.cuh"
+#include "pair_operands.cuh"
 #include "prefill_plan.cuh"
 #include "prefill_refuse.cuh"
-#include "prefill_solve.cuh"
-#include "prefill_store.cuh"
+#include "pair_solve.cuh"
+#include "pair_store.cuh"
 
-namespace fkdai::prefill {
+namespace fkdai::prefill::pair {
 
-__device__ __forceinline__ void init_barriers(const SharedView &s) {
+__device__ __forceinline__ void init_barriers(const View &s) {
     const Barriers &b = s->barriers;
     for (int i = 0; i < kOwnStages; i++) {
         barrier_init(s.at(b.raw_ready[i]), 1);
@@ -42,17 +42,7 @@ __device__ __forceinline__ void init_barriers(const SharedView &s) {
     fence_barrier_init();
 }
 
-// The blocks of T and M above the diagonal are written here and never again.
-__device__ __forceinline__ void clear_triangles(const SharedView &s) {
-    for (int i = 0; i < kOwnStages; i++)
-        for (int byte = threadIdx.x * 16; byte < static_cast<int>(sizeof(Stage::mqk)); byte += kThreads * 16) {
-            store_uint4(s.at(s->own[i].mqk) + byte, 0, 0, 0, 0);
-            store_uint4(s.at(s->own[i].solve) + byte, 0, 0, 0, 0);
-        }
-    fence_async_proxy();
-}
-
-__device__ __forceinline__ void run_role(const Params &p, const SharedView &s) {
+__device__ __forceinline__ void run_role(const Params &p, const View &s) {
     // The shuffle tells the compiler that the warp index is uniform: descriptors go to uniform registers.
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
     const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
@@ -71,19 +61,19 @@ __device__ __forceinline__ void run_role(const Params &p, const SharedView &s) {
 }
 
 __global__ void __cluster_dims__(kRanks, 1, 1) __launch_bounds__(kThreads, 1)
-prefill_kernel(const __grid_constant__ Params p) {
+pair_kernel(const __grid_constant__ Params p) {
     Smem &memory = dynamic_shared<Smem>();
-    const SharedView s{&memory, uniform(shared_address(&memory))};
+    const View s{&memory, uniform(shared_address(&memory))};
     if (threadIdx.x == 0) init_barriers(s);
-    clear_triangles(s);
+    clear_triangles<kOwnStages, kThreads>(s);
     await_previous_kernel();  // the plan, if a kernel made it
     if (p.schedule.is_own) make_schedule<kThreads>(p, gridDim.x / kRanks, p.schedule_here(), &s->akk[0][0][0]);
-    const bool is_broken = seqlens_are_broken(p);
+    const bool is_broken = seqlens_are_broken<kThreads>(p);
     cluster_sync();  // the peer's barriers exist before anyone arrives on them
-    if (is_broken) return refuse(p);  // all blocks do
+    if (is_broken) return refuse<kThreads>(p);  // all blocks do
     run_role(p, s);
     __syncwarp();
     cluster_sync();  // nobody leaves while the peer may still write here
 }
 
-}  // namespace fkdai::prefill
+}  // namespace fkdai::prefill::pair

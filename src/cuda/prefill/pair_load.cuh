@@ -1,15 +1,15 @@
-// The load role of the prefill kernel: raw tiles and values of every chunk, from the caller's tensors to shared memory.
+// The load role of the pair: raw tiles and values of every chunk, from the caller's tensors to shared memory.
 #pragma once
 
 #include "../device/bulk_copy.cuh"
-#include "prefill_walk.cuh"
+#include "pair_config.cuh"
 
-namespace fkdai::prefill {
+namespace fkdai::prefill::pair {
 
 // One warp. Raw tiles run kValueLag chunks ahead of the values, which need less time between arrival and use.
 struct LoadRole {
     const Params &p;
-    SharedView s;
+    View s;
     int rank, cluster, lane;
 
     __device__ __forceinline__ void run() const {
@@ -79,4 +79,4 @@ struct LoadRole {
     }
 };
 
-}  // namespace fkdai::prefill
+}  // namespace fkdai::prefill::pair

@@ -1,0 +1,71 @@
+// pair_config.cuh: roles, shared memory and barriers of the kernel in which two CTAs share a (sequence, head).
+#pragma once
+
+#include "prefill_walk.cuh"
+
+namespace fkdai::prefill::pair {
+
+inline constexpr int kRanks = kHalves;  // CTAs of a cluster: each has half of V, and prepares every second chunk
+
+inline constexpr int kOwnStages = 4;       // chunks that a CTA prepares, raw tiles arriving to last use
+inline constexpr int kReceivedStages = 2;  // chunks that the peer prepared
+inline constexpr int kValueStages = 3;
+inline constexpr int kOutStages = 2;
+inline constexpr int kDoneStages = 4;      // > kOutStages + 1, which bounds how far the chain runs ahead of the store warp
+inline constexpr int kNotes = 12;
+inline constexpr int kValueLag = kOwnStages + 1;  // chunks that the raw tiles run ahead of the values
+static_assert(kNotes > kValueLag + kValueStages + kOutStages);
+
+// Warps: one warpgroup runs the recurrence, two prepare operands, the last has four single-warp roles.
+inline constexpr int kThreads = 512;
+inline constexpr int kPrepareGroups = 2;
+enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14 };
+enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 104, kSingleRegisters = 96 };
+enum NamedBarrier : int { kChainBarrier = 1, kFirstPrepareBarrier = 2 };
+
+inline constexpr uint32_t kEarlyBytes = offsetof(Stage, solve);  // of a stage: final before the solve starts
+
+// Who flips a barrier, and what it announces.
+struct Barriers {
+    uint64_t raw_ready[kOwnStages];         // load warp + copy engine: raw tiles and note are there
+    uint64_t akk_ready[kOwnStages];         // 4 prepare warps: akk, mqk, operand tiles, decays are final
+    uint64_t own_ready[kOwnStages];         // solve warp: the stage is complete
+    uint64_t received_ready[kReceivedStages];  // the peer's solve warp + copy engine
+    uint64_t own_free[kOwnStages];          // store warps of both CTAs: this one's chain has used the stage, the peer has got its copy
+    uint64_t received_free[kReceivedStages];   // store warp of the *peer*: its received stage may be overwritten
+    uint64_t value_ready[kValueStages];     // copy engine
+    uint64_t value_free[kValueStages];      // 4 chain warps
+    uint64_t chunk_done[kDoneStages];       // 4 chain warps: the operands of a chunk have been used
+    uint64_t out_ready[kOutStages];         // 4 chain warps
+    uint64_t out_free[kOutStages];          // store warp
+};
+
+struct Smem {
+    Stage own[kOwnStages];
+    Stage received[kReceivedStages];
+    alignas(1024) uint8_t value[kValueStages][kValueBytes];  // V [32][64 of this CTA], 128-byte swizzle
+    alignas(1024) uint8_t out[kOutStages][kValueBytes];      // O [32][64 of this CTA], 128-byte swizzle
+    alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
+    alignas(128) StateStaging state_rows[4];                 // of each chain warp
+    alignas(128) Norms norms[kOwnStages];
+    Note notes[kNotes];  // of chunk n in n % kNotes
+    Route routes[4];
+    alignas(8) Barriers barriers;
+};
+static_assert(sizeof(Stage) % 1024 == 0 && sizeof(Smem) + 1024 <= 232448);
+static_assert(offsetof(Smem, received) == offsetof(Smem, own) + kOwnStages * sizeof(Stage) &&
+              offsetof(Barriers, received_ready) == offsetof(Barriers, own_ready) + kOwnStages * sizeof(uint64_t),
+              "the chain counts both kinds of stages through");
+
+using View = SharedView<Smem>;
+
+// Position of the i-th chunk that this CTA prepares: its stage, and the parity of the stage's barriers.
+struct OwnChunk {
+    uint32_t index;
+    __device__ __forceinline__ uint32_t stage() const { return index % kOwnStages; }
+    __device__ __forceinline__ uint32_t parity() const { return (index / kOwnStages) & 1; }
+    __device__ __forceinline__ uint32_t received_slot() const { return index % kReceivedStages; }
+    __device__ __forceinline__ uint32_t received_parity() const { return (index / kReceivedStages) & 1; }
+};
+
+}  // namespace fkdai::prefill::pair

@@ -1,0 +1,156 @@
+// The chain role of the solo kernel: the recurrence over all chunks, a warpgroup for each half of V.
+#pragma once
+
+#include "prefill_products.cuh"
+#include "solo_config.cuh"
+
+namespace fkdai::prefill::solo {
+
+// The chunks of one piece, one after the other.
+struct ChainPiece {
+    const Params &p;
+    View s;
+    int half, warp, lane;  // warp 0..3 of the half
+    // Of this lane: byte offset of its row in a tile of V, address of its row of O, and byte offset of its factors in those of 16 channels.
+    uint32_t value_row = kept(tile_offset(warp, lane), lane), out_row = kept(out_address(s, 4 * half + warp, lane), lane);
+    uint32_t quarter = kept((lane & 3) * 16u, lane);
+
+    // `rows` of the tokens left belong to the sequence.
+    __device__ __forceinline__ void run(int left, int rows, uint32_t &number, StateRows &state) const {
+        TokensBf16 o_bf16;  // of the chunk before, not yet handed out
+        for (bool is_first = true;; is_first = false) {
+            step(number++, rows, is_first, state, o_bf16);
+            if (--left == 0) break;
+            rows -= kChunk;
+        }
+        place_out(o_bf16);
+        if (rows >= kChunk) send_out(number - 1);
+        else write_out(number - 1, rows);
+    }
+
+    // One chunk. What the products need least stands in the shadow of others: V and the O of the chunk before behind K, Q behind U.
+    __device__ __forceinline__ void step(uint32_t number, int rows, bool is_first, StateRows &state, TokensBf16 &o_bf16) const {
+        TokenRows r, u, o;
+        TokensBf16 v_bf16, r_bf16, u_bf16;
+        StateBf16 state_bf16;
+        Decays leaving;  // Diag(2^(gamma_C - m))
+        const uint32_t slot = uniform(number % kStages), stage = s.at(s->own[0]) + slot * sizeof(Stage);
+
+        wait(s.at(s->barriers.own_ready[slot]), (number / kStages) & 1);
+        enter_chunk(stage, state, state_bf16);                        // S~ = Diag(2^m) S                [64,128]
+        multiply_state(stage + offsetof(Stage, kq), state_bf16, r);   // -K S~                           [32,64]
+        load_values(number, rows, v_bf16);
+        if (!is_first) {
+            place_out(o_bf16);
+            send_out(number - 1);
+        }
+        mma_wait<0>();
+        pin(r);
+        add_values(r, v_bf16);                                        // R = V - K S~                    [32,64]
+        as_operand(r_bf16, r);
+        solve_update(stage, r_bf16, u);                               // U = T R                         [32,64]
+        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, state_bf16, o);  // Q S~                [32,64]
+        mma_wait<1>();
+        pin(u);
+        as_operand(u_bf16, u);
+        mma_begin();
+        read_recent(stage, u_bf16, o);                                // O = Q S~ + M U                  [32,64]
+        mma_commit();
+        pin(state);
+        add_update(stage, u_bf16, state);                             // S~ += U KI                      [64,128]
+        mma_commit();
+        mma_wait<1>();
+        pin(o);
+        as_operand(o_bf16, o);
+#pragma unroll
+        for (int k = 0; k < 8; k++) leaving[k] = load_float4(stage + offsetof(Stage, gate_out) + quarter + k * 64);
+        mma_wait<0>();
+        pin(state);
+#pragma unroll
+        for (int k = 0; k < 8; k++) decay(state, k, leaving[k]);      // S = Diag(2^(gamma_C - m)) S~
+        pin(state);  // the factors have been read: nothing reads the stage any more
+        warp_arrive(s.at(s->barriers.chunk_done[slot]), lane);
+    }
+
+    __device__ __forceinline__ void enter_chunk(uint32_t stage, StateRows &state, StateBf16 &state_bf16) const {
+        const uint32_t gate_in = stage + offsetof(Stage, gate_in) + quarter;
+        Decays entering;  // Diag(2^m)
+#pragma unroll
+        for (int k = 0; k < 8; k++) entering[k] = load_float4(gate_in + k * 64);
+#pragma unroll
+        for (int k = 0; k < 8; k++) {
+            decay(state, k, entering[k]);
+            round_channels(state, k, state_bf16);
+        }
+    }
+
+    // V^T [64,32] of this half, in the accumulator's layout.
+    __device__ __forceinline__ void load_values(uint32_t number, int rows, TokensBf16 &v) const {
+        const uint32_t slot = number % kValueStages, from = s.at(s->value[slot][half]) + value_row;
+        wait(s.at(s->barriers.value_ready[slot]), (number / kValueStages) & 1);
+        load_matrices_transposed(v[0], from), load_matrices_transposed(v[1], from + 16 * 128);
+        if (rows < kChunk) mask_values(rows, lane, v);
+    }
+
+    // O [32 tokens, 16 of this warp] to where the copy engine takes it.
+    __device__ __forceinline__ void place_out(const TokensBf16 &o_bf16) const {
+        if (elect_one()) bulk_wait_read();  // what lay there before has left
+        __syncwarp();
+        store_matrices_transposed(out_row, o_bf16[0][0], o_bf16[0][1], o_bf16[0][2], o_bf16[0][3]);
+        store_matrices_transposed(out_row + 16 * 32, o_bf16[1][0], o_bf16[1][1], o_bf16[1][2], o_bf16[1][3]);
+    }
+
+    __device__ __forceinline__ void send_out(uint32_t number) const {
+        fence_async_proxy();
+        __syncwarp();
+        if (!elect_one()) return;
+        const Note at = s->notes[number % kNotes];
+        store_tile(p.o, half * kHalf + warp * 16, at.head, at.token, at.batch, s.at(s->staging[4 * half + warp]));
+        bulk_commit();
+    }
+
+    // Rows past the sequence belong to the next one: plain stores.
+    __device__ __forceinline__ void write_out(uint32_t number, int rows) const {
+        __syncwarp();
+        if (lane >= rows) return;
+        const Note at = s->notes[number % kNotes];
+        const uint32_t row = s.at(s->staging[4 * half + warp]) + lane * 32, swap = (lane >> 2 & 1) * 16;
+        auto *const to = reinterpret_cast<uint4 *>(p.out + p.out_strides.offset(at.batch, at.token + lane, at.head) + half * kHalf + warp * 16);
+        to[0] = load_uint4(row + swap), to[1] = load_uint4(row + (swap ^ 16));
+    }
+
+    // This lane's row of a [32 tokens][16 V] tile, 32-byte swizzle, for a transposed matrix access to 16 tokens x 16 V.
+    __device__ __forceinline__ static uint32_t out_address(const View &s, int chain_warp, int lane) {
+        const uint32_t token = (lane & 7) + 8 * (lane >> 4);
+        return s.at(s->staging[0]) + chain_warp * sizeof(Staging) + token * 32 + (((lane >> 3 & 1) ^ (token >> 2 & 1)) * 16);
+    }
+};
+
+// One warpgroup: its pieces, and its half of their states in and out.
+struct ChainRole {
+    const Params &p;
+    View s;
+    int half, warp, lane;  // warp 0..3 of the half
+
+    __device__ __forceinline__ void run() const {
+        const uint32_t staging = s.at(s->staging[4 * half + warp]);
+        const Border<Smem> border{p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half, staging};
+        Route &route = s->routes[4 * half + warp];
+        if (lane == 0) route.walk = PieceWalk<kChunk>(p, blockIdx.x);
+        border.advance(route, 0);
+        uint32_t number = 0;  // of the chunk, on the line
+        StateRows state;
+        for (uint32_t i = 0;; i++) {
+            const bool has_next = uniform(route.is_valid[i & 1]);
+            const Piece *const done = i > 0 ? &route.piece[(i & 1) ^ 1] : nullptr, *const next = has_next ? &route.piece[i & 1] : nullptr;
+            const int chunks = uniform(has_next ? next->end - next->begin : 0);
+            const int rows = uniform(has_next ? next->sequence.length - next->begin * kChunk : 0);
+            border.change_state(border.departure(done), border.arrival(next), route, i, state);
+            if (!has_next) break;
+            if (chunks > 0) ChainPiece{p, s, half, warp, lane_here()}.run(chunks, rows, number, state);
+        }
+        bulk_wait_read();
+    }
+};
+
+}  // namespace fkdai::prefill::solo

@@ -1,0 +1,53 @@
+// solo_kernel.cuh: one fused kernel, a CTA per (sequence, head), for calls with enough of them. See prefill.md.
+//
+//     S <- Diag(alpha) S;  u = beta (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^        32 tokens at a time
+//
+// The same steps in the same order as the pair's (pair_kernel.cuh), so the same bits; who does them differs.
+#pragma once
+
+#include "../device/dependent_launch.cuh"
+#include "../device/registers.cuh"
+#include "prefill_plan.cuh"
+#include "prefill_refuse.cuh"
+#include "solo_chain.cuh"
+#include "solo_operands.cuh"
+
+namespace fkdai::prefill::solo {
+
+__device__ __forceinline__ void init_barriers(const View &s) {
+    const Barriers &b = s->barriers;
+    for (int i = 0; i < kRawBarriers; i++) barrier_init(s.at(b.raw_ready[i]), 1);
+    for (int i = 0; i < kPrepareGroups; i++) barrier_init(s.at(b.akk_ready[i]), 4 * kWarpArrivals);
+    for (int i = 0; i < kStages; i++) {
+        barrier_init(s.at(b.own_ready[i]), kWarpArrivals);
+        barrier_init(s.at(b.chunk_done[i]), kChainWarps * kWarpArrivals);
+    }
+    for (int i = 0; i < kValueStages; i++) barrier_init(s.at(b.value_ready[i]), 1);
+    fence_barrier_init();
+}
+
+__device__ __forceinline__ void run_role(const Params &p, const View &s) {
+    const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
+    if (warp < kChainWarps) {
+        grow_registers<kChainRegisters>();
+        ChainRole{p, s, warp / 4, warp % 4, lane}.run();
+    } else {
+        shrink_registers<kPrepareRegisters>();
+        OperandRole{p, s, (warp - kChainWarps) / 4, warp % 4, lane}.run();
+    }
+}
+
+__global__ void __launch_bounds__(kThreads, 1) solo_kernel(const __grid_constant__ Params p) {
+    Smem &memory = dynamic_shared<Smem>();
+    const View s{&memory, uniform(shared_address(&memory))};
+    if (threadIdx.x == 0) init_barriers(s);
+    clear_triangles<kStages, kThreads>(s);
+    await_previous_kernel();  // the plan, if a kernel made it
+    if (p.schedule.is_own) make_schedule<kThreads>(p, gridDim.x, p.schedule_here(), &s->akk[0][0][0]);
+    const bool is_broken = seqlens_are_broken<kThreads>(p);
+    __syncthreads();
+    if (is_broken) return refuse<kThreads>(p);  // all blocks do
+    run_role(p, s);
+}
+
+}  // namespace fkdai::prefill::solo
