@@ -51,6 +51,12 @@ __device__ __forceinline__ T uniform(T x) { return __shfl_sync(~0u, x, 0); }
 // loop, from a special register, than keep it.
 __device__ __forceinline__ uint32_t kept(uint32_t x, int lane) { return __shfl_sync(~0u, x, lane); }
 
+// x itself, but the compiler cannot see that: what is made of it is made here, not before a loop and kept.
+__device__ __forceinline__ int fresh(int x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
 // The lane's number, read anew: what is only wanted now and then need not be kept.
 __device__ __forceinline__ int lane_here() {
     int lane;

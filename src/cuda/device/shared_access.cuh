@@ -48,6 +48,12 @@ __device__ __forceinline__ float4 load_float4(uint32_t address) {
     return v;
 }
 
+__device__ __forceinline__ float2 load_float2(uint32_t address) {
+    float2 v;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(address) : "memory");
+    return v;
+}
+
 __device__ __forceinline__ uint4 load_uint4(uint32_t address) {
     uint4 v;
     asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
@@ -61,6 +67,10 @@ __device__ __forceinline__ void store_word(uint32_t address, uint32_t x) {
 
 __device__ __forceinline__ void store_float2(uint32_t address, float x, float y) {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(x), "f"(y) : "memory");
+}
+
+__device__ __forceinline__ void store_float4(uint32_t address, const float4 &x) {
+    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w) : "memory");
 }
 
 __device__ __forceinline__ void store_uint4(uint32_t address, uint32_t x, uint32_t y, uint32_t z, uint32_t w) {

@@ -46,8 +46,9 @@ struct Smem {
     alignas(1024) uint8_t value[kValueStages][kValueBytes];  // V [32][64 of this CTA], 128-byte swizzle
     alignas(1024) uint8_t out[kOutStages][kValueBytes];      // O [32][64 of this CTA], 128-byte swizzle
     alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
-    alignas(128) StateStaging state_rows[4];                 // of each chain warp
+    StateStaging state_rows[4];                              // of each chain warp
     alignas(128) Norms norms[kOwnStages];
+    float beta[kOwnStages][kChunk];                          // sigmoid(beta)
     Note notes[kNotes];  // of chunk n in n % kNotes
     Route routes[4];
     alignas(8) Barriers barriers;

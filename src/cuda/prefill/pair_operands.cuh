@@ -34,6 +34,7 @@ struct OperandRole {
             Operands<Smem>::Scores scores;
             operands.begin_scores(stage, scores);
             operands.finish_scores(stage, stage, scores);
+            warp_arrive(s.at(s->barriers.akk_ready[stage]), lane);
             mark(mark_operand_has_scores, number, is_reader);
         }
     }

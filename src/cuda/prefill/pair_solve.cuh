@@ -24,11 +24,11 @@ struct SolveRole {
             mark(mark_solve_waits, own.index * kRanks, lane == 0);
             wait(s.at(s->barriers.akk_ready[stage]), own.parity());
             mark(mark_solve_has_scores, own.index * kRanks, lane == 0);
-            s->norms[stage].beta[lane] = lane < at.rows ? sigmoid(beta) : 0.f;
+            s->beta[stage][lane] = lane < at.rows ? sigmoid(beta) : 0.f;
             __syncwarp();
             const bool is_early = uniform(has_flipped(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1));
             if (is_early && elect_one()) send_early(own);
-            const TrilSolve<kAkkPitch> solve{s->akk[stage], s->own[stage].solve, s->norms[stage].beta, lane};
+            const TrilSolve<kAkkPitch> solve{s->akk[stage], s->own[stage].solve, s->beta[stage], lane};
             solve.run();
             mark(mark_solve_has_solved, own.index * kRanks, lane == 0);
             fence_async_proxy();

@@ -39,57 +39,114 @@ struct Border {
         return p.hand_over.state + (static_cast<int64_t>(slot) * kWidth + half * kHalf) * kWidth;
     }
 
-    // Where a state goes: nowhere, by the copy engine, as fp32 or as bf16.
+    // Where a state goes: nowhere, as whole rows of fp32, or as pairs of fp32 or bf16.
     struct Departure {
-        float *sent, *f32;
+        float *rows, *f32;
         __nv_bfloat16 *bf16;
         bool hands_over;  // to the next worker
     };
     __device__ __forceinline__ Departure departure(const Piece *done) const {
         if (done == nullptr) return {};
-        if (done->hands_over) return {nullptr, hand_over_state(worker + 1), nullptr, true};
+        if (done->hands_over) return {hand_over_state(worker + 1), nullptr, nullptr, true};
         const States<void *> &to = p.final_state;
         const int64_t offset = matrix_offset(*done, to.row_stride, half);
         float *const rows = static_cast<float *>(to.data) + offset;
         if (to.element == Element::BF16) return {nullptr, nullptr, static_cast<__nv_bfloat16 *>(to.data) + offset, false};
         if (to.element == Element::Absent) return {};
-        return reinterpret_cast<uintptr_t>(rows) % 16 == 0 ? Departure{rows, nullptr, nullptr, false} : Departure{nullptr, rows, nullptr, false};
+        return has_whole_rows(rows) ? Departure{rows, nullptr, nullptr, false} : Departure{nullptr, rows, nullptr, false};
     }
 
-    // Where a state comes from: nowhere (zero), fp32 or bf16.
+    // Where a state comes from: nowhere (zero), or the same.
     struct Arrival {
-        const float *f32;
+        const float *rows, *f32;
         const __nv_bfloat16 *bf16;
         bool takes_over;  // from the worker before
     };
     __device__ __forceinline__ Arrival arrival(const Piece *next) const {
         if (next == nullptr) return {};
-        if (next->takes_over) return {hand_over_state(worker), nullptr, true};
+        if (next->takes_over) return {hand_over_state(worker), nullptr, nullptr, true};
         const States<const void *> &from = p.initial_state;
         const int64_t offset = matrix_offset(*next, from.row_stride, half);
-        if (from.element == Element::F32) return {static_cast<const float *>(from.data) + offset, nullptr, false};
-        if (from.element == Element::BF16) return {nullptr, static_cast<const __nv_bfloat16 *>(from.data) + offset, false};
-        return {};
+        const float *const rows = static_cast<const float *>(from.data) + offset;
+        if (from.element == Element::BF16) return {nullptr, nullptr, static_cast<const __nv_bfloat16 *>(from.data) + offset, false};
+        if (from.element == Element::Absent) return {};
+        return has_whole_rows(rows) ? Arrival{rows, nullptr, nullptr, false} : Arrival{nullptr, rows, nullptr, false};
     }
+    __device__ __forceinline__ static bool has_whole_rows(const float *rows) { return reinterpret_cast<uintptr_t>(rows) % 16 == 0; }
 
-    // The state of piece i - 1 out, that of piece i in, eight rows of each warp at a time. While the first rows leave the
-    // staging area, piece i + 1 is looked up; the reads come last, as everything behind them waits for them in the memory pipe.
+    // The state of piece i - 1 out, that of piece i in. Whole rows pass through shared memory, eight of a warp at a time: an access to
+    // global memory then touches one row, not one sector of eight. Piece i + 1 is looked up while the new rows travel.
     __device__ __forceinline__ void change_state(const Departure &out, const Arrival &in, Route &route, uint32_t i, StateRows &state) const {
+        if (elect_one()) bulk_wait_read();  // where rows pass, the copy engine may still read O
+        __syncwarp();
         store_rows<0>(out, state);
-        advance(route, i + 1);
         store_rows<1>(out, state);
         if (uniform(out.hands_over)) announce_hand_over();
         if (uniform(in.takes_over)) await_hand_over();
-        load_rows<0>(in, state);
-        load_rows<1>(in, state);
+        if (uniform(in.rows != nullptr)) {
+            float4 rows[2][8];
+            fetch(in.rows, rows);
+            advance(route, i + 1);
+            spread<0>(rows[0], state);
+            spread<1>(rows[1], state);
+        } else {
+            advance(route, i + 1);
+            load_rows<0>(in, state);
+            load_rows<1>(in, state);
+        }
+    }
+
+    // Of row j of eight, this lane's four channels as they lie in memory; and its pairs as they lie in the accumulator.
+    __device__ __forceinline__ int64_t whole_row(int row_half, int j) const { return (16 * warp + 8 * row_half + j) * kWidth + 4 * lane; }
+    __device__ __forceinline__ uint32_t staged_row(int j) const {
+        return staging + ((lane * 16) ^ (j & 3) * 32) + j * sizeof(StateStaging::row[0]);
+    }
+    __device__ __forceinline__ uint32_t staged_pair(int b) const {
+        const uint32_t row = lane >> 2, first = staging + row * sizeof(StateStaging::row[0]) + (row & 3) * 32 + (lane & 3) * 8;
+        return (first ^ (b & 3) * 32) + (b >> 2) * 128;
     }
 
     template <int row_half>
+    __device__ __forceinline__ void send_rows(float *to, const StateRows &state) const {
+#pragma unroll
+        for (int b = 0; b < 16; b++) store_float2(staged_pair(b), element(state, row_half, b, 0), element(state, row_half, b, 1));
+        __syncwarp();
+        float4 rows[8];
+#pragma unroll
+        for (int j = 0; j < 8; j++) rows[j] = load_float4(staged_row(j));
+        __syncwarp();
+#pragma unroll
+        for (int j = 0; j < 8; j++) *reinterpret_cast<float4 *>(to + whole_row(row_half, j)) = rows[j];
+    }
+    __device__ __forceinline__ void fetch(const float *from, float4 (&rows)[2][8]) const {
+#pragma unroll
+        for (int i = 0; i < 16; i++) rows[i >> 3][i & 7] = __ldcg(reinterpret_cast<const float4 *>(from + whole_row(i >> 3, i & 7)));
+    }
+    template <int row_half>
+    __device__ __forceinline__ void spread(const float4 (&rows)[8], StateRows &state) const {
+#pragma unroll
+        for (int j = 0; j < 8; j++) store_float4(staged_row(j), rows[j]);
+        __syncwarp();
+#pragma unroll
+        for (int b = 0; b < 16; b++) {
+            const float2 pair = load_float2(staged_pair(b));
+            element(state, row_half, b, 0) = pair.x, element(state, row_half, b, 1) = pair.y;
+        }
+        __syncwarp();
+    }
+
+    template <int row_half>
+    __device__ __forceinline__ void store_rows(const Departure &to, const StateRows &state) const {
+        if (to.rows != nullptr) send_rows<row_half>(to.rows, state);
+        else if (to.f32 != nullptr) write_pairs<row_half>(to.f32, state);
+        else if (to.bf16 != nullptr) write_pairs<row_half>(to.bf16, state);
+    }
+    template <int row_half>
     __device__ __forceinline__ void load_rows(const Arrival &from, StateRows &state) const {
         if (from.f32 != nullptr) {
-            read_rows<row_half>(from.f32, state);
+            read_pairs<row_half>(from.f32, state);
         } else if (from.bf16 != nullptr) {
-            read_rows<row_half>(from.bf16, state);
+            read_pairs<row_half>(from.bf16, state);
         } else {
 #pragma unroll
             for (int b = 0; b < 16; b++) element(state, row_half, b, 0) = element(state, row_half, b, 1) = 0.f;
@@ -97,7 +154,7 @@ struct Border {
     }
 
     template <int row_half>
-    __device__ __forceinline__ void read_rows(const float *from, StateRows &state) const {
+    __device__ __forceinline__ void read_pairs(const float *from, StateRows &state) const {
 #pragma unroll
         for (int b = 0; b < 16; b++) {
             const float2 pair = __ldcg(reinterpret_cast<const float2 *>(from + state_offset(row_half, b)));
@@ -105,53 +162,26 @@ struct Border {
         }
     }
     template <int row_half>
-    __device__ __forceinline__ void read_rows(const __nv_bfloat16 *from, StateRows &state) const {
+    __device__ __forceinline__ void read_pairs(const __nv_bfloat16 *from, StateRows &state) const {
 #pragma unroll
         for (int b = 0; b < 16; b++) {
             const uint32_t pair = __ldcg(reinterpret_cast<const uint32_t *>(from + state_offset(row_half, b)));
             element(state, row_half, b, 0) = low_bf16(pair), element(state, row_half, b, 1) = high_bf16(pair);
         }
     }
-
     template <int row_half>
-    __device__ __forceinline__ void store_rows(const Departure &to, const StateRows &state) const {
-        if (to.sent != nullptr) send_rows<row_half>(to.sent, state);
-        else if (to.f32 != nullptr) write_rows<row_half>(to.f32, state);
-        else if (to.bf16 != nullptr) write_rows<row_half>(to.bf16, state);
-    }
-
-    template <int row_half>
-    __device__ __forceinline__ void write_rows(float *to, const StateRows &state) const {
+    __device__ __forceinline__ void write_pairs(float *to, const StateRows &state) const {
 #pragma unroll
         for (int b = 0; b < 16; b++)
             *reinterpret_cast<float2 *>(to + state_offset(row_half, b)) =
                 make_float2(element(state, row_half, b, 0), element(state, row_half, b, 1));
     }
     template <int row_half>
-    __device__ __forceinline__ void write_rows(__nv_bfloat16 *to, const StateRows &state) const {
+    __device__ __forceinline__ void write_pairs(__nv_bfloat16 *to, const StateRows &state) const {
 #pragma unroll
         for (int b = 0; b < 16; b++)
             *reinterpret_cast<uint32_t *>(to + state_offset(row_half, b)) =
                 pack_bf16(element(state, row_half, b, 0), element(state, row_half, b, 1));
-    }
-
-    // Through shared memory by the copy engine: the chain does not wait for memory.
-    template <int row_half>
-    __device__ __forceinline__ void send_rows(float *to, const StateRows &state) const {
-        constexpr uint32_t kPitch = sizeof(StateStaging::row[0]);
-        const uint32_t row = staging + (lane >> 2) * kPitch + (lane & 3) * 8;
-        if (elect_one()) bulk_wait_read();  // the rows sent before have left
-        __syncwarp();
-#pragma unroll
-        for (int b = 0; b < 16; b++) store_float2(row + b * 32, element(state, row_half, b, 0), element(state, row_half, b, 1));
-        fence_async_proxy();
-        __syncwarp();
-        if (elect_one()) {
-#pragma unroll
-            for (int i = 0; i < 8; i++)
-                copy_to_global(to + (16 * warp + 8 * row_half + i) * kWidth, staging + i * kPitch, kWidth * sizeof(float));
-            bulk_commit();
-        }
     }
 
     // The halves of V are independent: each waits for the same half of the worker before.

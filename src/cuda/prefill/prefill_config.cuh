@@ -32,7 +32,6 @@ inline constexpr uint32_t kQueryRows = kChunk * 128;  // bytes from the k rows t
 struct Norms {  // per token: [16 tokens walking down from 15][16 walking up from 16]
     float k[kChunk];     // 1/|k|
     float q[kChunk];     // scale/|q|
-    float beta[kChunk];  // sigmoid(beta), natural order
 };
 
 // What a chunk is, left by whoever asks for its tiles. The ring holds more than the roles ever lie apart.
@@ -50,10 +49,10 @@ struct Route {  // of one chain warp: the piece at work and the one after it
 
 inline constexpr int kAkkPitch = 52;    // floats; rows [akk 21 | akk 22 | akk 11 | pad], 16 floats each
 
-// Of one chain warp: 8 rows of a state on their way out, padded against bank conflicts.
-struct StateStaging {
-    static constexpr int kPitch = 132;  // floats
-    float row[8][kPitch];
+// Of one chain warp: 8 rows of a state on their way out or in. Units of 16 bytes change places within 128 bytes, so that pairs of channels
+// of four rows lie in different banks.
+struct alignas(512) StateStaging {
+    float row[8][kWidth];
 };
 
 // gate_in and gate_out keep the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.

@@ -10,7 +10,7 @@ namespace fkdai::prefill {
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // One pass away from the anchor between tokens 15 and 16 (m = gamma_15): the upper half of the tokens is walked
 // upward, the lower half downward, so the running sum needs neither shuffles nor an array.
-// `stage` counts the stages of shared memory, `aside` what a chunk has beside its stage: norms, akk and its barrier.
+// `stage` counts the stages of shared memory, `aside` what a chunk has beside its stage: norms and akk.
 template <class Smem>
 struct Operands {
     const Params &p;
@@ -157,10 +157,10 @@ struct Operands {
     __device__ __forceinline__ void finish_scores(uint32_t stage, uint32_t aside, Scores &c) const {
         mma_wait<0>();
         pin(c);
-        if (warp < 2) store_akk(c, aside);
+        if (stores_akk()) store_akk(c, aside);
         else store_mqk(c, stage);
-        warp_arrive(s.at(s->barriers.akk_ready[aside]), lane);
     }
+    __device__ __forceinline__ bool stores_akk() const { return warp < 2; }
 
     // akk/beta, fp32: the lower blocks, in the order that TrilSolve reads.
     __device__ __forceinline__ void store_akk(const Scores &c, uint32_t aside) const {

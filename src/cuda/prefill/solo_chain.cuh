@@ -34,9 +34,9 @@ struct ChainPiece {
         TokensBf16 v_bf16, r_bf16, u_bf16;
         StateBf16 state_bf16;
         Decays leaving;  // Diag(2^(gamma_C - m))
-        const uint32_t slot = uniform(number % kStages), stage = s.at(s->own[0]) + slot * sizeof(Stage);
+        const uint32_t slot = stage_of(number), stage = s.at(s->own[0]) + slot * sizeof(Stage);
 
-        wait(s.at(s->barriers.own_ready[slot]), (number / kStages) & 1);
+        wait(s.at(s->barriers.own_ready[slot]), parity_of(number));
         enter_chunk(stage, state, state_bf16);                        // S~ = Diag(2^m) S                [64,128]
         multiply_state(stage + offsetof(Stage, kq), state_bf16, r);   // -K S~                           [32,64]
         load_values(number, rows, v_bf16);
@@ -104,7 +104,7 @@ struct ChainPiece {
         fence_async_proxy();
         __syncwarp();
         if (!elect_one()) return;
-        const Note at = s->notes[number % kNotes];
+        const Note at = note_of(s, number);
         store_tile(p.o, half * kHalf + warp * 16, at.head, at.token, at.batch, s.at(s->staging[4 * half + warp]));
         bulk_commit();
     }
@@ -113,7 +113,7 @@ struct ChainPiece {
     __device__ __forceinline__ void write_out(uint32_t number, int rows) const {
         __syncwarp();
         if (lane >= rows) return;
-        const Note at = s->notes[number % kNotes];
+        const Note at = note_of(s, number);
         const uint32_t row = s.at(s->staging[4 * half + warp]) + lane * 32, swap = (lane >> 2 & 1) * 16;
         auto *const to = reinterpret_cast<uint4 *>(p.out + p.out_strides.offset(at.batch, at.token + lane, at.head) + half * kHalf + warp * 16);
         to[0] = load_uint4(row + swap), to[1] = load_uint4(row + (swap ^ 16));

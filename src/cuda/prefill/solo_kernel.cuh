@@ -17,9 +17,12 @@ namespace fkdai::prefill::solo {
 __device__ __forceinline__ void init_barriers(const View &s) {
     const Barriers &b = s->barriers;
     for (int i = 0; i < kRawBarriers; i++) barrier_init(s.at(b.raw_ready[i]), 1);
-    for (int i = 0; i < kPrepareGroups; i++) barrier_init(s.at(b.akk_ready[i]), 4 * kWarpArrivals);
+    for (int i = 0; i < kPrepareGroups; i++) {
+        barrier_init(s.at(b.norms_ready[i]), 2 * kWarpArrivals);
+        barrier_init(s.at(b.akk_ready[i]), 2 * kWarpArrivals);
+    }
     for (int i = 0; i < kStages; i++) {
-        barrier_init(s.at(b.own_ready[i]), kWarpArrivals);
+        barrier_init(s.at(b.own_ready[i]), 3 * kWarpArrivals);
         barrier_init(s.at(b.chunk_done[i]), kChainWarps * kWarpArrivals);
     }
     for (int i = 0; i < kValueStages; i++) barrier_init(s.at(b.value_ready[i]), 1);

@@ -13,90 +13,108 @@ struct OperandRole {
     View s;
     int group, warp, lane;  // warp 0..3 of the group
 
+    // Who does what beside the decays. The groups differ, so that no sub-partition has two of a kind.
+    __device__ __forceinline__ bool solves() const { return warp == group; }
+    __device__ __forceinline__ bool asks() const { return warp == 3 - group; }
+
     __device__ __forceinline__ void run() const {
-        const Operands<Smem> operands{p, s, warp, lane};
         int head = -1;
         Operands<Smem>::Gate gate{};
-        Ring<kStages> at;
-        at.advance(group);
-        if (warp == kAskingWarp) begin(at);
-        for (uint32_t number = group;; number += kPrepareGroups, at.advance(kPrepareGroups)) {
+        if (asks()) begin();
+        for (uint32_t number = group;; number += kPrepareGroups) {
+            const uint32_t stage = stage_of(number), turn = (number / kPrepareGroups) & 1;
             wait(s.at(s->barriers.raw_ready[number % kRawBarriers]), (number / kRawBarriers) & 1);
-            const Note note = s->notes[number % kNotes];
-            if (note.rows == 0) return;
-            if (note.head != head) gate = operands.load_gate(head = note.head);
-            if (warp == kAskingWarp) ask_when_free(number, at);
-            else if (warp != kSolvingWarp) norms(operands, at.slot, note.rows);
-            warpgroup_sync(kFirstPrepareBarrier + group);
-            const __nv_bfloat16 beta = warp == kSolvingWarp ? load_beta(note) : __nv_bfloat16();
-            operands.decay_tiles(at.slot, group, note.rows, gate);
+            const Note note = note_of(s, number);
+            const int rows = note.rows;
+            if (rows == 0) return;
+            const Operands<Smem> operands{p, s, warp, fresh(lane)};
+            if (const int its_head = note.head; its_head != head) gate = operands.load_gate(head = its_head);
+            __nv_bfloat16 beta{};  // of the group's next chunk; it travels while tiles are asked for
+            if (asks()) beta = walk_on(number + kLead);
+            else if (!solves()) norms(operands, stage, rows);
+            wait(s.at(s->barriers.norms_ready[group]), turn);
+            bool has_asked = !asks() || ask_if_free(number);
+            if (asks()) leave_beta(number + kLead, beta);
+            operands.decay_tiles(stage, group, rows, gate);
             fence_async_proxy();
             warpgroup_sync(kFirstPrepareBarrier + group);
             Operands<Smem>::Scores scores;
-            operands.begin_scores(at.slot, scores);
-            operands.finish_scores(at.slot, group, scores);
-            if (warp == kSolvingWarp) solve(at.slot, (number / kPrepareGroups) & 1, note.rows, beta);
+            operands.begin_scores(stage, scores);
+            if (!has_asked) has_asked = ask_if_free(number);
+            operands.finish_scores(stage, group, scores);
+            warp_arrive(operands.stores_akk() ? s.at(s->barriers.akk_ready[group]) : s.at(s->barriers.own_ready[stage]), lane);
+            if (solves()) solve(number, stage, turn);
+            if (!has_asked) {
+                wait(s.at(s->barriers.chunk_done[stage_of(number + kLead)]), parity_of(number + kLead) ^ 1);
+                ask(number);
+            }
         }
     }
 
     // Two warps: one for k, one for q.
     __device__ __forceinline__ void norms(const Operands<Smem> &operands, uint32_t stage, int rows) const {
+        const int first = warp & 2;
 #pragma unroll 1
-        for (int part = 2 * (warp - 1); part < 2 * warp; part++) operands.row_norms(stage, group, rows, part);
-    }
-
-    __device__ __forceinline__ __nv_bfloat16 load_beta(const Note &at) const {
-        return lane < at.rows ? p.beta[p.beta_strides.offset(at.batch, at.token + lane, at.head)] : __nv_bfloat16();
+        for (int part = first; part < first + 2; part++) operands.row_norms(stage, group, rows, part);
+        warp_arrive(s.at(s->barriers.norms_ready[group]), lane);
     }
 
     // T = (I + A)^-1 Diag(beta), while the others measure the rows of the next chunk.
-    __device__ __forceinline__ void solve(uint32_t stage, uint32_t parity, int rows, __nv_bfloat16 beta) const {
-        s->norms[group].beta[lane] = lane < rows ? sigmoid(__bfloat162float(beta)) : 0.f;
-        wait(s.at(s->barriers.akk_ready[group]), parity);
-        __syncwarp();
-        TrilSolve<kAkkPitch>{s->akk[group], s->own[stage].solve, s->norms[group].beta, lane}.run();
+    __device__ __forceinline__ void solve(uint32_t number, uint32_t stage, uint32_t turn) const {
+        wait(s.at(s->barriers.akk_ready[group]), turn);
+        TrilSolve<kAkkPitch>{s->akk[group], s->own[stage].solve, s->beta[number % kBetas], fresh(lane)}.run();
         fence_async_proxy();
         warp_arrive(s.at(s->barriers.own_ready[stage]), lane);
     }
 
-    // The first chunk of this group.
-    __device__ __forceinline__ void begin(const Ring<kStages> &at) const {
+    // To the first chunk of this group.
+    __device__ __forceinline__ void begin() const {
         Walk &walk = s->walks[group];
         if (lane == 0) {
             walk.pieces = PieceWalk<kChunk>(p, blockIdx.x);
             walk.open(p);
             for (int i = 0; i < group; i++) walk.advance(p);
-            leave_note(walk, group);
         }
-        __syncwarp();
-        if (elect_one()) load_raw(s->notes[group], group, at.slot);
+        leave_beta(group, leave_note(group));
+        if (elect_one()) load_raw(group);
         __syncwarp();
     }
 
-    __device__ __forceinline__ void ask_when_free(uint32_t number, const Ring<kStages> &at) const {
-        const Ring<kStages> next = at.ahead(kLead);
-        wait(s.at(s->barriers.chunk_done[next.slot]), next.parity ^ 1);
-        ask(number, at);
-    }
-
-    // Values of this chunk, raw tiles of the group's next: their places were last used by the same chunk.
-    __device__ __forceinline__ void ask(uint32_t number, const Ring<kStages> &at) const {
+    // To the group's next chunk.
+    __device__ __forceinline__ __nv_bfloat16 walk_on(uint32_t number) const {
         Walk &walk = s->walks[group];
-        if (lane == 0) {
+        if (lane == 0)
             for (int i = 0; i < kLead; i++) walk.advance(p);
-            leave_note(walk, number + kLead);
-        }
-        __syncwarp();
-        if (elect_one()) {
-            load_value(s->notes[number % kNotes], number % kValueStages);
-            load_raw(s->notes[(number + kLead) % kNotes], number + kLead, at.ahead(kLead).slot);
-        }
-        __syncwarp();
+        return leave_note(number);
     }
 
-    __device__ __forceinline__ void leave_note(const Walk &walk, uint32_t number) const {
-        s->notes[number % kNotes] = walk.note();
-        if (walk.valid && walk.chunk == walk.piece.begin) prefetch_state(walk.piece);
+    // Of a chunk that is about to be asked for. Returns the logit of beta of this lane's token.
+    __device__ __forceinline__ __nv_bfloat16 leave_note(uint32_t number) const {
+        const Walk &walk = s->walks[group];
+        if (lane == 0) {
+            s->notes[number % kNotes] = walk.note();
+            if (walk.valid && walk.chunk == walk.piece.begin) prefetch_state(walk.piece);
+        }
+        __syncwarp();
+        const Note at = note_of(s, number);
+        return lane < at.rows ? p.beta[p.beta_strides.offset(at.batch, at.token + lane, at.head)] : __nv_bfloat16{};
+    }
+
+    // The solving warp reads it behind a barrier of the group.
+    __device__ __forceinline__ void leave_beta(uint32_t number, __nv_bfloat16 logit) const {
+        s->beta[number % kBetas][lane] = lane < note_of(s, number).rows ? sigmoid(__bfloat162float(logit)) : 0.f;
+    }
+
+    // Values of this chunk and raw tiles of the group's next: their places were last used by the same chunk.
+    __device__ __forceinline__ bool ask_if_free(uint32_t number) const {
+        const uint32_t next = number + kLead;
+        if (!uniform(has_flipped(s.at(s->barriers.chunk_done[stage_of(next)]), parity_of(next) ^ 1))) return false;
+        ask(number);
+        return true;
+    }
+    __device__ __forceinline__ void ask(uint32_t number) const {
+        if (elect_one()) load_value(number), load_raw(number + kLead);
+        __syncwarp();
     }
 
     // The chain will want the initial state, a contiguous block, some chunks from now.
@@ -108,10 +126,11 @@ struct OperandRole {
         if (reinterpret_cast<uintptr_t>(start) % 16 == 0) prefetch_l2(start, static_cast<uint32_t>(bytes) * kWidth * kWidth);
     }
 
-    __device__ __forceinline__ void load_raw(const Note at, uint32_t number, uint32_t stage) const {
+    __device__ __forceinline__ void load_raw(uint32_t number) const {
+        const Note at = note_of(s, number);
         const uint32_t ready = s.at(s->barriers.raw_ready[number % kRawBarriers]);
         if (at.rows == 0) return arrive(ready);  // the end
-        const Stage &to = s->own[stage];
+        const Stage &to = s->own[number % kStages];
         arrive_expecting(ready, kRawBytes);
         for (int half = 0; half < kHalves; half++) {
             load_tile(s.at(to.kq[half]), p.k, half * kHalf, at.head, at.token, at.batch, ready);
@@ -120,7 +139,9 @@ struct OperandRole {
         }
     }
 
-    __device__ __forceinline__ void load_value(const Note at, uint32_t slot) const {
+    __device__ __forceinline__ void load_value(uint32_t number) const {
+        const Note at = note_of(s, number);
+        const uint32_t slot = number % kValueStages;
         const uint32_t ready = s.at(s->barriers.value_ready[slot]);
         arrive_expecting(ready, kHalves * kValueBytes);
         for (int half = 0; half < kHalves; half++)

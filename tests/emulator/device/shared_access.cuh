@@ -58,9 +58,11 @@ inline void store_matrices_transposed(uint32_t address, uint32_t r0, uint32_t r1
 }
 
 inline float4 load_float4(uint32_t a) { return load_shared<float4>(a); }
+inline float2 load_float2(uint32_t a) { return load_shared<float2>(a); }
 inline uint4 load_uint4(uint32_t a) { return load_shared<uint4>(a); }
 inline void store_word(uint32_t a, uint32_t x) { store_shared(a, x); }
 inline void store_float2(uint32_t a, float x, float y) { store_shared(a, float2{x, y}); }
+inline void store_float4(uint32_t a, const float4 &x) { store_shared(a, x); }
 inline void store_uint4(uint32_t a, uint32_t x, uint32_t y, uint32_t z, uint32_t w) { store_shared(a, uint4{x, y, z, w}); }
 
 }  // namespace fkdai
