@@ -28,7 +28,7 @@ static cudaError_t answer(void) { return ++fake.calls == fake.fail_at ? cudaErro
 static const char *name_of(const void *stub)
 {
     for (int i = 0; i < kernel_count; ++i)
-        if (kernels[i].stub == stub) return strstr(kernels[i].name, "plan_kernel") != NULL ? "plan" : "prefill";
+        if (kernels[i].stub == stub) return strstr(kernels[i].name, "plan_kernel") ? "plan" : strstr(kernels[i].name, "solo_kernel") ? "solo" : "pair";
     return "?";
 }
 
@@ -137,39 +137,60 @@ static fkdai_prefill_call call_of(int64_t N, int64_t H, int offset)
 
 static void reset(void) { memset(&fake, 0, sizeof fake); }
 
-static void assert_launch(int i, const char *kernel, unsigned grid, unsigned block, size_t shared_bytes, int may_overlap)
+static void assert_launch(int i, const char *kernel, unsigned grid, unsigned block, int may_overlap)
 {
     assert_true(i < fake.launched);
     assert_string_equal(fake.launches[i].kernel, kernel);
     assert_int_equal(fake.launches[i].grid, grid);
     assert_int_equal(fake.launches[i].block, block);
-    assert_int_equal(fake.launches[i].shared_bytes, shared_bytes);
+    assert_true(fake.launches[i].shared_bytes <= (size_t)fkdai_prefill_shared_bytes());
+    assert_true((fake.launches[i].shared_bytes == 0) == (strcmp(kernel, "plan") == 0));
     assert_int_equal(fake.launches[i].may_overlap, may_overlap);
 }
 
 static void test_launches(void **state)
 {
     (void)state;
-    const size_t shared_bytes = (size_t)fkdai_prefill_shared_bytes();
     fkdai_prefill_call few = call_of(1, 16, 0), many = call_of(512, 32, 0), crowd = call_of(513, 32, 0), none = call_of(0, 32, 0);
     reset();
     assert_int_equal(fkdai_prefill_load(), 0);
     reset();
     assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
     assert_int_equal(fake.launched, 1);
-    assert_launch(0, "prefill", 2 * 16, 512, shared_bytes, 0);
+    assert_launch(0, "pair", 2 * 16, 512, 0);
     reset();
     assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);    /* every block makes the schedule */
     assert_int_equal(fake.launched, 1);
-    assert_launch(0, "prefill", SMS, 512, shared_bytes, 0);
+    assert_launch(0, "pair", SMS, 512, 0);
     reset();
     assert_int_equal(fkdai_prefill_launch(&crowd, NULL), 0);
     assert_int_equal(fake.launched, 2);
-    assert_launch(0, "plan", 1, 1024, 0, 0);
-    assert_launch(1, "prefill", SMS, 512, shared_bytes, 1);
+    assert_launch(0, "plan", 1, 1024, 0);
+    assert_launch(1, "pair", SMS, 512, 1);
     reset();
     assert_int_equal(fkdai_prefill_launch(&none, NULL), 0);
     assert_int_equal(fake.calls, 0);
+    reset();
+    many.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 512, 32, SMS);
+    assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
+    assert_int_equal(fake.launched, 1);
+    assert_launch(0, "solo", SMS, 512, 0);
+    assert_int_equal(fake.encoded, 5);    /* out as well */
+}
+
+/* Few (sequence, head) pairs share their SMs, many do not; and what does not fill the SMs twice over stays with the pair. */
+static void test_choice(void **state)
+{
+    (void)state;
+    const struct { int64_t N, H, tokens_each; fkdai_prefill_mapping mapping; int workers; } wanted[] = {
+        {0, 32, 0, FKDAI_PAIR, 0},      {1, 1, 8192, FKDAI_PAIR, 1},     {1, 66, 8192, FKDAI_PAIR, 66},   {1, 96, 8192, FKDAI_PAIR, 66},
+        {1, 132, 8192, FKDAI_SOLO, 132}, {8, 96, 1024, FKDAI_SOLO, 132}, {64, 32, 128, FKDAI_SOLO, 132}, {1 << 20, 96, 1, FKDAI_SOLO, 132},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; ++i) {
+        const fkdai_prefill_grid grid = fkdai_prefill_choose(wanted[i].N, wanted[i].H, wanted[i].tokens_each, 132);
+        assert_int_equal(grid.mapping, wanted[i].mapping);
+        assert_int_equal(grid.workers, wanted[i].workers);
+    }
 }
 
 /* The same tensors again cost one launch and nothing else; one that differs costs its own map. */
@@ -225,6 +246,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_launches),
+        cmocka_unit_test(test_choice),
         cmocka_unit_test(test_maps_are_kept),
         cmocka_unit_test(test_every_call_may_fail),
     };

@@ -74,7 +74,7 @@ struct Border {
     }
     __device__ __forceinline__ static bool has_whole_rows(const float *rows) { return reinterpret_cast<uintptr_t>(rows) % 16 == 0; }
 
-    // The state of piece i - 1 out, that of piece i in. Whole rows pass through shared memory, eight of a warp at a time: an access to
+    // The state of piece i - 1 out, that of piece i in. Whole rows pass through shared memory, four of a warp at a time: an access to
     // global memory then touches one row, not one sector of eight. Piece i + 1 is looked up while the new rows travel.
     __device__ __forceinline__ void change_state(const Departure &out, const Arrival &in, Route &route, uint32_t i, StateRows &state) const {
         if (elect_one()) bulk_wait_read();  // where rows pass, the copy engine may still read O
@@ -96,25 +96,31 @@ struct Border {
         }
     }
 
-    // Of row j of eight, this lane's four channels as they lie in memory; and its pairs as they lie in the accumulator.
+    // Of row j of eight, this lane's four channels as they lie in memory.
     __device__ __forceinline__ int64_t whole_row(int row_half, int j) const { return (16 * warp + 8 * row_half + j) * kWidth + 4 * lane; }
-    __device__ __forceinline__ uint32_t staged_row(int j) const {
-        return staging + ((lane * 16) ^ (j & 3) * 32) + j * sizeof(StateStaging::row[0]);
-    }
+
+    // Four rows wait in shared memory: row j for all lanes; or, for the half of the lanes that has them in the accumulator, its pairs.
+    __device__ __forceinline__ uint32_t staged_row(int j) const { return staging + ((lane * 16) ^ j * 32) + j * sizeof(StateStaging::row[0]); }
     __device__ __forceinline__ uint32_t staged_pair(int b) const {
-        const uint32_t row = lane >> 2, first = staging + row * sizeof(StateStaging::row[0]) + (row & 3) * 32 + (lane & 3) * 8;
+        const uint32_t row = lane >> 2 & 3, first = staging + row * sizeof(StateStaging::row[0]) + row * 32 + (lane & 3) * 8;
         return (first ^ (b & 3) * 32) + (b >> 2) * 128;
     }
+    __device__ __forceinline__ bool has_rows(int four) const { return lane >> 4 == four; }
 
     template <int row_half>
     __device__ __forceinline__ void send_rows(float *to, const StateRows &state) const {
-#pragma unroll
-        for (int b = 0; b < 16; b++) store_float2(staged_pair(b), element(state, row_half, b, 0), element(state, row_half, b, 1));
-        __syncwarp();
         float4 rows[8];
 #pragma unroll
-        for (int j = 0; j < 8; j++) rows[j] = load_float4(staged_row(j));
-        __syncwarp();
+        for (int four = 0; four < 2; four++) {
+            if (has_rows(four)) {
+#pragma unroll
+                for (int b = 0; b < 16; b++) store_float2(staged_pair(b), element(state, row_half, b, 0), element(state, row_half, b, 1));
+            }
+            __syncwarp();
+#pragma unroll
+            for (int j = 0; j < 4; j++) rows[4 * four + j] = load_float4(staged_row(j));
+            __syncwarp();
+        }
 #pragma unroll
         for (int j = 0; j < 8; j++) *reinterpret_cast<float4 *>(to + whole_row(row_half, j)) = rows[j];
     }
@@ -125,14 +131,19 @@ struct Border {
     template <int row_half>
     __device__ __forceinline__ void spread(const float4 (&rows)[8], StateRows &state) const {
 #pragma unroll
-        for (int j = 0; j < 8; j++) store_float4(staged_row(j), rows[j]);
-        __syncwarp();
+        for (int four = 0; four < 2; four++) {
 #pragma unroll
-        for (int b = 0; b < 16; b++) {
-            const float2 pair = load_float2(staged_pair(b));
-            element(state, row_half, b, 0) = pair.x, element(state, row_half, b, 1) = pair.y;
+            for (int j = 0; j < 4; j++) store_float4(staged_row(j), rows[4 * four + j]);
+            __syncwarp();
+            if (has_rows(four)) {
+#pragma unroll
+                for (int b = 0; b < 16; b++) {
+                    const float2 pair = load_float2(staged_pair(b));
+                    element(state, row_half, b, 0) = pair.x, element(state, row_half, b, 1) = pair.y;
+                }
+            }
+            __syncwarp();
         }
-        __syncwarp();
     }
 
     template <int row_half>

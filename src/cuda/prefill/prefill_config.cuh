@@ -49,10 +49,10 @@ struct Route {  // of one chain warp: the piece at work and the one after it
 
 inline constexpr int kAkkPitch = 52;    // floats; rows [akk 21 | akk 22 | akk 11 | pad], 16 floats each
 
-// Of one chain warp: 8 rows of a state on their way out or in. Units of 16 bytes change places within 128 bytes, so that pairs of channels
-// of four rows lie in different banks.
+// Of one chain warp: 4 rows of a state on their way out or in. Units of 16 bytes change places within 128 bytes, so that pairs of channels
+// of the four rows lie in different banks.
 struct alignas(512) StateStaging {
-    float row[8][kWidth];
+    float row[4][kWidth];
 };
 
 // gate_in and gate_out keep the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.

