@@ -104,6 +104,25 @@ void batch_invariance() {
     report("heads 64..66 of 100 = alone, bitwise", x == y && s == r, {0, 0, 0}, "");
 }
 
+// Who works on a (sequence, head) changes no bit.
+void mappings_agree(const std::string &name, CaseShape shape) {
+    shape.mapping = FKDAI_PAIR;
+    DeviceCase pair(shape, multiprocessors);
+    shape.mapping = FKDAI_SOLO;
+    DeviceCase solo(shape, multiprocessors);
+    pair.poison(), pair.run(), solo.poison(), solo.run();
+    report("pair = solo, bitwise: " + name, pair.bits() == solo.bits(), {0, 0, 0}, "");
+}
+void mappings() {
+    mappings_agree("T=1000 H=3", dense(1, 1000, 3));
+    mappings_agree("3 x 700, H=50", dense(3, 700, 50));
+    CaseShape mixed = packed({1300, 547, 2048, 963, 271, 3063}, 48);
+    mappings_agree("mixed, H=48", mixed);
+    mixed.gates = Gates::Slow, mixed.key_bias = 1.f;
+    mappings_agree("mixed, H=48, slow gates, correlated keys", mixed);
+    mappings_agree("0, 1, 31, 32, 33, ... tokens, H=30", packed({0, 1, 31, 32, 33, 0, 64, 65, 127, 3}, 30));
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -117,6 +136,7 @@ int main(int argc, char **argv) {
     gates();
     sequences();
     batch_invariance();
+    mappings();
     printf("prefill_check: ran %d, failed %d\n", ran, failed);
     return failed != 0;
 }

@@ -1,4 +1,4 @@
-// prefill_tiny.cu: six tiny problems, each launched once, for the tools that watch every access. Nothing is poisoned first: what a kernel
+// prefill_tiny.cu: six tiny problems, each launched once in both mappings, for the tools that watch every access. Nothing is poisoned first: what a kernel
 // reads without anyone having written it is to be seen.
 #include "gpu_repeat.cuh"
 
@@ -10,8 +10,10 @@ int main(int argc, char **argv) {
     dense.packed = false, stateless.has_initial = false;
     const CaseShape shapes[] = {packed_shape({1}, 1), dense, stateless, packed_shape({0, 17, 0, 65}, 2), packed_shape(repeated({3}, 70), 1), bf16};
     int ran = 0;
-    for (const CaseShape &s : shapes) {
-        const bool is_bf16 = &s == &shapes[5];
+    for (int i = 0; i < 12; i++) {
+        CaseShape s = shapes[i % 6];
+        if (asked_mapping < 0) s.mapping = i < 6 ? FKDAI_PAIR : FKDAI_SOLO;
+        const bool is_bf16 = i % 6 == 5;
         DeviceCase c(s, multiprocessors);
         if (is_bf16) {
             CHECK_CUDA(cudaMemset(c.initial, 0, c.state_count() * 4));

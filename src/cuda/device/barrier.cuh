@@ -68,6 +68,10 @@ __device__ __forceinline__ void wait(uint32_t barrier, uint32_t parity) {
                  "@p bra.uni done;\nbra.uni again;\ndone:\n}" ::"r"(barrier), "r"(parity) : "memory");
 }
 
+__device__ __forceinline__ void wait_for_either(uint32_t barrier, uint32_t parity, uint32_t other, uint32_t other_parity) {
+    while (!has_flipped(barrier, parity) && !has_flipped(other, other_parity)) {}
+}
+
 // Address of this CTA's `address` in the shared memory of CTA `rank` of the cluster.
 __device__ __forceinline__ uint32_t peer_address(uint32_t address, uint32_t rank) {
     uint32_t remote;

@@ -17,6 +17,11 @@ __device__ __forceinline__ bool elect_one() {
     return is_elected != 0;
 }
 
+// The copy engine reads a tensor map before its first use of it.
+__device__ __forceinline__ void prefetch_map(const CUtensorMap &map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
 // Box of a 4-D tensor map (channel, head, token, batch) -> shared memory. Tokens past the tensor read as zero.
 __device__ __forceinline__ void load_tile(uint32_t destination, const CUtensorMap &map, int channel, int head,
                                           int token, int batch, uint32_t barrier) {

@@ -64,6 +64,7 @@ __global__ void __cluster_dims__(kRanks, 1, 1) __launch_bounds__(kThreads, 1)
 pair_kernel(const __grid_constant__ Params p) {
     Smem &memory = dynamic_shared<Smem>();
     const View s{&memory, uniform(shared_address(&memory))};
+    if (threadIdx.x == 32 * kLoadWarp) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
     if (threadIdx.x == 0) init_barriers(s);
     clear_triangles<kOwnStages, kThreads>(s);
     await_previous_kernel();  // the plan, if a kernel made it

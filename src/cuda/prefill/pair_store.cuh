@@ -18,12 +18,9 @@ struct StoreRole {
         for (uint32_t number = 0;; number++) {
             const uint32_t slot = number % kOutStages;
             mark(mark_store_waits, number, lane == 0);
-            wait(s.at(s->barriers.chunk_done[number % kDoneStages]), (number / kDoneStages) & 1);
-            if (lane == 0) {
-                confirm(arrived);
-                release(number);
-            }
-            wait(s.at(s->barriers.out_ready[slot]), (number / kOutStages) & 1);
+            wait_and_confirm(s.at(s->barriers.chunk_done[number % kDoneStages]), (number / kDoneStages) & 1, arrived);
+            if (lane == 0) release(number);
+            wait_and_confirm(s.at(s->barriers.out_ready[slot]), (number / kOutStages) & 1, arrived);
             mark(mark_store_has_o, number, lane == 0);
             const Note at = s->notes[number % kNotes];
             store_rows(slot, at.rows, p.out + p.out_strides.offset(at.batch, at.token + (lane >> 3), at.head) + rank * kHalf + (lane & 7) * 8);
@@ -32,13 +29,21 @@ struct StoreRole {
         }
     }
 
-    // What has arrived need not stay where it was sent from. Once a step is often enough: a stage is not wanted again before.
-    __device__ __forceinline__ void confirm(uint32_t &arrived) const {
-        for (;; arrived++) {
+    // What has arrived need not stay where it was sent from: the peer wants the stage soon, so it is told while this warp waits; and
+    // before the chunk is released here, or the next arrival would hide this one.
+    __device__ __forceinline__ void wait_and_confirm(uint32_t barrier, uint32_t parity, uint32_t &arrived) const {
+        bool is_over;
+        do {
             const OwnChunk of_peer{arrived};
-            if (!has_flipped(s.at(s->barriers.received_ready[of_peer.received_slot()]), of_peer.received_parity())) return;
-            arrive_remote(peer_address(s.at(s->barriers.own_free[of_peer.stage()]), rank ^ 1));
-        }
+            const uint32_t arrival = s.at(s->barriers.received_ready[of_peer.received_slot()]);
+            is_over = uniform(has_flipped(barrier, parity));
+            if (uniform(has_flipped(arrival, of_peer.received_parity()))) {
+                if (lane == 0) arrive_remote(peer_address(s.at(s->barriers.own_free[of_peer.stage()]), rank ^ 1));
+                arrived++;
+            } else if (!is_over) {
+                wait_for_either(barrier, parity, arrival, of_peer.received_parity());
+            }
+        } while (!is_over);
     }
 
     // The chain of this CTA reads the chunk's operands no more; a chunk of the peer has been confirmed before.

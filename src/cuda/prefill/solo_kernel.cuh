@@ -43,6 +43,7 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
 __global__ void __launch_bounds__(kThreads, 1) solo_kernel(const __grid_constant__ Params p) {
     Smem &memory = dynamic_shared<Smem>();
     const View s{&memory, uniform(shared_address(&memory))};
+    if (threadIdx.x == 32 * kChainWarps) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v), prefetch_map(p.o);
     if (threadIdx.x == 0) init_barriers(s);
     clear_triangles<kStages, kThreads>(s);
     await_previous_kernel();  // the plan, if a kernel made it
