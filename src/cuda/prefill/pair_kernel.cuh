@@ -54,10 +54,13 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
         OperandRole{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
     } else {
         shrink_registers<kSingleRegisters>();
+        if (warp != kLoadWarp) cluster_wait();  // the peer's barriers exist before anyone arrives on them
         if (warp == kLoadWarp) LoadRole{p, s, rank, cluster, lane}.run();
         else if (warp == kStoreWarp) StoreRole{p, s, rank, cluster, lane}.run();
         else SolveRole{p, s, warp - kFirstSolveWarp, rank, lane}.run();
     }
+    __syncwarp();
+    if (warp <= kLoadWarp) cluster_wait();
 }
 
 __global__ void __cluster_dims__(kRanks, 1, 1) __launch_bounds__(kThreads, 1)
@@ -70,10 +73,10 @@ pair_kernel(const __grid_constant__ Params p) {
     await_previous_kernel();  // the plan, if a kernel made it
     if (p.schedule.is_own) make_schedule<kThreads>(p, gridDim.x / kRanks, p.schedule_here(), &s->akk[0][0][0]);
     const bool is_broken = seqlens_are_broken<kThreads>(p);
-    cluster_sync();  // the peer's barriers exist before anyone arrives on them
+    __syncthreads();
     if (is_broken) return refuse<kThreads>(p);  // all blocks do
+    cluster_arrive();
     run_role(p, s);
-    __syncwarp();
     cluster_sync();  // nobody leaves while the peer may still write here
 }
 
