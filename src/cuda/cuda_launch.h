@@ -37,8 +37,9 @@ typedef struct fkdai_state_rows {       /* [N,H,V,K]: rows of H matrices */
     fkdai_element element;
 } fkdai_state_rows;
 
-/* Who works on a (sequence, head): a cluster of two blocks that share it, or one block. The bits are the same. */
-typedef enum fkdai_prefill_mapping { FKDAI_PAIR, FKDAI_SOLO } fkdai_prefill_mapping;
+/* Who works on a (sequence, head): a cluster of two blocks that share it, one block, or whichever the device finds faster once it knows
+ * the lengths. The bits are the same. */
+typedef enum fkdai_prefill_mapping { FKDAI_PAIR, FKDAI_SOLO, FKDAI_EITHER } fkdai_prefill_mapping;
 
 typedef struct fkdai_prefill_grid {
     fkdai_prefill_mapping mapping;
@@ -63,8 +64,8 @@ typedef struct fkdai_prefill_call {
 /* The grid of a mapping for N*H (sequence, head) pairs on `multiprocessors` SMs. Pure. */
 fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t N, int64_t H, int multiprocessors);
 
-/* The faster one for N sequences of T / N tokens (dense: of T). Pure. */
-fkdai_prefill_grid fkdai_prefill_choose(int64_t N, int64_t H, int64_t tokens_each, int multiprocessors);
+/* The fastest one for N sequences that have T tokens together (dense: each). Pure. */
+fkdai_prefill_grid fkdai_prefill_choose(int64_t N, int64_t H, int64_t T, int is_packed, int multiprocessors);
 
 /* Scratch: O(N) integers and one state per worker; 0 when every pair has a worker of its own. Pure. */
 size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid);

@@ -82,14 +82,13 @@ fkda_status fkdai_cuda_plan(const fkdai_cuda_machine *machine, fkdai_plan *plan)
     TRY(check_state("final_state", &d->final_state));
 
     const fkdai_cuda_device *const on = &machine->devices[d->device];
-    const int64_t tokens_each = d->cu_seqlens == FKDA_NONE || d->N == 0 ? d->T : d->T / d->N;
-    const fkdai_cuda_own own = {.grid = fkdai_prefill_choose(d->N, d->H, tokens_each, on->multiprocessors)};
-    const int is_pair = own.grid.mapping == FKDAI_PAIR;
+    static const char *const names[] = {[FKDAI_PAIR] = "pair", [FKDAI_SOLO] = "solo", [FKDAI_EITHER] = "solo or pair"};
+    const fkdai_cuda_own own = {.grid = fkdai_prefill_choose(d->N, d->H, d->T, d->cu_seqlens != FKDA_NONE, on->multiprocessors)};
     REFUSE_UNLESS(on->shared_bytes >= fkdai_prefill_shared_bytes(), "device %d offers %d bytes of shared memory per block, the kernel needs %d",
                   (int)d->device, on->shared_bytes, fkdai_prefill_shared_bytes());
     memcpy(plan->own, &own, sizeof own);
     plan->workspace_bytes = fkdai_prefill_workspace_bytes(d->N, d->H, own.grid);
     snprintf(plan->choice, sizeof plan->choice, "sm90 prefill %s, 32 tokens per chunk, %" PRId64 " heads of sequences on %d %s",
-             is_pair ? "pair" : "solo", d->N * d->H, own.grid.workers, is_pair ? "clusters of 2" : "blocks");
+             names[own.grid.mapping], d->N * d->H, own.grid.workers, own.grid.mapping == FKDAI_PAIR ? "clusters of 2" : "blocks");
     return FKDA_OK;
 }

@@ -176,18 +176,26 @@ static void test_launches(void **state)
     assert_int_equal(fake.launched, 1);
     assert_launch(0, "solo", SMS, 512, 0);
     assert_int_equal(fake.encoded, 5);    /* out as well */
+    reset();
+    many.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 512, 32, SMS);
+    assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
+    assert_int_equal(fake.launched, 2);
+    assert_launch(0, "solo", SMS, 512, 0);
+    assert_launch(1, "pair", SMS, 512, 0);
 }
 
-/* Few (sequence, head) pairs share their SMs, many do not; and what does not fill the SMs twice over stays with the pair. */
+/* Few (sequence, head) pairs share their SMs, many do not; in between it depends on lengths that a packed call has on the device. */
 static void test_choice(void **state)
 {
     (void)state;
-    const struct { int64_t N, H, tokens_each; fkdai_prefill_mapping mapping; int workers; } wanted[] = {
-        {0, 32, 0, FKDAI_PAIR, 0},      {1, 1, 8192, FKDAI_PAIR, 1},     {1, 66, 8192, FKDAI_PAIR, 66},   {1, 96, 8192, FKDAI_PAIR, 66},
-        {1, 132, 8192, FKDAI_SOLO, 132}, {8, 96, 1024, FKDAI_SOLO, 132}, {64, 32, 128, FKDAI_SOLO, 132}, {1 << 20, 96, 1, FKDAI_SOLO, 132},
+    const struct { int64_t N, H, T; int is_packed; fkdai_prefill_mapping mapping; int workers; } wanted[] = {
+        {0, 32, 0, 0, FKDAI_PAIR, 0},         {1, 1, 8192, 0, FKDAI_PAIR, 1},       {1, 66, 8192, 0, FKDAI_PAIR, 66},
+        {1, 96, 8192, 0, FKDAI_PAIR, 66},     {2, 66, 8192, 0, FKDAI_PAIR, 66},     {2, 96, 8192, 0, FKDAI_SOLO, 132},
+        {4, 96, 8192, 0, FKDAI_SOLO, 132},    {8, 96, 8192, 1, FKDAI_EITHER, 132},  {64, 8, 8192, 1, FKDAI_EITHER, 132},
+        {64, 32, 8192, 1, FKDAI_EITHER, 132}, {8, 256, 8192, 1, FKDAI_SOLO, 132},   {1 << 20, 96, 1 << 20, 1, FKDAI_SOLO, 132},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; ++i) {
-        const fkdai_prefill_grid grid = fkdai_prefill_choose(wanted[i].N, wanted[i].H, wanted[i].tokens_each, 132);
+        const fkdai_prefill_grid grid = fkdai_prefill_choose(wanted[i].N, wanted[i].H, wanted[i].T, wanted[i].is_packed, 132);
         assert_int_equal(grid.mapping, wanted[i].mapping);
         assert_int_equal(grid.workers, wanted[i].workers);
     }

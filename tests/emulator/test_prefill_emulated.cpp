@@ -29,7 +29,7 @@ struct Problem {
     int state_shift = 0;       // elements by which the states miss the alignment of the copy engine
     bool has_final = true, in_place = false;
     bool is_planned_once = false;  // by the plan kernel, as for many sequences; else by every block for itself
-    bool is_solo = false;
+    enum { Pair, Solo, Either } mapping = Pair;   // Either: `workers` pairs or twice as many blocks
 };
 
 constexpr uint64_t kLaunchNumber = 8;
@@ -130,22 +130,29 @@ struct Data {
         p.status = &status;
         p.heads = problem.H, p.scale = 0.08838834764831845f, p.lower_bound = problem.lower_bound;
 
-        std::vector<float> state(static_cast<size_t>(problem.workers) * 16384);
-        if (flags.empty()) flags.assign(static_cast<size_t>(problem.workers) * kHalves, 7);
-        const unsigned ranks = problem.is_solo ? 1 : pair::kRanks, blocks = static_cast<unsigned>(problem.workers) * ranks;
-        const size_t schedules = problem.is_planned_once ? 1 : blocks;
+        std::vector<float> state(static_cast<size_t>(problem.workers) * pair::kRanks * 16384);
+        if (flags.empty()) flags.assign(static_cast<size_t>(problem.workers) * pair::kRanks * kHalves, 7);
+        const int workers = problem.workers;
+        const size_t schedules = problem.is_planned_once ? 1 : static_cast<size_t>(workers) * pair::kRanks;
         std::vector<int32_t> prefix(schedules * (N + 1), -1);
         std::vector<int2> sequence(schedules * N);
-        std::vector<int64_t> span(schedules, -1);
+        std::vector<Cut> cut(schedules, Cut{-1, true});
+        p.workers = {problem.mapping == Problem::Solo ? 0 : workers, problem.mapping == Problem::Pair ? 0 : problem.mapping == Problem::Solo ? workers : workers * pair::kRanks};
         if (problem.workers != N * problem.H) {
-            p.schedule = {span.data(), prefix.data(), sequence.data(), !problem.is_planned_once};
+            p.schedule = {cut.data(), prefix.data(), sequence.data(), !problem.is_planned_once, false};
             p.hand_over = {state.data(), flags.data(), kLaunchNumber};
             if (problem.is_planned_once &&
-                !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p, problem.workers); })) return false;
+                !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p); })) return false;
         }
-        const bool ended = problem.is_solo
-            ? emulator::launch(blocks, ranks, solo::kThreads, sizeof(solo::Smem), seed, [&] { solo::solo_kernel(p); })
-            : emulator::launch(blocks, ranks, pair::kThreads, sizeof(pair::Smem), seed, [&] { pair::pair_kernel(p); });
+        bool ended = true;
+        if (problem.mapping != Problem::Pair) {
+            const unsigned blocks = static_cast<unsigned>(workers) * (problem.mapping == Problem::Either ? pair::kRanks : 1);
+            ended = emulator::launch(blocks, 1, solo::kThreads, sizeof(solo::Smem), seed, [&] { solo::solo_kernel(p); });
+            p.is_second = p.schedule.is_made = true;
+        }
+        if (problem.mapping != Problem::Solo)
+            ended = ended && emulator::launch(static_cast<unsigned>(workers) * pair::kRanks, pair::kRanks, pair::kThreads, sizeof(pair::Smem), seed,
+                                              [&] { pair::pair_kernel(p); });
         read_final();
         return ended && std::find(flags.begin(), flags.end(), kLaunchNumber) == flags.end();  // the same launch may come again
     }
@@ -206,7 +213,7 @@ void check(const char *name, const Problem &problem) {
     const auto out = data.out;
     const auto final = data.final;
     for (unsigned i = 1; good && i <= 4; i++) {
-        data.problem.is_solo = i >= 3;
+        data.problem.mapping = i >= 3 ? Problem::Solo : Problem::Pair;
         good = data.run(i % 3);
         repeats = repeats && out == data.out && memcmp(final.data(), data.final.data(), final.size() * 4) == 0;
     }
@@ -223,8 +230,9 @@ void check_cuts(const char *name, Problem problem, std::vector<int> workers) {
     problem.workers = static_cast<int>(problem.lengths.size()) * problem.H;
     Data direct(problem);
     bool good = direct.run(0);
-    for (size_t i = 0; i < 4 * workers.size() && good; i++) {
-        problem.workers = workers[i / 4], problem.is_planned_once = i % 2, problem.is_solo = i % 4 >= 2;
+    for (size_t i = 0; i < 6 * workers.size() && good; i++) {
+        problem.workers = workers[i / 6], problem.is_planned_once = i % 2;
+        problem.mapping = i % 6 < 2 ? Problem::Pair : i % 6 < 4 ? Problem::Solo : Problem::Either;
         Data cut(problem);
         good = cut.run(static_cast<unsigned>(i)) && cut.out == direct.out &&
                memcmp(cut.final.data(), direct.final.data(), cut.final.size() * 4) == 0;
@@ -238,8 +246,10 @@ void check_cuts(const char *name, Problem problem, std::vector<int> workers) {
 void check_refusal(const char *name, const Problem &problem, const std::vector<std::vector<int64_t>> &arrays) {
     Data data(problem);
     bool good = true;
-    for (size_t i = 0; i < 2 * arrays.size() && good; i++) {
-        data.cu = arrays[i / 2], data.status = 2, data.problem.is_solo = i % 2;
+    const bool is_cut = problem.workers != static_cast<int>(problem.lengths.size()) * problem.H;
+    for (size_t i = 0; i < 3 * arrays.size() && good; i++) {
+        data.cu = arrays[i / 3], data.status = 2;
+        data.problem.mapping = i % 3 == 0 ? Problem::Pair : i % 3 == 1 || !is_cut ? Problem::Solo : Problem::Either;
         good = data.run(static_cast<unsigned>(i)) && data.status == 3;
         std::vector<uint16_t> want(data.out.size() - kGuard, 0x7fff);  // the poison has the other sign
         want.resize(data.out.size(), 0xffff);

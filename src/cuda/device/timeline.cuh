@@ -1,11 +1,11 @@
-// How (sequence, head) pairs are laid out over clusters: one time line, cut into equal spans.
+// How (sequence, head) pairs are laid out over workers, clusters or blocks: one time line, cut into equal spans.
 //
 // Every pair is a job of `chunks + kJobCost` units; jobs stand end to end, sequences outermost, heads inside.
-// Cluster p works on span p of the line, [p*span, (p+1)*span), with span = max(longest job, total / clusters): no
+// Worker p works on span p of the line, [p*span, (p+1)*span), with span = max(longest job, total / workers): no
 // schedule ends earlier (McNaughton's wrap-around rule), whatever the order of the sequences. A job that a cut
-// crosses is done in two pieces: cluster p does its first chunks *first* and leaves the fp32 state in hand-over
-// slot p+1; cluster p+1 does the rest *last*. As no job is longer than a span, the state is ready when it is
-// wanted; and a cluster only ever waits for one of lower index, which the hardware started before it.
+// crosses is done in two pieces: worker p does its first chunks *first* and leaves the fp32 state in hand-over
+// slot p+1; worker p+1 does the rest *last*. As no job is longer than a span, the state is ready when it is
+// wanted; and a worker only ever waits for one of lower index, which the hardware started before it.
 //
 // Cuts fall between chunks and the state crosses them in fp32, so they change no bit of any result.
 #pragma once
@@ -50,12 +50,23 @@ struct Sequences {
     }
 };
 
+// Who works on the line: clusters of two blocks or single blocks; so many of each are there, 0 if that is not to be considered.
+struct Workers {
+    int pair, solo;
+};
+
+struct Cut {
+    int64_t span;  // units per worker
+    bool is_solo;  // the workers are single blocks
+};
+
 // Where the jobs lie on the line. Broken cu_seqlens: span and prefix[N] are 0, which they never are otherwise.
 struct Schedule {
-    int64_t *span;    // [1] units per cluster; null: cluster c does job c alone, and nothing else is there
+    Cut *cut;         // [1]; null: worker c does job c alone, and nothing else is there
     int32_t *prefix;  // [N+1] units of one head before sequence n
     int2 *sequence;   // [N] (start, length), clamped
-    bool is_own;      // every block makes one for itself, and they stand one behind the other; else a kernel before has made one for all
+    bool is_own;      // every block has one for itself, and they stand one behind the other; else there is one for all
+    bool is_made;     // by a kernel before
 };
 
 // Part of one job: chunks [begin, end) of `sequence`, `head`.
@@ -63,8 +74,8 @@ struct Piece {
     int sequence_index, head;
     SequenceSpan sequence;
     int begin, end;
-    bool takes_over;   // the state comes from this cluster's hand-over slot, else from the caller
-    bool hands_over;   // the state goes to the next cluster's slot, else to the caller
+    bool takes_over;   // the state comes from this worker's hand-over slot, else from the caller
+    bool hands_over;   // the state goes to the next worker's slot, else to the caller
 };
 
 template <int kChunk>
@@ -76,33 +87,34 @@ __host__ __device__ constexpr int chunk_count(int length) {
 struct Timeline {
     Sequences sequences;
     Schedule schedule;
+    Workers workers;
     int heads;
 
     __device__ Schedule schedule_here() const {
         if (!schedule.is_own) return schedule;
         const int block = blockIdx.x;
-        return {schedule.span + block, schedule.prefix + static_cast<int64_t>(block) * (sequences.count + 1),
-                schedule.sequence + static_cast<int64_t>(block) * sequences.count, true};
+        return {schedule.cut + block, schedule.prefix + static_cast<int64_t>(block) * (sequences.count + 1),
+                schedule.sequence + static_cast<int64_t>(block) * sequences.count, true, schedule.is_made};
     }
 };
 
-// Walks the pieces of one cluster, last job first. All threads that walk see the same pieces.
+// Walks the pieces of one worker, last job first. All threads that walk see the same pieces.
 template <int kChunk>
 struct PieceWalk {
-    int64_t low, high;  // this cluster's span
+    int64_t low, high;  // this worker's span
     int n, h;           // the job to look at next
     bool done;
 
-    __device__ PieceWalk(const Timeline &line, int cluster) : low(0), high(0), done(false) {
+    __device__ PieceWalk(const Timeline &line, int worker) : low(0), high(0), done(false) {
         const Sequences &s = line.sequences;
         const Schedule schedule = line.schedule_here();
         const int heads = line.heads;
-        if (schedule.span == nullptr) {
-            n = cluster / heads, h = cluster - n * heads;
+        if (schedule.cut == nullptr) {
+            n = worker / heads, h = worker - n * heads;
             return;
         }
-        const int64_t span = *schedule.span, total = static_cast<int64_t>(schedule.prefix[s.count]) * heads;
-        low = span * cluster;
+        const int64_t span = schedule.cut->span, total = static_cast<int64_t>(schedule.prefix[s.count]) * heads;
+        low = span * worker;
         high = low + span < total ? low + span : total;
         done = low >= high;
         if (!done) locate(line, high - 1);
@@ -133,7 +145,7 @@ struct PieceWalk {
     __device__ bool next(const Timeline &line, Piece &piece) {
         const Schedule schedule = line.schedule_here();
         const int heads = line.heads;
-        if (schedule.span == nullptr) return next_direct(line.sequences, piece);
+        if (schedule.cut == nullptr) return next_direct(line.sequences, piece);
         while (!done) {
             const int64_t weight = schedule.prefix[n + 1] - schedule.prefix[n];
             const int64_t start = static_cast<int64_t>(schedule.prefix[n]) * heads + h * weight, end = start + weight;

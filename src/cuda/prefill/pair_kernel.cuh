@@ -6,12 +6,10 @@
 // not depend on the state: the CTAs prepare alternate chunks and send them to each other through shared memory.
 #pragma once
 
-#include "../device/dependent_launch.cuh"
 #include "../device/registers.cuh"
 #include "pair_chain.cuh"
 #include "pair_load.cuh"
 #include "pair_operands.cuh"
-#include "prefill_plan.cuh"
 #include "prefill_refuse.cuh"
 #include "pair_solve.cuh"
 #include "pair_store.cuh"
@@ -70,11 +68,8 @@ pair_kernel(const __grid_constant__ Params p) {
     if (threadIdx.x == 32 * kLoadWarp) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
     if (threadIdx.x == 0) init_barriers(s);
     clear_triangles<kOwnStages, kThreads>(s);
-    await_previous_kernel();  // the plan, if a kernel made it
-    if (p.schedule.is_own) make_schedule<kThreads>(p, gridDim.x / kRanks, p.schedule_here(), &s->akk[0][0][0]);
-    const bool is_broken = seqlens_are_broken<kThreads>(p);
+    if (!has_work<kThreads>(p, false, &s->akk[0][0][0])) return;  // all blocks do
     __syncthreads();
-    if (is_broken) return refuse<kThreads>(p);  // all blocks do
     cluster_arrive();
     run_role(p, s);
     cluster_sync();  // nobody leaves while the peer may still write here

@@ -92,7 +92,7 @@ struct HandOver {  // of the state of a job that two clusters share; slot c belo
 
 struct Params : Timeline {
     CUtensorMap q, k, v, g;          // [B][T][H][128] bf16, box [1][32][1][64], 128-byte swizzle
-    CUtensorMap o;                   // out, box [1][32][1][16], 32-byte swizzle; solo only
+    CUtensorMap o;                   // out, box [1][32][1][16], 32-byte swizzle; for solo
     const __nv_bfloat16 *beta;       // [B,T,H]
     __nv_bfloat16 *out;              // [B,T,H,V]
     Strides beta_strides, out_strides;
@@ -102,6 +102,7 @@ struct Params : Timeline {
     HandOver hand_over;
     float scale, lower_bound;
     unsigned *status;                // the caller's word for kBrokenSeqlens, or null
+    bool is_second;                  // the other kernel went before: it has made the schedule, and has answered for broken cu_seqlens
 };
 
 }  // namespace fkdai::prefill

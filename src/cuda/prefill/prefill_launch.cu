@@ -34,6 +34,10 @@ T *take(char *base, size_t &used, size_t count) {
 }
 
 int blocks_of(const fkdai_prefill_grid &grid) { return grid.mapping == FKDAI_PAIR ? grid.workers * pair::kRanks : grid.workers; }
+Workers workers_of(const fkdai_prefill_grid &grid) {
+    if (grid.mapping == FKDAI_PAIR) return {grid.workers, 0};
+    return {grid.mapping == FKDAI_SOLO ? 0 : grid.workers / pair::kRanks, grid.workers};
+}
 
 Workspace carve(void *memory, int64_t N, const fkdai_prefill_grid &grid) {
     Workspace w{};
@@ -42,7 +46,7 @@ Workspace carve(void *memory, int64_t N, const fkdai_prefill_grid &grid) {
     w.hand_over.is_ready = take<uint64_t>(base, w.bytes, static_cast<size_t>(grid.workers) * kHalves);
     w.schedule.is_own = N <= kMostOwnSequences;
     const size_t schedules = w.schedule.is_own ? static_cast<size_t>(blocks_of(grid)) : 1, sequences = static_cast<size_t>(N);
-    w.schedule.span = take<int64_t>(base, w.bytes, schedules);
+    w.schedule.cut = take<Cut>(base, w.bytes, schedules);
     w.schedule.prefix = take<int32_t>(base, w.bytes, schedules * (sequences + 1));
     w.schedule.sequence = take<int2>(base, w.bytes, schedules * sequences);
     return w;
@@ -97,7 +101,7 @@ Vector vector(const fkdai_vector &x) { return {x.data, element(x.element)}; }
 cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
     const fkdai_tensor out{call.out, call.out_stride}, *const tensors[kMaps] = {&call.q, &call.k, &call.v, &call.g, &out};
     CUtensorMap *const maps[kMaps] = {&p->q, &p->k, &p->v, &p->g, &p->o};
-    const int count = call.T == 0 ? 0 : call.grid.mapping == FKDAI_SOLO ? 5 : 4;
+    const int count = call.T == 0 ? 0 : call.grid.mapping == FKDAI_PAIR ? 4 : 5;
     for (int i = 0; i < count; i++)
         if (const cudaError_t error = make_map(maps[i], i, *tensors[i], call); error != cudaSuccess) return error;
     p->beta = static_cast<const __nv_bfloat16 *>(call.beta.data);
@@ -128,20 +132,19 @@ uint64_t launch_number() {
     return x == 0 ? 1 : x;
 }
 
-cudaError_t launch_plan(const Params &p, int workers, cudaStream_t stream) {
+cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(1), config.blockDim = dim3(kPlanThreads), config.stream = stream;
-    return cudaLaunchKernelEx(&config, plan_kernel, static_cast<const Timeline &>(p), workers);
+    return cudaLaunchKernelEx(&config, plan_kernel, static_cast<const Timeline &>(p));
 }
 
 // With a plan kernel before it, the kernel starts beside that one and waits for it inside (dependent_launch.cuh).
-cudaError_t launch_prefill(const Params &p, const fkdai_prefill_grid &grid, bool is_planned, cudaStream_t stream) {
-    const bool is_pair = grid.mapping == FKDAI_PAIR;
+cudaError_t launch_prefill(const Params &p, bool is_pair, int blocks, bool is_planned, cudaStream_t stream) {
     cudaLaunchAttribute overlap{};
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     overlap.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(blocks_of(grid))), config.blockDim = dim3(is_pair ? pair::kThreads : solo::kThreads);
+    config.gridDim = dim3(static_cast<unsigned>(blocks)), config.blockDim = dim3(is_pair ? pair::kThreads : solo::kThreads);
     config.dynamicSmemBytes = is_pair ? kPairSmemBytes : kSoloSmemBytes, config.stream = stream;
     config.attrs = &overlap, config.numAttrs = is_planned ? 1 : 0;
     return cudaLaunchKernelEx(&config, is_pair ? pair::pair_kernel : solo::solo_kernel, p);
@@ -158,16 +161,18 @@ extern "C" fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapp
     return {mapping, static_cast<int>(H == 0 || N <= room / H ? N * H : room)};
 }
 
-// A lone block takes 2.02 us a chunk, a pair 1.09 (H200, prefill.md): the pair is faster until its spans are so much longer.
-extern "C" fkdai_prefill_grid fkdai_prefill_choose(int64_t N, int64_t H, int64_t tokens_each, int multiprocessors) {
-    constexpr double kSoloChunk = 2.02, kPairChunk = 1.09;
+// Equal lengths favour single blocks, and one sequence with all tokens favours pairs. Where the two disagree the device decides.
+extern "C" fkdai_prefill_grid fkdai_prefill_choose(int64_t N, int64_t H, int64_t T, int is_packed, int multiprocessors) {
     const fkdai_prefill_grid pair = fkdai_prefill_make_grid(FKDAI_PAIR, N, H, multiprocessors);
     const fkdai_prefill_grid solo = fkdai_prefill_make_grid(FKDAI_SOLO, N, H, multiprocessors);
-    if (pair.workers == N * H) return pair;
-    const double job = static_cast<double>(fkdai::chunk_count<kChunk>(static_cast<int>(tokens_each)) + fkdai::kJobCost);
-    const double all = job * static_cast<double>(N) * static_cast<double>(H);
-    const auto span = [&](int workers) { return all / workers > job ? all / workers : job; };
-    return kSoloChunk * span(solo.workers) < kPairChunk * span(pair.workers) ? solo : pair;
+    if (pair.workers == N * H || solo.workers == N * H) return pair;
+    const auto chunks = [](int64_t tokens) { return int64_t{fkdai::chunk_count<kChunk>(static_cast<int>(tokens))}; };
+    const fkdai::Workers both{pair.workers, solo.workers};
+    const int64_t each = chunks(is_packed ? T / N : T) + fkdai::kJobCost, most = is_packed ? chunks(T) + fkdai::kJobCost : each;
+    if (!fkdai::prefill::best_cut(both, each, each * N * H).is_solo) return pair;
+    const int64_t all = (most + (is_packed ? (N - 1) * fkdai::kJobCost : (N - 1) * each)) * H;
+    if (!is_packed || fkdai::prefill::best_cut(both, most, all).is_solo) return solo;
+    return fkdai_prefill_make_grid(FKDAI_EITHER, N, H, multiprocessors / pair::kRanks * pair::kRanks);
 }
 
 extern "C" size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid) {
@@ -195,14 +200,19 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     const auto on = static_cast<cudaStream_t>(stream);
     if (call->grid.workers == 0) return cudaSuccess;
     Params p{};
+    p.workers = workers_of(call->grid);
     if (const cudaError_t error = fill_params(*call, &p); error != cudaSuccess) return error;
     if (call->N * call->H != call->grid.workers) {
         const Workspace w = carve(call->workspace, call->N, call->grid);
         p.schedule = w.schedule, p.hand_over = w.hand_over;
         p.hand_over.number = launch_number();
     }
-    const bool is_planned = p.schedule.span != nullptr && !p.schedule.is_own;
+    const bool is_planned = p.schedule.cut != nullptr && !p.schedule.is_own;
     if (is_planned)
-        if (const cudaError_t error = launch_plan(p, call->grid.workers, on); error != cudaSuccess) return error;
-    return launch_prefill(p, call->grid, is_planned, on);
+        if (const cudaError_t error = launch_plan(p, on); error != cudaSuccess) return error;
+    if (call->grid.mapping == FKDAI_PAIR) return launch_prefill(p, true, blocks_of(call->grid), is_planned, on);
+    if (const cudaError_t error = launch_prefill(p, false, blocks_of(call->grid), is_planned, on); error != cudaSuccess) return error;
+    if (call->grid.mapping == FKDAI_SOLO) return cudaSuccess;
+    p.is_second = p.schedule.is_made = true;
+    return launch_prefill(p, true, blocks_of(call->grid), false, on);
 }

@@ -10,6 +10,19 @@ inline constexpr int kPlanThreads = 1024;
 inline constexpr int kMostOwnSequences = 512;  // one a thread; more are planned once, by plan_kernel
 inline constexpr int kBrokenWeight = 0x7fffffff;    // a job that no span holds: a broken entry travels with the longest one
 
+inline constexpr int64_t kPairChunk = 110, kSoloChunk = 202;  // time of a chunk, in 10 ns, where all SMs work (prefill.md)
+
+// The workers who end first: `total` units on the line, `longest` of them in one job.
+__host__ __device__ inline Cut best_cut(const Workers &workers, int64_t longest, int64_t total) {
+    const auto span = [&](int count) {
+        const int64_t equal = (total + count - 1) / count;
+        return equal > longest ? equal : longest;
+    };
+    if (workers.pair == 0) return {span(workers.solo), true};
+    const bool is_solo = workers.solo > 0 && kSoloChunk * span(workers.solo) < kPairChunk * span(workers.pair);
+    return {span(is_solo ? workers.solo : workers.pair), is_solo};
+}
+
 // Inclusive prefix sum and maximum over the block. scratch: a word a warp, twice.
 template <int threads>
 __device__ __forceinline__ void block_scan(int &sum, int &longest, int *scratch) {
@@ -35,7 +48,7 @@ __device__ __forceinline__ void block_scan(int &sum, int &longest, int *scratch)
 
 // All threads of a block, which then see it. `scratch` lies in shared memory, 16-byte aligned.
 template <int threads>
-__device__ void make_schedule(const Timeline &line, int clusters, const Schedule &out, void *scratch) {
+__device__ void make_schedule(const Timeline &line, const Schedule &out, void *scratch) {
     const Sequences &sequences = line.sequences;
     const int each = (sequences.count + threads - 1) / threads;
     const int first = min(static_cast<int>(threadIdx.x) * each, sequences.count), last = min(first + each, sequences.count);
@@ -58,15 +71,15 @@ __device__ void make_schedule(const Timeline &line, int clusters, const Schedule
         const int64_t total = static_cast<int64_t>(end) * line.heads;
         const bool is_broken = longest == kBrokenWeight;
         out.prefix[sequences.count] = is_broken ? 0 : end;
-        *out.span = is_broken ? 0 : max(static_cast<int64_t>(longest), (total + clusters - 1) / clusters);
+        *out.cut = is_broken ? Cut{} : best_cut(line.workers, longest, total);
     }
     __syncthreads();
 }
 
-__global__ void __launch_bounds__(kPlanThreads) plan_kernel(Timeline line, int clusters) {
+__global__ void __launch_bounds__(kPlanThreads) plan_kernel(Timeline line) {
     __shared__ int scratch[2 * kPlanThreads / 32];
     release_next_kernel();
-    make_schedule<kPlanThreads>(line, clusters, line.schedule, scratch);
+    make_schedule<kPlanThreads>(line, line.schedule, scratch);
 }
 
 }  // namespace fkdai::prefill

@@ -5,7 +5,7 @@
 // entries next, and find them in L1.
 #pragma once
 
-#include "prefill_config.cuh"
+#include "prefill_plan.cuh"
 
 namespace fkdai::prefill {
 
@@ -20,7 +20,7 @@ __device__ __forceinline__ bool seqlens_are_broken(const Params &p) {
     const Sequences &of = p.sequences;
     if (of.cu_seqlens == nullptr) return false;
     const Schedule schedule = p.schedule_here();
-    if (schedule.span != nullptr) return *schedule.span == 0 | schedule.prefix[of.count] == 0;
+    if (schedule.cut != nullptr) return schedule.cut->span == 0 | schedule.prefix[of.count] == 0;
     bool is_broken = false;
 #pragma unroll 1
     for (int n = threadIdx.x; n <= of.count; n += threads) is_broken |= of.is_broken_at(n);
@@ -47,6 +47,20 @@ __device__ __forceinline__ void refuse(const Params &p) {
         if (p.final_state.element == Element::F32) static_cast<uint32_t *>(p.final_state.data)[at] = kNaN32;
         else static_cast<uint16_t *>(p.final_state.data)[at] = kNaN16;
     }
+}
+
+// Of all threads of a block: is the work of this call that of solo workers, or of pairs? Where only the device knows, both kernels are
+// launched, solo first, and one of them ends here. A call with broken cu_seqlens is nobody's.
+template <int threads>
+__device__ __forceinline__ bool has_work(const Params &p, bool is_solo, void *scratch) {
+    await_previous_kernel();
+    if (p.schedule.is_own && !p.schedule.is_made) make_schedule<threads>(p, p.schedule_here(), scratch);
+    if (seqlens_are_broken<threads>(p)) {
+        if (!p.is_second) refuse<threads>(p);
+        return false;
+    }
+    const Cut *const cut = p.schedule_here().cut;
+    return cut == nullptr || cut->is_solo == is_solo;
 }
 
 }  // namespace fkdai::prefill

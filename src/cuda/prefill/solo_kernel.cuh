@@ -5,9 +5,7 @@
 // The same steps in the same order as the pair's (pair_kernel.cuh), so the same bits; who does them differs.
 #pragma once
 
-#include "../device/dependent_launch.cuh"
 #include "../device/registers.cuh"
-#include "prefill_plan.cuh"
 #include "prefill_refuse.cuh"
 #include "solo_chain.cuh"
 #include "solo_operands.cuh"
@@ -46,11 +44,8 @@ __global__ void __launch_bounds__(kThreads, 1) solo_kernel(const __grid_constant
     if (threadIdx.x == 32 * kChainWarps) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v), prefetch_map(p.o);
     if (threadIdx.x == 0) init_barriers(s);
     clear_triangles<kStages, kThreads>(s);
-    await_previous_kernel();  // the plan, if a kernel made it
-    if (p.schedule.is_own) make_schedule<kThreads>(p, gridDim.x, p.schedule_here(), &s->akk[0][0][0]);
-    const bool is_broken = seqlens_are_broken<kThreads>(p);
+    if (!has_work<kThreads>(p, true, &s->akk[0][0][0])) return;  // all blocks do
     __syncthreads();
-    if (is_broken) return refuse<kThreads>(p);  // all blocks do
     run_role(p, s);
 }
 
