@@ -181,7 +181,7 @@ static void test_launches(void **state)
     assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
     assert_int_equal(fake.launched, 2);
     assert_launch(0, "solo", SMS, 512, 0);
-    assert_launch(1, "pair", SMS, 512, 0);
+    assert_launch(1, "pair", SMS, 512, 1);
 }
 
 /* Few (sequence, head) pairs share their SMs, many do not; in between it depends on lengths that a packed call has on the device. */

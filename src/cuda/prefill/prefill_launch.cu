@@ -138,41 +138,45 @@ cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
     return cudaLaunchKernelEx(&config, plan_kernel, static_cast<const Timeline &>(p));
 }
 
-// With a plan kernel before it, the kernel starts beside that one and waits for it inside (dependent_launch.cuh).
-cudaError_t launch_prefill(const Params &p, bool is_pair, int blocks, bool is_planned, cudaStream_t stream) {
+// With a kernel of the same call before it, the kernel starts beside that one and waits for it inside (dependent_launch.cuh).
+cudaError_t launch_prefill(const Params &p, bool is_pair, int blocks, bool is_behind, cudaStream_t stream) {
     cudaLaunchAttribute overlap{};
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     overlap.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(blocks)), config.blockDim = dim3(is_pair ? pair::kThreads : solo::kThreads);
     config.dynamicSmemBytes = is_pair ? kPairSmemBytes : kSoloSmemBytes, config.stream = stream;
-    config.attrs = &overlap, config.numAttrs = is_planned ? 1 : 0;
+    config.attrs = &overlap, config.numAttrs = is_behind ? 1 : 0;
     return cudaLaunchKernelEx(&config, is_pair ? pair::pair_kernel : solo::solo_kernel, p);
 }
 
 }  // namespace
 }  // namespace fkdai::prefill
 
+using namespace fkdai;
 using namespace fkdai::prefill;
 
 extern "C" fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t N, int64_t H, int multiprocessors) {
-    const int blocks = mapping == FKDAI_PAIR ? multiprocessors / pair::kRanks : multiprocessors;
+    const int blocks = mapping == FKDAI_PAIR ? multiprocessors / pair::kRanks : multiprocessors / pair::kRanks * pair::kRanks;
     const int64_t room = blocks > 0 ? blocks : 1;
-    return {mapping, static_cast<int>(H == 0 || N <= room / H ? N * H : room)};
+    const bool is_enough = H == 0 || N <= room / H;  // of workers, for one each
+    if (mapping == FKDAI_EITHER && is_enough) return fkdai_prefill_make_grid(FKDAI_PAIR, N, H, multiprocessors);
+    return {mapping, static_cast<int>(is_enough ? N * H : room)};
 }
 
-// Equal lengths favour single blocks, and one sequence with all tokens favours pairs. Where the two disagree the device decides.
+// Equal lengths favour single blocks, and one sequence with all tokens favours pairs. Where the two disagree the device decides, which
+// takes a launch more.
 extern "C" fkdai_prefill_grid fkdai_prefill_choose(int64_t N, int64_t H, int64_t T, int is_packed, int multiprocessors) {
     const fkdai_prefill_grid pair = fkdai_prefill_make_grid(FKDAI_PAIR, N, H, multiprocessors);
     const fkdai_prefill_grid solo = fkdai_prefill_make_grid(FKDAI_SOLO, N, H, multiprocessors);
     if (pair.workers == N * H || solo.workers == N * H) return pair;
     const auto chunks = [](int64_t tokens) { return int64_t{fkdai::chunk_count<kChunk>(static_cast<int>(tokens))}; };
-    const fkdai::Workers both{pair.workers, solo.workers};
-    const int64_t each = chunks(is_packed ? T / N : T) + fkdai::kJobCost, most = is_packed ? chunks(T) + fkdai::kJobCost : each;
-    if (!fkdai::prefill::best_cut(both, each, each * N * H).is_solo) return pair;
-    const int64_t all = (most + (is_packed ? (N - 1) * fkdai::kJobCost : (N - 1) * each)) * H;
-    if (!is_packed || fkdai::prefill::best_cut(both, most, all).is_solo) return solo;
-    return fkdai_prefill_make_grid(FKDAI_EITHER, N, H, multiprocessors / pair::kRanks * pair::kRanks);
+    const Workers both{pair.workers, solo.workers};
+    const int64_t each = chunks(is_packed ? T / N : T) + kJobCost, most = chunks(T) + kJobCost;
+    const int64_t gain = kPairChunk * best_cut({pair.workers, 0}, each, each * N * H).span - kSoloChunk * best_cut({0, solo.workers}, each, each * N * H).span;
+    if (gain <= (is_packed ? kSecondLaunch : 0)) return pair;
+    if (!is_packed || best_cut(both, most, (most + (N - 1) * kJobCost) * H).is_solo) return solo;
+    return fkdai_prefill_make_grid(FKDAI_EITHER, N, H, multiprocessors);
 }
 
 extern "C" size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid) {
@@ -214,5 +218,5 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     if (const cudaError_t error = launch_prefill(p, false, blocks_of(call->grid), is_planned, on); error != cudaSuccess) return error;
     if (call->grid.mapping == FKDAI_SOLO) return cudaSuccess;
     p.is_second = p.schedule.is_made = true;
-    return launch_prefill(p, true, blocks_of(call->grid), false, on);
+    return launch_prefill(p, true, blocks_of(call->grid), true, on);
 }
