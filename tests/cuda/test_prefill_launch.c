@@ -191,7 +191,7 @@ static void test_choice(void **state)
     const struct { int64_t N, H, T; int is_packed; fkdai_prefill_mapping mapping; int workers; } wanted[] = {
         {0, 32, 0, 0, FKDAI_PAIR, 0},         {1, 1, 8192, 0, FKDAI_PAIR, 1},       {1, 66, 8192, 0, FKDAI_PAIR, 66},
         {1, 96, 8192, 0, FKDAI_PAIR, 66},     {2, 66, 8192, 0, FKDAI_PAIR, 66},     {2, 96, 8192, 0, FKDAI_SOLO, 132},
-        {4, 96, 8192, 0, FKDAI_SOLO, 132},    {8, 96, 8192, 1, FKDAI_EITHER, 132},  {64, 8, 8192, 1, FKDAI_EITHER, 132},
+        {4, 96, 8192, 0, FKDAI_SOLO, 132},    {8, 96, 8192, 1, FKDAI_EITHER, 132},  {64, 8, 8192, 1, FKDAI_PAIR, 66},   
         {64, 32, 8192, 1, FKDAI_EITHER, 132}, {8, 256, 8192, 1, FKDAI_SOLO, 132},   {1 << 20, 96, 1 << 20, 1, FKDAI_SOLO, 132},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; ++i) {

@@ -11,7 +11,7 @@ inline constexpr int kMostOwnSequences = 512;  // one a thread; more are planned
 inline constexpr int kBrokenWeight = 0x7fffffff;    // a job that no span holds: a broken entry travels with the longest one
 
 inline constexpr int64_t kPairChunk = 110, kSoloChunk = 202;  // time of a chunk, in 10 ns, where all SMs work (prefill.md)
-inline constexpr int64_t kSecondLaunch = 300;                  // time that must be won before both kernels are launched
+inline constexpr int64_t kSecondLaunch = 1000;                 // what a second kernel costs that finds nothing to do
 
 // The workers who end first: `total` units on the line, `longest` of them in one job.
 __host__ __device__ inline Cut best_cut(const Workers &workers, int64_t longest, int64_t total) {
