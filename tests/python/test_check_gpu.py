@@ -76,7 +76,7 @@ def test_no_gpu(tool, folder, capsys, monkeypatch):
 SANITIZER = """
 case "$*" in
   *planted_bugs*) echo "ERROR SUMMARY: 1 error"; exit PLANTED ;;
-  *) echo "prefill_tiny: ran 6, failed 0"; exit TINY ;;
+  *) echo "prefill_tiny: ran 12, failed 0"; exit TINY ;;
 esac"""
 
 
