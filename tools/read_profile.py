@@ -8,6 +8,11 @@
     tools/read_profile.py profile.csv                        the loops: size, share of all samples, stalls
     tools/read_profile.py profile.csv --loop 4 --cycles 1850 one of them: each instruction's share of 1850 cycles a turn, with its stalls
     tools/read_profile.py profile.csv --loop 4 --cycles 1850 --least 10     only those of at least 10 cycles
+    tools/read_profile.py profile.csv --runs --cycles 512000 --warps 1536 --least 50
+        neighbours that run equally often, with the cycles that a warp takes for one pass: the kernel took 512000 cycles (SpeedOfLight:
+        Elapsed Cycles) and had 1536 warps, 16 in each of 96 blocks. Warps that share a role's code may take different branches of it.
+    tools/read_profile.py profile.csv --runs --cycles 512000 --warps 1536 --between c370 11810
+        the same of single instructions
 
 Samples count a warp's time, waiting or not: the cycles of a loop are those of one warp's turn. A mark in the kernel's code (prefill_marks)
 slows the block that it stands in; samples slow nothing. Time at a product that waits for the other warps of its warpgroup has no column
@@ -53,6 +58,21 @@ def loops(code, base):
     return sorted(found.items())
 
 
+def runs(code, unit, are_single):
+    """(first, last, instructions, passes, cycles a pass, stalls) of neighbours that were executed equally often, within a twentieth."""
+    found = []
+    for one in code:
+        if one.executed == 0:
+            continue
+        if not found or are_single or abs(found[-1][0].executed - one.executed) > 0.05 * one.executed:
+            found.append([])
+        found[-1].append(one)
+    for inside in found:
+        stalls = {name: sum(one.stalls[name] for one in inside) for name in inside[0].stalls}
+        passes = inside[0].executed
+        yield inside[0].at, inside[-1].at, len(inside), passes, unit * sum(one.samples for one in inside) / passes, stalls
+
+
 def total(stalls):
     return ", ".join(f"{name} {count}" for name, count in sorted(stalls.items(), key=lambda item: -item[1])[:6] if count > 0)
 
@@ -62,9 +82,21 @@ def main():
     arguments.add_argument("profile")
     arguments.add_argument("--loop", type=int, help="number of a loop in the list")
     arguments.add_argument("--cycles", type=float, default=100.0, help="what one turn of it takes (default: percent)")
+    arguments.add_argument("--runs", action="store_true", help="neighbours that run equally often")
+    arguments.add_argument("--between", nargs=2, metavar=("FIRST", "LAST"), help="with --runs: single instructions there")
+    arguments.add_argument("--warps", type=int, default=0, help="of the whole kernel")
     arguments.add_argument("--least", type=float, default=0.0)
     options = arguments.parse_args()
     code, base = read(options.profile)
+    if options.runs:
+        unit = options.cycles * options.warps / max(sum(one.samples for one in code), 1)    # warp cycles a sample
+        low, high = (int(at, 16) for at in options.between or ("0", "ffffff"))
+        inside = [one for one in code if low <= one.at <= high]
+        for first, last, count, passes, cycles, stalls in runs(inside, unit, options.between is not None):
+            if cycles >= options.least:
+                share = {name: 100 * samples // max(sum(stalls.values()), 1) for name, samples in stalls.items()}
+                print(f"{first:05x}..{last:05x}  {count:4} instructions, {passes:8} passes  {cycles:8.0f} cycles   percent of it: {total(share)}")
+        return
     everything = sum(one.samples for one in code)
     listed = loops(code, base)
     if options.loop is None:

@@ -2,8 +2,8 @@
  * The CUDA backend: device query, checks that need the device, order of launches. No <<<>>> here.
  *
  * A call that this thread has made before asks the runtime for two things, cudaPeekAtLastError and cudaGetDevice, and launches: the plan
- * kernel if there is one, and the prefill kernel. New memory costs a cudaPointerGetAttributes each for q, out, final_state and
- * device_status, new tensors an encoded map each for q, k, v and g; another current device costs two cudaSetDevice. tests/cuda holds this.
+ * kernel if there is one, and the prefill kernel, or both where the device chooses. New memory costs a cudaPointerGetAttributes each for q,
+ * out, final_state and device_status, new tensors an encoded map each for q, k, v, g and, where a block may work alone, out; another current device costs two cudaSetDevice. tests/cuda holds this.
  */
 #include <cuda_runtime_api.h>
 #include <pthread.h>

@@ -1,4 +1,4 @@
-/* desc + machine → how many clusters, how much scratch; every refusal names the field and the rule. */
+/* desc + machine → which workers, how much scratch; every refusal names the field and the rule. */
 #include "cuda_plan.h"
 
 #include <inttypes.h>

@@ -3,7 +3,7 @@
  *
  *     validate + plan     fkda_fwd_plan
  *     checks              fkda_fwd_run without its launch: pointers, overlap, device, memory
- *     tensor maps         four descriptors encoded, as many as the launcher keeps
+ *     tensor maps         four descriptors encoded; the launcher keeps these, and one of out where a block may work alone
  *     launches            the launcher without the maps: one kernel, or plan kernel and kernel
  *
  *     launch_time [calls]

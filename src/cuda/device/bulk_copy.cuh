@@ -38,12 +38,8 @@ __device__ __forceinline__ void copy_to_peer(uint32_t destination, uint32_t sour
                  ::"r"(destination), "r"(source), "r"(bytes), "r"(barrier) : "memory");
 }
 
-// Shared -> global memory; addresses and `bytes` are multiples of 16. The issuing thread commits, and waits until its
-// copies have read shared memory before it is written again or the block ends.
-__device__ __forceinline__ void copy_to_global(void *destination, uint32_t source, uint32_t bytes) {
-    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(destination), "r"(source), "r"(bytes) : "memory");
-}
-// Shared memory -> box of a 4-D tensor map; likewise.
+// Shared memory -> box of a 4-D tensor map. The issuing thread commits, and waits until its copies have read shared memory before it is
+// written again or the block ends.
 __device__ __forceinline__ void store_tile(const CUtensorMap &map, int channel, int head, int token, int batch, uint32_t source) {
     asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];"
                  ::"l"(&map), "r"(channel), "r"(head), "r"(token), "r"(batch), "r"(source) : "memory");

@@ -17,21 +17,8 @@ struct ChainRole {
 
     __device__ __forceinline__ void run() const {
         const Border<Smem> border{p, s, rank, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp])};
-        Route &route = s->routes[warp];
-        if (lane == 0) route.walk = PieceWalk<kChunk>(p, cluster);
-        border.advance(route, 0);
         uint32_t number = 0;  // of the chunk, on the cluster's line
-        StateRows state;
-        for (uint32_t i = 0;; i++) {
-            const bool has_next = uniform(route.is_valid[i & 1]);
-            const Piece *const done = i > 0 ? &route.piece[(i & 1) ^ 1] : nullptr, *const next = has_next ? &route.piece[i & 1] : nullptr;
-            const int chunks = uniform(has_next ? next->end - next->begin : 0);
-            const int rows = uniform(has_next ? next->sequence.length - next->begin * kChunk : 0);
-            border.change_state(border.departure(done), border.arrival(next), route, i, state);
-            if (!has_next) break;
-            if (chunks > 0) run_piece(chunks, rows, number, state);
-        }
-        bulk_wait_read();
+        border.run(s->routes[warp], [&](int chunks, int rows, StateRows &state) { run_piece(chunks, rows, number, state); });
     }
 
     // `rows` of the tokens left belong to the sequence.

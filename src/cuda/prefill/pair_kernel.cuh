@@ -10,9 +10,9 @@
 #include "pair_chain.cuh"
 #include "pair_load.cuh"
 #include "pair_operands.cuh"
-#include "prefill_refuse.cuh"
 #include "pair_solve.cuh"
 #include "pair_store.cuh"
+#include "prefill_begin.cuh"
 
 namespace fkdai::prefill::pair {
 

@@ -13,7 +13,7 @@ struct StoreRole {
     int rank, cluster, lane;
 
     __device__ __forceinline__ void run() const {
-        if (!ChunkWalk(p, cluster).valid) return;
+        if (!ChunkWalk<true>(p, cluster).valid) return;
         uint32_t arrived = 0;  // chunks of the peer that it knows to be here
         for (uint32_t number = 0;; number++) {
             const uint32_t slot = number % kOutStages;

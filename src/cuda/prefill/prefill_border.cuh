@@ -18,6 +18,24 @@ struct Border {
     int named_barrier;       // of the warpgroup
     uint32_t staging;        // this warp's StateStaging
 
+    // All pieces of the worker, for this warp. work(chunks, rows, state) does the chunks of one; `rows` of the tokens from its begin belong
+    // to the sequence.
+    template <class Work>
+    __device__ __forceinline__ void run(Route &route, const Work &work) const {
+        if (lane == 0) route.walk = PieceWalk<kChunk>(p, worker);
+        advance(route, 0);
+        StateRows state;
+        for (uint32_t i = 0;; i++) {
+            const bool has_next = uniform(route.is_valid[i & 1]);
+            const Piece *const done = i > 0 ? &route.piece[(i & 1) ^ 1] : nullptr, *const next = has_next ? &route.piece[i & 1] : nullptr;
+            const int chunks = uniform(has_next ? next->end - next->begin : 0);
+            const int rows = uniform(has_next ? next->sequence.length - next->begin * kChunk : 0);
+            change_state(departure(done), arrival(next), route, i, state);
+            if (!has_next) return;
+            if (chunks > 0) work(chunks, rows, state);
+        }
+    }
+
     // Piece i of the route, found by one lane; it waits in shared memory, as registers are dear.
     __device__ __forceinline__ void advance(Route &route, uint32_t i) const {
         __syncwarp();
@@ -25,7 +43,7 @@ struct Border {
         __syncwarp();
     }
 
-    // Element 4 b + 2 half + e of lane l: row 16 warp + l/4 + 8 half of this CTA's 64, channel 8 b + 2 (l%4) + e.
+    // Element 4 b + 2 row_half + e of lane l: row 16 warp + l/4 + 8 row_half of the 64, channel 8 b + 2 (l%4) + e.
     __device__ __forceinline__ int state_offset(int row_half, int b) const {
         return (16 * warp + (lane >> 2) + 8 * row_half) * kWidth + 8 * b + 2 * (lane & 3);
     }

@@ -5,7 +5,7 @@
 // entries next, and find them in L1.
 #pragma once
 
-#include "prefill_plan.cuh"
+#include "prefill_config.cuh"
 
 namespace fkdai::prefill {
 
@@ -47,20 +47,6 @@ __device__ __forceinline__ void refuse(const Params &p) {
         if (p.final_state.element == Element::F32) static_cast<uint32_t *>(p.final_state.data)[at] = kNaN32;
         else static_cast<uint16_t *>(p.final_state.data)[at] = kNaN16;
     }
-}
-
-// Of all threads of a block: is the work of this call that of solo workers, or of pairs? Where only the device knows, both kernels are
-// launched, solo first, and one of them ends here. A call with broken cu_seqlens is nobody's.
-template <int threads>
-__device__ __forceinline__ bool has_work(const Params &p, bool is_solo, void *scratch) {
-    await_previous_kernel();
-    if (p.schedule.is_own && !p.schedule.is_made) make_schedule<threads>(p, p.schedule_here(), scratch);
-    if (seqlens_are_broken<threads>(p)) {
-        if (!p.is_second) refuse<threads>(p);
-        return false;
-    }
-    const Cut *const cut = p.schedule_here().cut;
-    return cut == nullptr || cut->is_solo == is_solo;
 }
 
 }  // namespace fkdai::prefill

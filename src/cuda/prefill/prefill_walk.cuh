@@ -33,31 +33,36 @@ __device__ __forceinline__ void clear_triangles(const SharedView<Smem> &s) {
     fence_async_proxy();
 }
 
-// Walks all chunks of the cluster, one at a time.
+// Walks all chunks of a worker, one at a time: by a whole warp, whose lanes the compiler then knows to agree, or by one lane.
+template <bool by_warp>
 struct ChunkWalk {
-    const Timeline &line;
     PieceWalk<kChunk> pieces;
     Piece piece;
     int chunk;        // inside the sequence
-    uint32_t number;  // on the cluster's line, from 0
+    uint32_t number;  // on the worker's line, from 0
     bool valid;
 
-    __device__ ChunkWalk(const Params &p, int cluster)
-        : line(p), pieces(p, cluster), chunk(0), number(0) { open_piece(); }
-    __device__ void open_piece() {
-        do valid = uniform(pieces.next(line, piece));
-        while (valid && uniform(piece.begin == piece.end));
+    template <class T>
+    __device__ static T agreed(T x) {
+        if constexpr (by_warp) return uniform(x);
+        else return x;
+    }
+    __device__ ChunkWalk(const Timeline &line, int worker) : pieces(line, worker), chunk(0), number(0) { open_piece(line); }
+    __device__ void open_piece(const Timeline &line) {
+        do valid = agreed(pieces.next(line, piece));
+        while (valid && agreed(piece.begin == piece.end));
         chunk = valid ? piece.begin : 0;
     }
-    __device__ void advance() {
+    __device__ void advance(const Timeline &line) {
         number++;
-        if (uniform(++chunk == piece.end)) open_piece();
+        if (agreed(++chunk == piece.end)) open_piece(line);
     }
-    __device__ int rows() const {
+    // rows: 0 behind the last chunk.
+    __device__ Note note() const {
         const int left = piece.sequence.length - chunk * kChunk;
-        return left < kChunk ? left : kChunk;
+        return {agreed(static_cast<int>(piece.sequence.start) + chunk * kChunk), agreed(piece.head), agreed(piece.sequence.batch),
+                static_cast<uint8_t>(!valid ? 0 : left < kChunk ? left : kChunk), false};
     }
-    __device__ int token() const { return static_cast<int>(piece.sequence.start) + chunk * kChunk; }
 };
 
 // Elements from the start of a state tensor to one half of the rows of V of a (sequence, head).

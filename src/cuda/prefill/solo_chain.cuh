@@ -133,22 +133,11 @@ struct ChainRole {
     int half, warp, lane;  // warp 0..3 of the half
 
     __device__ __forceinline__ void run() const {
-        const uint32_t staging = s.at(s->staging[4 * half + warp]);
-        const Border<Smem> border{p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half, staging};
-        Route &route = s->routes[4 * half + warp];
-        if (lane == 0) route.walk = PieceWalk<kChunk>(p, blockIdx.x);
-        border.advance(route, 0);
+        const int chain_warp = 4 * half + warp, block = static_cast<int>(blockIdx.x);
+        const Border<Smem> border{p, s, half, block, warp, lane, kFirstChainBarrier + half, s.at(s->staging[chain_warp])};
         uint32_t number = 0;  // of the chunk, on the line
-        StateRows state;
-        for (uint32_t i = 0;; i++) {
-            const bool has_next = uniform(route.is_valid[i & 1]);
-            const Piece *const done = i > 0 ? &route.piece[(i & 1) ^ 1] : nullptr, *const next = has_next ? &route.piece[i & 1] : nullptr;
-            const int chunks = uniform(has_next ? next->end - next->begin : 0);
-            const int rows = uniform(has_next ? next->sequence.length - next->begin * kChunk : 0);
-            border.change_state(border.departure(done), border.arrival(next), route, i, state);
-            if (!has_next) break;
-            if (chunks > 0) ChainPiece{p, s, half, warp, lane_here()}.run(chunks, rows, number, state);
-        }
+        border.run(s->routes[chain_warp],
+                   [&](int chunks, int rows, StateRows &state) { ChainPiece{p, s, half, warp, lane_here()}.run(chunks, rows, number, state); });
         bulk_wait_read();
     }
 };

@@ -23,7 +23,7 @@ enum NamedBarrier : int { kFirstChainBarrier = 1, kFirstPrepareBarrier = 3 };
 
 // Who flips a barrier, and what it announces.
 struct Barriers {
-    uint64_t raw_ready[kRawBarriers];    // asking warp of the group + copy engine: raw tiles, note and beta are there
+    uint64_t raw_ready[kRawBarriers];    // asking warp of the group + copy engine: raw tiles and note are there
     uint64_t norms_ready[kPrepareGroups];  // 2 operand warps
     uint64_t akk_ready[kPrepareGroups];  // the 2 operand warps that store akk
     uint64_t own_ready[kStages];         // the 2 operand warps that store mqk, the solving warp: the stage is complete
@@ -31,32 +31,10 @@ struct Barriers {
     uint64_t value_ready[kValueStages];  // copy engine
 };
 
-// Of one chain warp: a state on its way out between pieces, O of a chunk within them.
+// Of one chain warp: a state on its way out or in between pieces, O of a chunk within them.
 union Staging {
     StateStaging state;
     uint8_t out[kChunk * 32];  // [32][16 of V], 32-byte swizzle
-};
-
-// Where an operand group stands on the line: one lane walks, and what it knows waits here.
-struct Walk {
-    PieceWalk<kChunk> pieces;
-    Piece piece;
-    int chunk;  // inside the sequence
-    bool valid;
-
-    __device__ void open(const Params &p) {
-        do valid = pieces.next(p, piece);
-        while (valid && piece.begin == piece.end);
-        chunk = valid ? piece.begin : 0;
-    }
-    __device__ void advance(const Params &p) {
-        if (valid && ++chunk == piece.end) open(p);
-    }
-    __device__ Note note() const {
-        const int left = piece.sequence.length - chunk * kChunk;
-        return {static_cast<int>(piece.sequence.start) + chunk * kChunk, piece.head, piece.sequence.batch,
-                static_cast<uint8_t>(!valid ? 0 : left < kChunk ? left : kChunk), false};
-    }
 };
 
 struct Smem {
@@ -68,7 +46,7 @@ struct Smem {
     float beta[kBetas][kChunk];  // sigmoid(beta)
     Note notes[kNotes];  // of chunk n in n % kNotes
     Route routes[kChainWarps];
-    Walk walks[kPrepareGroups];
+    ChunkWalk<false> walks[kPrepareGroups];  // of each operand group: one lane walks, what it knows waits here
     alignas(8) Barriers barriers;
 };
 static_assert(sizeof(Smem) + 1024 <= 232448);

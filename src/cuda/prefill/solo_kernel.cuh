@@ -6,7 +6,7 @@
 #pragma once
 
 #include "../device/registers.cuh"
-#include "prefill_refuse.cuh"
+#include "prefill_begin.cuh"
 #include "solo_chain.cuh"
 #include "solo_operands.cuh"
 
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads, 1) solo_kernel(const __grid_constant
     if (threadIdx.x == 0) init_barriers(s);
     clear_triangles<kStages, kThreads>(s);
     if (!has_work<kThreads>(p, true, &s->akk[0][0][0])) return;  // all blocks do
-    release_next_kernel();  // the pairs' kernel, if it stands behind, finds nothing to do: it may as well be there already
+    if (p.workers.pair > 0) release_next_kernel();  // that of the pairs, which finds nothing to do: it may as well be there already
     __syncthreads();
     run_role(p, s);
 }

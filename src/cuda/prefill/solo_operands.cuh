@@ -1,9 +1,9 @@
 // The operand role of the solo kernel: a warpgroup prepares every second chunk, asks for the tiles of its next one, and solves.
 #pragma once
 
-#include "../device/bulk_copy.cuh"
 #include "../device/tril_solve.cuh"
 #include "prefill_operands.cuh"
+#include "prefill_tiles.cuh"
 #include "solo_config.cuh"
 
 namespace fkdai::prefill::solo {
@@ -33,7 +33,7 @@ struct OperandRole {
             bool has_asked_raw = true;
             if (asks()) {
                 beta = walk_on(number + kLead);
-                has_asked_raw = raw_is_free(number + kLead) && ask_raw(number + kLead);
+                has_asked_raw = try_raw(number + kLead);
             } else if (!solves()) {
                 norms(operands, stage, rows);
             }
@@ -44,8 +44,8 @@ struct OperandRole {
             warpgroup_sync(kFirstPrepareBarrier + group);
             Operands<Smem>::Scores scores;
             operands.begin_scores(stage, scores);
-            if (!has_asked_raw) has_asked_raw = raw_is_free(number + kLead) && ask_raw(number + kLead);
-            const bool has_asked_value = !asks() || (value_is_free(number) && ask_value(number));
+            if (!has_asked_raw) has_asked_raw = try_raw(number + kLead);
+            const bool has_asked_value = !asks() || try_value(number);
             operands.finish_scores(stage, group, scores);
             warp_arrive(operands.stores_akk() ? s.at(s->barriers.akk_ready[group]) : s.at(s->barriers.own_ready[stage]), lane);
             if (solves()) solve(number, stage, turn);
@@ -78,11 +78,9 @@ struct OperandRole {
 
     // To the first chunk of this group.
     __device__ __forceinline__ void begin() const {
-        Walk &walk = s->walks[group];
         if (lane == 0) {
-            walk.pieces = PieceWalk<kChunk>(p, blockIdx.x);
-            walk.open(p);
-            for (int i = 0; i < group; i++) walk.advance(p);
+            s->walks[group] = ChunkWalk<false>(p, blockIdx.x);
+            step(group);
         }
         leave_beta(group, leave_note(group));
         if (elect_one()) load_raw(group);
@@ -91,18 +89,20 @@ struct OperandRole {
 
     // To the group's next chunk.
     __device__ __forceinline__ __nv_bfloat16 walk_on(uint32_t number) const {
-        Walk &walk = s->walks[group];
-        if (lane == 0)
-            for (int i = 0; i < kLead; i++) walk.advance(p);
+        if (lane == 0) step(kLead);
         return leave_note(number);
+    }
+    __device__ __forceinline__ void step(int chunks) const {
+        ChunkWalk<false> &walk = s->walks[group];
+        for (int i = 0; i < chunks && walk.valid; i++) walk.advance(p);
     }
 
     // Of a chunk that is about to be asked for. Returns the logit of beta of this lane's token.
     __device__ __forceinline__ __nv_bfloat16 leave_note(uint32_t number) const {
-        const Walk &walk = s->walks[group];
+        const ChunkWalk<false> &walk = s->walks[group];
         if (lane == 0) {
             s->notes[number % kNotes] = walk.note();
-            if (walk.valid && walk.chunk == walk.piece.begin) prefetch_state(walk.piece);
+            if (walk.valid && walk.chunk == walk.piece.begin) prefetch_state(p, walk.piece, 0, kHalves);
         }
         __syncwarp();
         const Note at = note_of(s, number);
@@ -114,45 +114,32 @@ struct OperandRole {
         s->beta[number % kBetas][lane] = lane < note_of(s, number).rows ? sigmoid(__bfloat162float(logit)) : 0.f;
     }
 
-    // Raw tiles are asked for one turn of the group ahead, values when the chunk is nearly prepared.
-    __device__ __forceinline__ bool raw_is_free(uint32_t number) const {
-        return uniform(has_flipped(s.at(s->barriers.chunk_done[stage_of(number)]), parity_of(number) ^ 1));
+    // Raw tiles are asked for one turn of the group ahead, values when the chunk is nearly prepared: if their place is free.
+    __device__ __forceinline__ bool try_raw(uint32_t number) const {
+        if (!uniform(has_flipped(s.at(s->barriers.chunk_done[stage_of(number)]), parity_of(number) ^ 1))) return false;
+        ask_raw(number);
+        return true;
     }
-    __device__ __forceinline__ bool value_is_free(uint32_t number) const {
+    __device__ __forceinline__ bool try_value(uint32_t number) const {
         const uint32_t before = number - kValueStages;
-        return number < kValueStages || uniform(has_flipped(s.at(s->barriers.chunk_done[stage_of(before)]), parity_of(before)));
+        if (number >= kValueStages && !uniform(has_flipped(s.at(s->barriers.chunk_done[stage_of(before)]), parity_of(before)))) return false;
+        ask_value(number);
+        return true;
     }
-    __device__ __forceinline__ bool ask_raw(uint32_t number) const {
+    __device__ __forceinline__ void ask_raw(uint32_t number) const {
         if (elect_one()) load_raw(number);
         __syncwarp();
-        return true;
     }
-    __device__ __forceinline__ bool ask_value(uint32_t number) const {
+    __device__ __forceinline__ void ask_value(uint32_t number) const {
         if (elect_one()) load_value(number);
         __syncwarp();
-        return true;
-    }
-
-    // The chain will want the initial state, a contiguous block, some chunks from now.
-    __device__ __forceinline__ void prefetch_state(const Piece &piece) const {
-        const States<const void *> &from = p.initial_state;
-        if (piece.takes_over || from.element == Element::Absent) return;
-        const int64_t bytes = from.element == Element::F32 ? 4 : 2;
-        const auto *const start = static_cast<const uint8_t *>(from.data) + bytes * matrix_offset(piece, from.row_stride, 0);
-        if (reinterpret_cast<uintptr_t>(start) % 16 == 0) prefetch_l2(start, static_cast<uint32_t>(bytes) * kWidth * kWidth);
     }
 
     __device__ __forceinline__ void load_raw(uint32_t number) const {
         const Note at = note_of(s, number);
         const uint32_t ready = s.at(s->barriers.raw_ready[number % kRawBarriers]);
         if (at.rows == 0) return arrive(ready);  // the end
-        const Stage &to = s->own[number % kStages];
-        arrive_expecting(ready, kRawBytes);
-        for (int half = 0; half < kHalves; half++) {
-            load_tile(s.at(to.kq[half]), p.k, half * kHalf, at.head, at.token, at.batch, ready);
-            load_tile(s.at(to.kq[half]) + kQueryRows, p.q, half * kHalf, at.head, at.token, at.batch, ready);
-            load_tile(s.at(to.ki[half]), p.g, half * kHalf, at.head, at.token, at.batch, ready);
-        }
+        load_raw_tiles(p, s, number % kStages, at, ready);
     }
 
     __device__ __forceinline__ void load_value(uint32_t number) const {

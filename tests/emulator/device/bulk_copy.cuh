@@ -32,13 +32,6 @@ inline void copy_to_peer(uint32_t destination, uint32_t source, uint32_t bytes, 
         deliver(barrier, bytes);
     });
 }
-inline void copy_to_global(void *destination, uint32_t source, uint32_t bytes) {
-    emulator::self().stores_in_flight++;
-    emulator::copy_later([=] {
-        memcpy(destination, emulator::shared_pointer(source), bytes);
-        emulator::self().stores_in_flight--;
-    });
-}
 inline void store_tile(const CUtensorMap &map, int channel, int head, int token, int batch, uint32_t source) {
     emulator::TensorMap m;
     memcpy(&m, &map, sizeof m);
