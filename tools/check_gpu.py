@@ -32,7 +32,6 @@ PROGRAMS = {
     "first_capture, plan kernel": (["first_capture", "1", "600"], 60, 100),
     "prefill_check, pair": (["prefill_check", "pair"], 150, 184),
     "prefill_check, solo": (["prefill_check", "solo"], 150, 184),
-    "prefill_check, either": (["prefill_check", "either"], 150, 184),
     "prefill_check, as chosen": (["prefill_check"], 150, 184),
     "stress: races, pair": (["prefill_stress", "races", "pair"], 90, 3),
     "stress: races, solo": (["prefill_stress", "races", "solo"], 90, 3),

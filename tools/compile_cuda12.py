@@ -15,7 +15,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "cuda12"
 WHEELS = ("nvidia-cuda-nvrtc-cu12==12.9.86", "nvidia-cuda-runtime-cu12==12.9.79", "nvidia-cuda-cccl-cu12==12.9.27")
-SOURCE = b'#include "src/cuda/prefill/pair_kernel.cuh"\n#include "src/cuda/prefill/solo_kernel.cuh"\n'
+SOURCE = b'#include "src/cuda/prefill/prefill_kernel.cuh"\n'
 
 
 def fetch():

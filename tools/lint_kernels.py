@@ -88,13 +88,15 @@ def loops_of(kernel, sass):
 
 
 def findings_in_loops(sass, kernel, ledger):
-    """Each hot loop is the shortest that has the instructions which tell it apart, so many of each at least: a wait that the compiler put
+    """Each hot loop is the shortest that has the instructions which tell it apart, so many of each at least, and not those of others: a wait that the compiler put
     behind the loop jumps back into its middle, and looks like a shorter one."""
     total = 0
     for name, want in ledger["loops"].items():
-        loop = next((loop for loop in loops_of(kernel, sass) if all(sum(bool(re.search(mark, i)) for i in loop) >= least for mark, least in want["has"].items())), None)
+        count = lambda loop, mark: sum(bool(re.search(mark, instruction)) for instruction in loop)
+        loop = next((loop for loop in loops_of(kernel, sass) if all(count(loop, mark) >= least for mark, least in want["has"].items())
+                     and not any(count(loop, mark) for mark in want.get("has_not", ()))), None)
         if loop is None:
-            yield f"{kernel}: no loop with {want['has']}, by which the {name}'s is known"
+            yield f"{kernel}: no loop with {want['has']} and without {want.get('has_not', [])}, by which the {name}'s is known"
             continue
         moved = sum("R2UR" in instruction for instruction in loop)
         total += len(loop)

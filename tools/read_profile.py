@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Where the warps of a kernel spend their time, instruction by instruction, from a profile of Nsight Compute.
 
-    ncu --clock-control none -k regex:pair_kernel --launch-skip 5 --launch-count 1 --section SourceCounters \\
+    ncu --clock-control none -k regex:prefill_kernel --launch-skip 5 --launch-count 1 --section SourceCounters \\
         --warp-sampling-interval 0 -o profile build/gpu/tests/prefill_time 3
     ncu --import profile.ncu-rep --page source --csv --print-source sass > profile.csv
 

@@ -38,12 +38,12 @@ typedef struct fkdai_state_rows {       /* [N,H,V,K]: rows of H matrices */
 } fkdai_state_rows;
 
 /* Who works on a (sequence, head): a cluster of two blocks that share it, one block, or whichever the device finds faster once it knows
- * the lengths. The bits are the same. */
+ * the lengths; that is what callers want, the others are for tests. The bits are the same. */
 typedef enum fkdai_prefill_mapping { FKDAI_PAIR, FKDAI_SOLO, FKDAI_EITHER } fkdai_prefill_mapping;
 
 typedef struct fkdai_prefill_grid {
     fkdai_prefill_mapping mapping;
-    int workers;                        /* clusters or blocks; 0: nothing to do */
+    int workers;                        /* clusters, or blocks if FKDAI_SOLO; 0: nothing to do */
 } fkdai_prefill_grid;
 
 typedef struct fkdai_prefill_call {
@@ -56,16 +56,13 @@ typedef struct fkdai_prefill_call {
     fkdai_strides out_stride;
     int64_t B, T, N, H;
     float scale, lower_bound;
-    fkdai_prefill_grid grid;            /* from fkdai_prefill_choose */
+    fkdai_prefill_grid grid;            /* from fkdai_prefill_make_grid */
     void *workspace;                    /* fkdai_prefill_workspace_bytes, 256-byte aligned */
     uint32_t *device_status;            /* optional: gets FKDAI_SEQLENS_BROKEN; out and final_state are NaN then */
 } fkdai_prefill_call;
 
-/* The grid of a mapping for N*H (sequence, head) pairs on `multiprocessors` SMs. Pure. */
+/* The grid for N*H (sequence, head) pairs on `multiprocessors` SMs. FKDAI_EITHER becomes FKDAI_PAIR where every pair has a cluster. Pure. */
 fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t N, int64_t H, int multiprocessors);
-
-/* The fastest one for N sequences that have T tokens together (dense: each). Pure. */
-fkdai_prefill_grid fkdai_prefill_choose(int64_t N, int64_t H, int64_t T, int is_packed, int multiprocessors);
 
 /* Scratch: O(N) integers and one state per worker; 0 when every pair has a worker of its own. Pure. */
 size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid);

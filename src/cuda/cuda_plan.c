@@ -82,8 +82,8 @@ fkda_status fkdai_cuda_plan(const fkdai_cuda_machine *machine, fkdai_plan *plan)
     TRY(check_state("final_state", &d->final_state));
 
     const fkdai_cuda_device *const on = &machine->devices[d->device];
-    static const char *const names[] = {[FKDAI_PAIR] = "pair", [FKDAI_SOLO] = "solo", [FKDAI_EITHER] = "solo or pair"};
-    const fkdai_cuda_own own = {.grid = fkdai_prefill_choose(d->N, d->H, d->T, d->cu_seqlens != FKDA_NONE, on->multiprocessors)};
+    static const char *const names[] = {[FKDAI_PAIR] = "pair", [FKDAI_SOLO] = "solo", [FKDAI_EITHER] = "pair or solo"};
+    const fkdai_cuda_own own = {.grid = fkdai_prefill_make_grid(FKDAI_EITHER, d->N, d->H, on->multiprocessors)};
     REFUSE_UNLESS(on->shared_bytes >= fkdai_prefill_shared_bytes(), "device %d offers %d bytes of shared memory per block, the kernel needs %d",
                   (int)d->device, on->shared_bytes, fkdai_prefill_shared_bytes());
     memcpy(plan->own, &own, sizeof own);

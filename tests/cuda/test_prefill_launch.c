@@ -10,7 +10,7 @@
 
 #include "cuda_launch.h"
 
-enum { MOST_KERNELS = 8, MOST_LAUNCHES = 4, SMS = 132 };
+enum { MOST_KERNELS = 8, MOST_LAUNCHES = 4, SMS = 132, THREADS = 640 };
 
 typedef struct launch {
     const char *kernel;
@@ -28,7 +28,7 @@ static cudaError_t answer(void) { return ++fake.calls == fake.fail_at ? cudaErro
 static const char *name_of(const void *stub)
 {
     for (int i = 0; i < kernel_count; ++i)
-        if (kernels[i].stub == stub) return strstr(kernels[i].name, "plan_kernel") ? "plan" : strstr(kernels[i].name, "solo_kernel") ? "solo" : "pair";
+        if (kernels[i].stub == stub) return strstr(kernels[i].name, "plan_kernel") ? "plan" : "prefill";
     return "?";
 }
 
@@ -157,16 +157,16 @@ static void test_launches(void **state)
     reset();
     assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
     assert_int_equal(fake.launched, 1);
-    assert_launch(0, "pair", 2 * 16, 512, 0);
+    assert_launch(0, "prefill", 2 * 16, THREADS, 0);
     reset();
     assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);    /* every block makes the schedule */
     assert_int_equal(fake.launched, 1);
-    assert_launch(0, "pair", SMS, 512, 0);
+    assert_launch(0, "prefill", SMS, THREADS, 0);
     reset();
     assert_int_equal(fkdai_prefill_launch(&crowd, NULL), 0);
     assert_int_equal(fake.launched, 2);
     assert_launch(0, "plan", 1, 1024, 0);
-    assert_launch(1, "pair", SMS, 512, 1);
+    assert_launch(1, "prefill", SMS, THREADS, 1);
     reset();
     assert_int_equal(fkdai_prefill_launch(&none, NULL), 0);
     assert_int_equal(fake.calls, 0);
@@ -174,28 +174,30 @@ static void test_launches(void **state)
     many.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 512, 32, SMS);
     assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
     assert_int_equal(fake.launched, 1);
-    assert_launch(0, "solo", SMS, 512, 0);
-    assert_int_equal(fake.encoded, 5);    /* out as well */
+    assert_launch(0, "prefill", SMS, THREADS, 0);
     reset();
     many.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 512, 32, SMS);
     assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
-    assert_int_equal(fake.launched, 2);
-    assert_launch(0, "solo", SMS, 512, 0);
-    assert_launch(1, "pair", SMS, 512, 1);
+    assert_int_equal(fake.launched, 1);
+    assert_launch(0, "prefill", SMS, THREADS, 0);
+    reset();
+    few.H = 15, few.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 1, 15, SMS);
+    assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
+    assert_launch(0, "prefill", 16, THREADS, 0);    /* whole clusters */
 }
 
-/* Few (sequence, head) pairs share their SMs, many do not; in between it depends on lengths that a packed call has on the device. */
-static void test_choice(void **state)
+/* A cluster for every (sequence, head) where there are enough; else the device, which knows the lengths, decides. */
+static void test_grids(void **state)
 {
     (void)state;
-    const struct { int64_t N, H, T; int is_packed; fkdai_prefill_mapping mapping; int workers; } wanted[] = {
-        {0, 32, 0, 0, FKDAI_PAIR, 0},         {1, 1, 8192, 0, FKDAI_PAIR, 1},       {1, 66, 8192, 0, FKDAI_PAIR, 66},
-        {1, 96, 8192, 0, FKDAI_PAIR, 66},     {2, 66, 8192, 0, FKDAI_PAIR, 66},     {2, 96, 8192, 0, FKDAI_SOLO, 132},
-        {4, 96, 8192, 0, FKDAI_SOLO, 132},    {8, 96, 8192, 1, FKDAI_EITHER, 132},  {64, 8, 8192, 1, FKDAI_PAIR, 66},   
-        {64, 32, 8192, 1, FKDAI_EITHER, 132}, {8, 256, 8192, 1, FKDAI_SOLO, 132},   {1 << 20, 96, 1 << 20, 1, FKDAI_SOLO, 132},
+    const struct { fkdai_prefill_mapping asked; int64_t N, H; fkdai_prefill_mapping mapping; int workers; } wanted[] = {
+        {FKDAI_EITHER, 0, 32, FKDAI_PAIR, 0},       {FKDAI_EITHER, 1, 1, FKDAI_PAIR, 1},   {FKDAI_EITHER, 1, 66, FKDAI_PAIR, 66},
+        {FKDAI_EITHER, 1, 67, FKDAI_EITHER, 66},    {FKDAI_EITHER, 2, 66, FKDAI_EITHER, 66}, {FKDAI_EITHER, 1 << 20, 96, FKDAI_EITHER, 66},
+        {FKDAI_PAIR, 1, 8, FKDAI_PAIR, 8},          {FKDAI_PAIR, 8, 96, FKDAI_PAIR, 66},   {FKDAI_SOLO, 1, 131, FKDAI_SOLO, 131},
+        {FKDAI_SOLO, 8, 96, FKDAI_SOLO, 132},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; ++i) {
-        const fkdai_prefill_grid grid = fkdai_prefill_choose(wanted[i].N, wanted[i].H, wanted[i].T, wanted[i].is_packed, 132);
+        const fkdai_prefill_grid grid = fkdai_prefill_make_grid(wanted[i].asked, wanted[i].N, wanted[i].H, SMS);
         assert_int_equal(grid.mapping, wanted[i].mapping);
         assert_int_equal(grid.workers, wanted[i].workers);
     }
@@ -256,16 +258,16 @@ static void every_call_may_fail(fkdai_prefill_mapping mapping, int maps, int lau
 static void test_every_call_may_fail(void **state)
 {
     (void)state;
-    every_call_may_fail(FKDAI_PAIR, 4, 2);      /* plan, pair */
+    every_call_may_fail(FKDAI_PAIR, 4, 2);      /* plan, prefill */
     every_call_may_fail(FKDAI_SOLO, 5, 2);
-    every_call_may_fail(FKDAI_EITHER, 5, 3);
+    every_call_may_fail(FKDAI_EITHER, 5, 2);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_launches),
-        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_grids),
         cmocka_unit_test(test_maps_are_kept),
         cmocka_unit_test(test_every_call_may_fail),
     };

@@ -45,6 +45,8 @@ void finish_copy(size_t i) {
 void enter() {
     (*body)();
     running->done = true;
+    Meeting &cluster = *running->thread.cluster_meeting;   // it waits for those who have not ended
+    cluster.expected--, cluster.settle();
     swapcontext(&running->context, &scheduler);
 }
 
@@ -127,6 +129,7 @@ bool launch(unsigned blocks, unsigned ranks, unsigned threads, size_t shared_byt
     for (unsigned first = 0; first < blocks; first += ranks) {
         std::vector<Block> cluster(ranks);
         Meeting all;
+        all.expected = ranks * threads;
         std::vector<std::unique_ptr<Fiber>> fibers;
         for (unsigned rank = 0; rank < ranks; rank++) {
             cluster[rank].memory.assign(shared_bytes + 1024, 0xff);

@@ -37,7 +37,9 @@ struct Index { unsigned x = 0, y = 0, z = 0; };
 // Threads that meet: the last to arrive acts on what all brought, then all go on.
 struct Meeting {
     unsigned arrived = 0, generation = 0;
+    unsigned expected = 0;   // of a cluster: threads that have not ended
     void *brought[1024];
+    void settle() { if (arrived == expected && expected > 0) arrived = 0, generation++; }
 };
 
 struct Mbarrier {

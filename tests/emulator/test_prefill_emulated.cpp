@@ -1,14 +1,13 @@
 // test_prefill_emulated.cpp: the prefill kernels' own source, run thread by thread on the host, against the token recurrence.
 //
-// Every case runs with both kernels, with a fixed and with shuffled orders of the threads, on poisoned shared memory, and must give the same bits.
+// Every case runs in both mappings, with a fixed and with shuffled orders of the threads, on poisoned shared memory, and must give the same bits.
 #include "emulator.h"
 
 #include <algorithm>
 #include <cstdio>
 #include <random>
 
-#include "prefill/pair_kernel.cuh"
-#include "prefill/solo_kernel.cuh"
+#include "prefill/prefill_kernel.cuh"
 
 namespace {
 
@@ -139,20 +138,13 @@ struct Data {
         std::vector<Cut> cut(schedules, Cut{-1, true});
         p.workers = {problem.mapping == Problem::Solo ? 0 : workers, problem.mapping == Problem::Pair ? 0 : problem.mapping == Problem::Solo ? workers : workers * pair::kRanks};
         if (problem.workers != N * problem.H) {
-            p.schedule = {cut.data(), prefix.data(), sequence.data(), !problem.is_planned_once, false};
+            p.schedule = {cut.data(), prefix.data(), sequence.data(), !problem.is_planned_once};
             p.hand_over = {state.data(), flags.data(), kLaunchNumber};
             if (problem.is_planned_once &&
                 !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p); })) return false;
         }
-        bool ended = true;
-        if (problem.mapping != Problem::Pair) {
-            const unsigned blocks = static_cast<unsigned>(workers) * (problem.mapping == Problem::Either ? pair::kRanks : 1);
-            ended = emulator::launch(blocks, 1, solo::kThreads, sizeof(solo::Smem), seed, [&] { solo::solo_kernel(p); });
-            p.is_second = p.schedule.is_made = true;
-        }
-        if (problem.mapping != Problem::Solo)
-            ended = ended && emulator::launch(static_cast<unsigned>(workers) * pair::kRanks, pair::kRanks, pair::kThreads, sizeof(pair::Smem), seed,
-                                              [&] { pair::pair_kernel(p); });
+        const unsigned blocks = static_cast<unsigned>(problem.mapping == Problem::Solo ? (workers + 1) / pair::kRanks * pair::kRanks : workers * pair::kRanks);
+        const bool ended = emulator::launch(blocks, pair::kRanks, kThreads, kSharedBytes, seed, [&] { prefill_kernel(p); });
         read_final();
         return ended && std::find(flags.begin(), flags.end(), kLaunchNumber) == flags.end();  // the same launch may come again
     }
@@ -203,7 +195,7 @@ struct Data {
 
 int failed = 0, ran = 0;
 
-// The kernel of a pair, the solo kernel, and shuffled orders of both: the same bits.
+// Pairs, solo, and shuffled orders of both: the same bits.
 void check(const char *name, const Problem &problem) {
     Data data(problem);
     ran++;

@@ -116,8 +116,7 @@ struct DeviceCase {
         call.B = B, call.T = T, call.N = N, call.H = s.H;
         call.device_status = status;
         call.scale = 0.08838834764831845f, call.lower_bound = -5.f;
-        call.grid = s.mapping < 0 ? fkdai_prefill_choose(N, s.H, T, s.packed, multiprocessors)
-                                  : fkdai_prefill_make_grid(static_cast<fkdai_prefill_mapping>(s.mapping), N, s.H, multiprocessors);
+        call.grid = fkdai_prefill_make_grid(s.mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(s.mapping), N, s.H, multiprocessors);
         workspace_bytes = fkdai_prefill_workspace_bytes(N, s.H, call.grid);
         workspace = allocate<char>(static_cast<int64_t>(workspace_bytes));
         call.workspace = workspace;

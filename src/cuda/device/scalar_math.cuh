@@ -51,17 +51,16 @@ __device__ __forceinline__ T uniform(T x) { return __shfl_sync(~0u, x, 0); }
 // loop, from a special register, than keep it.
 __device__ __forceinline__ uint32_t kept(uint32_t x, int lane) { return __shfl_sync(~0u, x, lane); }
 
-// x itself, but the compiler cannot see that: what is made of it is made here, not before a loop and kept.
-__device__ __forceinline__ int fresh(int x) {
-    asm volatile("" : "+r"(x));
-    return x;
-}
-
-// The lane's number, read anew: what is only wanted now and then need not be kept.
+// The lane's number, and the thread's in its block, read anew: what is only wanted now and then need not be kept.
 __device__ __forceinline__ int lane_here() {
     int lane;
     asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
     return lane;
+}
+__device__ __forceinline__ int thread_here() {
+    int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
 }
 
 }  // namespace fkdai

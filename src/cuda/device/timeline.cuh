@@ -66,7 +66,6 @@ struct Schedule {
     int32_t *prefix;  // [N+1] units of one head before sequence n
     int2 *sequence;   // [N] (start, length), clamped
     bool is_own;      // every block has one for itself, and they stand one behind the other; else there is one for all
-    bool is_made;     // by a kernel before
 };
 
 // Part of one job: chunks [begin, end) of `sequence`, `head`.
@@ -94,7 +93,7 @@ struct Timeline {
         if (!schedule.is_own) return schedule;
         const int block = blockIdx.x;
         return {schedule.cut + block, schedule.prefix + static_cast<int64_t>(block) * (sequences.count + 1),
-                schedule.sequence + static_cast<int64_t>(block) * sequences.count, true, schedule.is_made};
+                schedule.sequence + static_cast<int64_t>(block) * sequences.count, true};
     }
 };
 

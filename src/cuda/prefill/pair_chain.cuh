@@ -35,17 +35,29 @@ struct ChainRole {
         for (int k = 0; k < 8; k++) decay(state, k, leaving[k]);
     }
 
-    // Waits until the operands of a chunk are there, and reads the first factors. Returns the address of its stage.
-    __device__ __forceinline__ uint32_t await_operands(uint32_t number, Decays &entering) const {
+    // Where a chunk stands: own stages, then received ones.
+    struct Place {
+        uint32_t slot, parity;
+    };
+    __device__ __forceinline__ Place place_of(uint32_t number) const {
         const OwnChunk own{number / kRanks};
-        const bool is_own = number % kRanks == rank;
-        const uint32_t slot = is_own ? own.stage() : kOwnStages + own.received_slot();
-        const uint32_t stage = s.at(s->own[0]) + slot * sizeof(Stage);
-        wait(s.at(s->barriers.own_ready[0]) + slot * sizeof(uint64_t), is_own ? own.parity() : own.received_parity());
+        if (number % kRanks == rank) return {own.stage(), own.parity()};
+        return {kOwnStages + own.received_slot(), own.received_parity()};
+    }
+
+    // Waits until the operands of a chunk but for T are there, and reads the first factors. Returns the address of its stage.
+    __device__ __forceinline__ uint32_t await_operands(uint32_t number, Decays &entering) const {
+        const Place at = place_of(number);
+        const uint32_t stage = s.at(s->own[0]) + at.slot * sizeof(Stage);
+        wait(s.at(s->barriers.own_early[0]) + at.slot * sizeof(uint64_t), at.parity);
         const uint32_t factors = stage + offsetof(Stage, gate_in) + quarter;
 #pragma unroll
         for (int k = 0; k < kEarly; k++) entering[k] = load_float4(factors + k * 64);
         return stage;
+    }
+    __device__ __forceinline__ void await_solve(uint32_t number) const {
+        const Place at = place_of(number);
+        wait(s.at(s->barriers.own_solved[0]) + at.slot * sizeof(uint64_t), at.parity);
     }
 
     // One chunk. Returns the stage of the next one, if the piece has more: its operands are awaited behind the last product.
@@ -63,6 +75,7 @@ struct ChainRole {
         mark(mark_chain_has_issued_k, number, is_reader);
         load_values(number, rows, v_bf16);
         if (!is_first) hand_out(number - 1, o_bf16);
+        await_solve(number);
         mark(mark_chain_has_handed_out, number, is_reader);
         mma_wait<0>();
         pin(r);

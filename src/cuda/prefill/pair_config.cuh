@@ -1,4 +1,4 @@
-// pair_config.cuh: roles, shared memory and barriers of the kernel in which two CTAs share a (sequence, head).
+// pair_config.cuh: roles, shared memory and barriers where two CTAs share a (sequence, head).
 #pragma once
 
 #include "prefill_walk.cuh"
@@ -16,11 +16,11 @@ inline constexpr int kNotes = 12;
 inline constexpr int kValueLag = kOwnStages + 1;  // chunks that the raw tiles run ahead of the values
 static_assert(kNotes > kValueLag + kValueStages + kOutStages);
 
-// Warps: one warpgroup runs the recurrence, two prepare operands, the last has four single-warp roles.
-inline constexpr int kThreads = 512;
+// Warps: one warpgroup runs the recurrence, two prepare operands, then come four single-warp roles. The last four of a block
+// have no part.
 inline constexpr int kPrepareGroups = 2;
-enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14 };
-enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 104, kSingleRegisters = 96 };
+enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14, kWarps = 16 };
+enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 80, kIdleRegisters = 24 };
 enum NamedBarrier : int { kChainBarrier = 1, kFirstPrepareBarrier = 2 };
 
 inline constexpr uint32_t kEarlyBytes = offsetof(Stage, solve);  // of a stage: final before the solve starts
@@ -28,9 +28,10 @@ inline constexpr uint32_t kEarlyBytes = offsetof(Stage, solve);  // of a stage: 
 // Who flips a barrier, and what it announces.
 struct Barriers {
     uint64_t raw_ready[kOwnStages];         // load warp + copy engine: raw tiles and note are there
-    uint64_t akk_ready[kOwnStages];         // 4 prepare warps: akk, mqk, operand tiles, decays are final
-    uint64_t own_ready[kOwnStages];         // solve warp: the stage is complete
-    uint64_t received_ready[kReceivedStages];  // the peer's solve warp + copy engine
+    uint64_t own_early[kOwnStages];         // 4 operand warps: akk, and the stage but for T
+    uint64_t received_early[kReceivedStages];  // the peer's solve warp + copy engine: the stage but for T
+    uint64_t own_solved[kOwnStages];        // solve warp: T
+    uint64_t received_solved[kReceivedStages]; // the peer's solve warp + copy engine: T
     uint64_t own_free[kOwnStages];          // store warps of both CTAs: this one's chain has used the stage, the peer has got its copy
     uint64_t received_free[kReceivedStages];   // store warp of the *peer*: its received stage may be overwritten
     uint64_t value_ready[kValueStages];     // copy engine
@@ -47,7 +48,6 @@ struct Smem {
     alignas(1024) uint8_t out[kOutStages][kValueBytes];      // O [32][64 of this CTA], 128-byte swizzle
     alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
     StateStaging state_rows[4];                              // of each chain warp
-    alignas(128) Norms norms[kOwnStages];
     float beta[kOwnStages][kChunk];                          // sigmoid(beta)
     Note notes[kNotes];  // of chunk n in n % kNotes
     Route routes[4];
@@ -55,7 +55,8 @@ struct Smem {
 };
 static_assert(sizeof(Stage) % 1024 == 0 && sizeof(Smem) + 1024 <= 232448);
 static_assert(offsetof(Smem, received) == offsetof(Smem, own) + kOwnStages * sizeof(Stage) &&
-              offsetof(Barriers, received_ready) == offsetof(Barriers, own_ready) + kOwnStages * sizeof(uint64_t),
+              offsetof(Barriers, received_early) == offsetof(Barriers, own_early) + kOwnStages * sizeof(uint64_t) &&
+              offsetof(Barriers, received_solved) == offsetof(Barriers, own_solved) + kOwnStages * sizeof(uint64_t),
               "the chain counts both kinds of stages through");
 
 using View = SharedView<Smem>;

@@ -13,7 +13,7 @@ struct LoadRole {
     int rank, cluster, lane;
 
     __device__ __forceinline__ void run() const {
-        ChunkWalk<true> raw(p, cluster);
+        ChunkWalk raw(p, cluster);
         for (uint32_t value = 0; raw.valid || value < raw.number;) {
             if (!raw.valid || raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
             if (!raw.valid) continue;

@@ -24,17 +24,17 @@ struct OperandRole {
             const Note note = s->notes[(own.index * kRanks + rank) % kNotes];
             if (note.rows == 0) return;
             if (note.head != head) gate = operands.load_gate(head = note.head);
-            operands.row_norms(stage, stage, note.rows, warp);
+            operands.row_norms(stage, note.rows, warp);
             warpgroup_sync(kFirstPrepareBarrier + group);
             mark(mark_operand_has_norms, number, is_reader);
-            operands.decay_tiles(stage, stage, note.rows, gate);
+            operands.decay_tiles(stage, note.rows, gate);
             fence_async_proxy();
             warpgroup_sync(kFirstPrepareBarrier + group);
             mark(mark_operand_has_operands, number, is_reader);
             Operands<Smem>::Scores scores;
             operands.begin_scores(stage, scores);
             operands.finish_scores(stage, stage, scores);
-            warp_arrive(s.at(s->barriers.akk_ready[stage]), lane);
+            warp_arrive(s.at(s->barriers.own_early[stage]), lane);
             mark(mark_operand_has_scores, number, is_reader);
         }
     }

@@ -22,7 +22,7 @@ struct SolveRole {
             float beta = 0.f;  // it travels while the operands are made
             if (lane < at.rows) beta = __bfloat162float(p.beta[p.beta_strides.offset(at.batch, at.token + lane, at.head)]);
             mark(mark_solve_waits, own.index * kRanks, lane == 0);
-            wait(s.at(s->barriers.akk_ready[stage]), own.parity());
+            wait(s.at(s->barriers.own_early[stage]), own.parity());
             mark(mark_solve_has_scores, own.index * kRanks, lane == 0);
             s->beta[stage][lane] = lane < at.rows ? sigmoid(beta) : 0.f;
             __syncwarp();
@@ -32,11 +32,11 @@ struct SolveRole {
             solve.run();
             mark(mark_solve_has_solved, own.index * kRanks, lane == 0);
             fence_async_proxy();
-            warp_arrive(s.at(s->barriers.own_ready[stage]), lane);
+            warp_arrive(s.at(s->barriers.own_solved[stage]), lane);
             if (!is_early) wait(s.at(s->barriers.received_free[own.received_slot()]), own.received_parity() ^ 1);
             if (elect_one()) {
                 if (!is_early) send_early(own);
-                copy(own, kEarlyBytes, sizeof(Stage) - kEarlyBytes);
+                send(own, kEarlyBytes, sizeof(Stage) - kEarlyBytes, s->barriers.received_solved);
             }
             __syncwarp();
             mark(mark_solve_has_sent, own.index * kRanks, lane == 0);
@@ -44,15 +44,13 @@ struct SolveRole {
     }
 
     // Everything but T: early if the peer has room before the solve, else with T.
-    __device__ __forceinline__ void send_early(OwnChunk own) const {
-        arrive_expecting_remote(peer_address(s.at(s->barriers.received_ready[own.received_slot()]), rank ^ 1), sizeof(Stage));
-        copy(own, 0, kEarlyBytes);
-    }
+    __device__ __forceinline__ void send_early(OwnChunk own) const { send(own, 0, kEarlyBytes, s->barriers.received_early); }
 
-    __device__ __forceinline__ void copy(OwnChunk own, uint32_t offset, uint32_t bytes) const {
-        const uint32_t slot = own.received_slot();
-        copy_to_peer(peer_address(s.at(s->received[slot]) + offset, rank ^ 1), s.at(s->own[own.stage()]) + offset, bytes,
-                     peer_address(s.at(s->barriers.received_ready[slot]), rank ^ 1));
+    // Part of the stage; the peer's barrier of the slot counts it.
+    __device__ __forceinline__ void send(OwnChunk own, uint32_t offset, uint32_t bytes, const uint64_t (&received)[kReceivedStages]) const {
+        const uint32_t slot = own.received_slot(), ready = peer_address(s.at(received[slot]), rank ^ 1);
+        arrive_expecting_remote(ready, bytes);
+        copy_to_peer(peer_address(s.at(s->received[slot]) + offset, rank ^ 1), s.at(s->own[own.stage()]) + offset, bytes, ready);
     }
 };
 

@@ -13,7 +13,7 @@ struct StoreRole {
     int rank, cluster, lane;
 
     __device__ __forceinline__ void run() const {
-        if (!ChunkWalk<true>(p, cluster).valid) return;
+        if (!ChunkWalk(p, cluster).valid) return;
         uint32_t arrived = 0;  // chunks of the peer that it knows to be here
         for (uint32_t number = 0;; number++) {
             const uint32_t slot = number % kOutStages;
@@ -35,9 +35,10 @@ struct StoreRole {
         bool is_over;
         do {
             const OwnChunk of_peer{arrived};
-            const uint32_t arrival = s.at(s->barriers.received_ready[of_peer.received_slot()]);
+            const uint32_t arrival = s.at(s->barriers.received_solved[of_peer.received_slot()]);
+            const uint32_t early = s.at(s->barriers.received_early[of_peer.received_slot()]);  // before, but nobody promises that
             is_over = uniform(has_flipped(barrier, parity));
-            if (uniform(has_flipped(arrival, of_peer.received_parity()))) {
+            if (uniform(has_flipped(arrival, of_peer.received_parity()) && has_flipped(early, of_peer.received_parity()))) {
                 if (lane == 0) arrive_remote(peer_address(s.at(s->barriers.own_free[of_peer.stage()]), rank ^ 1));
                 arrived++;
             } else if (!is_over) {

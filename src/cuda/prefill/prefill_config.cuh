@@ -1,4 +1,4 @@
-// prefill_config.cuh: what both prefill kernels share: constants, the operands of a chunk, and parameters (prefill.md).
+// prefill_config.cuh: what both mappings share: constants, the operands of a chunk, and parameters (prefill.md).
 #pragma once
 
 #include <cuda.h>
@@ -15,24 +15,32 @@ inline constexpr int kChunk = 32;   // C, tokens per step
 inline constexpr int kWidth = 128;  // K = V
 inline constexpr int kHalf = 64;    // channels of one 128-byte swizzled tile; V rows of one chain warpgroup
 inline constexpr int kHalves = 2;
-
-// Operands of one chunk. Raw q, k, g arrive in the bytes of the operands made from them.
-struct Stage {
-    alignas(1024) uint8_t kq[2][8192];  // [2 x 64 channels][32 rows -k, 32 rows q], 128-byte swizzle
-    alignas(1024) uint8_t ki[2][4096];  // [2 x 64 channels][32 rows], 128-byte swizzle; raw g before
-    alignas(1024) uint8_t mqk[2048];    // M [32 i][32 j], 64-byte swizzle
-    alignas(1024) float gate_in[kWidth];   // 2^m,        [k/16][k/2 % 4][k/8 % 2][k % 2]: see decay_slot
-    float gate_out[kWidth];                // 2^(gamma_C - m)
-    alignas(1024) uint8_t solve[2048];  // T [32 j][32 i], 64-byte swizzle
-};
-inline constexpr uint32_t kRawBytes = 3 * kChunk * kWidth * sizeof(__nv_bfloat16);
-inline constexpr uint32_t kValueBytes = kChunk * kHalf * sizeof(__nv_bfloat16);
-inline constexpr uint32_t kQueryRows = kChunk * 128;  // bytes from the k rows to the q rows of a kq tile
+inline constexpr int kThreads = 640;  // of a block: 5 warps on a sub-partition, which have 480 registers a lane together
 
 struct Norms {  // per token: [16 tokens walking down from 15][16 walking up from 16]
     float k[kChunk];     // 1/|k|
     float q[kChunk];     // scale/|q|
 };
+
+// Operands of one chunk. Raw q, k, g arrive in the bytes of the operands made from them.
+struct Stage {
+    alignas(1024) uint8_t kq[2][8192];  // [2 x 64 channels][32 rows -k, 32 rows q], 128-byte swizzle
+    alignas(1024) uint8_t ki[2][4096];  // [2 x 64 channels][32 rows], 128-byte swizzle; raw g before
+    union {
+        alignas(1024) uint8_t mqk[2048];  // M [32 i][32 j], 64-byte swizzle
+        struct {
+            uint8_t rows[1024];  // 0..15: their right half stays zero
+            Norms norms;         // before M is there
+        } early;
+    };
+    alignas(1024) float gate_in[kWidth];   // 2^m,        [k/16][k/2 % 4][k/8 % 2][k % 2]: see decay_slot
+    float gate_out[kWidth];                // 2^(gamma_C - m)
+    alignas(1024) uint8_t solve[2048];  // T [32 j][32 i], 64-byte swizzle
+};
+static_assert(sizeof(Stage) == 29 * 1024);
+inline constexpr uint32_t kRawBytes = 3 * kChunk * kWidth * sizeof(__nv_bfloat16);
+inline constexpr uint32_t kValueBytes = kChunk * kHalf * sizeof(__nv_bfloat16);
+inline constexpr uint32_t kQueryRows = kChunk * 128;  // bytes from the k rows to the q rows of a kq tile
 
 // What a chunk is, left by whoever asks for its tiles. The ring holds more than the roles ever lie apart.
 struct alignas(16) Note {
@@ -102,7 +110,6 @@ struct Params : Timeline {
     HandOver hand_over;
     float scale, lower_bound;
     unsigned *status;                // the caller's word for kBrokenSeqlens, or null
-    bool is_second;                  // the other kernel went before: it has made the schedule, and has answered for broken cu_seqlens
 };
 
 }  // namespace fkdai::prefill

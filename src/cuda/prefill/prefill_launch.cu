@@ -4,17 +4,16 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <atomic>
 #include <ctime>
 
-#include "pair_kernel.cuh"
-#include "solo_kernel.cuh"
+#include "prefill_kernel.cuh"
 
 namespace fkdai::prefill {
 namespace {
 
 static_assert(kBrokenSeqlens == FKDAI_SEQLENS_BROKEN);
-constexpr int kPairSmemBytes = sizeof(pair::Smem) + 1024, kSoloSmemBytes = sizeof(solo::Smem) + 1024;  // dynamic shared memory is aligned to 16 bytes
 
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
 std::atomic<EncodeTiled> encode_tiled{nullptr};
@@ -33,17 +32,22 @@ T *take(char *base, size_t &used, size_t count) {
     return taken;
 }
 
-int blocks_of(const fkdai_prefill_grid &grid) { return grid.mapping == FKDAI_PAIR ? grid.workers * pair::kRanks : grid.workers; }
+bool may_pair(const fkdai_prefill_grid &grid) { return grid.mapping != FKDAI_SOLO; }
 Workers workers_of(const fkdai_prefill_grid &grid) {
-    if (grid.mapping == FKDAI_PAIR) return {grid.workers, 0};
-    return {grid.mapping == FKDAI_SOLO ? 0 : grid.workers / pair::kRanks, grid.workers};
+    const int solo = grid.mapping == FKDAI_PAIR ? 0 : may_pair(grid) ? grid.workers * pair::kRanks : grid.workers;
+    return {may_pair(grid) ? grid.workers : 0, solo};
+}
+int blocks_of(const fkdai_prefill_grid &grid) {
+    return may_pair(grid) ? grid.workers * pair::kRanks : (grid.workers + pair::kRanks - 1) / pair::kRanks * pair::kRanks;
 }
 
 Workspace carve(void *memory, int64_t N, const fkdai_prefill_grid &grid) {
     Workspace w{};
     char *const base = static_cast<char *>(memory);
-    w.hand_over.state = take<float>(base, w.bytes, static_cast<size_t>(grid.workers) * kWidth * kWidth);
-    w.hand_over.is_ready = take<uint64_t>(base, w.bytes, static_cast<size_t>(grid.workers) * kHalves);
+    const Workers workers = workers_of(grid);
+    const size_t most = static_cast<size_t>(std::max(workers.pair, workers.solo));
+    w.hand_over.state = take<float>(base, w.bytes, most * kWidth * kWidth);
+    w.hand_over.is_ready = take<uint64_t>(base, w.bytes, most * kHalves);
     w.schedule.is_own = N <= kMostOwnSequences;
     const size_t schedules = w.schedule.is_own ? static_cast<size_t>(blocks_of(grid)) : 1, sequences = static_cast<size_t>(N);
     w.schedule.cut = take<Cut>(base, w.bytes, schedules);
@@ -138,16 +142,16 @@ cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
     return cudaLaunchKernelEx(&config, plan_kernel, static_cast<const Timeline &>(p));
 }
 
-// With a kernel of the same call before it, the kernel starts beside that one and waits for it inside (dependent_launch.cuh).
-cudaError_t launch_prefill(const Params &p, bool is_pair, int blocks, bool is_behind, cudaStream_t stream) {
+// Behind the plan kernel it starts beside that one and waits for it inside (dependent_launch.cuh).
+cudaError_t launch_prefill(const Params &p, int blocks, bool is_behind, cudaStream_t stream) {
     cudaLaunchAttribute overlap{};
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     overlap.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(blocks)), config.blockDim = dim3(is_pair ? pair::kThreads : solo::kThreads);
-    config.dynamicSmemBytes = is_pair ? kPairSmemBytes : kSoloSmemBytes, config.stream = stream;
+    config.gridDim = dim3(static_cast<unsigned>(blocks)), config.blockDim = dim3(kThreads);
+    config.dynamicSmemBytes = kSharedBytes, config.stream = stream;
     config.attrs = &overlap, config.numAttrs = is_behind ? 1 : 0;
-    return cudaLaunchKernelEx(&config, is_pair ? pair::pair_kernel : solo::solo_kernel, p);
+    return cudaLaunchKernelEx(&config, prefill_kernel, p);
 }
 
 }  // namespace
@@ -157,33 +161,17 @@ using namespace fkdai;
 using namespace fkdai::prefill;
 
 extern "C" fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t N, int64_t H, int multiprocessors) {
-    const int blocks = mapping == FKDAI_PAIR ? multiprocessors / pair::kRanks : multiprocessors / pair::kRanks * pair::kRanks;
-    const int64_t room = blocks > 0 ? blocks : 1;
+    const int clusters = std::max(multiprocessors / pair::kRanks, 1), room = mapping == FKDAI_SOLO ? clusters * pair::kRanks : clusters;
     const bool is_enough = H == 0 || N <= room / H;  // of workers, for one each
-    if (mapping == FKDAI_EITHER && is_enough) return fkdai_prefill_make_grid(FKDAI_PAIR, N, H, multiprocessors);
+    if (mapping == FKDAI_EITHER && is_enough) mapping = FKDAI_PAIR;
     return {mapping, static_cast<int>(is_enough ? N * H : room)};
-}
-
-// Equal lengths favour single blocks, and one sequence with all tokens favours pairs. Where the two disagree the device decides, which
-// takes a launch more.
-extern "C" fkdai_prefill_grid fkdai_prefill_choose(int64_t N, int64_t H, int64_t T, int is_packed, int multiprocessors) {
-    const fkdai_prefill_grid pair = fkdai_prefill_make_grid(FKDAI_PAIR, N, H, multiprocessors);
-    const fkdai_prefill_grid solo = fkdai_prefill_make_grid(FKDAI_SOLO, N, H, multiprocessors);
-    if (pair.workers == N * H || solo.workers == N * H) return pair;
-    const auto chunks = [](int64_t tokens) { return int64_t{fkdai::chunk_count<kChunk>(static_cast<int>(tokens))}; };
-    const Workers both{pair.workers, solo.workers};
-    const int64_t each = chunks(is_packed ? T / N : T) + kJobCost, most = chunks(T) + kJobCost;
-    const int64_t gain = kPairChunk * best_cut({pair.workers, 0}, each, each * N * H).span - kSoloChunk * best_cut({0, solo.workers}, each, each * N * H).span;
-    if (gain <= (is_packed ? kSecondLaunch : 0)) return pair;
-    if (!is_packed || best_cut(both, most, (most + (N - 1) * kJobCost) * H).is_solo) return solo;
-    return fkdai_prefill_make_grid(FKDAI_EITHER, N, H, multiprocessors);
 }
 
 extern "C" size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid) {
     return N * H == grid.workers ? 0 : carve(nullptr, N, grid).bytes;
 }
 
-extern "C" int fkdai_prefill_shared_bytes(void) { return kPairSmemBytes > kSoloSmemBytes ? kPairSmemBytes : kSoloSmemBytes; }
+extern "C" int fkdai_prefill_shared_bytes(void) { return kSharedBytes; }
 
 extern "C" int fkdai_prefill_load(void) {
     void *found = nullptr;
@@ -195,9 +183,7 @@ extern "C" int fkdai_prefill_load(void) {
     cudaFuncAttributes attributes;
     error = cudaFuncGetAttributes(&attributes, plan_kernel);
     if (error != cudaSuccess) return error;
-    error = cudaFuncSetAttribute(pair::pair_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kPairSmemBytes);
-    if (error != cudaSuccess) return error;
-    return cudaFuncSetAttribute(solo::solo_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSoloSmemBytes);
+    return cudaFuncSetAttribute(prefill_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
 }
 
 extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream) {
@@ -214,9 +200,5 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     const bool is_planned = p.schedule.cut != nullptr && !p.schedule.is_own;
     if (is_planned)
         if (const cudaError_t error = launch_plan(p, on); error != cudaSuccess) return error;
-    if (call->grid.mapping == FKDAI_PAIR) return launch_prefill(p, true, blocks_of(call->grid), is_planned, on);
-    if (const cudaError_t error = launch_prefill(p, false, blocks_of(call->grid), is_planned, on); error != cudaSuccess) return error;
-    if (call->grid.mapping == FKDAI_SOLO) return cudaSuccess;
-    p.is_second = p.schedule.is_made = true;
-    return launch_prefill(p, true, blocks_of(call->grid), true, on);
+    return launch_prefill(p, blocks_of(call->grid), is_planned, on);
 }

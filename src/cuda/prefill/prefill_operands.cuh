@@ -10,7 +10,7 @@ namespace fkdai::prefill {
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // One pass away from the anchor between tokens 15 and 16 (m = gamma_15): the upper half of the tokens is walked
 // upward, the lower half downward, so the running sum needs neither shuffles nor an array.
-// `stage` counts the stages of shared memory, `aside` what a chunk has beside its stage: norms and akk.
+// `stage` counts the stages of shared memory, `aside` the places of akk.
 template <class Smem>
 struct Operands {
     const Params &p;
@@ -30,7 +30,8 @@ struct Operands {
         // A bound of 0 means no decay: a vanishing L keeps 1/L finite.
         const float bound = fminf(p.lower_bound * kLog2e, -1e-30f);
         Gate gate;
-        gate.inverse_bound = reciprocal(upward() ? bound : -bound);
+        // Each lane's own: two factors of one multiplication cannot both be uniform, and would be copied every time.
+        gate.inverse_bound = fmaf(static_cast<float>(lane), 0.f, reciprocal(upward() ? bound : -bound));
         gate.slope = -kLog2e * capped(expf(p.A_log.at(head, 0.f)), 1e12f);
         const int64_t channel = static_cast<int64_t>(head) * kWidth + half() * kHalf + 2 * lane;
         gate.offset[0] = capped(gate.slope * p.dt_bias.at(channel, 0.f), 1e30f);
@@ -45,7 +46,7 @@ struct Operands {
     }
 
     // 1/|k| of 16 tokens for part 0 and 1, scale/|q| for part 2 and 3; rows past the sequence get 0.
-    __device__ __forceinline__ void row_norms(uint32_t stage, uint32_t aside, int rows, int part) const {
+    __device__ __forceinline__ void row_norms(uint32_t stage, int rows, int part) const {
         const uint32_t row = s.at(s->own[stage].kq[0]) + 16 * part * 128;
         const uint32_t at = row + ((lane & 7) + (lane & 8)) * 128 + (((lane >> 4) ^ (lane & 7)) * 16);
         RowSquares squares;
@@ -63,7 +64,7 @@ struct Operands {
         }
         if (!RowSquares::knows(lane)) return;
         const float factor = part < 2 ? 1.f : p.scale;
-        float *const norms = part < 2 ? s->norms[aside].k : s->norms[aside].q;
+        float *const norms = part < 2 ? s->own[stage].early.norms.k : s->own[stage].early.norms.q;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const int token = 16 * (part & 1) + (lane >> 2) + 8 * i;
@@ -89,23 +90,21 @@ struct Operands {
 
     // -K = -k^ 2^(gamma-m), Q = scale q^ 2^(gamma-m), KI = k^ 2^(m-gamma), each rounded once to bf16, in place of
     // k, q, g; and this half's decay: 2^m or 2^(gamma_C-m).   [32,128]
-    __device__ __forceinline__ void decay_tiles(uint32_t stage, uint32_t aside, int rows, const Gate &gate) const {
+    __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Gate &gate) const {
         const int row0 = upward() ? 16 + (lane >> 3) : 15 - (lane >> 3), step = upward() ? 512 : -512;
         const uint32_t offset = row0 * 128 + ((lane & 7) ^ (row0 & 7)) * 16;
         uint32_t kq = s.at(s->own[stage].kq[half()]) + offset, ki = s.at(s->own[stage].ki[half()]) + offset;
-        uint32_t norm = s.at(s->norms[aside]) + (upward() ? 64 : 0);
+        uint32_t norm = s.at(s->own[stage].early.norms) + (upward() ? 64 : 0);
         int row = upward() ? 16 : 15;
         const int row_step = upward() ? 1 : -1;
         const float inclusive = upward() ? 1.f : 0.f;  // upward, a token's own decay counts; downward, the anchor is exact
         float sum0 = 0.f, sum1 = 0.f;
-        uint32_t g_next[4];
-        load_matrices(g_next, ki);
+        uint32_t g[4];
+        load_matrices(g, ki);
 #pragma unroll 1
         for (int t4 = 0; t4 < 4; t4++) {
             uint32_t k[4], q[4], kd[4], qd[4], kinv[4];
-            const uint32_t g[4] = {g_next[0], g_next[1], g_next[2], g_next[3]};
             load_matrices(k, kq), load_matrices(q, kq + kQueryRows);
-            if (t4 < 3) load_matrices(g_next, (ki ^ 64) + step);
             const float4 nk = load_float4(norm), nq = load_float4(norm + sizeof(Norms::k));
             const float k_norm[4] = {nk.x, nk.y, nk.z, nk.w}, q_norm[4] = {nq.x, nq.y, nq.z, nq.w};
             float a0[4], a1[4];
@@ -114,6 +113,7 @@ struct Operands {
                 a0[t] = log2_alpha(low_bf16(g[t]), gate, 0);
                 a1[t] = log2_alpha(high_bf16(g[t]), gate, 1);
             }
+            if (t4 < 3) load_matrices(g, (ki ^ 64) + step);
             if (rows < kChunk) {  // rows past the sequence: no decay, and zeros whatever lies there
 #pragma unroll
                 for (int t = 0; t < 4; t++)

@@ -10,8 +10,7 @@ inline constexpr int kPlanThreads = 1024;
 inline constexpr int kMostOwnSequences = 512;  // one a thread; more are planned once, by plan_kernel
 inline constexpr int kBrokenWeight = 0x7fffffff;    // a job that no span holds: a broken entry travels with the longest one
 
-inline constexpr int64_t kPairChunk = 110, kSoloChunk = 202;  // time of a chunk, in 10 ns, where all SMs work (prefill.md)
-inline constexpr int64_t kSecondLaunch = 1000;                 // what a second kernel costs that finds nothing to do
+inline constexpr int64_t kPairChunk = 110, kSoloChunk = 198;  // time of a chunk, in 10 ns, where all SMs work (prefill.md)
 
 // The workers who end first: `total` units on the line, `longest` of them in one job.
 __host__ __device__ inline Cut best_cut(const Workers &workers, int64_t longest, int64_t total) {
@@ -29,7 +28,7 @@ template <int threads>
 __device__ __forceinline__ void block_scan(int &sum, int &longest, int *scratch) {
     constexpr int kWarps = threads / 32;
     int *const sums = scratch, *const maxima = scratch + kWarps;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int lane = thread_here() % 32, warp = thread_here() / 32;
 #pragma unroll
     for (int d = 1; d < 32; d *= 2) {
         const int other = __shfl_up_sync(~0u, sum, d);
@@ -52,7 +51,7 @@ template <int threads>
 __device__ void make_schedule(const Timeline &line, const Schedule &out, void *scratch) {
     const Sequences &sequences = line.sequences;
     const int each = (sequences.count + threads - 1) / threads;
-    const int first = min(static_cast<int>(threadIdx.x) * each, sequences.count), last = min(first + each, sequences.count);
+    const int first = min(thread_here() * each, sequences.count), last = min(first + each, sequences.count);
     int units = 0, longest = 0;
     for (int n = first; n < last; n++) {
         const SequenceSpan at_n = sequences.span(n);
@@ -60,7 +59,7 @@ __device__ void make_schedule(const Timeline &line, const Schedule &out, void *s
         out.sequence[n] = make_int2(static_cast<int>(at_n.start), at_n.length);
         units += weight, longest = max(longest, sequences.is_broken_at(n) ? kBrokenWeight : weight);
     }
-    if (threadIdx.x == 0 && sequences.is_broken_at(sequences.count)) longest = kBrokenWeight;
+    if (thread_here() == 0 && sequences.is_broken_at(sequences.count)) longest = kBrokenWeight;
     int end = units;
     block_scan<threads>(end, longest, static_cast<int *>(scratch));
     int at_n = end - units;
@@ -68,7 +67,7 @@ __device__ void make_schedule(const Timeline &line, const Schedule &out, void *s
         out.prefix[n] = at_n;
         at_n += chunk_count<kChunk>(out.sequence[n].y) + kJobCost;
     }
-    if (threadIdx.x == threads - 1) {
+    if (thread_here() == threads - 1) {
         const int64_t total = static_cast<int64_t>(end) * line.heads;
         const bool is_broken = longest == kBrokenWeight;
         out.prefix[sequences.count] = is_broken ? 0 : end;

@@ -23,7 +23,7 @@ __device__ __forceinline__ bool seqlens_are_broken(const Params &p) {
     if (schedule.cut != nullptr) return schedule.cut->span == 0 | schedule.prefix[of.count] == 0;
     bool is_broken = false;
 #pragma unroll 1
-    for (int n = threadIdx.x; n <= of.count; n += threads) is_broken |= of.is_broken_at(n);
+    for (int n = thread_here(); n <= of.count; n += threads) is_broken |= of.is_broken_at(n);
     return __syncthreads_or(is_broken);
 }
 
@@ -32,7 +32,7 @@ template <int threads>
 __device__ __forceinline__ void refuse(const Params &p) {
     constexpr uint32_t kPair = kNaN16 * 0x10001u;
     constexpr int kUnits = kWidth * sizeof(__nv_bfloat16) / sizeof(uint4);  // of one row of out
-    const int64_t thread = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x, step = static_cast<int64_t>(gridDim.x) * threads;
+    const int64_t thread = static_cast<int64_t>(blockIdx.x) * threads + thread_here(), step = static_cast<int64_t>(gridDim.x) * threads;
     const int64_t rows = static_cast<int64_t>(p.sequences.tokens) * p.heads, matrices = static_cast<int64_t>(p.heads) * kWidth * kWidth;
     if (thread == 0 && p.status != nullptr) atomicOr(p.status, kBrokenSeqlens);
 #pragma unroll 1

@@ -22,19 +22,18 @@ struct SharedView {
     }
 };
 
-// The blocks of T and M above the diagonal are written here and never again.
+// The blocks of T and M above the diagonal are written here and never again. All threads of the block.
 template <int stages, int threads, class Smem>
 __device__ __forceinline__ void clear_triangles(const SharedView<Smem> &s) {
-    for (int i = 0; i < stages; i++)
-        for (int byte = threadIdx.x * 16; byte < static_cast<int>(sizeof(Stage::mqk)); byte += threads * 16) {
-            store_uint4(s.at(s->own[i].mqk) + byte, 0, 0, 0, 0);
-            store_uint4(s.at(s->own[i].solve) + byte, 0, 0, 0, 0);
-        }
+    constexpr int kUnits = sizeof(Stage::mqk) / sizeof(uint4);
+    for (int unit = thread_here(); unit < 2 * kUnits * stages; unit += threads) {
+        const Stage &stage = s->own[unit / (2 * kUnits)];
+        store_uint4((unit & kUnits ? s.at(stage.mqk) : s.at(stage.solve)) + unit % kUnits * sizeof(uint4), 0, 0, 0, 0);
+    }
     fence_async_proxy();
 }
 
-// Walks all chunks of a worker, one at a time: by a whole warp, whose lanes the compiler then knows to agree, or by one lane.
-template <bool by_warp>
+// Walks all chunks of a worker, one at a time: a whole warp does, and the compiler knows that its lanes agree.
 struct ChunkWalk {
     PieceWalk<kChunk> pieces;
     Piece piece;
@@ -42,25 +41,20 @@ struct ChunkWalk {
     uint32_t number;  // on the worker's line, from 0
     bool valid;
 
-    template <class T>
-    __device__ static T agreed(T x) {
-        if constexpr (by_warp) return uniform(x);
-        else return x;
-    }
     __device__ ChunkWalk(const Timeline &line, int worker) : pieces(line, worker), chunk(0), number(0) { open_piece(line); }
     __device__ void open_piece(const Timeline &line) {
-        do valid = agreed(pieces.next(line, piece));
-        while (valid && agreed(piece.begin == piece.end));
+        do valid = uniform(pieces.next(line, piece));
+        while (valid && uniform(piece.begin == piece.end));
         chunk = valid ? piece.begin : 0;
     }
     __device__ void advance(const Timeline &line) {
         number++;
-        if (agreed(++chunk == piece.end)) open_piece(line);
+        if (uniform(++chunk == piece.end)) open_piece(line);
     }
     // rows: 0 behind the last chunk.
     __device__ Note note() const {
         const int left = piece.sequence.length - chunk * kChunk;
-        return {agreed(static_cast<int>(piece.sequence.start) + chunk * kChunk), agreed(piece.head), agreed(piece.sequence.batch),
+        return {uniform(static_cast<int>(piece.sequence.start) + chunk * kChunk), uniform(piece.head), uniform(piece.sequence.batch),
                 static_cast<uint8_t>(!valid ? 0 : left < kChunk ? left : kChunk), false};
     }
 };

@@ -1,6 +1,7 @@
 // The chain role of the solo kernel: the recurrence over all chunks, a warpgroup for each half of V.
 #pragma once
 
+#include "../device/bulk_copy.cuh"
 #include "prefill_products.cuh"
 #include "solo_config.cuh"
 
@@ -17,41 +18,30 @@ struct ChainPiece {
 
     // `rows` of the tokens left belong to the sequence.
     __device__ __forceinline__ void run(int left, int rows, uint32_t &number, StateRows &state) const {
-        TokensBf16 o_bf16;  // of the chunk before, not yet handed out
-        for (bool is_first = true;; is_first = false) {
-            step(number++, rows, is_first, state, o_bf16);
-            if (--left == 0) break;
-            rows -= kChunk;
-        }
-        place_out(o_bf16);
-        if (rows >= kChunk) send_out(number - 1);
-        else write_out(number - 1, rows);
+        for (; left > 0; left--, rows -= kChunk) step(number++, rows, state);
     }
 
     // One chunk. What the products need least stands in the shadow of others: V and the O of the chunk before behind K, Q behind U.
-    __device__ __forceinline__ void step(uint32_t number, int rows, bool is_first, StateRows &state, TokensBf16 &o_bf16) const {
+    __device__ __forceinline__ void step(uint32_t number, int rows, StateRows &state) const {
         TokenRows r, u, o;
-        TokensBf16 v_bf16, r_bf16, u_bf16;
+        TokensBf16 v_bf16, r_bf16, u_bf16, o_bf16;
         StateBf16 state_bf16;
         Decays leaving;  // Diag(2^(gamma_C - m))
         const uint32_t slot = stage_of(number), stage = s.at(s->own[0]) + slot * sizeof(Stage);
 
-        wait(s.at(s->barriers.own_ready[slot]), parity_of(number));
+        wait(s.at(s->barriers.early[slot]), parity_of(number));
         enter_chunk(stage, state, state_bf16);                        // S~ = Diag(2^m) S                [64,128]
         multiply_state(stage + offsetof(Stage, kq), state_bf16, r);   // -K S~                           [32,64]
         load_values(number, rows, v_bf16);
-        if (!is_first) {
-            place_out(o_bf16);
-            send_out(number - 1);
-        }
+        wait(s.at(s->barriers.solved[slot]), parity_of(number));
         mma_wait<0>();
         pin(r);
         add_values(r, v_bf16);                                        // R = V - K S~                    [32,64]
         as_operand(r_bf16, r);
         solve_update(stage, r_bf16, u);                               // U = T R                         [32,64]
-        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, state_bf16, o);  // Q S~                [32,64]
-        mma_wait<1>();
+        mma_wait<0>();
         pin(u);
+        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, state_bf16, o);  // Q S~                [32,64]
         as_operand(u_bf16, u);
         mma_begin();
         read_recent(stage, u_bf16, o);                                // O = Q S~ + M U                  [32,64]
@@ -62,6 +52,9 @@ struct ChainPiece {
         mma_wait<1>();
         pin(o);
         as_operand(o_bf16, o);
+        place_out(o_bf16);
+        if (rows >= kChunk) send_out(number);
+        else write_out(number, rows);
 #pragma unroll
         for (int k = 0; k < 8; k++) leaving[k] = load_float4(stage + offsetof(Stage, gate_out) + quarter + k * 64);
         mma_wait<0>();
@@ -122,7 +115,7 @@ struct ChainPiece {
     // This lane's row of a [32 tokens][16 V] tile, 32-byte swizzle, for a transposed matrix access to 16 tokens x 16 V.
     __device__ __forceinline__ static uint32_t out_address(const View &s, int chain_warp, int lane) {
         const uint32_t token = (lane & 7) + 8 * (lane >> 4);
-        return s.at(s->staging[0]) + chain_warp * sizeof(Staging) + token * 32 + (((lane >> 3 & 1) ^ (token >> 2 & 1)) * 16);
+        return s.at(s->staging[chain_warp]) + token * 32 + (((lane >> 3 & 1) ^ (token >> 2 & 1)) * 16);
     }
 };
 
@@ -133,10 +126,9 @@ struct ChainRole {
     int half, warp, lane;  // warp 0..3 of the half
 
     __device__ __forceinline__ void run() const {
-        const int chain_warp = 4 * half + warp, block = static_cast<int>(blockIdx.x);
-        const Border<Smem> border{p, s, half, block, warp, lane, kFirstChainBarrier + half, s.at(s->staging[chain_warp])};
+        const Border<Smem> border{p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half, s.at(s->staging[4 * half + warp])};
         uint32_t number = 0;  // of the chunk, on the line
-        border.run(s->routes[chain_warp],
+        border.run(s->routes[4 * half + warp],
                    [&](int chunks, int rows, StateRows &state) { ChainPiece{p, s, half, warp, lane_here()}.run(chunks, rows, number, state); });
         bulk_wait_read();
     }

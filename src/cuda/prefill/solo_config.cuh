@@ -1,33 +1,31 @@
-// solo_config.cuh: roles, shared memory and barriers of the kernel in which a CTA has a (sequence, head) for itself.
+// solo_config.cuh: roles, shared memory and barriers where a CTA has a (sequence, head) for itself.
 #pragma once
 
 #include "prefill_walk.cuh"
 
 namespace fkdai::prefill::solo {
 
+inline constexpr int kTurns = 2;        // operand groups, and warps that solve
 inline constexpr int kStages = 6;       // chunks, raw tiles arriving to last use
 inline constexpr int kValueStages = 3;
-inline constexpr int kLead = 2;         // chunks between the one that a group prepares and the one whose tiles it asks for: its next
-inline constexpr int kRawBarriers = 4;  // two of each group: a warp may still look for one chunk when the tiles of the next arrive
-inline constexpr int kBetas = 8;        // four of each group: while one is asked for, the one two before is being solved
+inline constexpr int kAkks = 3;
 inline constexpr int kNotes = 12;
-static_assert(kNotes > kStages + kLead);
+inline constexpr int kValueLag = kValueStages;  // chunks that the raw tiles run ahead of the values
+static_assert(kValueLag + kValueStages >= kStages && kNotes > kStages + kTurns);
 
-// Warps: two warpgroups run the recurrence, one for each half of V; two prepare operands, and of each one warp asks for tiles, one
-// solves, two measure rows. (A fifth warp on a sub-partition would have 32 registers.)
-inline constexpr int kThreads = 512;
+// Warps: two warpgroups run the recurrence, one for each half of V; two prepare operands, every second chunk each. Then come a warp that
+// loads, one without a part, and two that solve, every second chunk each.
 inline constexpr int kChainWarps = 8;
-inline constexpr int kPrepareGroups = 2;
-enum Registers : int { kChainRegisters = 176, kPrepareRegisters = 80 };
+enum Warp : int { kLoadWarp = 16, kFirstSolveWarp = 18 };
+enum Registers : int { kChainRegisters = 168, kPrepareRegisters = 56, kSingleRegisters = 32 };
 enum NamedBarrier : int { kFirstChainBarrier = 1, kFirstPrepareBarrier = 3 };
 
 // Who flips a barrier, and what it announces.
 struct Barriers {
-    uint64_t raw_ready[kRawBarriers];    // asking warp of the group + copy engine: raw tiles and note are there
-    uint64_t norms_ready[kPrepareGroups];  // 2 operand warps
-    uint64_t akk_ready[kPrepareGroups];  // the 2 operand warps that store akk
-    uint64_t own_ready[kStages];         // the 2 operand warps that store mqk, the solving warp: the stage is complete
-    uint64_t chunk_done[kStages];        // 8 chain warps: operands and values of a chunk have been used
+    uint64_t raw_ready[kStages];      // load warp + copy engine: raw tiles and note are there
+    uint64_t early[kStages];          // 4 operand warps: akk, and the stage but for T
+    uint64_t solved[kStages];         // solve warp: T
+    uint64_t chunk_done[kStages];     // 8 chain warps: operands and values of a chunk have been used
     uint64_t value_ready[kValueStages];  // copy engine
 };
 
@@ -40,13 +38,11 @@ union Staging {
 struct Smem {
     Stage own[kStages];
     alignas(1024) uint8_t value[kValueStages][kHalves][kValueBytes];  // V [2 x 64][32], 128-byte swizzle
-    alignas(128) float akk[kPrepareGroups][16][kAkkPitch];           // akk/beta of a chunk, until the group begins its next scores
     Staging staging[kChainWarps];
-    alignas(128) Norms norms[kPrepareGroups];
-    float beta[kBetas][kChunk];  // sigmoid(beta)
+    alignas(128) float akk[kAkks][16][kAkkPitch];  // akk/beta of a chunk
+    float beta[kTurns][kChunk];  // sigmoid(beta), of each solving warp
     Note notes[kNotes];  // of chunk n in n % kNotes
     Route routes[kChainWarps];
-    ChunkWalk<false> walks[kPrepareGroups];  // of each operand group: one lane walks, what it knows waits here
     alignas(8) Barriers barriers;
 };
 static_assert(sizeof(Smem) + 1024 <= 232448);

@@ -37,7 +37,7 @@ inline void cluster_arrive() {
     emulator::Thread &t = emulator::self();
     emulator::Meeting &m = *t.cluster_meeting;
     t.cluster_turn = m.generation;
-    if (++m.arrived == t.own().threads * static_cast<unsigned>(t.cluster->size())) m.arrived = 0, m.generation++;
+    m.arrived++, m.settle();
 }
 inline void cluster_wait() {
     emulator::Thread &t = emulator::self();

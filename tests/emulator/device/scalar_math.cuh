@@ -26,7 +26,7 @@ template <class T>
 T uniform(T x) { return __shfl_sync(~0u, x, 0); }
 inline uint32_t kept(uint32_t x, int lane) { return __shfl_sync(~0u, x, lane); }
 
-inline int fresh(int x) { return x; }
 inline int lane_here() { return emulator::self().lane(); }
+inline int thread_here() { return static_cast<int>(emulator::self().thread.x); }
 
 }  // namespace fkdai

@@ -1,9 +1,5 @@
-// pair_kernel.cuh: one fused kernel, a cluster of two CTAs per (sequence, head). See prefill.md.
-//
-//     S <- Diag(alpha) S;  u = beta (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^        32 tokens at a time
-//
-// Each CTA owns 64 of the 128 rows of V and runs the recurrence for them (ChainRole). The operands of a chunk do
-// not depend on the state: the CTAs prepare alternate chunks and send them to each other through shared memory.
+// The pair: a cluster of two CTAs per (sequence, head). Each CTA owns 64 of the 128 rows of V and runs the recurrence for them (ChainRole).
+// The operands of a chunk do not depend on the state: the CTAs prepare alternate chunks and send them to each other through shared memory.
 #pragma once
 
 #include "../device/registers.cuh"
@@ -12,7 +8,6 @@
 #include "pair_operands.cuh"
 #include "pair_solve.cuh"
 #include "pair_store.cuh"
-#include "prefill_begin.cuh"
 
 namespace fkdai::prefill::pair {
 
@@ -20,12 +15,13 @@ __device__ __forceinline__ void init_barriers(const View &s) {
     const Barriers &b = s->barriers;
     for (int i = 0; i < kOwnStages; i++) {
         barrier_init(s.at(b.raw_ready[i]), 1);
-        barrier_init(s.at(b.akk_ready[i]), 4 * kWarpArrivals);
-        barrier_init(s.at(b.own_ready[i]), kWarpArrivals);
+        barrier_init(s.at(b.own_early[i]), 4 * kWarpArrivals);
+        barrier_init(s.at(b.own_solved[i]), kWarpArrivals);
         barrier_init(s.at(b.own_free[i]), kRanks);
     }
     for (int i = 0; i < kReceivedStages; i++) {
-        barrier_init(s.at(b.received_ready[i]), 1);
+        barrier_init(s.at(b.received_early[i]), 1);
+        barrier_init(s.at(b.received_solved[i]), 1);
         barrier_init(s.at(b.received_free[i]), 1);
     }
     for (int i = 0; i < kValueStages; i++) {
@@ -37,13 +33,16 @@ __device__ __forceinline__ void init_barriers(const View &s) {
         barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.out_free[i]), kWarpArrivals);
     }
-    fence_barrier_init();
 }
 
-__device__ __forceinline__ void run_role(const Params &p, const View &s) {
+// What a block does once its barriers stand. The meetings of the cluster: before the first arrival at the peer, and at the end, as nobody
+// leaves while the peer may still write here. Who has no part in it leaves at once; the hardware does not wait for them.
+__device__ __forceinline__ void run(const Params &p, const View &s) {
     // The shuffle tells the compiler that the warp index is uniform: descriptors go to uniform registers.
-    const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
+    const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
+    if (warp >= kWarps) return shrink_registers<kIdleRegisters>();
+    cluster_arrive();
     if (warp < 4) {
         grow_registers<kChainRegisters>();
         ChainRole{p, s, rank, cluster, warp, lane}.run();
@@ -59,20 +58,7 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     }
     __syncwarp();
     if (warp <= kLoadWarp) cluster_wait();
-}
-
-__global__ void __cluster_dims__(kRanks, 1, 1) __launch_bounds__(kThreads, 1)
-pair_kernel(const __grid_constant__ Params p) {
-    Smem &memory = dynamic_shared<Smem>();
-    const View s{&memory, uniform(shared_address(&memory))};
-    if (threadIdx.x == 32 * kLoadWarp) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
-    if (threadIdx.x == 0) init_barriers(s);
-    clear_triangles<kOwnStages, kThreads>(s);
-    if (!has_work<kThreads>(p, false, &s->akk[0][0][0])) return;  // all blocks do
-    __syncthreads();
-    cluster_arrive();
-    run_role(p, s);
-    cluster_sync();  // nobody leaves while the peer may still write here
+    cluster_sync();
 }
 
 }  // namespace fkdai::prefill::pair

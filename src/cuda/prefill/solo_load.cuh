@@ -1,0 +1,51 @@
+// The load role of solo: raw tiles and values of every chunk, from the caller's tensors to shared memory.
+#pragma once
+
+#include "prefill_tiles.cuh"
+#include "solo_config.cuh"
+
+namespace fkdai::prefill::solo {
+
+// One warp. Raw tiles run kValueLag chunks ahead of the values, which need less time between arrival and use.
+struct LoadRole {
+    const Params &p;
+    View s;
+
+    __device__ __forceinline__ void run() const {
+        ChunkWalk raw(p, blockIdx.x);
+        for (uint32_t value = 0; raw.valid || value < raw.number;) {
+            if (!raw.valid || raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
+            if (!raw.valid) continue;
+            if (raw.chunk == raw.piece.begin && lane_here() == 0) prefetch_state(p, raw.piece, 0, kHalves);
+            load_raw(raw.number, raw.note());
+            raw.advance(p);
+        }
+        for (uint32_t i = 0; i < kTurns; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second chunk
+    }
+
+    __device__ __forceinline__ void load_raw(uint32_t number, const Note &at) const {
+        const uint32_t stage = stage_of(number), ready = s.at(s->barriers.raw_ready[stage]);
+        if (lane_here() == 0) s->notes[number % kNotes] = at;
+        if (number >= kStages) wait(s.at(s->barriers.chunk_done[stage]), parity_of(number) ^ 1);
+        __syncwarp();
+        if (elect_one()) {
+            if (at.rows > 0) load_raw_tiles(p, s, stage, at, ready);
+            else arrive(ready);
+        }
+        __syncwarp();
+    }
+
+    __device__ __forceinline__ void load_value(uint32_t number) const {
+        const uint32_t slot = number % kValueStages, ready = s.at(s->barriers.value_ready[slot]), before = number - kValueStages;
+        const Note at = note_of(s, number);
+        if (number >= kValueStages) wait(s.at(s->barriers.chunk_done[stage_of(before)]), parity_of(before));
+        if (elect_one()) {
+            arrive_expecting(ready, kHalves * kValueBytes);
+            for (int half = 0; half < kHalves; half++)
+                load_tile(s.at(s->value[slot][half]), p.v, half * kHalf, at.head, at.token, at.batch, ready);
+        }
+        __syncwarp();
+    }
+};
+
+}  // namespace fkdai::prefill::solo

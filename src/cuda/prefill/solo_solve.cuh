@@ -1,0 +1,33 @@
+// The solve role of solo: T = (I + A)^-1 Diag(beta) of every second chunk, by one warp.
+#pragma once
+
+#include "../device/tril_solve.cuh"
+#include "solo_config.cuh"
+
+namespace fkdai::prefill::solo {
+
+struct SolveRole {
+    const Params &p;
+    View s;
+    int which;
+
+    __device__ __forceinline__ void run() const {
+        for (uint32_t number = which;; number += kTurns) {
+            const uint32_t stage = stage_of(number);
+            const int lane = lane_here();
+            wait(s.at(s->barriers.raw_ready[stage]), parity_of(number));
+            const Note at = note_of(s, number);
+            if (at.rows == 0) return;
+            float beta = 0.f;  // it travels while the operands are made
+            if (lane < at.rows) beta = __bfloat162float(p.beta[p.beta_strides.offset(at.batch, at.token + lane, at.head)]);
+            wait(s.at(s->barriers.early[stage]), parity_of(number));
+            s->beta[which][lane] = lane < at.rows ? sigmoid(beta) : 0.f;
+            __syncwarp();
+            TrilSolve<kAkkPitch>{s->akk[number % kAkks], s->own[stage].solve, s->beta[which], lane}.run();
+            fence_async_proxy();
+            warp_arrive(s.at(s->barriers.solved[stage]), lane);
+        }
+    }
+};
+
+}  // namespace fkdai::prefill::solo
