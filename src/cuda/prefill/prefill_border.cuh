@@ -55,7 +55,7 @@ struct Border {
         return state[4 * b + 2 * row_half + e];
     }
     __device__ __forceinline__ float *hand_over_state(int slot) const {
-        return p.hand_over.state + (static_cast<int64_t>(slot) * kWidth + half * kHalf) * kWidth;
+        return p.hand_over.state + static_cast<int64_t>(slot * kHalves + half) * (kHalf * kWidth);
     }
 
     // Where a state goes: nowhere, as whole rows of fp32, or as pairs of fp32 or bf16.

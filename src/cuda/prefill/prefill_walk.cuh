@@ -61,7 +61,7 @@ struct ChunkWalk {
 
 // Elements from the start of a state tensor to one half of the rows of V of a (sequence, head).
 __device__ __forceinline__ int64_t matrix_offset(const Piece &piece, int64_t row_stride, int half) {
-    return piece.sequence_index * row_stride + (static_cast<int64_t>(piece.head) * kWidth + half * kHalf) * kWidth;
+    return piece.sequence_index * row_stride + static_cast<int64_t>(piece.head * kHalves + half) * (kHalf * kWidth);
 }
 
 }  // namespace fkdai::prefill
