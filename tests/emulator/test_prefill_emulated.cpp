@@ -252,9 +252,30 @@ void check_refusal(const char *name, const Problem &problem, const std::vector<s
     fflush(stdout);
 }
 
+// Which mapping ends first on 132 SMs: pairs while one sequence is long and the (sequence, head) pairs are few, else solo.
+void check_choice(const char *name) {
+    const struct { std::vector<int> lengths; int H; bool is_solo; } cases[] = {
+        {{8192}, 67, false}, {{8192}, 96, false}, {{8192, 8192}, 96, true}, {std::vector<int>(8, 1024), 64, true},
+        {{1300, 547, 2048, 963, 271, 3063}, 64, true}, {{8185, 1, 1, 1, 1, 1, 1, 1}, 64, false}, {std::vector<int>(512, 1), 1, true}};
+    bool good = true;
+    for (const auto &c : cases) {
+        int64_t longest = 0, total = 0;
+        for (int length : c.lengths) {
+            const int64_t weight = chunk_count<kChunk>(length) + kJobCost;
+            longest = std::max(longest, weight), total += weight * c.H;
+        }
+        const Cut either = best_cut({66, 132}, longest, total), pair = best_cut({66, 0}, longest, total), solo = best_cut({0, 132}, longest, total);
+        good = good && either.is_solo == c.is_solo && either.span == (c.is_solo ? solo.span : pair.span) && !pair.is_solo && solo.is_solo;
+        good = good && pair.span >= longest && pair.span * 66 >= total && solo.span >= longest && solo.span * 132 >= total;
+    }
+    ran++, failed += !good;
+    printf("%s %s\n", good ? "ok  " : "FAIL", name);
+}
+
 }  // namespace
 
 int main() {
+    check_choice("which mapping ends first");
     check("1 token", {{1}, 1, 1});
     check("33 tokens, dense", {{33}, 1, 1, false});
     check("200 tokens, NaN behind", {{200}, 1, 2, true, false, false, 0.f, 1.f, 20});
