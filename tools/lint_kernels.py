@@ -88,8 +88,8 @@ def loops_of(kernel, sass):
 
 
 def findings_in_loops(sass, kernel, ledger):
-    """Each hot loop is the shortest that has the instructions which tell it apart, so many of each at least, and not those of others: a wait that the compiler put
-    behind the loop jumps back into its middle, and looks like a shorter one."""
+    """Each hot loop is the shortest that has the instructions which tell it apart, so many of each at least, and not those of
+    others: a wait that the compiler put behind the loop jumps back into its middle, and looks like a shorter one."""
     total = 0
     for name, want in ledger["loops"].items():
         count = lambda loop, mark: sum(bool(re.search(mark, instruction)) for instruction in loop)

@@ -8,10 +8,10 @@
     tools/read_profile.py profile.csv                        the loops: size, share of all samples, stalls
     tools/read_profile.py profile.csv --loop 4 --cycles 1850 one of them: each instruction's share of 1850 cycles a turn, with its stalls
     tools/read_profile.py profile.csv --loop 4 --cycles 1850 --least 10     only those of at least 10 cycles
-    tools/read_profile.py profile.csv --runs --cycles 512000 --warps 1536 --least 50
-        neighbours that run equally often, with the cycles that a warp takes for one pass: the kernel took 512000 cycles (SpeedOfLight:
-        Elapsed Cycles) and had 1536 warps, 16 in each of 96 blocks. Warps that share a role's code may take different branches of it.
-    tools/read_profile.py profile.csv --runs --cycles 512000 --warps 1536 --between c370 11810
+    tools/read_profile.py profile.csv --runs --cycles 710000 --warps 2640 --least 50
+        neighbours that run equally often, with the cycles that a warp takes for one pass: the kernel took 710000 cycles (SpeedOfLight:
+        Elapsed Cycles) and had 2640 warps, 20 in each of 132 blocks. Warps that share a role's code may take different branches of it.
+    tools/read_profile.py profile.csv --runs --cycles 710000 --warps 2640 --between c370 11810
         the same of single instructions
 
 Samples count a warp's time, waiting or not: the cycles of a loop are those of one warp's turn. A mark in the kernel's code (prefill_marks)

@@ -16,12 +16,12 @@
 
 enum class Gates { Random, Slow, AllMinus5 };
 
-inline int asked_mapping = -1;  // of all cases, from a program's last word: pair, solo or either
+inline int asked_mapping = -1;  // of all cases, from a program's last word: pair or solo; else as chosen
 
 // Takes the word away.
 inline void read_mapping(int &argc, char **argv) {
     const std::string last = argc > 1 ? argv[argc - 1] : "";
-    asked_mapping = last == "pair" ? FKDAI_PAIR : last == "solo" ? FKDAI_SOLO : last == "either" ? FKDAI_EITHER : -1;
+    asked_mapping = last == "pair" ? FKDAI_PAIR : last == "solo" ? FKDAI_SOLO : -1;
     if (asked_mapping >= 0) argc--;
 }
 

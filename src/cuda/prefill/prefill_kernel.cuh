@@ -21,6 +21,7 @@ __global__ void __cluster_dims__(pair::kRanks, 1, 1) __launch_bounds__(kThreads,
     const uint32_t base = uniform(shared_address(&dynamic_shared<solo::Smem>()));
     const pair::View pair{&dynamic_shared<pair::Smem>(), base};
     const solo::View solo{&dynamic_shared<solo::Smem>(), base};
+    // Maps and barriers by a warp each, side by side.
     if (thread_here() == kThreads - 64) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
     clear_triangles<solo::kStages, kThreads>(solo);
     await_previous_kernel();

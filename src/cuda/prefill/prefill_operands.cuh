@@ -10,7 +10,7 @@ namespace fkdai::prefill {
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // One pass away from the anchor between tokens 15 and 16 (m = gamma_15): the upper half of the tokens is walked
 // upward, the lower half downward, so the running sum needs neither shuffles nor an array.
-// `stage` counts the stages of shared memory, `aside` the places of akk.
+// `stage` counts the stages of shared memory, `place` those of akk.
 template <class Smem>
 struct Operands {
     const Params &p;
@@ -154,17 +154,17 @@ struct Operands {
                               k == 0 ? ScaleOut::Zero : ScaleOut::One);
         mma_commit();
     }
-    __device__ __forceinline__ void finish_scores(uint32_t stage, uint32_t aside, Scores &c) const {
+    __device__ __forceinline__ void finish_scores(uint32_t stage, uint32_t place, Scores &c) const {
         mma_wait<0>();
         pin(c);
-        if (stores_akk()) store_akk(c, aside);
+        if (stores_akk()) store_akk(c, place);
         else store_mqk(c, stage);
     }
     __device__ __forceinline__ bool stores_akk() const { return warp < 2; }
 
     // akk/beta, fp32: the lower blocks, in the order that TrilSolve reads.
-    __device__ __forceinline__ void store_akk(const Scores &c, uint32_t aside) const {
-        const uint32_t to = s.at(s->akk[aside][lane >> 2][2 * (lane & 3) + (warp == 0 ? 32 : 0)]);
+    __device__ __forceinline__ void store_akk(const Scores &c, uint32_t place) const {
+        const uint32_t to = s.at(s->akk[place][lane >> 2][2 * (lane & 3) + (warp == 0 ? 32 : 0)]);
 #pragma unroll
         for (int b = 0; b < 4; b++) {
             if (b >= 2 && warp == 0) continue;

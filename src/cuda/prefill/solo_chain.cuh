@@ -21,7 +21,8 @@ struct ChainPiece {
         for (; left > 0; left--, rows -= kChunk) step(number++, rows, state);
     }
 
-    // One chunk. What the products need least stands in the shadow of others: V and the O of the chunk before behind K, Q behind U.
+    // One chunk. What the products need least stands in the shadow of others: V behind K, O on its way out behind the update of the state. Q's
+    // products wait for U: for both in flight at once there are too few registers.
     __device__ __forceinline__ void step(uint32_t number, int rows, StateRows &state) const {
         TokenRows r, u, o;
         TokensBf16 v_bf16, r_bf16, u_bf16, o_bf16;
