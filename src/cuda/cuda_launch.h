@@ -37,9 +37,10 @@ typedef struct fkdai_state_rows {       /* [N,H,V,K]: rows of H matrices */
     fkdai_element element;
 } fkdai_state_rows;
 
-/* Who works on a (sequence, head): a cluster of two blocks that share it, one block, or whichever the device finds faster once it knows
- * the lengths; that is what callers want, the others are for tests. The bits are the same. */
-typedef enum fkdai_prefill_mapping { FKDAI_PAIR, FKDAI_SOLO, FKDAI_EITHER } fkdai_prefill_mapping;
+/* Who works on a (sequence, head): a cluster of four blocks or of two that share it, one block; or, if asked for, the fastest of them, where
+ * EITHER in a grid leaves the choice between pair and solo to the device, which knows the lengths. Callers ask for that, tests for the
+ * others. The bits are the same. */
+typedef enum fkdai_prefill_mapping { FKDAI_QUAD, FKDAI_PAIR, FKDAI_SOLO, FKDAI_EITHER } fkdai_prefill_mapping;
 
 typedef struct fkdai_prefill_grid {
     fkdai_prefill_mapping mapping;
@@ -61,10 +62,10 @@ typedef struct fkdai_prefill_call {
     uint32_t *device_status;            /* optional: gets FKDAI_SEQLENS_BROKEN; out and final_state are NaN then */
 } fkdai_prefill_call;
 
-/* The grid for N*H (sequence, head) pairs on `multiprocessors` SMs. FKDAI_EITHER becomes FKDAI_PAIR where every pair has a cluster. Pure. */
-fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t N, int64_t H, int multiprocessors);
+/* The grid for N*H (sequence, head) pairs, of sequences with `tokens` in sum, on `multiprocessors` SMs. Pure. */
+fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t tokens, int64_t N, int64_t H, int multiprocessors);
 
-/* Scratch: O(N) integers and one state per worker; 0 when every pair has a worker of its own. Pure. */
+/* Scratch: O(N) integers and one state per worker, unless every pair has a worker of its own; 216 KiB per cluster of four. Pure. */
 size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid);
 
 /* Shared memory that one block needs. Pure. */

@@ -82,13 +82,14 @@ fkda_status fkdai_cuda_plan(const fkdai_cuda_machine *machine, fkdai_plan *plan)
     TRY(check_state("final_state", &d->final_state));
 
     const fkdai_cuda_device *const on = &machine->devices[d->device];
-    static const char *const names[] = {[FKDAI_PAIR] = "pair", [FKDAI_SOLO] = "solo", [FKDAI_EITHER] = "pair or solo"};
-    const fkdai_cuda_own own = {.grid = fkdai_prefill_make_grid(FKDAI_EITHER, d->N, d->H, on->multiprocessors)};
+    static const struct { const char *mapping, *workers; } names[] = {[FKDAI_QUAD] = {"quad", "clusters of 4"}, [FKDAI_PAIR] = {"pair", "clusters of 2"},
+                                                                      [FKDAI_SOLO] = {"solo", "blocks"}, [FKDAI_EITHER] = {"pair or solo", "blocks"}};
+    const fkdai_cuda_own own = {.grid = fkdai_prefill_make_grid(FKDAI_EITHER, d->B * d->T, d->N, d->H, on->multiprocessors)};
     REFUSE_UNLESS(on->shared_bytes >= fkdai_prefill_shared_bytes(), "device %d offers %d bytes of shared memory per block, the kernel needs %d",
                   (int)d->device, on->shared_bytes, fkdai_prefill_shared_bytes());
     memcpy(plan->own, &own, sizeof own);
     plan->workspace_bytes = fkdai_prefill_workspace_bytes(d->N, d->H, own.grid);
     snprintf(plan->choice, sizeof plan->choice, "sm90 prefill %s, 32 tokens per chunk, %" PRId64 " heads of sequences on %d %s",
-             names[own.grid.mapping], d->N * d->H, own.grid.workers, own.grid.mapping == FKDAI_PAIR ? "clusters of 2" : "blocks");
+             names[own.grid.mapping].mapping, d->N * d->H, own.grid.workers, names[own.grid.mapping].workers);
     return FKDA_OK;
 }

@@ -95,9 +95,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 }
 
 /* The launcher, as cuda_launch.h promises them. */
-fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t N, int64_t H, int multiprocessors)
+fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t tokens, int64_t N, int64_t H, int multiprocessors)
 {
-    (void)mapping;
+    (void)mapping, (void)tokens;
     return (fkdai_prefill_grid){FKDAI_PAIR, N * H < multiprocessors / 2 ? (int)(N * H) : multiprocessors / 2};
 }
 size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid) { return N * H == grid.workers ? 0 : 4096; }

@@ -17,6 +17,7 @@ typedef struct launch {
     unsigned grid, block;
     size_t shared_bytes;
     int may_overlap;    /* programmatic stream serialization */
+    unsigned ranks;     /* blocks of a cluster */
 } launch;
 
 static struct { const void *stub; const char *name; } kernels[MOST_KERNELS];
@@ -101,8 +102,13 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ke
     assert_non_null(args);
     const cudaError_t error = answer();
     if (error != cudaSuccess || fake.launched == MOST_LAUNCHES) return error;
-    fake.launches[fake.launched++] = (launch){name_of(kernel), config->gridDim.x, config->blockDim.x, config->dynamicSmemBytes,
-                                              config->numAttrs == 1 && config->attrs[0].id == cudaLaunchAttributeProgrammaticStreamSerialization};
+    launch seen = {name_of(kernel), config->gridDim.x, config->blockDim.x, config->dynamicSmemBytes, 0, 1};
+    for (unsigned i = 0; i < config->numAttrs; ++i) {
+        const cudaLaunchAttribute *const attribute = &config->attrs[i];
+        if (attribute->id == cudaLaunchAttributeClusterDimension) seen.ranks = attribute->val.clusterDim.x;
+        if (attribute->id == cudaLaunchAttributeProgrammaticStreamSerialization) seen.may_overlap = attribute->val.programmaticStreamSerializationAllowed;
+    }
+    fake.launches[fake.launched++] = seen;
     return error;
 }
 
@@ -132,7 +138,7 @@ static fkdai_prefill_call call_of(int64_t N, int64_t H, int offset)
     const fkdai_strides rows = {32 * N * H * 128, H * 128, 128};
     const fkdai_tensor x = {memory + offset, rows};
     return (fkdai_prefill_call){.q = x, .k = x, .v = x, .g = x, .beta = x, .out = memory, .out_stride = rows, .B = 1, .T = 32 * N, .N = N, .H = H,
-                                .cu_seqlens = {memory, FKDAI_I64}, .grid = fkdai_prefill_make_grid(FKDAI_PAIR, N, H, SMS), .workspace = memory};
+                                .cu_seqlens = {memory, FKDAI_I64}, .grid = fkdai_prefill_make_grid(FKDAI_PAIR, 32 * N, N, H, SMS), .workspace = memory};
 }
 
 static void reset(void) { memset(&fake, 0, sizeof fake); }
@@ -171,33 +177,41 @@ static void test_launches(void **state)
     assert_int_equal(fkdai_prefill_launch(&none, NULL), 0);
     assert_int_equal(fake.calls, 0);
     reset();
-    many.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 512, 32, SMS);
+    many.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 32 * 512, 512, 32, SMS);
     assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
     assert_int_equal(fake.launched, 1);
     assert_launch(0, "prefill", SMS, THREADS, 0);
     reset();
-    many.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 512, 32, SMS);
+    many.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 32 * 512, 512, 32, SMS);
     assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
     assert_int_equal(fake.launched, 1);
     assert_launch(0, "prefill", SMS, THREADS, 0);
     reset();
-    few.H = 15, few.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 1, 15, SMS);
+    few.H = 15, few.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 32, 1, 15, SMS);
     assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
     assert_launch(0, "prefill", 16, THREADS, 0);    /* whole clusters */
+    assert_int_equal(fake.launches[0].ranks, 2);
+    reset();
+    few.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 32, 1, 15, SMS);
+    assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
+    assert_launch(0, "prefill", 4 * 15, THREADS, 0);
+    assert_int_equal(fake.launches[0].ranks, 4);
 }
 
-/* A cluster for every (sequence, head) where there are enough; else the device, which knows the lengths, decides. */
+/* A cluster for every (sequence, head) where there are enough, of four blocks if possible; else the device, which knows the lengths, decides. */
 static void test_grids(void **state)
 {
     (void)state;
-    const struct { fkdai_prefill_mapping asked; int64_t N, H; fkdai_prefill_mapping mapping; int workers; } wanted[] = {
-        {FKDAI_EITHER, 0, 32, FKDAI_PAIR, 0},       {FKDAI_EITHER, 1, 1, FKDAI_PAIR, 1},   {FKDAI_EITHER, 1, 66, FKDAI_PAIR, 66},
-        {FKDAI_EITHER, 1, 67, FKDAI_EITHER, 66},    {FKDAI_EITHER, 2, 66, FKDAI_EITHER, 66}, {FKDAI_EITHER, 1 << 20, 96, FKDAI_EITHER, 66},
-        {FKDAI_PAIR, 1, 8, FKDAI_PAIR, 8},          {FKDAI_PAIR, 8, 96, FKDAI_PAIR, 66},   {FKDAI_SOLO, 1, 131, FKDAI_SOLO, 131},
-        {FKDAI_SOLO, 8, 96, FKDAI_SOLO, 132},
+    const struct { fkdai_prefill_mapping asked; int64_t N, H, each; fkdai_prefill_mapping mapping; int workers; } wanted[] = {
+        {FKDAI_EITHER, 0, 32, 100, FKDAI_QUAD, 0},     {FKDAI_EITHER, 1, 1, 100, FKDAI_QUAD, 1},      {FKDAI_EITHER, 1, 30, 1, FKDAI_QUAD, 30},
+        {FKDAI_EITHER, 1, 31, 2047, FKDAI_PAIR, 31},   {FKDAI_EITHER, 1, 31, 2048, FKDAI_QUAD, 30},   {FKDAI_EITHER, 1, 39, 8192, FKDAI_QUAD, 30},
+        {FKDAI_EITHER, 13, 3, 2048, FKDAI_QUAD, 30},   {FKDAI_EITHER, 1, 40, 8192, FKDAI_PAIR, 40},   {FKDAI_EITHER, 1, 66, 100, FKDAI_PAIR, 66},
+        {FKDAI_EITHER, 1, 67, 100, FKDAI_EITHER, 66},  {FKDAI_EITHER, 2, 66, 100, FKDAI_EITHER, 66},  {FKDAI_EITHER, 1 << 20, 96, 1, FKDAI_EITHER, 66},
+        {FKDAI_QUAD, 1, 8, 100, FKDAI_QUAD, 8},        {FKDAI_QUAD, 8, 96, 100, FKDAI_QUAD, 30},      {FKDAI_PAIR, 1, 8, 100, FKDAI_PAIR, 8},
+        {FKDAI_PAIR, 8, 96, 100, FKDAI_PAIR, 66},      {FKDAI_SOLO, 1, 131, 100, FKDAI_SOLO, 131},    {FKDAI_SOLO, 8, 96, 100, FKDAI_SOLO, 132},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; ++i) {
-        const fkdai_prefill_grid grid = fkdai_prefill_make_grid(wanted[i].asked, wanted[i].N, wanted[i].H, SMS);
+        const fkdai_prefill_grid grid = fkdai_prefill_make_grid(wanted[i].asked, wanted[i].N * wanted[i].each, wanted[i].N, wanted[i].H, SMS);
         assert_int_equal(grid.mapping, wanted[i].mapping);
         assert_int_equal(grid.workers, wanted[i].workers);
     }
@@ -237,7 +251,7 @@ static void every_call_may_fail(fkdai_prefill_mapping mapping, int maps, int lau
     for (int n = 1;; ++n) {
         fkdai_prefill_call call = call_of(600, 4, 1024 + 16 * n);
         call.out = memory + 1024 + 16 * n;
-        call.grid = fkdai_prefill_make_grid(mapping, 600, 4, SMS);
+        call.grid = fkdai_prefill_make_grid(mapping, 32 * 600, 600, 4, SMS);
         reset();
         fake.fail_at = n;
         const int status = fkdai_prefill_launch(&call, NULL);
@@ -258,7 +272,8 @@ static void every_call_may_fail(fkdai_prefill_mapping mapping, int maps, int lau
 static void test_every_call_may_fail(void **state)
 {
     (void)state;
-    every_call_may_fail(FKDAI_PAIR, 4, 2);      /* plan, prefill */
+    every_call_may_fail(FKDAI_QUAD, 4, 2);      /* plan, prefill */
+    every_call_may_fail(FKDAI_PAIR, 4, 2);
     every_call_may_fail(FKDAI_SOLO, 5, 2);
     every_call_may_fail(FKDAI_EITHER, 5, 2);
 }

@@ -62,7 +62,6 @@ struct Thread {
     std::vector<Block> *cluster;
     Meeting *cluster_meeting;
     Index grid;
-    unsigned cluster_turn = 0;   // in which it arrived last
     int stores_in_flight = 0;   // of the copy engine, from shared memory
     int warp() const { return static_cast<int>(thread.x / 32); }
     int lane() const { return static_cast<int>(thread.x % 32); }

@@ -1,6 +1,6 @@
 // test_prefill_emulated.cpp: the prefill kernels' own source, run thread by thread on the host, against the token recurrence.
 //
-// Every case runs in both mappings, with a fixed and with shuffled orders of the threads, on poisoned shared memory, and must give the same bits.
+// Every case runs in all mappings, with a fixed and with shuffled orders of the threads, on poisoned shared memory, and must give the same bits.
 #include "emulator.h"
 
 #include <algorithm>
@@ -28,7 +28,7 @@ struct Problem {
     int state_shift = 0;       // elements by which the states miss the alignment of the copy engine
     bool has_final = true, in_place = false;
     bool is_planned_once = false;  // by the plan kernel, as for many sequences; else by every block for itself
-    enum { Pair, Solo, Either } mapping = Pair;   // Either: `workers` pairs or twice as many blocks
+    enum { Pair, Solo, Either, Quad } mapping = Pair;   // Either: `workers` pairs or twice as many blocks
 };
 
 constexpr uint64_t kLaunchNumber = 8;
@@ -129,22 +129,26 @@ struct Data {
         p.status = &status;
         p.heads = problem.H, p.scale = 0.08838834764831845f, p.lower_bound = problem.lower_bound;
 
+        const bool is_quad = problem.mapping == Problem::Quad;
+        const unsigned ranks = is_quad ? quad::kRanks : pair::kRanks;
+        std::vector<uint8_t> relay(is_quad ? static_cast<size_t>(problem.workers) * quad::kRelayBytesOfCluster : 0, 0xff);
+        p.relay = is_quad ? relay.data() : nullptr;
         std::vector<float> state(static_cast<size_t>(problem.workers) * pair::kRanks * 16384);
         if (flags.empty()) flags.assign(static_cast<size_t>(problem.workers) * pair::kRanks * kHalves, 7);
         const int workers = problem.workers;
-        const size_t schedules = problem.is_planned_once ? 1 : static_cast<size_t>(workers) * pair::kRanks;
+        const size_t schedules = problem.is_planned_once ? 1 : static_cast<size_t>(workers) * ranks;
         std::vector<int32_t> prefix(schedules * (N + 1), -1);
         std::vector<int2> sequence(schedules * N);
         std::vector<Cut> cut(schedules, Cut{-1, true});
-        p.workers = {problem.mapping == Problem::Solo ? 0 : workers, problem.mapping == Problem::Pair ? 0 : problem.mapping == Problem::Solo ? workers : workers * pair::kRanks};
+        p.workers = {problem.mapping == Problem::Solo ? 0 : workers, problem.mapping == Problem::Pair || is_quad ? 0 : problem.mapping == Problem::Solo ? workers : workers * pair::kRanks};
         if (problem.workers != N * problem.H) {
             p.schedule = {cut.data(), prefix.data(), sequence.data(), !problem.is_planned_once};
             p.hand_over = {state.data(), flags.data(), kLaunchNumber};
             if (problem.is_planned_once &&
                 !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p); })) return false;
         }
-        const unsigned blocks = static_cast<unsigned>(problem.mapping == Problem::Solo ? (workers + 1) / pair::kRanks * pair::kRanks : workers * pair::kRanks);
-        const bool ended = emulator::launch(blocks, pair::kRanks, kThreads, kSharedBytes, seed, [&] { prefill_kernel(p); });
+        const unsigned blocks = static_cast<unsigned>(problem.mapping == Problem::Solo ? (workers + 1) / pair::kRanks * pair::kRanks : workers * ranks);
+        const bool ended = emulator::launch(blocks, ranks, kThreads, kSharedBytes, seed, [&] { prefill_kernel(p); });
         read_final();
         return ended && std::find(flags.begin(), flags.end(), kLaunchNumber) == flags.end();  // the same launch may come again
     }
@@ -195,7 +199,7 @@ struct Data {
 
 int failed = 0, ran = 0;
 
-// Pairs, solo, and shuffled orders of both: the same bits.
+// Pairs, solo, quads, and shuffled orders of all: the same bits.
 void check(const char *name, const Problem &problem) {
     Data data(problem);
     ran++;
@@ -204,8 +208,8 @@ void check(const char *name, const Problem &problem) {
     if (good) data.errors(&of_out, &of_state);
     const auto out = data.out;
     const auto final = data.final;
-    for (unsigned i = 1; good && i <= 4; i++) {
-        data.problem.mapping = i >= 3 ? Problem::Solo : Problem::Pair;
+    for (unsigned i = 1; good && i <= 6; i++) {
+        data.problem.mapping = i >= 5 ? Problem::Quad : i >= 3 ? Problem::Solo : Problem::Pair;
         good = data.run(i % 3);
         repeats = repeats && out == data.out && memcmp(final.data(), data.final.data(), final.size() * 4) == 0;
     }
@@ -222,9 +226,9 @@ void check_cuts(const char *name, Problem problem, std::vector<int> workers) {
     problem.workers = static_cast<int>(problem.lengths.size()) * problem.H;
     Data direct(problem);
     bool good = direct.run(0);
-    for (size_t i = 0; i < 6 * workers.size() && good; i++) {
-        problem.workers = workers[i / 6], problem.is_planned_once = i % 2;
-        problem.mapping = i % 6 < 2 ? Problem::Pair : i % 6 < 4 ? Problem::Solo : Problem::Either;
+    for (size_t i = 0; i < 8 * workers.size() && good; i++) {
+        problem.workers = workers[i / 8], problem.is_planned_once = i % 2;
+        problem.mapping = i % 8 < 2 ? Problem::Pair : i % 8 < 4 ? Problem::Solo : i % 8 < 6 ? Problem::Either : Problem::Quad;
         Data cut(problem);
         good = cut.run(static_cast<unsigned>(i)) && cut.out == direct.out &&
                memcmp(cut.final.data(), direct.final.data(), cut.final.size() * 4) == 0;

@@ -16,12 +16,12 @@
 
 enum class Gates { Random, Slow, AllMinus5 };
 
-inline int asked_mapping = -1;  // of all cases, from a program's last word: pair or solo; else as chosen
+inline int asked_mapping = -1;  // of all cases, from a program's last word: pair, solo or quad; else as chosen
 
 // Takes the word away.
 inline void read_mapping(int &argc, char **argv) {
     const std::string last = argc > 1 ? argv[argc - 1] : "";
-    asked_mapping = last == "pair" ? FKDAI_PAIR : last == "solo" ? FKDAI_SOLO : -1;
+    asked_mapping = last == "pair" ? FKDAI_PAIR : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : -1;
     if (asked_mapping >= 0) argc--;
 }
 
@@ -116,7 +116,7 @@ struct DeviceCase {
         call.B = B, call.T = T, call.N = N, call.H = s.H;
         call.device_status = status;
         call.scale = 0.08838834764831845f, call.lower_bound = -5.f;
-        call.grid = fkdai_prefill_make_grid(s.mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(s.mapping), N, s.H, multiprocessors);
+        call.grid = fkdai_prefill_make_grid(s.mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(s.mapping), B * T, N, s.H, multiprocessors);
         workspace_bytes = fkdai_prefill_workspace_bytes(N, s.H, call.grid);
         workspace = allocate<char>(static_cast<int64_t>(workspace_bytes));
         call.workspace = workspace;

@@ -1,7 +1,7 @@
 // prefill_marks.cu: where the time of a chunk goes. The kernel is built once more with clock marks (prefill_marks.cuh); one problem runs, and
 // for every role the cycles from one moment to the next are printed, medians over 64 chunks of the first CTA.
 //
-//     prefill_marks [H [T]]      default 32 heads, 8192 tokens
+//     prefill_marks [H [T]] [quad]      default 32 heads, 8192 tokens, the pair
 #define FKDA_MARKS
 #include "../../src/cuda/prefill/prefill_launch.cu"
 
@@ -45,8 +45,9 @@ void print_role(int first, int last) {
 
 int main(int argc, char **argv) {
     const int multiprocessors = multiprocessors_or_skip("prefill_marks");
+    read_mapping(argc, argv);
     CaseShape s;
-    s.mapping = FKDAI_PAIR;  // the marked one
+    s.mapping = asked_mapping == FKDAI_QUAD ? FKDAI_QUAD : FKDAI_PAIR;  // the marked ones
     s.H = argc > 1 ? atoi(argv[1]) : 32, s.lengths = {argc > 2 ? atoi(argv[2]) : 8192}, s.packed = false;
     if (s.H < 1 || s.lengths[0] < static_cast<int64_t>(kFirstMarked + kMarkedChunks + 1) * kChunk) {
         printf("prefill_marks: H at least 1, T at least %u\n", (kFirstMarked + kMarkedChunks + 1) * kChunk);

@@ -1,4 +1,4 @@
-// prefill_tiny.cu: six tiny problems, each launched once in both mappings, for the tools that watch every access. Nothing is poisoned first: what a kernel
+// prefill_tiny.cu: six tiny problems, each launched once in every mapping, for the tools that watch every access. Nothing is poisoned first: what a kernel
 // reads without anyone having written it is to be seen.
 #include "gpu_repeat.cuh"
 
@@ -10,9 +10,9 @@ int main(int argc, char **argv) {
     dense.packed = false, stateless.has_initial = false;
     const CaseShape shapes[] = {packed_shape({1}, 1), dense, stateless, packed_shape({0, 17, 0, 65}, 2), packed_shape(repeated({3}, 70), 1), bf16};
     int ran = 0;
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 18; i++) {
         CaseShape s = shapes[i % 6];
-        if (asked_mapping < 0) s.mapping = i < 6 ? FKDAI_PAIR : FKDAI_SOLO;
+        if (asked_mapping < 0) s.mapping = i < 6 ? FKDAI_PAIR : i < 12 ? FKDAI_SOLO : FKDAI_QUAD;
         const bool is_bf16 = i % 6 == 5;
         DeviceCase c(s, multiprocessors);
         if (is_bf16) {

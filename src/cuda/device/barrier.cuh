@@ -79,10 +79,11 @@ __device__ __forceinline__ uint32_t peer_address(uint32_t address, uint32_t rank
     return remote;
 }
 
-// In two halves: what lies between them needs nothing of the peer. All threads of both blocks take both, or have ended.
-__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
-__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-__device__ __forceinline__ void cluster_sync() { cluster_arrive(), cluster_wait(); }
+// All threads of the cluster's blocks meet.
+__device__ __forceinline__ void cluster_sync() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\n"
+                 "barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 
 // Generic writes of this thread become visible to the copy engine and the tensor cores; and its generic reads are done
 // before copies that a later arrival lets in (without it, a copy was seen to overtake an ldmatrix).

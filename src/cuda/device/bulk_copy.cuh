@@ -47,9 +47,27 @@ __device__ __forceinline__ void store_tile(const CUtensorMap &map, int channel, 
 __device__ __forceinline__ void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 __device__ __forceinline__ void bulk_wait_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 
+// Our shared memory -> global memory, whole. The issuing thread commits; once its `bulk_wait` is over, the copy engine may read there.
+__device__ __forceinline__ void store_bytes(void *destination, uint32_t source, uint32_t bytes) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(destination), "r"(source), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void bulk_wait() {
+    asm volatile("cp.async.bulk.wait_group 0;\n"
+                 "fence.proxy.async.global;" ::: "memory");
+}
+
+// Global memory -> shared memory of the CTAs of the cluster whose bits `ranks` has: to the same place in each, counted on the same barrier of each.
+__device__ __forceinline__ void load_bytes_in_each(uint32_t destination, const void *source, uint32_t bytes, uint32_t barrier, uint16_t ranks) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;"
+                 ::"r"(destination), "l"(source), "r"(bytes), "r"(barrier), "h"(ranks) : "memory");
+}
+
 // Asks L2 to fetch `bytes` (a multiple of 16) that will be read soon.
 __device__ __forceinline__ void prefetch_l2(const void *source, uint32_t bytes) {
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(source), "r"(bytes) : "memory");
 }
+
+// Asks L1 for one line.
+__device__ __forceinline__ void prefetch_l1(const void *source) { asm volatile("prefetch.global.L1 [%0];" ::"l"(source) : "memory"); }
 
 }  // namespace fkdai

@@ -33,19 +33,25 @@ struct Sequences {
     __device__ int64_t entry(int n) const {
         return is_64bit ? static_cast<const int64_t *>(cu_seqlens)[n] : static_cast<const int32_t *>(cu_seqlens)[n];
     }
-    __device__ int boundary(int n) const {
-        const int64_t at = entry(n);
-        return static_cast<int>(at < 0 ? 0 : at > tokens ? tokens : at);
-    }
+    __device__ int inside(int64_t at) const { return static_cast<int>(at < 0 ? 0 : at > tokens ? tokens : at); }
     // Does entry n of [0, N] break 0 = c[0] <= ... <= c[N] = T?
     __device__ bool is_broken_at(int n) const {
-        if (cu_seqlens == nullptr) return false;
-        const int64_t at = entry(n);
-        return (n == 0 && at != 0) || (n == count ? at != tokens : entry(n + 1) < at);
+        bool is_broken;
+        if (n < count) (void)span(n, is_broken);
+        else is_broken = cu_seqlens != nullptr && ((n == 0 && entry(n) != 0) || entry(n) != tokens);
+        return is_broken;
     }
     __device__ SequenceSpan span(int n) const {
+        bool is_broken;
+        return span(n, is_broken);
+    }
+    // Both entries are asked for together.
+    __device__ SequenceSpan span(int n, bool &is_broken) const {
+        is_broken = false;
         if (cu_seqlens == nullptr) return {0, n, tokens};
-        const int begin = boundary(n), end = boundary(n + 1);
+        const int64_t first = entry(n), last = entry(n + 1);
+        is_broken = (n == 0 && first != 0) || last < first;
+        const int begin = inside(first), end = inside(last);
         return {begin, 0, end > begin ? end - begin : 0};
     }
 };

@@ -6,6 +6,7 @@
 
 namespace fkdai::prefill::pair {
 
+template <Places places>
 struct ChainRole {
     const Params &p;
     View s;
@@ -40,6 +41,7 @@ struct ChainRole {
         uint32_t slot, parity;
     };
     __device__ __forceinline__ Place place_of(uint32_t number) const {
+        if (places == Places::Quad) return {number % kStages, (number / kStages) & 1};
         const OwnChunk own{number / kRanks};
         if (number % kRanks == rank) return {own.stage(), own.parity()};
         return {kOwnStages + own.received_slot(), own.received_parity()};

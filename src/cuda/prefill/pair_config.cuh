@@ -9,6 +9,7 @@ inline constexpr int kRanks = kHalves;  // CTAs of a cluster: each has half of V
 
 inline constexpr int kOwnStages = 4;       // chunks that a CTA prepares, raw tiles arriving to last use
 inline constexpr int kReceivedStages = 2;  // chunks that the peer prepared
+inline constexpr int kStages = kOwnStages + kReceivedStages;
 inline constexpr int kValueStages = 3;
 inline constexpr int kOutStages = 2;
 inline constexpr int kDoneStages = 4;      // > kOutStages + 1, which bounds how far the chain runs ahead of the store warp
@@ -34,6 +35,7 @@ struct Barriers {
     uint64_t received_solved[kReceivedStages]; // the peer's solve warp + copy engine: T
     uint64_t own_free[kOwnStages];          // store warps of both CTAs: this one's chain has used the stage, the peer has got its copy
     uint64_t received_free[kReceivedStages];   // store warp of the *peer*: its received stage may be overwritten
+    uint64_t slot_free[kStages / kHalves];  // quad_config.cuh
     uint64_t value_ready[kValueStages];     // copy engine
     uint64_t value_free[kValueStages];      // 4 chain warps
     uint64_t chunk_done[kDoneStages];       // 4 chain warps: the operands of a chunk have been used
@@ -60,6 +62,9 @@ static_assert(offsetof(Smem, received) == offsetof(Smem, own) + kOwnStages * siz
               "the chain counts both kinds of stages through");
 
 using View = SharedView<Smem>;
+
+// Where a chain finds its chunks: those of this CTA and the peer's; or all received (quad_config.cuh).
+enum class Places { Pair, Quad };
 
 // Position of the i-th chunk that this CTA prepares: its stage, and the parity of the stage's barriers.
 struct OwnChunk {

@@ -6,7 +6,8 @@
 
 namespace fkdai::prefill::pair {
 
-// One warp. Raw tiles run kValueLag chunks ahead of the values, which need less time between arrival and use.
+// One warp; in a quad raw tiles and values have one each. Raw tiles run kValueLag chunks ahead of the values, which need less time between arrival and use.
+template <bool loads_raw, bool loads_values>
 struct LoadRole {
     const Params &p;
     View s;
@@ -14,18 +15,22 @@ struct LoadRole {
 
     __device__ __forceinline__ void run() const {
         ChunkWalk raw(p, cluster);
-        for (uint32_t value = 0; raw.valid || value < raw.number;) {
-            if (!raw.valid || raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
+        for (uint32_t value = 0; raw.valid || (loads_values && value < raw.number);) {
+            if (loads_values && (!raw.valid || raw.number >= value + kValueLag)) load_value(value++);  // first: its tile is free before the stage is
             if (!raw.valid) continue;
-            if (raw.chunk == raw.piece.begin && lane == 0) prefetch_state(p, raw.piece, rank, 1);
+            if (raw.chunk == raw.piece.begin) {
+                if (loads_raw) prefetch_gate(p, raw.piece.head, lane);
+                if (loads_values && lane == 0) prefetch_state(p, raw.piece, rank, 1);
+            }
             Note note = raw.note();
             const uint32_t number = raw.number;
             raw.advance(p);
             note.is_last = !raw.valid;
             if (lane == 0) s->notes[number % kNotes] = note;
-            if (number % kRanks == rank) load_raw(note, number);
+            if (loads_raw && number % kRanks == rank) load_raw(note, number);
             else __syncwarp();
         }
+        if (!loads_raw) return;
         const uint32_t next = raw.number + (raw.number + rank) % kRanks;  // the next chunks that this CTA would own
         for (uint32_t i = 0; i < kPrepareGroups; i++) announce_end(next + i * kRanks);
     }

@@ -11,6 +11,19 @@
 
 namespace fkdai::prefill::pair {
 
+__device__ __forceinline__ void init_chain_barriers(const View &s) {
+    const Barriers &b = s->barriers;
+    for (int i = 0; i < kValueStages; i++) {
+        barrier_init(s.at(b.value_ready[i]), 1);
+        barrier_init(s.at(b.value_free[i]), 4 * kWarpArrivals);
+    }
+    for (int i = 0; i < kDoneStages; i++) barrier_init(s.at(b.chunk_done[i]), 4 * kWarpArrivals);
+    for (int i = 0; i < kOutStages; i++) {
+        barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
+        barrier_init(s.at(b.out_free[i]), kWarpArrivals);
+    }
+}
+
 __device__ __forceinline__ void init_barriers(const View &s) {
     const Barriers &b = s->barriers;
     for (int i = 0; i < kOwnStages; i++) {
@@ -24,40 +37,34 @@ __device__ __forceinline__ void init_barriers(const View &s) {
         barrier_init(s.at(b.received_solved[i]), 1);
         barrier_init(s.at(b.received_free[i]), 1);
     }
-    for (int i = 0; i < kValueStages; i++) {
-        barrier_init(s.at(b.value_ready[i]), 1);
-        barrier_init(s.at(b.value_free[i]), 4 * kWarpArrivals);
-    }
-    for (int i = 0; i < kDoneStages; i++) barrier_init(s.at(b.chunk_done[i]), 4 * kWarpArrivals);
-    for (int i = 0; i < kOutStages; i++) {
-        barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
-        barrier_init(s.at(b.out_free[i]), kWarpArrivals);
-    }
+    init_chain_barriers(s);
 }
 
-// What a block does once its barriers stand. The meetings of the cluster: before the first arrival at the peer, and at the end, as nobody
-// leaves while the peer may still write here. Who has no part in it leaves at once; the hardware does not wait for them.
-__device__ __forceinline__ void run(const Params &p, const View &s) {
+__device__ __forceinline__ void run_role(const Params &p, const View &s) {
     // The shuffle tells the compiler that the warp index is uniform: descriptors go to uniform registers.
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
-    if (warp >= kWarps) return shrink_registers<kIdleRegisters>();
-    cluster_arrive();
     if (warp < 4) {
         grow_registers<kChainRegisters>();
-        ChainRole{p, s, rank, cluster, warp, lane}.run();
-    } else if (warp < kLoadWarp) {
-        shrink_registers<kPrepareRegisters>();
-        OperandRole{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
-    } else {
-        shrink_registers<kSingleRegisters>();
-        if (warp != kLoadWarp) cluster_wait();  // the peer's barriers exist before anyone arrives on them
-        if (warp == kLoadWarp) LoadRole{p, s, rank, cluster, lane}.run();
-        else if (warp == kStoreWarp) StoreRole{p, s, rank, cluster, lane}.run();
-        else SolveRole{p, s, warp - kFirstSolveWarp, rank, lane}.run();
+        return ChainRole<Places::Pair>{p, s, rank, cluster, warp, lane}.run();
     }
+    if (warp < kLoadWarp) {
+        shrink_registers<kPrepareRegisters>();
+        return OperandRole{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
+    }
+    if (warp >= kWarps) return shrink_registers<kIdleRegisters>();
+    shrink_registers<kSingleRegisters>();
+    if (warp == kLoadWarp) LoadRole<true, true>{p, s, rank, cluster, lane}.run();
+    else if (warp == kStoreWarp) StoreRole<Places::Pair>{p, s, rank, cluster, lane}.run();
+    else SolveRole{p, s, warp - kFirstSolveWarp, rank, lane}.run();
+}
+
+// What a block does once its barriers stand. The cluster meets before the first arrival at the peer, and at the end, as nobody leaves while the
+// peer may still write here. All warps meet, those without a part too, in one place: compute-sanitizer's racecheck does not end otherwise.
+__device__ __forceinline__ void run(const Params &p, const View &s) {
+    cluster_sync();
+    run_role(p, s);
     __syncwarp();
-    if (warp <= kLoadWarp) cluster_wait();
     cluster_sync();
 }
 

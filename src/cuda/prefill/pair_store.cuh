@@ -1,12 +1,13 @@
 // The store role of the pair: O from shared memory to the caller's tensor; and what the chain has read is free again.
 #pragma once
 
-#include "pair_config.cuh"
+#include "quad_config.cuh"
 
 namespace fkdai::prefill::pair {
 
 // One warp: eight lanes write one token's 128 bytes of this CTA's half of V. Plain stores: rows past a sequence belong
 // to the next one.
+template <Places places>
 struct StoreRole {
     const Params &p;
     View s;
@@ -18,15 +19,20 @@ struct StoreRole {
         for (uint32_t number = 0;; number++) {
             const uint32_t slot = number % kOutStages;
             mark(mark_store_waits, number, lane == 0);
-            wait_and_confirm(s.at(s->barriers.chunk_done[number % kDoneStages]), (number / kDoneStages) & 1, arrived);
+            wait_here(s.at(s->barriers.chunk_done[number % kDoneStages]), (number / kDoneStages) & 1, arrived);
             if (lane == 0) release(number);
-            wait_and_confirm(s.at(s->barriers.out_ready[slot]), (number / kOutStages) & 1, arrived);
+            wait_here(s.at(s->barriers.out_ready[slot]), (number / kOutStages) & 1, arrived);
             mark(mark_store_has_o, number, lane == 0);
             const Note at = s->notes[number % kNotes];
             store_rows(slot, at.rows, p.out + p.out_strides.offset(at.batch, at.token + (lane >> 3), at.head) + rank * kHalf + (lane & 7) * 8);
             mark(mark_store_has_stored, number, lane == 0);
             if (at.is_last) return;
         }
+    }
+
+    __device__ __forceinline__ void wait_here(uint32_t barrier, uint32_t parity, uint32_t &arrived) const {
+        if constexpr (places == Places::Pair) wait_and_confirm(barrier, parity, arrived);
+        else wait(barrier, parity);
     }
 
     // What has arrived need not stay where it was sent from: the peer wants the stage soon, so it is told while this warp waits; and
@@ -50,7 +56,8 @@ struct StoreRole {
     // The chain of this CTA reads the chunk's operands no more; a chunk of the peer has been confirmed before.
     __device__ __forceinline__ void release(uint32_t number) const {
         const OwnChunk own{number / kRanks};
-        if (number % kRanks == rank) arrive(s.at(s->barriers.own_free[own.stage()]));
+        if (places == Places::Quad) arrive_remote(peer_address(s.at(s->barriers.slot_free[own.index % quad::kSlots]), quad::kChains + number % kRanks));
+        else if (number % kRanks == rank) arrive(s.at(s->barriers.own_free[own.stage()]));
         else arrive_remote(peer_address(s.at(s->barriers.received_free[own.received_slot()]), rank ^ 1));
     }
 

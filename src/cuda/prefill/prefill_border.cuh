@@ -30,7 +30,8 @@ struct Border {
             const Piece *const done = i > 0 ? &route.piece[(i & 1) ^ 1] : nullptr, *const next = has_next ? &route.piece[i & 1] : nullptr;
             const int chunks = uniform(has_next ? next->end - next->begin : 0);
             const int rows = uniform(has_next ? next->sequence.length - next->begin * kChunk : 0);
-            const Border here{p, s, half, worker, warp, lane_here(), named_barrier, staging};  // what it knows of the lane is not kept meanwhile
+            // What follows from the lane and the worker is not kept meanwhile.
+            const Border here{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging};
             here.change_state(here.departure(done), here.arrival(next), route, i, state);
             if (!has_next) return;
             if (chunks > 0) work(chunks, rows, state);

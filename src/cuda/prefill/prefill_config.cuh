@@ -78,6 +78,20 @@ struct Vector {  // optional, contiguous
         return element == Element::F32 ? static_cast<const float *>(data)[i]
                                        : __bfloat162float(static_cast<const __nv_bfloat16 *>(data)[i]);
     }
+    // Elements i and i + 1, asked for together.
+    __device__ float2 pair_at(int64_t i, float absent) const {
+        if (element == Element::Absent) return make_float2(absent, absent);
+        if (element == Element::F32) {
+            const float *const x = static_cast<const float *>(data) + i;
+            return make_float2(x[0], x[1]);
+        }
+        const __nv_bfloat16 *const x = static_cast<const __nv_bfloat16 *>(data) + i;
+        const __nv_bfloat16 first = x[0], second = x[1];
+        return make_float2(__bfloat162float(first), __bfloat162float(second));
+    }
+    __device__ const void *address(int64_t i) const {
+        return static_cast<const char *>(data) + i * (element == Element::F32 ? sizeof(float) : sizeof(__nv_bfloat16));
+    }
 };
 
 template <class Pointer>
@@ -108,6 +122,7 @@ struct Params : Timeline {
     States<const void *> initial_state;
     States<void *> final_state;
     HandOver hand_over;
+    uint8_t *relay;                  // of a quad (quad_config.cuh), else null: no clusters of four
     float scale, lower_bound;
     unsigned *status;                // the caller's word for kBrokenSeqlens, or null
 };

@@ -1,14 +1,16 @@
-// prefill_kernel.cuh: one fused kernel, in two mappings of (sequence, head) pairs to blocks. See prefill.md.
+// prefill_kernel.cuh: one fused kernel, in three mappings of (sequence, head) pairs to blocks. See prefill.md.
 //
 //     S <- Diag(alpha) S;  u = beta (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^        32 tokens at a time
 //
-// Pair: the two CTAs of a cluster share a pair; solo: a CTA has one for itself. The same operations in the same order, so the same bits;
-// who does them differs. Where only the device knows the lengths, it chooses.
+// Quad and pair: the four or two CTAs of a cluster share a pair; solo: a CTA has one for itself. The same operations in the same order, so the
+// same bits; who does them differs. The host chooses quad (clusters are of four then) where there are few pairs; between the others, where only
+// the device knows the lengths, it chooses.
 #pragma once
 
 #include "pair_roles.cuh"
 #include "prefill_plan.cuh"
 #include "prefill_refuse.cuh"
+#include "quad_roles.cuh"
 #include "solo_roles.cuh"
 
 namespace fkdai::prefill {
@@ -17,7 +19,7 @@ static_assert(pair::kOwnStages + pair::kReceivedStages == solo::kStages, "their 
 
 inline constexpr int kSharedBytes = (sizeof(pair::Smem) > sizeof(solo::Smem) ? sizeof(pair::Smem) : sizeof(solo::Smem)) + 1024;  // dynamic_shared
 
-__global__ void __cluster_dims__(pair::kRanks, 1, 1) __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_constant__ Params p) {
     const uint32_t base = uniform(shared_address(&dynamic_shared<solo::Smem>()));
     const pair::View pair{&dynamic_shared<pair::Smem>(), base};
     const solo::View solo{&dynamic_shared<solo::Smem>(), base};
@@ -30,12 +32,14 @@ __global__ void __cluster_dims__(pair::kRanks, 1, 1) __launch_bounds__(kThreads,
     const bool is_solo = uniform(cut != nullptr ? cut->is_solo : p.workers.pair == 0);
     if (thread_here() == kThreads - 32) {
         if (is_solo) solo::init_barriers(solo);
+        else if (p.relay != nullptr) quad::init_barriers(pair);
         else pair::init_barriers(pair);
         fence_barrier_init();
     }
     if (seqlens_are_broken<kThreads>(p)) return refuse<kThreads>(p);  // all blocks do
     __syncthreads();
     if (is_solo) solo::run(p, solo);
+    else if (p.relay != nullptr) quad::run(p, pair);
     else pair::run(p, pair);
 }
 

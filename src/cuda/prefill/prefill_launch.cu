@@ -20,6 +20,7 @@ std::atomic<EncodeTiled> encode_tiled{nullptr};
 
 // One function measures the workspace and carves it.
 struct Workspace {
+    uint8_t *relay;
     Schedule schedule;
     HandOver hand_over;
     size_t bytes;
@@ -32,19 +33,24 @@ T *take(char *base, size_t &used, size_t count) {
     return taken;
 }
 
+constexpr int64_t kWorthCutting = 2048;  // tokens
+
 bool may_pair(const fkdai_prefill_grid &grid) { return grid.mapping != FKDAI_SOLO; }
+int ranks_of(const fkdai_prefill_grid &grid) { return grid.mapping == FKDAI_QUAD ? quad::kRanks : pair::kRanks; }
 Workers workers_of(const fkdai_prefill_grid &grid) {
-    const int solo = grid.mapping == FKDAI_PAIR ? 0 : may_pair(grid) ? grid.workers * pair::kRanks : grid.workers;
+    const int solo = grid.mapping == FKDAI_PAIR || grid.mapping == FKDAI_QUAD ? 0 : may_pair(grid) ? grid.workers * pair::kRanks : grid.workers;
     return {may_pair(grid) ? grid.workers : 0, solo};
 }
 int blocks_of(const fkdai_prefill_grid &grid) {
-    return may_pair(grid) ? grid.workers * pair::kRanks : (grid.workers + pair::kRanks - 1) / pair::kRanks * pair::kRanks;
+    return may_pair(grid) ? grid.workers * ranks_of(grid) : (grid.workers + pair::kRanks - 1) / pair::kRanks * pair::kRanks;
 }
 
-Workspace carve(void *memory, int64_t N, const fkdai_prefill_grid &grid) {
+Workspace carve(void *memory, int64_t N, int64_t H, const fkdai_prefill_grid &grid) {
     Workspace w{};
     char *const base = static_cast<char *>(memory);
     const Workers workers = workers_of(grid);
+    if (grid.mapping == FKDAI_QUAD) w.relay = take<uint8_t>(base, w.bytes, static_cast<size_t>(grid.workers) * quad::kRelayBytesOfCluster);
+    if (N * H == grid.workers) return w;
     const size_t most = static_cast<size_t>(std::max(workers.pair, workers.solo));
     w.hand_over.state = take<float>(base, w.bytes, most * kWidth * kWidth);
     w.hand_over.is_ready = take<uint64_t>(base, w.bytes, most * kHalves);
@@ -105,7 +111,7 @@ Vector vector(const fkdai_vector &x) { return {x.data, element(x.element)}; }
 cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
     const fkdai_tensor out{call.out, call.out_stride}, *const tensors[kMaps] = {&call.q, &call.k, &call.v, &call.g, &out};
     CUtensorMap *const maps[kMaps] = {&p->q, &p->k, &p->v, &p->g, &p->o};
-    const int count = call.T == 0 ? 0 : call.grid.mapping == FKDAI_PAIR ? 4 : 5;
+    const int count = call.T == 0 ? 0 : call.grid.mapping == FKDAI_PAIR || call.grid.mapping == FKDAI_QUAD ? 4 : 5;
     for (int i = 0; i < count; i++)
         if (const cudaError_t error = make_map(maps[i], i, *tensors[i], call); error != cudaSuccess) return error;
     p->beta = static_cast<const __nv_bfloat16 *>(call.beta.data);
@@ -143,14 +149,16 @@ cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
 }
 
 // Behind the plan kernel it starts beside that one and waits for it inside (dependent_launch.cuh).
-cudaError_t launch_prefill(const Params &p, int blocks, bool is_behind, cudaStream_t stream) {
-    cudaLaunchAttribute overlap{};
-    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    overlap.val.programmaticStreamSerializationAllowed = 1;
+cudaError_t launch_prefill(const Params &p, const fkdai_prefill_grid &grid, bool is_behind, cudaStream_t stream) {
+    cudaLaunchAttribute attributes[2]{};
+    attributes[0].id = cudaLaunchAttributeClusterDimension;
+    attributes[0].val.clusterDim = {static_cast<unsigned>(ranks_of(grid)), 1, 1};
+    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[1].val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(blocks)), config.blockDim = dim3(kThreads);
+    config.gridDim = dim3(static_cast<unsigned>(blocks_of(grid))), config.blockDim = dim3(kThreads);
     config.dynamicSmemBytes = kSharedBytes, config.stream = stream;
-    config.attrs = &overlap, config.numAttrs = is_behind ? 1 : 0;
+    config.attrs = attributes, config.numAttrs = is_behind ? 2 : 1;
     return cudaLaunchKernelEx(&config, prefill_kernel, p);
 }
 
@@ -160,15 +168,20 @@ cudaError_t launch_prefill(const Params &p, int blocks, bool is_behind, cudaStre
 using namespace fkdai;
 using namespace fkdai::prefill;
 
-extern "C" fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t N, int64_t H, int multiprocessors) {
-    const int clusters = std::max(multiprocessors / pair::kRanks, 1), room = mapping == FKDAI_SOLO ? clusters * pair::kRanks : clusters;
-    const bool is_enough = H == 0 || N <= room / H;  // of workers, for one each
-    if (mapping == FKDAI_EITHER && is_enough) mapping = FKDAI_PAIR;
+extern "C" fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t tokens, int64_t N, int64_t H, int multiprocessors) {
+    // Of four SMs as many fit as the places of an H200's SMs allow: 30 on 132.
+    const int clusters = std::max(multiprocessors / pair::kRanks, 1), quads = std::max(multiprocessors * 5 / 22, 1);
+    const auto is_room = [&](int workers) { return H == 0 || N <= workers / H; };  // for one worker each
+    // A step of a quad takes 0.72 of a pair's, so 1.3 jobs each end before one in a pair, if they are long enough to be cut.
+    if (mapping == FKDAI_EITHER && (is_room(quads) || (is_room(quads * 13 / 10) && tokens / N >= kWorthCutting))) mapping = FKDAI_QUAD;
+    else if (mapping == FKDAI_EITHER && is_room(clusters)) mapping = FKDAI_PAIR;
+    const int room = mapping == FKDAI_SOLO ? clusters * pair::kRanks : mapping == FKDAI_QUAD ? quads : clusters;
+    const bool is_enough = is_room(room);
     return {mapping, static_cast<int>(is_enough ? N * H : room)};
 }
 
 extern "C" size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid) {
-    return N * H == grid.workers ? 0 : carve(nullptr, N, grid).bytes;
+    return carve(nullptr, N, H, grid).bytes;
 }
 
 extern "C" int fkdai_prefill_shared_bytes(void) { return kSharedBytes; }
@@ -192,13 +205,11 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     Params p{};
     p.workers = workers_of(call->grid);
     if (const cudaError_t error = fill_params(*call, &p); error != cudaSuccess) return error;
-    if (call->N * call->H != call->grid.workers) {
-        const Workspace w = carve(call->workspace, call->N, call->grid);
-        p.schedule = w.schedule, p.hand_over = w.hand_over;
-        p.hand_over.number = launch_number();
-    }
+    const Workspace w = carve(call->workspace, call->N, call->H, call->grid);
+    p.schedule = w.schedule, p.hand_over = w.hand_over, p.relay = w.relay;
+    if (p.schedule.cut != nullptr) p.hand_over.number = launch_number();
     const bool is_planned = p.schedule.cut != nullptr && !p.schedule.is_own;
     if (is_planned)
         if (const cudaError_t error = launch_plan(p, on); error != cudaSuccess) return error;
-    return launch_prefill(p, blocks_of(call->grid), is_planned, on);
+    return launch_prefill(p, call->grid, is_planned, on);
 }

@@ -14,9 +14,14 @@ enum Mark : int {
 
 #ifdef FKDA_MARKS
 inline constexpr uint32_t kFirstMarked = 96, kMarkedChunks = 64;  // on the line of the first cluster: far from both ends
-__device__ unsigned marked_clock[kMarks][kMarkedChunks];          // of the first CTA
+__device__ unsigned marked_clock[kMarks][kMarkedChunks];          // of the first CTA, in a quad of the first that has the role
+__device__ __forceinline__ unsigned marked_block(Mark moment) {
+    unsigned ranks;
+    asm("mov.u32 %0, %%cluster_nctaid.x;" : "=r"(ranks));
+    return ranks == 4 && moment < mark_chain_begins ? 2 : 0;
+}
 __device__ __forceinline__ void mark(Mark moment, uint32_t chunk, bool is_reader) {
-    if (blockIdx.x != 0 || chunk - kFirstMarked >= kMarkedChunks || !is_reader) return;
+    if (blockIdx.x != marked_block(moment) || chunk - kFirstMarked >= kMarkedChunks || !is_reader) return;
     unsigned clock;
     asm volatile("mov.u32 %0, %%clock;" : "=r"(clock)::"memory");
     marked_clock[moment][chunk - kFirstMarked] = clock;

@@ -27,15 +27,17 @@ struct Operands {
     __device__ __forceinline__ bool upward() const { return warp & 1; }
 
     __device__ __forceinline__ Gate load_gate(int head) const {
+        const int64_t channel = static_cast<int64_t>(head) * kWidth + half() * kHalf + 2 * lane;
+        const float A_log = p.A_log.at(head, 0.f);
+        const float2 bias = p.dt_bias.pair_at(channel, 0.f);
         // A bound of 0 means no decay: a vanishing L keeps 1/L finite.
         const float bound = fminf(p.lower_bound * kLog2e, -1e-30f);
         Gate gate;
         // Each lane's own: two factors of one multiplication cannot both be uniform, and would be copied every time.
         gate.inverse_bound = fmaf(static_cast<float>(lane), 0.f, reciprocal(upward() ? bound : -bound));
-        gate.slope = -kLog2e * capped(expf(p.A_log.at(head, 0.f)), 1e12f);
-        const int64_t channel = static_cast<int64_t>(head) * kWidth + half() * kHalf + 2 * lane;
-        gate.offset[0] = capped(gate.slope * p.dt_bias.at(channel, 0.f), 1e30f);
-        gate.offset[1] = capped(gate.slope * p.dt_bias.at(channel + 1, 0.f), 1e30f);
+        gate.slope = -kLog2e * capped(expf(A_log), 1e12f);
+        gate.offset[0] = capped(gate.slope * bias.x, 1e30f);
+        gate.offset[1] = capped(gate.slope * bias.y, 1e30f);
         return gate;
     }
 
@@ -91,13 +93,19 @@ struct Operands {
     // -K = -k^ 2^(gamma-m), Q = scale q^ 2^(gamma-m), KI = k^ 2^(m-gamma), each rounded once to bf16, in place of
     // k, q, g; and this half's decay: 2^m or 2^(gamma_C-m).   [32,128]
     __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Gate &gate) const {
-        const int row0 = upward() ? 16 + (lane >> 3) : 15 - (lane >> 3), step = upward() ? 512 : -512;
+        if (upward()) decay_half<true>(stage, rows, gate);
+        else decay_half<false>(stage, rows, gate);
+    }
+    // Upward a token's own decay counts; downward the anchor is exact.
+    template <bool is_upward>
+    __device__ __forceinline__ void decay_half(uint32_t stage, int rows, const Gate &gate) const {
+        constexpr uint32_t step = is_upward ? 512u : 0u - 512u;  // four rows on
+        constexpr int row_step = is_upward ? 1 : -1;
+        const int row0 = is_upward ? 16 + (lane >> 3) : 15 - (lane >> 3);
         const uint32_t offset = row0 * 128 + ((lane & 7) ^ (row0 & 7)) * 16;
         uint32_t kq = s.at(s->own[stage].kq[half()]) + offset, ki = s.at(s->own[stage].ki[half()]) + offset;
-        uint32_t norm = s.at(s->own[stage].early.norms) + (upward() ? 64 : 0);
-        int row = upward() ? 16 : 15;
-        const int row_step = upward() ? 1 : -1;
-        const float inclusive = upward() ? 1.f : 0.f;  // upward, a token's own decay counts; downward, the anchor is exact
+        uint32_t norm = s.at(s->own[stage].early.norms) + (is_upward ? 64 : 0);
+        int row = is_upward ? 16 : 15;
         float sum0 = 0.f, sum1 = 0.f;
         uint32_t g[4];
         load_matrices(g, ki);
@@ -121,8 +129,9 @@ struct Operands {
             }
 #pragma unroll
             for (int t = 0; t < 4; t++) {
-                const float e0 = fmaf(a0[t], inclusive, sum0), e1 = fmaf(a1[t], inclusive, sum1);
+                const float before0 = sum0, before1 = sum1;
                 sum0 += a0[t], sum1 += a1[t];
+                const float e0 = is_upward ? sum0 : before0, e1 = is_upward ? sum1 : before1;
                 const float f0 = exp2_fast(e0), f1 = exp2_fast(e1);
                 const float k0 = low_bf16(k[t]) * k_norm[t], k1 = high_bf16(k[t]) * k_norm[t];
                 kd[t] = pack_bf16(k0 * -f0, k1 * -f1);
@@ -132,9 +141,8 @@ struct Operands {
             store_matrices(kq, kd), store_matrices(kq + kQueryRows, qd), store_matrices(ki, kinv);
             kq = (kq ^ 64) + step, ki = (ki ^ 64) + step, norm += 16, row += 4 * row_step;
         }
-        const uint32_t decay = upward() ? s.at(s->own[stage].gate_out) : s.at(s->own[stage].gate_in);
-        store_float2(decay + decay_slot(half() * kHalf + 2 * lane) * 4, exp2_fast(upward() ? sum0 : -sum0),
-                     exp2_fast(upward() ? sum1 : -sum1));
+        const uint32_t decay = s.at(is_upward ? s->own[stage].gate_out : s->own[stage].gate_in);
+        store_float2(decay + decay_slot(half() * kHalf + 2 * lane) * 4, exp2_fast(is_upward ? sum0 : -sum0), exp2_fast(is_upward ? sum1 : -sum1));
     }
 
     // +log2 alpha upward, -log2 alpha downward.

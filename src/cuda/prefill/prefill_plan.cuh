@@ -37,11 +37,12 @@ __device__ __forceinline__ void block_scan(int &sum, int &longest, int *scratch)
     }
     if (lane == 31) sums[warp] = sum, maxima[warp] = longest;
     __syncthreads();
-    int before = 0;
-#pragma unroll 1
-    for (int w = 0; w < kWarps; w++) {
-        if (w < warp) before += sums[w];
-        longest = max(longest, maxima[w]);
+    int before = lane < warp ? sums[lane] : 0;
+    longest = lane < kWarps ? maxima[lane] : 0;
+#pragma unroll
+    for (int d = 1; d < 32; d *= 2) {
+        before += __shfl_xor_sync(~0u, before, d);
+        longest = max(longest, __shfl_xor_sync(~0u, longest, d));
     }
     sum += before;
 }
@@ -54,10 +55,11 @@ __device__ void make_schedule(const Timeline &line, const Schedule &out, void *s
     const int first = min(thread_here() * each, sequences.count), last = min(first + each, sequences.count);
     int units = 0, longest = 0;
     for (int n = first; n < last; n++) {
-        const SequenceSpan at_n = sequences.span(n);
+        bool is_broken;
+        const SequenceSpan at_n = sequences.span(n, is_broken);
         const int weight = chunk_count<kChunk>(at_n.length) + kJobCost;
         out.sequence[n] = make_int2(static_cast<int>(at_n.start), at_n.length);
-        units += weight, longest = max(longest, sequences.is_broken_at(n) ? kBrokenWeight : weight);
+        units += weight, longest = max(longest, is_broken ? kBrokenWeight : weight);
     }
     if (thread_here() == 0 && sequences.is_broken_at(sequences.count)) longest = kBrokenWeight;
     int end = units;

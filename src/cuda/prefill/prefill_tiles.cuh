@@ -18,6 +18,13 @@ __device__ __forceinline__ void load_raw_tiles(const Params &p, const SharedView
     }
 }
 
+// The operand warps will want what the gates of a head need. A whole warp.
+__device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lane) {
+    constexpr int kChannels = kWidth / 32;  // of a lane
+    if (p.dt_bias.element != Element::Absent) prefetch_l1(p.dt_bias.address(static_cast<int64_t>(head) * kWidth + lane * kChannels));
+    if (p.A_log.element != Element::Absent && lane == 0) prefetch_l1(p.A_log.address(head));
+}
+
 // The chain will want `halves` halves of the initial state, a contiguous block, some chunks from now. One thread.
 __device__ __forceinline__ void prefetch_state(const Params &p, const Piece &piece, int first_half, int halves) {
     const States<const void *> &from = p.initial_state;

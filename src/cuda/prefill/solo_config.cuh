@@ -5,18 +5,19 @@
 
 namespace fkdai::prefill::solo {
 
-inline constexpr int kTurns = 2;        // operand groups, and warps that solve
+inline constexpr int kTurns = 2;        // operand groups
+inline constexpr int kSolvers = 3;      // warps that solve
 inline constexpr int kStages = 6;       // chunks, raw tiles arriving to last use
 inline constexpr int kValueStages = 3;
 inline constexpr int kAkks = 3;
 inline constexpr int kNotes = 12;
 inline constexpr int kValueLag = kValueStages;  // chunks that the raw tiles run ahead of the values
-static_assert(kValueLag + kValueStages >= kStages && kNotes > kStages + kTurns);
+static_assert(kValueLag + kValueStages >= kStages && kNotes > kStages + kSolvers);
 
 // Warps: two warpgroups run the recurrence, one for each half of V; two prepare operands, every second chunk each. Then come a warp that
 // loads, one without a part, and two that solve, every second chunk each.
 inline constexpr int kChainWarps = 8;
-enum Warp : int { kLoadWarp = 16, kFirstSolveWarp = 18 };
+enum Warp : int { kLoadWarp = 16, kFirstSolveWarp = 17 };
 enum Registers : int { kChainRegisters = 168, kPrepareRegisters = 56, kSingleRegisters = 32 };
 enum NamedBarrier : int { kFirstChainBarrier = 1, kFirstPrepareBarrier = 3 };
 
@@ -40,7 +41,7 @@ struct Smem {
     alignas(1024) uint8_t value[kValueStages][kHalves][kValueBytes];  // V [2 x 64][32], 128-byte swizzle
     Staging staging[kChainWarps];
     alignas(128) float akk[kAkks][16][kAkkPitch];  // akk/beta of a chunk
-    float beta[kTurns][kChunk];  // sigmoid(beta), of each solving warp
+    float beta[kSolvers][kChunk];  // sigmoid(beta), of each solving warp
     Note notes[kNotes];  // of chunk n in n % kNotes
     Route routes[kChainWarps];
     alignas(8) Barriers barriers;

@@ -16,11 +16,14 @@ struct LoadRole {
         for (uint32_t value = 0; raw.valid || value < raw.number;) {
             if (!raw.valid || raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
             if (!raw.valid) continue;
-            if (raw.chunk == raw.piece.begin && lane_here() == 0) prefetch_state(p, raw.piece, 0, kHalves);
+            if (raw.chunk == raw.piece.begin) {
+                prefetch_gate(p, raw.piece.head, lane_here());
+                if (lane_here() == 0) prefetch_state(p, raw.piece, 0, kHalves);
+            }
             load_raw(raw.number, raw.note());
             raw.advance(p);
         }
-        for (uint32_t i = 0; i < kTurns; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second chunk
+        for (uint32_t i = 0; i < kSolvers; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second chunk
     }
 
     __device__ __forceinline__ void load_raw(uint32_t number, const Note &at) const {

@@ -12,7 +12,7 @@ struct SolveRole {
     int which;
 
     __device__ __forceinline__ void run() const {
-        for (uint32_t number = which;; number += kTurns) {
+        for (uint32_t number = which;; number += kSolvers) {
             const uint32_t stage = stage_of(number);
             const int lane = lane_here();
             wait(s.at(s->barriers.raw_ready[stage]), parity_of(number));

@@ -33,17 +33,12 @@ inline void wait_for_either(uint32_t barrier, uint32_t parity, uint32_t other, u
     emulator::block_until([=] { return has_flipped(barrier, parity) || has_flipped(other, other_parity); });
 }
 inline uint32_t peer_address(uint32_t address, uint32_t rank) { return (address & 0xffffffu) | rank << 24; }
-inline void cluster_arrive() {
-    emulator::Thread &t = emulator::self();
-    emulator::Meeting &m = *t.cluster_meeting;
-    t.cluster_turn = m.generation;
+inline void cluster_sync() {
+    emulator::Meeting &m = *emulator::self().cluster_meeting;
+    const unsigned turn = m.generation;
     m.arrived++, m.settle();
+    emulator::block_until([&m, turn] { return m.generation != turn; });
 }
-inline void cluster_wait() {
-    emulator::Thread &t = emulator::self();
-    emulator::block_until([&t] { return t.cluster_meeting->generation != t.cluster_turn; });
-}
-inline void cluster_sync() { cluster_arrive(), cluster_wait(); }
 inline void fence_async_proxy() {}
 inline void warpgroup_sync(int id) {
     emulator::Thread &t = emulator::self();

@@ -51,6 +51,23 @@ inline void bulk_wait_read() {
     emulator::Thread &t = emulator::self();
     emulator::block_until([&t] { return t.stores_in_flight == 0; });
 }
+inline void store_bytes(void *destination, uint32_t source, uint32_t bytes) {
+    emulator::self().stores_in_flight++;
+    emulator::copy_later([=] {
+        memcpy(destination, emulator::shared_pointer(source), bytes);
+        emulator::self().stores_in_flight--;
+    });
+}
+inline void bulk_wait() { bulk_wait_read(); }
+inline void load_bytes_in_each(uint32_t destination, const void *source, uint32_t bytes, uint32_t barrier, uint16_t ranks) {
+    for (uint32_t rank = 0; rank < 16; rank++)
+        if (ranks >> rank & 1)
+            emulator::copy_later([=] {
+                memcpy(emulator::shared_pointer((destination & 0xffffffu) | rank << 24), source, bytes);
+                deliver((barrier & 0xffffffu) | rank << 24, bytes);
+            });
+}
 inline void prefetch_l2(const void *, uint32_t) {}
+inline void prefetch_l1(const void *) {}
 
 }  // namespace fkdai
