@@ -30,17 +30,21 @@ PROGRAMS = {
     "first_capture, no schedule": (["first_capture", "4"], 30, 100),
     "first_capture, schedule": (["first_capture", "40"], 30, 100),
     "first_capture, plan kernel": (["first_capture", "1", "600"], 60, 100),
-    "prefill_check, pair": (["prefill_check", "pair"], 150, 184),
-    "prefill_check, solo": (["prefill_check", "solo"], 150, 184),
-    "prefill_check, as chosen": (["prefill_check"], 150, 184),
+    "prefill_check, quad": (["prefill_check", "quad"], 150, 189),
+    "prefill_check, pair": (["prefill_check", "pair"], 150, 189),
+    "prefill_check, solo": (["prefill_check", "solo"], 150, 189),
+    "prefill_check, as chosen": (["prefill_check"], 150, 189),
+    "stress: races, quad": (["prefill_stress", "races", "quad"], 90, 3),
     "stress: races, pair": (["prefill_stress", "races", "pair"], 90, 3),
     "stress: races, solo": (["prefill_stress", "races", "solo"], 90, 3),
     "stress: beside": (["prefill_stress", "beside"], 60, 2),
     "stress: streams": (["prefill_stress", "streams"], 60, 1),
+    "stress: hang, quad": (["prefill_stress", "hang", "quad"], 60, 20),
     "stress: hang, pair": (["prefill_stress", "hang", "pair"], 60, 20),
     "stress: hang, solo": (["prefill_stress", "hang", "solo"], 60, 20),
     "bounds: fuzz": (["prefill_bounds", "fuzz"], 60, 1),
     "bounds: many": (["prefill_bounds", "many"], 90, 1),
+    "bounds: states, quad": (["prefill_bounds", "states", "quad"], 60, 32),
     "bounds: states, pair": (["prefill_bounds", "states", "pair"], 60, 32),
     "bounds: states, solo": (["prefill_bounds", "states", "solo"], 60, 32),
 }
@@ -51,7 +55,7 @@ PYTESTS = {
 }
 # tool: the planted bug that it must find
 SANITIZERS = {"memcheck": "outside", "racecheck": "race", "synccheck": "sync", "initcheck": "unwritten"}
-SANITIZER_SECONDS, TINY_SHAPES = 120, 12
+SANITIZER_SECONDS, TINY_SHAPES = 120, 18
 
 
 class Part:
@@ -151,7 +155,7 @@ def sanitizers(build):
 
 
 def run_sanitizer(build, tool):
-    """The six shapes, in both mappings, under the first compute-sanitizer that sees a planted bug."""
+    """The six shapes, in every mapping, under the first compute-sanitizer that sees a planted bug."""
     part = Part(f"sanitizer: {tool}", TINY_SHAPES)
     part.note = "not run: no compute-sanitizer"
     watch = None

@@ -1,9 +1,9 @@
 // The solve role of the pair, which also sends a finished stage to the peer.
 #pragma once
 
-#include "../device/bulk_copy.cuh"
 #include "../device/tril_solve.cuh"
 #include "pair_config.cuh"
+#include "prefill_tiles.cuh"
 
 namespace fkdai::prefill::pair {
 
@@ -19,8 +19,7 @@ struct SolveRole {
             wait(s.at(s->barriers.raw_ready[stage]), own.parity());
             const Note at = s->notes[(own.index * kRanks + rank) % kNotes];
             if (at.rows == 0) return;
-            float beta = 0.f;  // it travels while the operands are made
-            if (lane < at.rows) beta = __bfloat162float(p.beta[p.beta_strides.offset(at.batch, at.token + lane, at.head)]);
+            const float beta = load_beta(p, at, lane);  // it travels while the operands are made
             mark(mark_solve_waits, own.index * kRanks, lane == 0);
             wait(s.at(s->barriers.own_early[stage]), own.parity());
             mark(mark_solve_has_scores, own.index * kRanks, lane == 0);

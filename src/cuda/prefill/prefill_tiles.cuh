@@ -18,6 +18,11 @@ __device__ __forceinline__ void load_raw_tiles(const Params &p, const SharedView
     }
 }
 
+// The lane's token of a chunk; rows past the sequence have 0.
+__device__ __forceinline__ float load_beta(const Params &p, const Note &at, int lane) {
+    return lane < at.rows ? __bfloat162float(p.beta[p.beta_strides.offset(at.batch, at.token + lane, at.head)]) : 0.f;
+}
+
 // The operand warps will want what the gates of a head need. A whole warp.
 __device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lane) {
     constexpr int kChannels = kWidth / 32;  // of a lane

@@ -1,8 +1,8 @@
 // What leaves a preparer of a quad: T straight into both chain CTAs, the rest of a stage through L2 into both at once.
 #pragma once
 
-#include "../device/bulk_copy.cuh"
 #include "../device/tril_solve.cuh"
+#include "prefill_tiles.cuh"
 #include "quad_config.cuh"
 
 namespace fkdai::prefill::quad {
@@ -53,8 +53,7 @@ struct SolveRole {
             wait(s.at(s->barriers.raw_ready[stage]), own.parity());
             const Note at = s->notes[(own.index * kPreparers + preparer) % pair::kNotes];
             if (at.rows == 0) return;
-            float beta = 0.f;  // it travels while the operands are made
-            if (lane < at.rows) beta = __bfloat162float(p.beta[p.beta_strides.offset(at.batch, at.token + lane, at.head)]);
+            const float beta = load_beta(p, at, lane);  // it travels while the operands are made
             mark(mark_solve_waits, own.index * kPreparers, lane == 0);
             wait(s.at(s->barriers.own_early[stage]), own.parity());
             mark(mark_solve_has_scores, own.index * kPreparers, lane == 0);

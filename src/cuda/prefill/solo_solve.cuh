@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../device/tril_solve.cuh"
+#include "prefill_tiles.cuh"
 #include "solo_config.cuh"
 
 namespace fkdai::prefill::solo {
@@ -18,8 +19,7 @@ struct SolveRole {
             wait(s.at(s->barriers.raw_ready[stage]), parity_of(number));
             const Note at = note_of(s, number);
             if (at.rows == 0) return;
-            float beta = 0.f;  // it travels while the operands are made
-            if (lane < at.rows) beta = __bfloat162float(p.beta[p.beta_strides.offset(at.batch, at.token + lane, at.head)]);
+            const float beta = load_beta(p, at, lane);  // it travels while the operands are made
             wait(s.at(s->barriers.early[stage]), parity_of(number));
             s->beta[which][lane] = lane < at.rows ? sigmoid(beta) : 0.f;
             __syncwarp();
