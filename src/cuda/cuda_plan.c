@@ -82,8 +82,9 @@ fkda_status fkdai_cuda_plan(const fkdai_cuda_machine *machine, fkdai_plan *plan)
     TRY(check_state("final_state", &d->final_state));
 
     const fkdai_cuda_device *const on = &machine->devices[d->device];
-    static const struct { const char *mapping, *workers; } names[] = {[FKDAI_QUAD] = {"quad", "clusters of 4"}, [FKDAI_PAIR] = {"pair", "clusters of 2"},
-                                                                      [FKDAI_SOLO] = {"solo", "blocks"}, [FKDAI_EITHER] = {"pair or solo", "blocks"}};
+    static const struct { const char *mapping, *workers; } names[] = {
+        [FKDAI_QUAD] = {"quad", "clusters of 4"}, [FKDAI_PAIR] = {"pair", "clusters of 2"},
+        [FKDAI_SOLO] = {"solo", "blocks"}, [FKDAI_EITHER] = {"pair or solo", "blocks"}};
     const fkdai_cuda_own own = {.grid = fkdai_prefill_make_grid(FKDAI_EITHER, d->B * d->T, d->N, d->H, on->multiprocessors)};
     REFUSE_UNLESS(on->shared_bytes >= fkdai_prefill_shared_bytes(), "device %d offers %d bytes of shared memory per block, the kernel needs %d",
                   (int)d->device, on->shared_bytes, fkdai_prefill_shared_bytes());

@@ -76,7 +76,7 @@ def test_no_gpu(tool, folder, capsys, monkeypatch):
 SANITIZER = """
 case "$*" in
   *planted_bugs*) echo "ERROR SUMMARY: 1 error"; exit PLANTED ;;
-  *) echo "prefill_tiny: ran 12, failed 0"; exit TINY ;;
+  *) echo "prefill_tiny: ran SHAPES, failed 0"; exit TINY ;;
 esac"""
 
 
@@ -85,7 +85,7 @@ esac"""
 ])  # fmt: skip
 def test_sanitizer_is_believed_only_after_a_planted_bug(tool, folder, capsys, monkeypatch, planted, tiny, status, words):
     tool.PROGRAMS, tool.SANITIZERS = {}, {"memcheck": "outside"}
-    write(folder, "sanitizer", SANITIZER.replace("PLANTED", str(planted)).replace("TINY", str(tiny)))
+    write(folder, "sanitizer", SANITIZER.replace("PLANTED", str(planted)).replace("TINY", str(tiny)).replace("SHAPES", str(tool.TINY_SHAPES)))
     monkeypatch.setattr(tool, "sanitizers", lambda build: [str(folder / "tests/sanitizer")])
     found, out = run(tool, folder, capsys, monkeypatch)
     assert found == status and words in out

@@ -35,7 +35,7 @@ struct Barriers {
     uint64_t received_solved[kReceivedStages]; // the peer's solve warp + copy engine: T
     uint64_t own_free[kOwnStages];          // store warps of both CTAs: this one's chain has used the stage, the peer has got its copy
     uint64_t received_free[kReceivedStages];   // store warp of the *peer*: its received stage may be overwritten
-    uint64_t slot_free[kStages / kHalves];  // quad_config.cuh
+    uint64_t slot_free[kStages / kHalves];  // of a quad's preparer (quad_config.cuh)
     uint64_t value_ready[kValueStages];     // copy engine
     uint64_t value_free[kValueStages];      // 4 chain warps
     uint64_t chunk_done[kDoneStages];       // 4 chain warps: the operands of a chunk have been used

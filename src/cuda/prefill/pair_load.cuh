@@ -6,7 +6,8 @@
 
 namespace fkdai::prefill::pair {
 
-// One warp; in a quad raw tiles and values have one each. Raw tiles run kValueLag chunks ahead of the values, which need less time between arrival and use.
+// One warp; in a quad raw tiles and values have one each. Raw tiles run kValueLag chunks ahead of the values, which need less time
+// between arrival and use.
 template <bool loads_raw, bool loads_values>
 struct LoadRole {
     const Params &p;

@@ -56,9 +56,14 @@ struct StoreRole {
     // The chain of this CTA reads the chunk's operands no more; a chunk of the peer has been confirmed before.
     __device__ __forceinline__ void release(uint32_t number) const {
         const OwnChunk own{number / kRanks};
-        if (places == Places::Quad) arrive_remote(peer_address(s.at(s->barriers.slot_free[own.index % quad::kSlots]), quad::kChains + number % kRanks));
-        else if (number % kRanks == rank) arrive(s.at(s->barriers.own_free[own.stage()]));
-        else arrive_remote(peer_address(s.at(s->barriers.received_free[own.received_slot()]), rank ^ 1));
+        if (places == Places::Quad) {
+            const uint32_t preparer = quad::kChains + number % kRanks;
+            arrive_remote(peer_address(s.at(s->barriers.slot_free[own.index % quad::kSlots]), preparer));
+        } else if (number % kRanks == rank) {
+            arrive(s.at(s->barriers.own_free[own.stage()]));
+        } else {
+            arrive_remote(peer_address(s.at(s->barriers.received_free[own.received_slot()]), rank ^ 1));
+        }
     }
 
     __device__ __forceinline__ void store_rows(uint32_t slot, int rows, __nv_bfloat16 *row) const {

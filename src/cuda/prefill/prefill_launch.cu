@@ -33,12 +33,13 @@ T *take(char *base, size_t &used, size_t count) {
     return taken;
 }
 
-constexpr int64_t kWorthCutting = 2048;  // tokens
+constexpr int64_t kWorthCutting = 2048;  // tokens of a sequence, on average
 
 bool may_pair(const fkdai_prefill_grid &grid) { return grid.mapping != FKDAI_SOLO; }
+bool may_solo(const fkdai_prefill_grid &grid) { return grid.mapping == FKDAI_SOLO || grid.mapping == FKDAI_EITHER; }
 int ranks_of(const fkdai_prefill_grid &grid) { return grid.mapping == FKDAI_QUAD ? quad::kRanks : pair::kRanks; }
 Workers workers_of(const fkdai_prefill_grid &grid) {
-    const int solo = grid.mapping == FKDAI_PAIR || grid.mapping == FKDAI_QUAD ? 0 : may_pair(grid) ? grid.workers * pair::kRanks : grid.workers;
+    const int solo = !may_solo(grid) ? 0 : may_pair(grid) ? grid.workers * pair::kRanks : grid.workers;
     return {may_pair(grid) ? grid.workers : 0, solo};
 }
 int blocks_of(const fkdai_prefill_grid &grid) {
@@ -111,7 +112,7 @@ Vector vector(const fkdai_vector &x) { return {x.data, element(x.element)}; }
 cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
     const fkdai_tensor out{call.out, call.out_stride}, *const tensors[kMaps] = {&call.q, &call.k, &call.v, &call.g, &out};
     CUtensorMap *const maps[kMaps] = {&p->q, &p->k, &p->v, &p->g, &p->o};
-    const int count = call.T == 0 ? 0 : call.grid.mapping == FKDAI_PAIR || call.grid.mapping == FKDAI_QUAD ? 4 : 5;
+    const int count = call.T == 0 ? 0 : may_solo(call.grid) ? 5 : 4;
     for (int i = 0; i < count; i++)
         if (const cudaError_t error = make_map(maps[i], i, *tensors[i], call); error != cudaSuccess) return error;
     p->beta = static_cast<const __nv_bfloat16 *>(call.beta.data);
