@@ -89,22 +89,24 @@ def loops_of(kernel, sass):
 
 def findings_in_loops(sass, kernel, ledger):
     """Each hot loop is the shortest that has the instructions which tell it apart, so many of each at least, and not those of
-    others: a wait that the compiler put behind the loop jumps back into its middle, and looks like a shorter one."""
+    others: a wait that the compiler put behind the loop jumps back into its middle, and looks like a shorter one. Where a role
+    stands there in `copies`, as many of the shortest are judged."""
     total = 0
     for name, want in ledger["loops"].items():
         count = lambda loop, mark: sum(bool(re.search(mark, instruction)) for instruction in loop)
-        loop = next((loop for loop in loops_of(kernel, sass) if all(count(loop, mark) >= least for mark, least in want["has"].items())
-                     and not any(count(loop, mark) for mark in want.get("has_not", ()))), None)
-        if loop is None:
-            yield f"{kernel}: no loop with {want['has']} and without {want.get('has_not', [])}, by which the {name}'s is known"
-            continue
-        moved = sum("R2UR" in instruction for instruction in loop)
-        total += len(loop)
-        print(f"{kernel}, {name}: {len(loop)} instructions in its loop, {moved} R2UR")
-        if len(loop) > want["instructions"]:
-            yield f"{kernel}: the {name}'s loop has {len(loop)} instructions, the ledger allows {want['instructions']}"
-        if moved > want["R2UR"]:
-            yield f"{kernel}: the {name}'s loop has {moved} R2UR, the ledger allows {want['R2UR']}"
+        copies = want.get("copies", 1)
+        found = [loop for loop in loops_of(kernel, sass) if all(count(loop, mark) >= least for mark, least in want["has"].items())
+                 and not any(count(loop, mark) for mark in want.get("has_not", ()))][:copies]
+        if len(found) < copies:
+            yield f"{kernel}: {len(found)} loops with {want['has']} and without {want.get('has_not', [])}, by which the {name}'s {copies} are known"
+        for loop in found:
+            moved = sum("R2UR" in instruction for instruction in loop)
+            total += len(loop)
+            print(f"{kernel}, {name}: {len(loop)} instructions in its loop, {moved} R2UR")
+            if len(loop) > want["instructions"]:
+                yield f"{kernel}: the {name}'s loop has {len(loop)} instructions, the ledger allows {want['instructions']}"
+            if moved > want["R2UR"]:
+                yield f"{kernel}: the {name}'s loop has {moved} R2UR, the ledger allows {want['R2UR']}"
     if total > ledger["instructions_in_loops"]:
         yield f"{kernel}: the hot loops have {total} instructions, the ledger allows {ledger['instructions_in_loops']}"
 

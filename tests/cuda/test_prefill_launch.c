@@ -217,6 +217,23 @@ static void test_grids(void **state)
     }
 }
 
+/* A worker for every (sequence, head): nothing, but what passes between the blocks of a quad; else schedules and states stand beside that. */
+static void test_workspace(void **state)
+{
+    (void)state;
+    const size_t relay = 2 * 4 * 27 * 1024;    /* preparers, their stages, bytes of one without T */
+    const fkdai_prefill_grid pair = {FKDAI_PAIR, 8}, solo = {FKDAI_SOLO, 8}, quad = {FKDAI_QUAD, 8}, none = {FKDAI_QUAD, 0};
+    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair), 0);
+    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, solo), 0);
+    assert_int_equal(fkdai_prefill_workspace_bytes(0, 8, none), 0);
+    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, quad), 8 * relay);
+    for (int64_t N = 511; N <= 514; ++N) {    /* schedules of every block's own, then one for all */
+        const size_t beside = fkdai_prefill_workspace_bytes(N, 8, quad) - 8 * relay, of_pair = fkdai_prefill_workspace_bytes(N, 8, pair);
+        assert_true(of_pair >= 8 * 128 * 128 * sizeof(float) + (size_t)N * 12);
+        assert_true(N <= 512 ? beside > of_pair : beside == of_pair);    /* twice the blocks */
+    }
+}
+
 /* The same tensors again cost one launch and nothing else; one that differs costs its own map. */
 static void test_maps_are_kept(void **state)
 {
@@ -283,6 +300,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_launches),
         cmocka_unit_test(test_grids),
+        cmocka_unit_test(test_workspace),
         cmocka_unit_test(test_maps_are_kept),
         cmocka_unit_test(test_every_call_may_fail),
     };

@@ -50,27 +50,36 @@ void enter() {
     swapcontext(&running->context, &scheduler);
 }
 
-bool run_all(std::vector<std::unique_ptr<Fiber>> &fibers, unsigned seed) {
+constexpr unsigned kLate = 100;
+bool is_late(const Thread &t, Laggard laggard) {
+    return t.warp() == laggard.warp && static_cast<int>(t.cluster_rank) == laggard.rank && t.lane() >= 4;
+}
+
+bool run_all(std::vector<std::unique_ptr<Fiber>> &fibers, unsigned seed, Laggard laggard) {
     std::mt19937 random(seed);
     std::vector<size_t> order(fibers.size());
     for (size_t i = 0; i < order.size(); i++) order[i] = i;
     size_t left = fibers.size();
     copies_wait = seed != 0;
     while (left > 0 || !in_flight.empty()) {
-        bool moved = false;
+        bool moved = false, held_back = false;
         for (size_t i = in_flight.size(); i-- > 0;)
             if (random() % in_flight[i].patience == 0) finish_copy(i), moved = true;
         if (seed != 0) std::shuffle(order.begin(), order.end(), random);
         for (size_t i : order) {
             Fiber &fiber = *fibers[i];
             if (fiber.done || (fiber.ready && !fiber.ready())) continue;
+            if (is_late(fiber.thread, laggard) && random() % kLate != 0) {
+                held_back = true;
+                continue;
+            }
             fiber.ready = nullptr;
             running = &fiber;
             swapcontext(&scheduler, &fiber.context);
             moved = true;
             left -= fiber.done;
         }
-        if (moved || !in_flight.empty()) continue;
+        if (moved || held_back || !in_flight.empty()) continue;
         printf("deadlock: waiting warps");
         for (auto &fiber : fibers)
             if (!fiber->done && fiber->thread.lane() == 0) printf(" %u/%d", fiber->thread.block.x, fiber->thread.warp());
@@ -124,7 +133,8 @@ Mbarrier &mbarrier(uint32_t address) {
     return (*self().cluster)[address >> kRankShift].barriers[address & ((1u << kRankShift) - 1)];
 }
 
-bool launch(unsigned blocks, unsigned ranks, unsigned threads, size_t shared_bytes, unsigned seed, const std::function<void()> &kernel) {
+bool launch(unsigned blocks, unsigned ranks, unsigned threads, size_t shared_bytes, unsigned seed, const std::function<void()> &kernel,
+            Laggard laggard) {
     body = &kernel;
     for (unsigned first = 0; first < blocks; first += ranks) {
         std::vector<Block> cluster(ranks);
@@ -147,7 +157,7 @@ bool launch(unsigned blocks, unsigned ranks, unsigned threads, size_t shared_byt
                 fibers.push_back(std::move(fiber));
             }
         }
-        if (!run_all(fibers, seed)) return false;
+        if (!run_all(fibers, seed, laggard)) return false;
     }
     return true;
 }

@@ -80,9 +80,13 @@ void copy_later(std::function<void()> copy);
 uint8_t *shared_pointer(uint32_t address);    // any block of the cluster: rank in the top byte
 Mbarrier &mbarrier(uint32_t address);
 
+// A warp whose lanes from the fifth on come late to everything: only once in kLate rounds of the scheduler. warp < 0: none.
+struct Laggard { int rank = 0, warp = -1; };
+
 // Runs `blocks` blocks of `threads` threads as clusters of `ranks`, one cluster after the other, in an order that `seed` shuffles.
 // Returns false on a deadlock.
-bool launch(unsigned blocks, unsigned ranks, unsigned threads, size_t shared_bytes, unsigned seed, const std::function<void()> &kernel);
+bool launch(unsigned blocks, unsigned ranks, unsigned threads, size_t shared_bytes, unsigned seed, const std::function<void()> &kernel,
+            Laggard laggard = {});
 
 // What a CUtensorMap stands for here: a bf16 tensor (channel, head, token, batch) and a box of `tokens` x `channels`.
 struct TensorMap {

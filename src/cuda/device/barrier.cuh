@@ -68,6 +68,12 @@ __device__ __forceinline__ void wait(uint32_t barrier, uint32_t parity) {
                  "@p bra.uni done;\nbra.uni again;\ndone:\n}" ::"r"(barrier), "r"(parity) : "memory");
 }
 
+// For a whole warp of which one lane acts next: what that brings on may flip the barrier again, before a lane that looks later has seen this phase.
+__device__ __forceinline__ void wait_together(uint32_t barrier, uint32_t parity) {
+    wait(barrier, parity);
+    __syncwarp();
+}
+
 __device__ __forceinline__ void wait_for_either(uint32_t barrier, uint32_t parity, uint32_t other, uint32_t other_parity) {
     while (!has_flipped(barrier, parity) && !has_flipped(other, other_parity)) {}
 }

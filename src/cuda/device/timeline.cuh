@@ -56,7 +56,8 @@ struct Sequences {
     }
 };
 
-// Who works on the line: clusters of two blocks or single blocks; so many of each are there, 0 if that is not to be considered.
+// Who works on the line: clusters (pairs; or quads, as the launch says) or single blocks; so many of each are there, 0 if that is not to be
+// considered.
 struct Workers {
     int pair, solo;
 };

@@ -40,7 +40,7 @@ struct LoadRole {
         const OwnChunk own{number / kRanks};
         const uint32_t stage = own.stage(), ready = s.at(s->barriers.raw_ready[stage]);
         mark(mark_load_wants_stage, number, lane == 0);
-        wait(s.at(s->barriers.own_free[stage]), own.parity() ^ 1);
+        wait_together(s.at(s->barriers.own_free[stage]), own.parity() ^ 1);
         mark(mark_load_has_stage, number, lane == 0);
         if (elect_one()) load_raw_tiles(p, s, stage, at, ready);
         __syncwarp();
@@ -49,7 +49,7 @@ struct LoadRole {
 
     __device__ __forceinline__ void load_value(uint32_t number) const {
         const uint32_t slot = number % kValueStages;
-        wait(s.at(s->barriers.value_free[slot]), ((number / kValueStages) & 1) ^ 1);
+        wait_together(s.at(s->barriers.value_free[slot]), ((number / kValueStages) & 1) ^ 1);
         if (!elect_one()) return;
         const Note at = s->notes[number % kNotes];
         const uint32_t ready = s.at(s->barriers.value_ready[slot]);

@@ -56,7 +56,7 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     shrink_registers<kSingleRegisters>();
     if (warp == kLoadWarp) LoadRole<true, true>{p, s, rank, cluster, lane}.run();
     else if (warp == kStoreWarp) StoreRole<Places::Pair>{p, s, rank, cluster, lane}.run();
-    else SolveRole{p, s, warp - kFirstSolveWarp, rank, lane}.run();
+    else SolveRole{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
 }
 
 // What a block does once its barriers stand. The cluster meets before the first arrival at the peer, and at the end, as nobody leaves while the

@@ -49,7 +49,7 @@ __device__ __forceinline__ void run_preparer(const Params &p, const View &s, int
     shrink_registers<pair::kSingleRegisters>();
     if (warp == pair::kLoadWarp) pair::LoadRole<true, false>{p, s, preparer, cluster, lane}.run();
     else if (warp == kSendWarp) SendRole{p, s, preparer, cluster, lane}.run();
-    else SolveRole{p, s, warp - pair::kFirstSolveWarp, preparer, lane}.run();
+    else SolveRole{{p, s, warp - pair::kFirstSolveWarp, preparer, lane}}.run();
 }
 
 // What a block does once its barriers stand; the cluster meets as in the pair.

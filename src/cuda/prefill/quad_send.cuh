@@ -1,8 +1,7 @@
 // What leaves a preparer of a quad: T straight into both chain CTAs, the rest of a stage through L2 into both at once.
 #pragma once
 
-#include "../device/tril_solve.cuh"
-#include "prefill_tiles.cuh"
+#include "pair_solve.cuh"
 #include "quad_config.cuh"
 
 namespace fkdai::prefill::quad {
@@ -19,7 +18,7 @@ struct SendRole {
             const uint32_t stage = own.stage();
             wait(s.at(s->barriers.raw_ready[stage]), own.parity());
             if (s->notes[(own.index * kPreparers + preparer) % pair::kNotes].rows == 0) return;
-            wait(s.at(s->barriers.own_early[stage]), own.parity());
+            wait_together(s.at(s->barriers.own_early[stage]), own.parity());
             uint8_t *const place = relay + stage * kRelayBytes;
             if (elect_one()) {
                 store_bytes(place, s.at(s->own[stage]), kRelayBytes);
@@ -29,8 +28,7 @@ struct SendRole {
             }
             __syncwarp();
             const Slot to(own, preparer);
-            wait(s.at(s->barriers.slot_free[to.index]), to.parity ^ 1);
-            __syncwarp();  // all lanes have seen the phase before what they send brings the next
+            wait_together(s.at(s->barriers.slot_free[to.index]), to.parity ^ 1);
             if (elect_one()) {
                 const uint32_t ready = s.at(s->barriers.own_early[0]) + to.stage * sizeof(uint64_t);
                 for (int chain = 0; chain < kChains; chain++) arrive_expecting_remote(peer_address(ready, chain), kRelayBytes);
@@ -41,24 +39,12 @@ struct SendRole {
     }
 };
 
-// One warp per chunk, two take turns: T = (I + A)^-1 Diag(beta), and both chain CTAs get it.
-struct SolveRole {
-    const Params &p;
-    View s;
-    int which, preparer, lane;
-
+// T = (I + A)^-1 Diag(beta), and both chain CTAs get it. The pair's rank is the number of the preparer.
+struct SolveRole : pair::SolveParts {
     __device__ __forceinline__ void run() const {
-        for (OwnChunk own{static_cast<uint32_t>(which)};; own.index += 2) {
+        for (OwnChunk own{static_cast<uint32_t>(which)}; await_scores(own); own.index += 2) {
             const uint32_t stage = own.stage();
-            wait(s.at(s->barriers.raw_ready[stage]), own.parity());
-            const Note at = s->notes[(own.index * kPreparers + preparer) % pair::kNotes];
-            if (at.rows == 0) return;
-            const float beta = load_beta(p, at, lane);  // it travels while the operands are made
-            mark(mark_solve_waits, own.index * kPreparers, lane == 0);
-            wait(s.at(s->barriers.own_early[stage]), own.parity());
-            mark(mark_solve_has_scores, own.index * kPreparers, lane == 0);
-            s->beta[stage][lane] = lane < at.rows ? sigmoid(beta) : 0.f;
-            const Slot to(own, preparer);
+            const Slot to(own, rank);
             // There the chunk before is done, so what this T overwrites here, one chunk older, has arrived.
             wait(s.at(s->barriers.slot_free[to.index]), to.parity ^ 1);
             __syncwarp();

@@ -15,7 +15,7 @@ inline constexpr int kValueLag = kValueStages;  // chunks that the raw tiles run
 static_assert(kValueLag + kValueStages >= kStages && kNotes > kStages + kSolvers);
 
 // Warps: two warpgroups run the recurrence, one for each half of V; two prepare operands, every second chunk each. Then come a warp that
-// loads, one without a part, and two that solve, every second chunk each.
+// loads and three that solve, every third chunk each.
 inline constexpr int kChainWarps = 8;
 enum Warp : int { kLoadWarp = 16, kFirstSolveWarp = 17 };
 enum Registers : int { kChainRegisters = 168, kPrepareRegisters = 56, kSingleRegisters = 32 };

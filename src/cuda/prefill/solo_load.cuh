@@ -23,7 +23,7 @@ struct LoadRole {
             load_raw(raw.number, raw.note());
             raw.advance(p);
         }
-        for (uint32_t i = 0; i < kSolvers; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second chunk
+        for (uint32_t i = 0; i < kSolvers; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second or third chunk
     }
 
     __device__ __forceinline__ void load_raw(uint32_t number, const Note &at) const {
@@ -41,7 +41,7 @@ struct LoadRole {
     __device__ __forceinline__ void load_value(uint32_t number) const {
         const uint32_t slot = number % kValueStages, ready = s.at(s->barriers.value_ready[slot]), before = number - kValueStages;
         const Note at = note_of(s, number);
-        if (number >= kValueStages) wait(s.at(s->barriers.chunk_done[stage_of(before)]), parity_of(before));
+        if (number >= kValueStages) wait_together(s.at(s->barriers.chunk_done[stage_of(before)]), parity_of(before));
         if (elect_one()) {
             arrive_expecting(ready, kHalves * kValueBytes);
             for (int half = 0; half < kHalves; half++)

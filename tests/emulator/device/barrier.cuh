@@ -29,6 +29,10 @@ inline void wait(uint32_t barrier, uint32_t parity) {
     emulator::Mbarrier &b = emulator::mbarrier(barrier);
     emulator::block_until([&b, parity] { return b.phase != parity; });
 }
+inline void wait_together(uint32_t barrier, uint32_t parity) {
+    wait(barrier, parity);
+    __syncwarp();
+}
 inline void wait_for_either(uint32_t barrier, uint32_t parity, uint32_t other, uint32_t other_parity) {
     emulator::block_until([=] { return has_flipped(barrier, parity) || has_flipped(other, other_parity); });
 }
