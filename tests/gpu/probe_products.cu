@@ -16,7 +16,7 @@ using namespace fkdai;
 
 enum class Order { Products, Arithmetic, ArithmeticFirst, Halves, Interleaved };
 constexpr int kWarmUps = 4, kTimed = 200, kBytes = 100'000;
-using MmaN64 = gmma::MMA_64x64x16_F32BF16BF16_RS<gmma::Major::K, gmma::Major::K>;
+using MmaN64 = MmaRegisters<64, Major::K>;
 
 // The compiler schedules within basic blocks; a branch that is never taken ends one. `count` is not negative.
 __device__ __forceinline__ void end_block(int count, int which) {

@@ -1,7 +1,6 @@
 // Products of one warp (mma.sync), where a warpgroup's would be too large.
 //
 // c += A B, [16,8] = [16,8] [8,8]. Lane l holds rows l/4 and l/4 + 8, columns 2 (l%4) and 2 (l%4) + 1 of c.
-// CuTe's atoms for these bring variables that the library would have to link, so they stand here.
 #pragma once
 
 #include <cstdint>
