@@ -40,7 +40,7 @@ int main(void)
         fprintf(stderr, "%s\n", fkda_last_error());
         return 1;
     }
-    void *workspace = aligned_alloc(FKDA_WORKSPACE_ALIGN, (bytes + FKDA_WORKSPACE_ALIGN) / FKDA_WORKSPACE_ALIGN * FKDA_WORKSPACE_ALIGN);
+    void *workspace = aligned_alloc(FKDA_WORKSPACE_ALIGN, bytes);
     const fkda_status status = fkda_fwd(&desc, &args, workspace, bytes, NULL);
     free(workspace);
     if (status != FKDA_OK) {

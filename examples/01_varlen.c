@@ -28,7 +28,7 @@ static int run(const fkda_fwd_desc *desc, const fkda_fwd_args *args)
     size_t bytes = 0;
     fkda_status status = fkda_fwd_workspace_size(desc, &bytes);
     if (status == FKDA_OK) {
-        void *workspace = aligned_alloc(FKDA_WORKSPACE_ALIGN, (bytes + FKDA_WORKSPACE_ALIGN) / FKDA_WORKSPACE_ALIGN * FKDA_WORKSPACE_ALIGN);
+        void *workspace = aligned_alloc(FKDA_WORKSPACE_ALIGN, bytes);
         status = fkda_fwd(desc, args, workspace, bytes, NULL);
         free(workspace);
     }

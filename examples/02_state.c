@@ -65,7 +65,7 @@ int main(void)
 
     const size_t bytes = fkda_plan_workspace_size(&plan) > fkda_plan_workspace_size(&long_plan) ? fkda_plan_workspace_size(&plan)
                                                                                                 : fkda_plan_workspace_size(&long_plan);
-    void *workspace = aligned_alloc(FKDA_WORKSPACE_ALIGN, (bytes + FKDA_WORKSPACE_ALIGN) / FKDA_WORKSPACE_ALIGN * FKDA_WORKSPACE_ALIGN);
+    void *workspace = aligned_alloc(FKDA_WORKSPACE_ALIGN, bytes);
     fkda_status status = run(&long_plan, workspace, 0, whole, whole_state);
     for (int i = 0; i < PIECES && status == FKDA_OK; ++i) status = run(&plan, workspace, i * PIECE, pieces, state);
     free(workspace);

@@ -70,7 +70,7 @@ extern "C" {
     X(FKDA_ERR_CUDA_PRIOR,       17, "the CUDA runtime held an error from before the call") \
     X(FKDA_ERR_CAPTURE,          18, "not possible while the stream is being captured")     \
     X(FKDA_ERR_DEVICE_MISMATCH,  19, "memory, stream and device do not belong together")    \
-    X(FKDA_ERR_CU_SEQLENS,       20, "cu_seqlens is not 0 = c[0] <= c[1] <= ... <= c[N] = T") \
+    X(FKDA_ERR_CU_SEQLENS,       20, "cu_seqlens is not 0 = c[0] <= c[1] <= ... <= c[N] <= T") \
     X(FKDA_ERR_VERSION,          21, "a version does not match")                            \
     X(FKDA_ERR_IO,               22, "a file could not be read or written")                 \
     X(FKDA_ERR_FORMAT,           23, "a file's content is malformed")                       \
@@ -94,7 +94,7 @@ FKDA_API const char *fkda_last_error(void);
 
 typedef enum fkda_dtype {
     FKDA_NONE = 0,   /* q,k,v,g,beta,out: bf16.  Optional tensors: absent. */
-    FKDA_BF16 = 1, FKDA_F32 = 2, FKDA_F16 = 3 /* known, no backend takes it yet */, FKDA_I32 = 4, FKDA_I64 = 5
+    FKDA_BF16 = 1, FKDA_F32 = 2, FKDA_F16 = 3 /* not offered yet */, FKDA_I32 = 4, FKDA_I64 = 5
 } fkda_dtype;
 
 typedef enum fkda_backend { FKDA_BACKEND_AUTO = 0, FKDA_BACKEND_CUDA = 1, FKDA_BACKEND_CPU = 2, FKDA_BACKEND_REF = 3 } fkda_backend;
@@ -113,7 +113,7 @@ typedef enum fkda_qk_norm { FKDA_QK_NORM_L2 = 0, FKDA_QK_NORM_NONE = 1 /* q^ = q
 typedef enum fkda_state_layout { FKDA_STATE_NHVK = 0, FKDA_STATE_NHKV = 1 } fkda_state_layout;      /* last letter contiguous */
 typedef enum fkda_slot_null { FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_POSITIVE = 1 } fkda_slot_null;
 
-#define FKDA_FLAG_INITIAL_MASK   1u   /* args.initial_mask is given */
+#define FKDA_FLAG_INITIAL_MASK   1u   /* args.initial_mask is given. Not offered yet */
 #define FKDA_FLAG_CHECK_SEQLENS  2u   /* CUDA: copy cu_seqlens to the host and check it; blocks the call */
 
 #define FKDA_DEVICE_SEQLENS_BROKEN  1u   /* a bit of *args.device_status: cu_seqlens broke its rule */
@@ -121,7 +121,7 @@ typedef enum fkda_slot_null { FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_PO
 /* ---------------------------------------------------------------- what is asked */
 
 /* A tensor [B,T,heads,width]; width contiguous (beta: width 1). Strides in elements; 0: as if contiguous. A stride along a
- * dimension of size 1 is ignored. No two elements may share memory. */
+ * dimension of size 1 or 0 is ignored. No two elements may share memory. */
 typedef struct fkda_tensor_desc {
     int64_t batch_stride, token_stride, head_stride;
     fkda_dtype dtype;
@@ -132,8 +132,8 @@ typedef struct fkda_tensor_desc {
 typedef struct fkda_state_desc {
     fkda_dtype dtype;            /* NONE: absent (an absent initial state is 0), BF16, F32 */
     fkda_state_layout layout;
-    int64_t row_stride;          /* elements between rows; 0: HV*K*V */
-    int64_t slot_count;          /* 0: row n belongs to sequence n.  > 0: a pool of so many rows, indexed by slots */
+    int64_t row_stride;          /* elements between rows; 0: HV*K*V. Ignored where there is one row */
+    int64_t slot_count;          /* 0: row n belongs to sequence n.  > 0: a pool of so many rows, indexed by slots. Pools are not offered yet */
     fkda_dtype slot_dtype;       /* pool: I32 or I64 */
     fkda_slot_null slot_null;    /* pool: which slot indices mean "no state" (reads 0, writes nothing) */
 } fkda_state_desc;
@@ -147,8 +147,8 @@ typedef struct fkda_fwd_desc {
     uint32_t flags;              /* FKDA_FLAG_* */
     uint32_t reserved;           /* 0 */
 
-    int64_t B, T;                /* B >= 1 (packed: 1), T >= 0 (packed: all tokens) */
-    int64_t N;                   /* packed: sequences, >= 1.  Dense: 0 or B */
+    int64_t B, T;                /* B >= 0 (packed: 1), T >= 0 (packed: all tokens) */
+    int64_t N;                   /* packed: sequences, >= 0.  Dense: 0 or B.  Without a sequence nothing is read or written */
     int64_t H, HV, K, V;         /* HV 0: H */
 
     fkda_tensor_desc q, k, v, g, beta, out;
@@ -162,7 +162,7 @@ typedef struct fkda_fwd_desc {
     float scale;                 /* finite; literal, 0 gives out = 0.  Usual: 1/sqrt(K) */
 
     fkda_state_desc initial_state, final_state;
-    fkda_state_desc checkpoints;     /* states inside the sequences, for prefix caches */
+    fkda_state_desc checkpoints;     /* states inside the sequences, for prefix caches. Not offered yet: dtype NONE */
     int64_t checkpoint_every;        /* tokens; 0: at args.checkpoint_offsets */
     int64_t checkpoint_count;        /* rows of args.checkpoint_state */
 } fkda_fwd_desc;
@@ -173,14 +173,15 @@ typedef struct fkda_fwd_desc {
 typedef struct fkda_fwd_args {
     size_t struct_size;              /* sizeof(fkda_fwd_args) */
     const void *q, *k, *v, *g, *beta;
-    void *out;                       /* every element of every sequence is written */
+    void *out;                       /* every element of every sequence is written, and nothing else */
     const void *A_log;               /* [HV] */
     const void *dt_bias;             /* [HV,K] */
-    const void *cu_seqlens;          /* [N+1], 0 = c[0] <= ... <= c[N] = T.  CUDA: a broken one makes all of out and final_state NaN */
+    const void *cu_seqlens;          /* [N+1], 0 = c[0] <= ... <= c[N] <= T; rows from c[N] on are not touched.  CUDA: a broken one
+                                        makes all of out and final_state NaN */
     const void *cu_seqlens_host;     /* optional copy on the host, same dtype; CUDA uses it to plan and to check */
     const void *initial_state;
     void *final_state;               /* written for every sequence; an empty one gets its initial state */
-    const void *initial_slots;       /* [N] */
+    const void *initial_slots;       /* [N]. From here to checkpoint_slots: not offered yet, NULL */
     const void *final_slots;         /* [N] */
     const uint8_t *initial_mask;     /* [N]; 0: this sequence starts from 0 */
     void *checkpoint_state;
@@ -198,7 +199,9 @@ typedef struct fkda_plan { uint64_t opaque[144]; } fkda_plan;
 
 /* Checks, plans and runs. On host memory it returns when the outputs are written; on CUDA memory when the work is in the stream.
  * workspace: at least fkda_fwd_workspace_size bytes in desc.memory, aligned to FKDA_WORKSPACE_ALIGN, contents irrelevant before and
- * undefined after; one workspace serves one call at a time. NULL if the size is 0. */
+ * undefined after; one workspace serves one call at a time. NULL if the size is 0, which is a multiple of FKDA_WORKSPACE_ALIGN:
+ *     void *workspace = aligned_alloc(FKDA_WORKSPACE_ALIGN, bytes);        host memory
+ *     cudaMalloc(&workspace, bytes);                                       CUDA memory */
 FKDA_API fkda_status fkda_fwd(const fkda_fwd_desc *desc, const fkda_fwd_args *args, void *workspace, size_t workspace_bytes,
                               fkda_stream stream);
 #define FKDA_WORKSPACE_ALIGN 256
@@ -229,7 +232,8 @@ FKDA_API fkda_status fkda_fwd_query(const fkda_fwd_desc *desc, fkda_backend *bac
 
 FKDA_API fkda_backend fkda_plan_backend(const fkda_plan *plan);
 
-/* One line, for example "cpu: avx512, 32 tokens per chunk, 32 heads on 2 threads, workspace 0.4 MiB". Writes at most `size` bytes with the
+/* One line, for example "cpu: avx512, 32 tokens per chunk, 32 heads on 2 threads, workspace 0.4 MiB"; where AUTO fell back on the slow
+ * reference, it ends with the reason. Writes at most `size` bytes with the
  * final 0 and returns the length without it, as snprintf does. */
 FKDA_API size_t fkda_plan_describe(const fkda_plan *plan, char *text, size_t size);
 

@@ -27,7 +27,7 @@ static fkda_status run_plan(const fkdai_plan *plan, const fkda_fwd_args *args, v
 {
     TRY(fkdai_validate_args(&plan->desc, args));
     TRY(fkdai_validate_workspace(&plan->desc, args, plan->workspace_bytes, workspace, workspace_bytes));
-    return plan->backend->run(plan, args, workspace, stream);
+    return plan->desc.N == 0 ? FKDA_OK : plan->backend->run(plan, args, workspace, stream);    /* no sequence: nothing is read or written */
 }
 
 fkda_status fkda_fwd(const fkda_fwd_desc *desc, const fkda_fwd_args *args, void *workspace, size_t workspace_bytes, fkda_stream stream)
@@ -84,8 +84,9 @@ size_t fkda_plan_describe(const fkda_plan *plan, char *text, size_t size)
 {
     const fkdai_plan made = inside(plan);
     if (made.magic == 0) return (size_t)snprintf(text, size, "not a plan");
-    return (size_t)snprintf(text, size, "%s: %s, workspace %.1f MiB", made.backend->name, made.choice,
-                            (double)made.workspace_bytes / (1024.0 * 1024.0));
+    const int is_fallback = made.fallback[0] != 0;
+    return (size_t)snprintf(text, size, "%s: %s, workspace %.1f MiB%s%s", made.backend->name, made.choice,
+                            (double)made.workspace_bytes / (1024.0 * 1024.0), is_fallback ? "; slow, as " : "", made.fallback);
 }
 
 fkda_status fkda_backend_status(fkda_backend backend, char *text, size_t size)
@@ -94,7 +95,7 @@ fkda_status fkda_backend_status(fkda_backend backend, char *text, size_t size)
             (int)backend);
     REQUIRE(text != NULL || size == 0, FKDA_ERR_NULL_POINTER, "text is NULL, but size = %zu", size);
     const fkdai_backend *const found = fkdai_find_backend(backend);
-    char answer[FKDAI_SENTENCE_BYTES] = "this library was built without it";
+    char answer[FKDAI_SENTENCE_BYTES] = FKDAI_NO_CUDA;
     const fkda_status status = found == NULL ? FKDA_ERR_UNSUPPORTED : found->present(answer, sizeof answer);
     if (size > 0) snprintf(text, size, "%s", answer);
     REQUIRE(status == FKDA_OK, status, "%s: %s", fkda_backend_name(backend), answer);

@@ -19,6 +19,7 @@ typedef struct fkdai_plan {
     fkda_fwd_desc desc;                    /* resolved: strides, HV, N, dtypes, multiplier, row_stride filled in */
     size_t workspace_bytes;
     char choice[128];                      /* how, in words: "avx512, 32 tokens per chunk, 32 heads on 2 threads" */
+    char fallback[128];                    /* why the faster backends did not take it, where AUTO fell back on the reference; else "" */
     uint64_t own[32];                      /* the backend's own struct; it asserts that it fits FKDAI_PLAN_OWN_BYTES */
 } fkdai_plan;
 
@@ -33,6 +34,8 @@ typedef struct fkdai_backend {
     fkda_status (*plan)(fkdai_plan *plan);
     fkda_status (*run)(const fkdai_plan *plan, const fkda_fwd_args *args, void *workspace, fkda_stream stream);
 } fkdai_backend;
+
+#define FKDAI_NO_CUDA "this library was built without CUDA"    /* the only backend that a build may lack */
 
 extern const fkdai_backend fkdai_cpu;
 extern const fkdai_backend fkdai_ref;

@@ -56,8 +56,10 @@ static fkda_status span_of(const char *tensor, const axis *axes, int64_t width, 
 static fkda_status resolve_tensor(fkda_tensor_desc *t, const char *name, int64_t B, int64_t T, int64_t heads, int64_t width)
 {
     const axis axes[3] = {{"head", &t->head_stride, heads}, {"token", &t->token_stride, T}, {"batch", &t->batch_stride, B}};
-    for (int i = 0; i < 3; ++i)
+    for (int i = 0; i < 3; ++i) {
+        if (axes[i].size <= 1) *axes[i].stride = 0;    /* nobody steps along it */
         REQUIRE(*axes[i].stride >= 0, FKDA_ERR_STRIDE, "desc.%s.%s_stride = %" PRId64 " is negative", name, axes[i].name, *axes[i].stride);
+    }
     int64_t dense = width;
     for (int i = 0; i < 3; ++i) {
         if (*axes[i].stride == 0) *axes[i].stride = dense;
@@ -74,10 +76,9 @@ static fkda_status resolve_state(fkda_state_desc *s, const char *name, const fkd
     int64_t row, all;
     REQUIRE(!__builtin_mul_overflow(d->HV, d->K, &row) && !__builtin_mul_overflow(row, d->V, &row), FKDA_ERR_OVERFLOW,
             "desc.%s: HV*K*V does not fit 63 bits", name);
-    REQUIRE(s->row_stride == 0 || s->row_stride >= row, FKDA_ERR_STRIDE,
-            "desc.%s.row_stride = %" PRId64 " is below HV*K*V = %" PRId64, name, s->row_stride, row);
-    if (s->row_stride == 0) s->row_stride = row;
     const int64_t rows = s->slot_count > 0 ? s->slot_count : dense_rows;
+    if (rows <= 1 || s->row_stride == 0) s->row_stride = row;
+    REQUIRE(s->row_stride >= row, FKDA_ERR_STRIDE, "desc.%s.row_stride = %" PRId64 " is below HV*K*V = %" PRId64, name, s->row_stride, row);
     REQUIRE(!__builtin_mul_overflow(s->row_stride, rows, &all) && all <= MAX_EXTENT_BYTES / fkdai_dtype_bytes(s->dtype), FKDA_ERR_OVERFLOW,
             "desc.%s spans more than 2^59 bytes", name);
     return FKDA_OK;
@@ -102,7 +103,7 @@ fkda_status fkdai_resolve_strides(fkda_fwd_desc *d)
 int64_t fkdai_tensor_bytes(const fkda_fwd_desc *d, int i)
 {
     const fkdai_tensor_view t = fkdai_tensor_at(d, i);
-    if (d->T == 0) return 0;
+    if (d->B == 0 || d->T == 0) return 0;
     const int64_t last = (d->B - 1) * t.desc->batch_stride + (d->T - 1) * t.desc->token_stride + (t.heads - 1) * t.desc->head_stride;
     return (last + t.width) * fkdai_dtype_bytes(t.desc->dtype);
 }

@@ -30,26 +30,46 @@ static fkda_status refuse_what_is_not_there_yet(const fkda_fwd_desc *d)
     return FKDA_OK;
 }
 
+/* The size that a caller is told can be given to aligned_alloc as it is. */
+static size_t whole_alignments(size_t bytes) { return (bytes + FKDA_WORKSPACE_ALIGN - 1) / FKDA_WORKSPACE_ALIGN * FKDA_WORKSPACE_ALIGN; }
+
 static fkda_status ask(const fkdai_backend *backend, const fkda_fwd_desc *resolved, fkdai_plan *plan)
 {
     memset(plan, 0, sizeof *plan);
     plan->magic = FKDAI_PLAN_MAGIC;
     plan->backend = backend;
     plan->desc = *resolved;
-    return backend->plan(plan);
+    TRY(backend->plan(plan));
+    plan->workspace_bytes = whole_alignments(plan->workspace_bytes);
+    return FKDA_OK;
 }
 
+/* The first backend that accepts. BAD_VALUE is no refusal of this problem: the environment of the process has a word that nobody knows. */
 static fkda_status ask_all(const fkda_fwd_desc *resolved, fkdai_plan *plan)
 {
-    char before[FKDAI_SENTENCE_BYTES], reasons[FKDAI_SENTENCE_BYTES];
+    char before[FKDAI_SENTENCE_BYTES], reasons[FKDAI_SENTENCE_BYTES], last_reason[sizeof plan->fallback] = "";
     size_t used = 0;
     snprintf(before, sizeof before, "%s", fkda_last_error());
     for (const fkdai_backend *const *b = fkdai_backends; *b != NULL; ++b) {
-        if (ask(*b, resolved, plan) == FKDA_OK) return fkdai_fail(FKDA_OK, "%s", before);    /* refusals on the way are no failure */
+        const fkda_status status = ask(*b, resolved, plan);
+        if (status == FKDA_OK) {
+            if ((*b)->id == FKDA_BACKEND_REF) memcpy(plan->fallback, last_reason, sizeof last_reason);
+            return fkdai_fail(FKDA_OK, "%s", before);    /* refusals on the way are no failure */
+        }
+        if (status == FKDA_ERR_BAD_VALUE) return status;
+        snprintf(last_reason, sizeof last_reason, "%s: %.100s", (*b)->name, fkda_last_error());
         if (used < sizeof reasons)
             used += (size_t)snprintf(reasons + used, sizeof reasons - used, "%s%s: %s", used ? "; " : "", (*b)->name, fkda_last_error());
     }
     return fkdai_fail(FKDA_ERR_UNSUPPORTED, "%s", reasons);
+}
+
+static fkda_status check_build(const fkda_fwd_desc *d)
+{
+    const int wants_cuda = d->memory == FKDA_MEMORY_CUDA || d->backend == FKDA_BACKEND_CUDA;
+    REQUIRE(!wants_cuda || fkdai_find_backend(FKDA_BACKEND_CUDA) != NULL, FKDA_ERR_UNSUPPORTED, FKDAI_NO_CUDA ", but %s",
+            d->memory == FKDA_MEMORY_CUDA ? "the tensors are in CUDA memory" : "desc.backend = FKDA_BACKEND_CUDA");
+    return FKDA_OK;
 }
 
 fkda_status fkdai_make_plan(const fkda_fwd_desc *desc, fkdai_plan *plan)
@@ -57,14 +77,10 @@ fkda_status fkdai_make_plan(const fkda_fwd_desc *desc, fkdai_plan *plan)
     fkda_fwd_desc resolved;
     fkdai_plan made;
     TRY(fkdai_resolve_fwd(desc, &resolved));
+    TRY(check_build(&resolved));
     TRY(refuse_what_is_not_there_yet(&resolved));
-    if (resolved.backend == FKDA_BACKEND_AUTO) {
-        TRY(ask_all(&resolved, &made));
-    } else {
-        const fkdai_backend *const backend = fkdai_find_backend(resolved.backend);
-        REQUIRE(backend != NULL, FKDA_ERR_UNSUPPORTED, "%s: this library was built without it", fkda_backend_name(resolved.backend));
-        TRY(ask(backend, &resolved, &made));
-    }
+    if (resolved.backend == FKDA_BACKEND_AUTO) TRY(ask_all(&resolved, &made));
+    else TRY(ask(fkdai_find_backend(resolved.backend), &resolved, &made));
     *plan = made;
     return FKDA_OK;
 }

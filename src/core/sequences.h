@@ -12,7 +12,7 @@ typedef struct fkdai_sequence {
 /* Sequence n of a resolved desc; cu_seqlens is the args' pointer, checked. */
 fkdai_sequence fkdai_sequence_at(const fkda_fwd_desc *desc, const void *cu_seqlens, int64_t n);
 
-/* 0 = c[0] <= ... <= c[N] = T, or FKDA_ERR_CU_SEQLENS naming the first entry that breaks it. `source`: "", or where
+/* 0 = c[0] <= ... <= c[N] <= T, or FKDA_ERR_CU_SEQLENS naming the first entry that breaks it. `source`: "", or where
  * the array was read when that is not args.cu_seqlens, as the end of the sentence. */
 fkda_status fkdai_check_cu_seqlens(const fkda_fwd_desc *desc, const void *cu_seqlens, const char *source);
 

@@ -77,7 +77,7 @@ static fkda_status check_dtypes(const fkda_fwd_desc *d)
 
 static fkda_status check_shape(const fkda_fwd_desc *d)
 {
-    REQUIRE(d->B >= 1, FKDA_ERR_SHAPE, "desc.B = %" PRId64 ", but it must be at least 1", d->B);
+    REQUIRE(d->B >= 0, FKDA_ERR_SHAPE, "desc.B = %" PRId64 " is negative", d->B);
     REQUIRE(d->T >= 0, FKDA_ERR_SHAPE, "desc.T = %" PRId64 " is negative", d->T);
     REQUIRE(d->H >= 1, FKDA_ERR_SHAPE, "desc.H = %" PRId64 ", but it must be at least 1", d->H);
     REQUIRE(d->HV >= 1 && d->HV % d->H == 0, FKDA_ERR_SHAPE, "desc.HV = %" PRId64 " is not a positive multiple of H = %" PRId64, d->HV, d->H);
@@ -87,7 +87,7 @@ static fkda_status check_shape(const fkda_fwd_desc *d)
         REQUIRE(d->N == d->B, FKDA_ERR_SHAPE, "desc.N = %" PRId64 " differs from B = %" PRId64 " of a dense batch", d->N, d->B);
     } else {
         REQUIRE(d->B == 1, FKDA_ERR_SHAPE, "desc.B = %" PRId64 ", but packed sequences need B = 1", d->B);
-        REQUIRE(d->N >= 1, FKDA_ERR_SHAPE, "desc.N = %" PRId64 ", but cu_seqlens needs at least one sequence", d->N);
+        REQUIRE(d->N >= 0, FKDA_ERR_SHAPE, "desc.N = %" PRId64 " is negative", d->N);
         REQUIRE(d->N < INT64_MAX / 8, FKDA_ERR_OVERFLOW, "desc.N = %" PRId64 " needs more than 2^63 bytes", d->N);
     }
     REQUIRE(d->checkpoint_every >= 0, FKDA_ERR_SHAPE, "desc.checkpoint_every = %" PRId64 " is negative", d->checkpoint_every);

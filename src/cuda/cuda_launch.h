@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FKDAI_SEQLENS_BROKEN 1u    /* bit of a status word on the device: cu_seqlens is not 0 = c[0] <= ... <= c[N] = T */
+#define FKDAI_SEQLENS_BROKEN 1u    /* bit of a status word on the device: cu_seqlens is not 0 = c[0] <= ... <= c[N] <= T */
 
 #ifdef __cplusplus
 extern "C" {

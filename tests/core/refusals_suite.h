@@ -9,6 +9,7 @@ void test_enums_and_numbers(void **state);
 void test_dtypes(void **state);
 void test_shapes(void **state);
 void test_strides(void **state);
+void test_empty_calls(void **state);
 void test_overflows(void **state);
 
 /* refuse_args.c */

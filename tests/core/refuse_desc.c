@@ -94,7 +94,7 @@ void test_dtypes(void **state)
 void test_shapes(void **state)
 {
     (void)state;
-    DESC_REFUSED(good_dense(), FKDA_ERR_SHAPE, "desc.B = 0", c.desc.B = 0);
+    DESC_REFUSED(good_dense(), FKDA_ERR_SHAPE, "desc.B = -1", c.desc.B = -1);
     DESC_REFUSED(good_dense(), FKDA_ERR_SHAPE, "desc.B = -9223372036854775808", c.desc.B = INT64_MIN);
     DESC_REFUSED(good_dense(), FKDA_ERR_SHAPE, "desc.T = -1", c.desc.T = -1);
     DESC_REFUSED(good_dense(), FKDA_ERR_SHAPE, "desc.H = 0", c.desc.H = 0);
@@ -108,7 +108,6 @@ void test_shapes(void **state)
     DESC_REFUSED(good_dense(), FKDA_ERR_SHAPE, "desc.V = -1", c.desc.V = -1);
     DESC_REFUSED(good_dense(), FKDA_ERR_SHAPE, "desc.N = 3 differs from B = 2", c.desc.N = 3);
     DESC_REFUSED(good_dense(), FKDA_ERR_SHAPE, "desc.N = -1", c.desc.N = -1);
-    DESC_REFUSED(good_packed(), FKDA_ERR_SHAPE, "desc.N = 0", c.desc.N = 0);
     DESC_REFUSED(good_packed(), FKDA_ERR_SHAPE, "desc.N = -3", c.desc.N = -3);
     DESC_REFUSED(good_packed(), FKDA_ERR_SHAPE, "packed sequences need B = 1", c.desc.B = 2);
     DESC_REFUSED(good_dense(), FKDA_ERR_SHAPE, "desc.initial_state.slot_count = -1", c.desc.initial_state.slot_count = -1);
@@ -131,7 +130,28 @@ void test_strides(void **state)
     DESC_REFUSED(good_dense(), FKDA_ERR_STRIDE, "desc.initial_state.row_stride = 16383 is below HV*K*V = 16384", c.desc.initial_state.row_stride = 16383);
     DESC_REFUSED(good_dense(), FKDA_ERR_STRIDE, "desc.final_state.row_stride = -16384", c.desc.final_state.row_stride = -16384);
     CALL_WORKS(good_dense(), c.desc.q.token_stride = 64; c.desc.q.head_stride = 320; c.desc.q.batch_stride = 640);
-    CALL_WORKS(good_packed(), c.desc.q.batch_stride = 1);    /* size 1: ignored */
+    /* along a dimension of size 1 or 0, any stride, and the row stride of a single state */
+    CALL_WORKS(good_packed(), c.desc.q.batch_stride = 1);
+    CALL_WORKS(good_packed(), c.desc.q.batch_stride = c.desc.out.batch_stride = -1; c.desc.beta.batch_stride = INT64_MIN);
+    CALL_WORKS(good_dense(), c.desc.T = 1; c.desc.v.token_stride = INT64_MAX; c.desc.out.token_stride = -256);
+    CALL_WORKS(good_dense(), c.desc.T = 0; c.desc.v.token_stride = INT64_MIN; c.desc.out.token_stride = 3);
+    CALL_WORKS(good_dense(), c.desc.B = 1; c.desc.k.batch_stride = -1; c.desc.initial_state.row_stride = -1; c.desc.final_state.row_stride = 5);
+}
+
+/* No sequence, or none with a token: valid, and nothing is written. */
+void test_empty_calls(void **state)
+{
+    (void)state;
+    static const int64_t none = 0;
+    const unsigned char *const out = good_dense().args.out;
+    CALL_WORKS(good_dense(), c.desc.B = 0);
+    CALL_WORKS(good_dense(), c.desc.B = 0; c.args.q = c.args.k = c.args.v = c.args.g = c.args.beta = c.args.out = NULL;
+               c.args.initial_state = c.args.final_state = NULL);
+    CALL_WORKS(good_packed(), c.desc.N = 0);
+    CALL_WORKS(good_packed(), c.desc.N = c.desc.T = 0; c.args.cu_seqlens = &none; c.args.cu_seqlens_host = &none);
+    for (size_t i = 0; i < GOOD_OUT_BYTES; ++i) assert_int_equal(out[i], 0xa5);
+    CALL_REFUSED(good_packed(), FKDA_ERR_CU_SEQLENS, "cu_seqlens[0] = 2, but it must be 0", c.desc.N = 0; c.args.cu_seqlens = (const int64_t *)c.args.cu_seqlens + 1);
+    CALL_REFUSED(good_packed(), FKDA_ERR_NULL_POINTER, "args.cu_seqlens is NULL", c.desc.N = 0; c.args.cu_seqlens = NULL);
 }
 
 void test_overflows(void **state)

@@ -25,12 +25,18 @@ void test_no_backend_takes_it(void **state)
     DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "V = 257, at most 256", c.desc.V = 257; c.desc.backend = FKDA_BACKEND_REF);
     DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "ref: K = 300", c.desc.K = 300);    /* AUTO: every backend says why */
     DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "CUDA memory", c.desc.memory = FKDA_MEMORY_CUDA; c.desc.backend = FKDA_BACKEND_REF);
+    if (strstr(fkda_build_info(), "CUDA off") != NULL) {
+        DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "this library was built without CUDA, but the tensors are in CUDA memory",
+                     c.desc.memory = FKDA_MEMORY_CUDA; c.desc.K = 300; c.desc.q.dtype = FKDA_F16);    /* whatever else it lacks */
+        DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "this library was built without CUDA, but desc.backend", c.desc.backend = FKDA_BACKEND_CUDA);
+    }
     static const fkda_backend named[] = {FKDA_BACKEND_CUDA, FKDA_BACKEND_CPU};
     for (size_t i = 0; i < sizeof named / sizeof *named; ++i) {
         char text[256] = "";
         if (fkda_backend_status(named[i], text, sizeof text) == FKDA_OK) continue;
         assert_true(strlen(text) > 0);    /* why it is off */
-        DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, fkda_backend_name(named[i]), c.desc.backend = named[i]);
+        const char *const why = named[i] == FKDA_BACKEND_CUDA ? "" : text;
+        DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, why, c.desc.backend = named[i]);
     }
 }
 

@@ -97,6 +97,45 @@ static void test_describe_writes_as_snprintf_does(void **state)
     assert_int_equal(cut[10], 'x');
 }
 
+/* AUTO that ends on the reference says why; asked for by name, the reference is no surprise. */
+static void test_describe_tells_of_a_slow_fallback(void **state)
+{
+    (void)state;
+    static const struct { int64_t K, V; const char *reason; } slow[] = {{96, 64, "K = 96"}, {128, 100, "V = 100"}};
+    char text[256];
+    fkda_plan plan;
+    for (size_t i = 0; i < sizeof slow / sizeof *slow; ++i) {
+        good_call c = good_dense();
+        c.desc.K = slow[i].K;
+        c.desc.V = slow[i].V;
+        assert_int_equal(fkda_fwd_plan(&c.desc, &plan), FKDA_OK);
+        fkda_plan_describe(&plan, text, sizeof text);
+        const char *const because = strstr(text, "; slow, as cpu: ");
+        if (because == NULL || strstr(because, slow[i].reason) == NULL) fail_msg("%s", text);
+        c.desc.backend = FKDA_BACKEND_REF;
+        assert_int_equal(fkda_fwd_plan(&c.desc, &plan), FKDA_OK);
+        fkda_plan_describe(&plan, text, sizeof text);
+        assert_null(strstr(text, "slow"));
+    }
+}
+
+/* Fit for aligned_alloc, whatever the backend, the sizes and the threads. */
+static void test_workspace_is_whole_alignments(void **state)
+{
+    (void)state;
+    for (int backend = FKDA_BACKEND_CPU; backend <= FKDA_BACKEND_REF; ++backend)
+        for (int64_t K = 1; K <= 128; K = K < 64 ? 3 * K : K + 1)
+            for (int32_t threads = 1; threads <= 2; ++threads) {
+                good_call c = good_dense();
+                size_t bytes = 0;
+                c.desc.backend = (fkda_backend)backend;
+                c.desc.K = K;
+                c.desc.threads = threads;
+                if (fkda_fwd_workspace_size(&c.desc, &bytes) != FKDA_OK) continue;
+                assert_true(bytes > 0 && bytes % FKDA_WORKSPACE_ALIGN == 0);
+            }
+}
+
 /* -------------------------------------------------------------- one plan, many threads */
 
 typedef struct worker {
@@ -164,6 +203,8 @@ int main(void)
         cmocka_unit_test(test_plan_takes_other_args),
         cmocka_unit_test(test_garbage_is_no_plan),
         cmocka_unit_test(test_describe_writes_as_snprintf_does),
+        cmocka_unit_test(test_describe_tells_of_a_slow_fallback),
+        cmocka_unit_test(test_workspace_is_whole_alignments),
         cmocka_unit_test(test_threads_share_a_plan),
         cmocka_unit_test(test_versions_and_names),
     };

@@ -26,6 +26,7 @@ int main(void)
         cmocka_unit_test(test_dtypes),
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_strides),
+        cmocka_unit_test(test_empty_calls),
         cmocka_unit_test(test_overflows),
         cmocka_unit_test(test_null_pointers),
         cmocka_unit_test(test_absent_but_given),

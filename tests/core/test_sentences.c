@@ -30,7 +30,7 @@ static void *fail_with(void *number)
     static const char *const wrong = "wrong";
     fkda_fwd_desc desc = {.struct_size = sizeof desc, .B = -*(const int *)number, .T = 1, .H = 1, .K = 1, .V = 1};
     char expected[32];
-    snprintf(expected, sizeof expected, "desc.B = -%d,", *(const int *)number);
+    snprintf(expected, sizeof expected, "desc.B = -%d is negative", *(const int *)number);
     const char *answer = strcmp(fkda_last_error(), "") == 0 ? NULL : wrong;    /* a fresh thread has no sentence */
     for (int i = 0; i < 100; ++i) {
         if (fkda_fwd_query(&desc, NULL) != FKDA_ERR_SHAPE) answer = wrong;
@@ -83,13 +83,13 @@ static void test_sentence_stays(void **state)
 {
     (void)state;
     good_call c = good_dense();
-    c.desc.B = 0;
+    c.desc.B = -1;
     assert_int_equal(good_run(&c), FKDA_ERR_SHAPE);
     c.desc.B = GOOD_B;
     assert_int_equal(good_run(&c), FKDA_OK);
     const fkda_fwd_desc small = {.struct_size = sizeof small, .B = 1, .T = 1, .H = 1, .K = 3, .V = 5, .scale = 1};
     assert_int_equal(fkda_fwd_query(&small, NULL), FKDA_OK);
-    assert_non_null(strstr(fkda_last_error(), "desc.B = 0"));
+    assert_non_null(strstr(fkda_last_error(), "desc.B = -1"));
 }
 
 int main(void)

@@ -256,6 +256,26 @@ void check_refusal(const char *name, const Problem &problem, const std::vector<s
     fflush(stdout);
 }
 
+// cu_seqlens that ends before T: the sequences as they are alone in the array, and the rows behind them, NaN on the way in, keep their poison.
+void check_short(const char *name, const Problem &problem) {
+    Data data(problem);
+    data.cu.pop_back(), data.N--;    // the tail belongs to no sequence
+    const bool is_cut = problem.workers != data.N * problem.H;
+    const size_t valid = static_cast<size_t>(data.cu.back()) * problem.H * 128;
+    double of_out = NAN, of_state = NAN;
+    bool good = true;
+    std::vector<uint16_t> first;
+    for (unsigned i = 0; i < 4 && good; i++) {
+        data.problem.mapping = i == 0 ? Problem::Pair : i == 1 ? Problem::Quad : i == 2 || !is_cut ? Problem::Solo : Problem::Either;
+        good = data.run(i) && data.status == 0 && std::all_of(data.out.begin() + valid, data.out.end(), [](uint16_t x) { return x == 0xffff; });
+        if (i == 0) data.errors(&of_out, &of_state), first = data.out;
+        good = good && first == data.out && of_out < problem.bar && of_state < problem.bar;
+    }
+    ran++, failed += !good;
+    printf("%s %-40s out %.2e state %.2e\n", good ? "ok  " : "FAIL", name, of_out, of_state);
+    fflush(stdout);
+}
+
 // Lanes of a warp that come late, in every role: nobody misses a phase, and the bits are the same.
 void check_laggards(const char *name) {
     Data data({{400}, 1, 1});
@@ -331,8 +351,15 @@ int main() {
     check("400 x 3 heads on 2 workers, cut", {{400}, 3, 2});
     check_cuts("450 x 5 heads on 5, 4, 3, 2 workers: same bits", {{450}, 5, 0}, {4, 3, 2});
     check_cuts("0,300,31,0,290 x 2 heads on 10, 7, 3, 1 workers", {{0, 300, 31, 0, 290}, 2, 0}, {7, 3, 1});
-    const std::vector<std::vector<int64_t>> broken{{0, 40, 20, 70}, {1, 30, 40, 70}, {0, 30, 40, 69}, {0, 30, 40, 71}, {0, -5, 40, 70},
+    const std::vector<std::vector<int64_t>> broken{{0, 40, 20, 70}, {1, 30, 40, 70}, {0, 30, 40, 71}, {0, -5, 40, 70},
                                                    {0, 30, INT64_MAX, 70}, {INT64_MIN, 0, 0, 70}, {0, 30, 40, (int64_t{1} << 32) + 70}};
+    Problem padded{{30, 0, 40}, 2, 6};
+    padded.tail_tokens = 37;
+    check_short("cu_seqlens ends before T", padded);
+    padded.workers = 2;
+    check_short("cu_seqlens ends before T, cut", padded);
+    padded.is_planned_once = true;
+    check_short("cu_seqlens ends before T, planned once", padded);
     check_refusal("broken cu_seqlens, one worker per pair", {{30, 10, 30}, 2, 6}, broken);
     Problem cut{{30, 10, 30}, 2, 2};
     check_refusal("broken cu_seqlens, cut", cut, broken);

@@ -169,6 +169,13 @@ struct DeviceCase {
         launch(nullptr);
         watch(nullptr);
     }
+    bool is_poison(const __nv_bfloat16 *data, int64_t count) const {
+        std::vector<unsigned char> bytes(count * sizeof *data);
+        CHECK_CUDA(cudaMemcpy(bytes.data(), data, bytes.size(), cudaMemcpyDeviceToHost));
+        for (unsigned char byte : bytes)
+            if (byte != poison_byte) return false;
+        return true;
+    }
     // Bytes of the guards that are no longer poison.
     int64_t touched() const {
         std::vector<unsigned char> bytes(kGuardBytes);

@@ -216,11 +216,22 @@ def test_broken_cu_seqlens_gives_nan(H):
     """Nothing on the host reads the array; nothing is right where it is wrong."""
     p = cuda_problem(lens=[30, 10, 30], H=H)
     want = run_fresh(p)
-    for bounds in ([0, 40, 20, 70], [1, 30, 40, 70], [0, 30, 40, 69], [0, 30, 40, 71], [0, -1, 40, 70], [-(2**63), 30, 40, 2**63 - 1]):
+    for bounds in ([0, 40, 20, 70], [1, 30, 40, 70], [0, 30, 40, 71], [0, -1, 40, 70], [-(2**63), 30, 40, 2**63 - 1]):
         broken = Problem(p, out=torch.zeros_like(p["out"]), final_state=torch.zeros_like(p["final_state"]))
         out, state = Problem(broken, cu_seqlens=torch.tensor(bounds, device="cuda")).run()
         assert out.isnan().all() and state.isnan().all(), bounds
     assert same_bits(run_fresh(p), want)
+
+
+@pytest.mark.parametrize("H", [2, 40], ids=["one kernel", "plan kernel"])
+def test_rows_behind_the_last_sequence_are_untouched(H):
+    p = cuda_problem(lens=[30, 10, 30, 45], H=H)
+    want, want_state = run_fresh(p)
+    for name in ("q", "k", "v", "g", "beta"):
+        p[name][:, 70:] = float("nan")
+    short = Problem(p, cu_seqlens=p["cu_seqlens"][:4], initial_state=p["initial_state"][:3], out=torch.full_like(p["out"], 7), final_state=torch.empty_like(p["final_state"][:3]))
+    out, state = short.run()
+    assert same_bits((out[:, :70], state), (want[:, :70], want_state[:3])) and (out[:, 70:] == 7).all()
 
 
 # ---------------------------------------------------------------- the same bits

@@ -111,7 +111,8 @@ static int64_t count_of(const case_image *m, int buffer)
 
 static int64_t extent_of(const case_image *m, int buffer)
 {
-    const int64_t count = count_of(m, buffer);    /* every axis steps forwards, so the last element lies last in row-major views only */
+    int64_t count = count_of(m, buffer);    /* every axis steps forwards, so the last element lies last in row-major views only */
+    if (buffer < IMAGE_TENSORS) count += m->spec->tail * shape_of(m->spec, buffer).heads * shape_of(m->spec, buffer).width;
     int64_t end = 0;
     for (int64_t i = 0; i < count; ++i) {
         const int64_t at = place(m, buffer, i) + 1;

@@ -46,7 +46,7 @@ typedef struct number_key {
 
 static const number_key int_keys[] = {
     {"B", offsetof(case_spec, B)}, {"T", offsetof(case_spec, T)},   {"H", offsetof(case_spec, H)},
-    {"HV", offsetof(case_spec, HV)}, {"K", offsetof(case_spec, K)}, {"V", offsetof(case_spec, V)},
+    {"HV", offsetof(case_spec, HV)}, {"K", offsetof(case_spec, K)}, {"V", offsetof(case_spec, V)}, {"tail", offsetof(case_spec, tail)},
 };
 static const number_key real_keys[] = {{"scale", offsetof(case_spec, scale)}, {"lb", offsetof(case_spec, lower_bound)}};
 
@@ -71,12 +71,12 @@ static int position_of(const char *word, const char *words)
     }
 }
 
-/* "3,0,17" or "1*300,5": packed sequences. */
+/* "3,0,17" or "1*300,5": packed sequences; "none": packed, and there are none. */
 static void parse_lens(case_spec *spec, const char *word)
 {
     spec->B = 1;
     spec->N = 0;
-    while (*word != 0) {
+    for (word = strcmp(word, "none") == 0 ? "" : word; *word != 0;) {
         char *end;
         const int64_t length = strtoll(word, &end, 10);
         const int64_t times = *end == '*' ? strtoll(end + 1, &end, 10) : 1;
@@ -85,7 +85,6 @@ static void parse_lens(case_spec *spec, const char *word)
         for (int64_t i = 0; i < times; ++i, ++spec->N) spec->bounds[spec->N + 1] = spec->bounds[spec->N] + length;
         word = *end == ',' ? end + 1 : end;
     }
-    spec->T = spec->bounds[spec->N];
     if (spec->cu == FKDA_NONE) spec->cu = FKDA_I64;
 }
 
@@ -154,7 +153,9 @@ case_spec case_parse(const char *name, const char *text)
     }
     if (spec.HV == 0) spec.HV = spec.H;
     if (isnan(spec.scale)) spec.scale = 1 / sqrt((double)spec.K);
-    if (spec.cu == FKDA_NONE) {
+    if (spec.cu != FKDA_NONE) {
+        spec.T = spec.bounds[spec.N] + spec.tail;
+    } else {
         spec.N = spec.B;
         assert_true(spec.N <= CASE_MAX_SEQUENCES);
         for (int64_t n = 0; n <= spec.N; ++n) spec.bounds[n] = n * spec.T;

@@ -22,7 +22,8 @@ typedef enum case_view {
 typedef struct case_spec {
     char name[CASE_NAME_BYTES];
     int64_t B, T, N, H, HV, K, V;
-    int64_t bounds[CASE_MAX_SEQUENCES + 1];    /* sequence n has rows [bounds[n], bounds[n+1]) of the B*T token rows */
+    int64_t tail;                              /* packed: token rows behind the last sequence */
+    int64_t bounds[CASE_MAX_SEQUENCES + 1];    /* sequence n has token rows [bounds[n], bounds[n+1]); B*T rows in all, tail of them in no sequence */
     int cu;                                    /* fkda_dtype of cu_seqlens; NONE: dense */
     int q, k, v, g, beta_dtype, out;           /* fkda_dtype */
     int A_log, dt_bias;

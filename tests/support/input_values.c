@@ -185,6 +185,7 @@ case_spec pieces_spec(const case_spec *from, const piece *pieces, int count, fkd
     to.N = count;
     for (int n = 0; n < count; ++n) to.bounds[n + 1] = to.bounds[n] + pieces[n].count;
     to.B = form == FKDA_NONE ? count : 1;
+    to.tail = 0;
     to.T = form == FKDA_NONE ? pieces[0].count : to.bounds[count];
     return to;
 }

@@ -35,7 +35,7 @@ typedef struct piece {
 case_spec pieces_spec(const case_spec *from, const piece *pieces, int count, fkda_dtype form);
 input_values pieces_values(const case_spec *from, const input_values *x, const piece *pieces, const case_spec *to);
 
-static inline int64_t case_rows(const case_spec *spec) { return spec->B * spec->T; }
+static inline int64_t case_rows(const case_spec *spec) { return spec->bounds[spec->N]; }
 static inline int64_t case_state_elems(const case_spec *spec) { return spec->HV * spec->K * spec->V; }
 
 #endif

@@ -34,11 +34,11 @@ struct Sequences {
         return is_64bit ? static_cast<const int64_t *>(cu_seqlens)[n] : static_cast<const int32_t *>(cu_seqlens)[n];
     }
     __device__ int inside(int64_t at) const { return static_cast<int>(at < 0 ? 0 : at > tokens ? tokens : at); }
-    // Does entry n of [0, N] break 0 = c[0] <= ... <= c[N] = T?
+    // Does entry n of [0, N] break 0 = c[0] <= ... <= c[N] <= T?
     __device__ bool is_broken_at(int n) const {
         bool is_broken;
         if (n < count) (void)span(n, is_broken);
-        else is_broken = cu_seqlens != nullptr && ((n == 0 && entry(n) != 0) || entry(n) != tokens);
+        else is_broken = cu_seqlens != nullptr && entry(n) > tokens;
         return is_broken;
     }
     __device__ SequenceSpan span(int n) const {

@@ -1,4 +1,4 @@
-// prefill_refuse.cuh: a call whose cu_seqlens is not 0 = c[0] <= ... <= c[N] = T.
+// prefill_refuse.cuh: a call whose cu_seqlens is not 0 = c[0] <= ... <= c[N] <= T.
 //
 // Only the device reads the array, after the call has returned. All blocks find the same answer before any of them starts a role,
 // and then fill out and the final state with NaN instead. A good array costs no pass of its own: the roles read the same
