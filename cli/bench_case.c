@@ -12,7 +12,7 @@
 
 #define LOWER_BOUND (-5.0f)    /* what models with the bounded gate use */
 
-static fkda_status desc_of(const bench_case *c, const bench_settings *s, fkda_fwd_desc *desc, char *why_host)
+static fkda_status desc_of(const bench_case *c, const bench_settings *s, fkda_fwd_desc *desc, choice *chosen)
 {
     *desc = (fkda_fwd_desc){
         .struct_size = sizeof *desc, .backend = s->backend, .threads = s->threads, .B = 1, .T = c->T, .N = c->N, .H = c->H, .HV = c->HV, .K = c->K, .V = c->V,
@@ -20,16 +20,20 @@ static fkda_status desc_of(const bench_case *c, const bench_settings *s, fkda_fw
         .A_log = FKDA_F32, .dt_bias = FKDA_F32, .scale = (float)(1.0 / sqrt((double)c->K)),
         .initial_state = {.dtype = FKDA_F32}, .final_state = {.dtype = FKDA_F32},
     };
-    return memory_choose(desc, why_host);
+    for (problem_role role = PROBLEM_Q; role <= PROBLEM_BETA; ++role) problem_tell(desc, role, FKDA_BF16);
+    problem_tell(desc, PROBLEM_OUT, FKDA_BF16);
+    return choice_make(desc, chosen);
 }
 
 fkda_status bench_query(const bench_case *c, const bench_settings *s)
 {
     fkda_fwd_desc desc;
-    char why_host[MEMORY_REASON_BYTES];
-    TRY(desc_of(c, s, &desc, why_host));
-    const fkda_status status = fkda_fwd_query(&desc, NULL);
-    return status == FKDA_OK ? FKDA_OK : failure(status, "case '%s': %s", c->name, fkda_last_error());
+    choice chosen;
+    char what[96];
+    TRY(desc_of(c, s, &desc, &chosen));
+    const fkda_status status = problem_fits(&desc);
+    snprintf(what, sizeof what, "case '%s'", c->name);
+    return status == FKDA_OK ? FKDA_OK : failure_about(status, what);
 }
 
 int bench_steps(void) { return 2; }
@@ -40,7 +44,7 @@ fkda_status bench_run(const bench_case *c, const bench_settings *s, progress *ba
     problem p;
     call whole;
     char what[96];
-    TRY(desc_of(c, s, &desc, r->why_host));
+    TRY(desc_of(c, s, &desc, &r->choice));
     snprintf(what, sizeof what, "%s: generating", c->name);
     progress_step(bar, what);
     TRY(problem_make(&desc, c->gates, c->len_values, &p));
@@ -89,7 +93,6 @@ void bench_print_row(const bench_case *c, const bench_result *r)
     printf("%-20s  %-8s  %-6s  %-7s  %8s  %5lld  %9s  %21s  %4d  %12s  %6s\n", c->name, problem_gate_name(c->gate), problem_gates_names[c->gates],
            fkda_backend_name(r->backend), text_grouped((double)c->T, tokens), (long long)c->HV, text_duration(r->times.median_ms, median), spread,
            r->times.runs, text_grouped(1e3 * (double)c->T / r->times.median_ms, rate), share);
-    if (*r->why_host != 0) fprintf(stderr, "flashkda: note: the GPU does not take '%s': %s\n", c->name, r->why_host);
 }
 
 /* What only figures of a GPU need: which one, and how near they come to what its memory allows. */
@@ -97,12 +100,12 @@ static void add_device(cJSON *line, const bench_case *c, const bench_result *r)
 {
     json_add_text(line, "gpu", r->device.gpu);
     json_add_text(line, "driver", r->device.driver);
-    cJSON_AddNumberToObject(line, "sm_mhz", r->device.sm_mhz);
-    cJSON_AddNumberToObject(line, "memory_mhz", r->device.memory_mhz);
+    json_add_number(line, "sm_mhz", r->device.sm_mhz);
+    json_add_number(line, "memory_mhz", r->device.memory_mhz);
     cJSON_AddStringToObject(line, "method", "CUDA graph replay, L2 flushed, events");
-    cJSON_AddNumberToObject(line, "hbm_floor_ms", floor_ms(c));
-    cJSON_AddNumberToObject(line, "hbm_fraction", floor_ms(c) / r->times.median_ms);
-    cJSON_AddNumberToObject(line, "tb_per_s", 1e-9 * least_bytes(c) / r->times.median_ms);
+    json_add_number(line, "hbm_floor_ms", floor_ms(c));
+    json_add_number(line, "hbm_fraction", floor_ms(c) / r->times.median_ms);
+    json_add_number(line, "tb_per_s", 1e-9 * least_bytes(c) / r->times.median_ms);
 }
 
 void bench_print_json(const bench_case *c, const bench_settings *s, const bench_result *r)
@@ -112,7 +115,7 @@ void bench_print_json(const bench_case *c, const bench_settings *s, const bench_
     cJSON_AddStringToObject(line, "suite", c->suite);
     cJSON_AddStringToObject(line, "backend", fkda_backend_name(r->backend));
     json_add_text(line, "plan", r->plan);
-    if (*r->why_host != 0) json_add_text(line, "why_not_cuda", r->why_host);
+    choice_add_json(&r->choice, line);
     cJSON_AddStringToObject(line, "gate", problem_gate_name(c->gate));
     cJSON_AddStringToObject(line, "gates", problem_gates_names[c->gates]);
     json_add_text(line, "lens", c->lens == NULL ? "" : c->lens);
@@ -122,7 +125,7 @@ void bench_print_json(const bench_case *c, const bench_settings *s, const bench_
         {"threads", (double)s->threads}, {"runs", (double)r->times.runs}, {"median_ms", r->times.median_ms}, {"min_ms", r->times.min_ms},
         {"p10_ms", r->times.p10_ms}, {"p90_ms", r->times.p90_ms}, {"max_ms", r->times.max_ms}, {"tokens_per_s", 1e3 * (double)c->T / r->times.median_ms},
     };
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i) cJSON_AddNumberToObject(line, numbers[i].key, numbers[i].value);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i) json_add_number(line, numbers[i].key, numbers[i].value);
     if (r->backend == FKDA_BACKEND_CUDA) add_device(line, c, r);
     json_print_line(line);
 }

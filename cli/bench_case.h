@@ -28,10 +28,12 @@ typedef struct bench_settings {
 typedef struct bench_result {
     fkda_backend backend;
     char plan[512];
-    char why_host[MEMORY_REASON_BYTES];    /* why a GPU that is there was not taken */
+    choice choice;
     call_times times;
     device_facts device;          /* cuda: read behind the last run */
 } bench_result;
+
+extern const char *const bench_suite_names[];    /* NULL ends the list */
 
 /* The suite's cases, or the case of the options, behind those that are there. T 0: the sum of lens, or 1024. */
 fkda_status bench_add_suite(bench_list *list, const char *suite);
@@ -39,7 +41,7 @@ fkda_status bench_add_own(bench_list *list, const bench_case *c);
 fkda_status bench_spread_gates(bench_list *list);    /* every case once for each of problem_gates */
 void bench_list_free(bench_list *list);
 
-/* Would it run? Nothing is generated yet. */
+/* Would it run, and fit into memory? Nothing is generated yet. */
 fkda_status bench_query(const bench_case *c, const bench_settings *s);
 
 /* Generates, warms up, times. */

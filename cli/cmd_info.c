@@ -7,18 +7,9 @@
 #include "commands.h"
 #include "device.h"
 #include "json_out.h"
-#include "options.h"
 
 static int as_json;
 static const option options[] = {{.name = "--json", .help = "print one JSON object instead of text", .kind = OPTION_FLAG, .to = &as_json}};
-static const command this_command = {
-    .name = "info",
-    .usage = "[--json]",
-    .about = "Prints version, build, each backend with what it runs on or why it is off, and the CPU.\n",
-    .examples = "  flashkda info\n  flashkda info --json\n",
-    .options = options,
-    .option_count = sizeof options / sizeof *options,
-};
 
 enum { TEXT_BYTES = 512 };
 
@@ -100,12 +91,12 @@ static void print_json(const char *model, const char *features)
         cJSON *const gpu = cJSON_AddObjectToObject(line, "gpu");
         json_add_text(gpu, "name", facts.gpu);
         json_add_text(gpu, "driver", facts.driver);
-        cJSON_AddNumberToObject(gpu, "sm_mhz", facts.sm_mhz);
-        cJSON_AddNumberToObject(gpu, "memory_mhz", facts.memory_mhz);
+        json_add_number(gpu, "sm_mhz", facts.sm_mhz);
+        json_add_number(gpu, "memory_mhz", facts.memory_mhz);
     }
     cJSON *const cpu = cJSON_AddObjectToObject(line, "cpu");
     json_add_text(cpu, "model", model);
-    cJSON_AddNumberToObject(cpu, "cores", count_cores());
+    json_add_number(cpu, "cores", count_cores());
     cJSON *const list = cJSON_AddArrayToObject(cpu, "features");
     char words[TEXT_BYTES], *rest = words;
     snprintf(words, sizeof words, "%s", features);
@@ -113,11 +104,8 @@ static void print_json(const char *model, const char *features)
     json_print_line(line);
 }
 
-cli_exit command_info(int argc, char *const *argv)
+static cli_exit info(void)
 {
-    const options_outcome outcome = options_parse(&this_command, argc, argv);
-    if (outcome == OPTIONS_HELP_SHOWN) return CLI_OK;
-    if (outcome == OPTIONS_BAD) return failure_report_usage(this_command.name);
     char model[TEXT_BYTES], features[TEXT_BYTES];
     read_model(model, sizeof model);
     list_features(features, sizeof features);
@@ -125,3 +113,14 @@ cli_exit command_info(int argc, char *const *argv)
     else print_text(model, features);
     return CLI_OK;
 }
+
+const command command_info = {
+    .name = "info",
+    .summary = "version, build, backends and why one is off, CPU",
+    .usage = "[--json]",
+    .about = "Prints version, build, each backend with what it runs on or why it is off, and the CPU.\n",
+    .examples = "  flashkda info\n  flashkda info --json\n",
+    .options = options,
+    .option_count = sizeof options / sizeof *options,
+    .run = info,
+};

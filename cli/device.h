@@ -13,6 +13,7 @@ enum { DEVICE_ORDINAL = 0 };    /* CUDA_VISIBLE_DEVICES chooses which card that 
 
 fkda_status device_alloc(size_t bytes, void **data);
 void device_free(void *data);
+fkda_status device_left(size_t *bytes);
 fkda_status device_read(void *to_host, const void *from_device, size_t bytes);
 fkda_status device_write(void *to_device, const void *from_host, size_t bytes);
 fkda_status device_repeat(void *data, size_t period_bytes, size_t bytes);    /* the first period, over and over */

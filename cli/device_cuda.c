@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "failure.h"
+#include "text.h"
 
 #define TRY_CUDA(call)                                                                                                        \
     do {                                                                                                                      \
@@ -19,11 +20,10 @@
 
 /* ---------------------------------------------------------------- memory */
 
-static double gib(size_t bytes) { return (double)bytes / (1024.0 * 1024.0 * 1024.0); }
-
 fkda_status device_alloc(size_t bytes, void **data)
 {
-    size_t left = 0, all = 0;
+    char needed[TEXT_NUMBER_BYTES], there[TEXT_NUMBER_BYTES];
+    size_t left;
     *data = NULL;
     TRY_CUDA(cudaSetDevice(DEVICE_ORDINAL));
     const cudaError_t error = cudaMalloc(data, bytes);
@@ -32,11 +32,20 @@ fkda_status device_alloc(size_t bytes, void **data)
         return FKDA_OK;
     }
     (void)cudaGetLastError();    /* answered here: the next call shall not find it */
-    TRY_CUDA(cudaMemGetInfo(&left, &all));
-    return failure(FKDA_ERR_NO_MEMORY, "out of GPU memory: %.1f GiB more are needed, %.1f GiB of %.1f GiB are free", gib(bytes), gib(left), gib(all));
+    TRY(device_left(&left));
+    return failure(FKDA_ERR_NO_MEMORY, "out of GPU memory: %s more are needed, %s are free", text_bytes((double)bytes, needed),
+                   text_bytes((double)left, there));
 }
 
 void device_free(void *data) { (void)cudaFree(data); }
+
+fkda_status device_left(size_t *bytes)
+{
+    size_t all;
+    TRY_CUDA(cudaSetDevice(DEVICE_ORDINAL));
+    TRY_CUDA(cudaMemGetInfo(bytes, &all));
+    return FKDA_OK;
+}
 
 fkda_status device_read(void *to_host, const void *from_device, size_t bytes)
 {

@@ -15,6 +15,12 @@ fkda_status device_alloc(size_t bytes, void **data)
 
 void device_free(void *data) { (void)data; }
 
+fkda_status device_left(size_t *bytes)
+{
+    *bytes = 0;
+    return none();
+}
+
 fkda_status device_read(void *to_host, const void *from_device, size_t bytes)
 {
     (void)to_host, (void)from_device, (void)bytes;

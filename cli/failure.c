@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "text.h"
 
@@ -32,6 +33,13 @@ fkda_status failure_in(const char *path, fkda_status status, const char *format,
 fkda_status failure_of_library(fkda_status status, const char *path)
 {
     return path == NULL ? failure(status, "%s", fkda_last_error()) : failure_in(path, status, "%s", fkda_last_error());
+}
+
+fkda_status failure_about(fkda_status status, const char *what)
+{
+    char before[SENTENCE_BYTES];
+    memcpy(before, sentence, sizeof before);
+    return failure(status, "%s: %s", what, before);
 }
 
 const char *failure_sentence(void) { return sentence; }

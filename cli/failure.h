@@ -7,13 +7,19 @@
 
 #include "flashkda.h"
 
+/* The one list of exit codes: X(enumerator, code, text). */
+#define CLI_EXIT_MAP(X)                                                                                            \
+    X(CLI_OK,            0, "ok")                                                                                  \
+    X(CLI_VERIFY_FAILED, 1, "verification failed: an error is outside its bar")                                    \
+    X(CLI_USAGE,         2, "usage: a command typed wrongly, or a benchmark that this machine has no memory for")  \
+    X(CLI_FILE,          3, "a file, or the data in it")                                                           \
+    X(CLI_UNSUPPORTED,   4, "no device, or no backend that takes the problem")                                     \
+    X(CLI_INTERNAL,      5, "out of memory, a device that failed, or a defect of flashkda")
+
 typedef enum cli_exit {
-    CLI_OK = 0,
-    CLI_VERIFY_FAILED = 1,    /* the answer is outside the bar */
-    CLI_USAGE = 2,            /* the command was typed wrongly */
-    CLI_FILE = 3,             /* a file, or what it holds */
-    CLI_UNSUPPORTED = 4,      /* no device, or no backend takes the problem */
-    CLI_INTERNAL = 5          /* out of memory, a device that failed, a defect of flashkda */
+#define CLI_EXIT_ENUM(name, code, text) name = code,
+    CLI_EXIT_MAP(CLI_EXIT_ENUM)
+#undef CLI_EXIT_ENUM
 } cli_exit;
 
 /* Keeps the sentence and returns `status`. */
@@ -24,6 +30,9 @@ __attribute__((format(printf, 3, 4))) fkda_status failure_in(const char *path, f
 
 /* Takes over the library's sentence, "path: " before it if path is not NULL. */
 fkda_status failure_of_library(fkda_status status, const char *path);
+
+/* Puts "what: " in front of the sentence that is kept; returns `status`. */
+fkda_status failure_about(fkda_status status, const char *what);
 
 const char *failure_sentence(void);
 

@@ -2,7 +2,9 @@
 #include "json_out.h"
 
 #include <cjson/cJSON.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "text.h"
 
@@ -10,6 +12,23 @@ void json_add_text(cJSON *object, const char *key, const char *text)
 {
     char printable[4 * 4096];
     cJSON_AddStringToObject(object, key, text_printable(text, printable, sizeof printable));
+}
+
+/* Given to cJSON as text: its own would have 17 digits where 15 do not come back as the same double. */
+void json_add_number(cJSON *object, const char *key, double value)
+{
+    char digits[32];
+    if (!isfinite(value)) {
+        cJSON_AddNullToObject(object, key);
+        return;
+    }
+    if (value == floor(value) && fabs(value) < 0x1p53) {
+        snprintf(digits, sizeof digits, "%.0f", value);
+    } else {
+        int precision = 6;
+        while (snprintf(digits, sizeof digits, "%.*g", precision, value), precision < 9 && strtof(digits, NULL) != (float)value) ++precision;
+    }
+    cJSON_AddRawToObject(object, key, digits);
 }
 
 void json_print_line(cJSON *object)

@@ -1,48 +1,36 @@
 /* Host memory and device memory: alloc, map, free. */
 #include "memory.h"
 
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "device.h"
 #include "failure.h"
+#include "text.h"
 
 static size_t host_bytes_in_use;
 
-fkda_status memory_choose(fkda_fwd_desc *desc, char *reason)
+static fkda_status bytes_left(fkda_memory where, size_t *bytes)
 {
-    char text[MEMORY_REASON_BYTES];
-    *reason = 0;
-    desc->memory = FKDA_MEMORY_HOST;
-    desc->device = DEVICE_ORDINAL;
-    if (desc->backend != FKDA_BACKEND_CUDA && desc->backend != FKDA_BACKEND_AUTO) return FKDA_OK;
-    const fkda_status machine = fkda_backend_status(FKDA_BACKEND_CUDA, text, sizeof text);
-    if (machine != FKDA_OK) return desc->backend == FKDA_BACKEND_AUTO ? FKDA_OK : failure(machine, "cuda: %s", text);
-    fkda_fwd_desc on_device = *desc;
-    on_device.backend = FKDA_BACKEND_CUDA;
-    on_device.memory = FKDA_MEMORY_CUDA;
-    if (desc->backend == FKDA_BACKEND_CUDA || fkda_fwd_query(&on_device, NULL) == FKDA_OK) desc->memory = FKDA_MEMORY_CUDA;
-    else snprintf(reason, MEMORY_REASON_BYTES, "%s", fkda_last_error());
+    if (where == FKDA_MEMORY_CUDA) return device_left(bytes);
+    const size_t limit = memory_host_limit();
+    *bytes = limit > host_bytes_in_use ? limit - host_bytes_in_use : 0;
     return FKDA_OK;
 }
 
-static size_t machine_bytes(void)
+fkda_status memory_fits(fkda_memory where, uint64_t bytes)
 {
-    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page > 0 ? (size_t)pages * (size_t)page : SIZE_MAX;
+    char needed[TEXT_NUMBER_BYTES], there[TEXT_NUMBER_BYTES];
+    size_t left;
+    TRY(bytes_left(where, &left));
+    CHECK(bytes <= left, FKDA_ERR_NO_MEMORY, "%s of %smemory are needed, but only %s are available", text_bytes((double)bytes, needed),
+          where == FKDA_MEMORY_CUDA ? "GPU " : "", text_bytes((double)left, there));
+    return FKDA_OK;
 }
-
-static double gib(size_t bytes) { return (double)bytes / (1024.0 * 1024.0 * 1024.0); }
 
 static fkda_status alloc_host(size_t bytes, memory_block *block)
 {
-    const size_t limit = machine_bytes();
-    CHECK(bytes <= limit && host_bytes_in_use <= limit - bytes, FKDA_ERR_NO_MEMORY,
-          "out of memory: %.1f GiB more are needed beside %.1f GiB in use, and this machine has %.1f GiB", gib(bytes), gib(host_bytes_in_use),
-          gib(limit));
+    TRY(memory_fits(FKDA_MEMORY_HOST, bytes));
     const size_t rounded = (bytes + FKDA_WORKSPACE_ALIGN - 1) / FKDA_WORKSPACE_ALIGN * FKDA_WORKSPACE_ALIGN;
     block->data = aligned_alloc(FKDA_WORKSPACE_ALIGN, rounded);
     CHECK(block->data != NULL, FKDA_ERR_NO_MEMORY, "out of memory: %zu bytes more are needed", bytes);

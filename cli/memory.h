@@ -1,7 +1,7 @@
 /*
  * Where tensors lie. Commands hold blocks and never ask how they were made; another kind of memory is another case in memory.c.
- * Host memory is aligned for the library, and never more in all than the machine has (so that a typing error in a size is a sentence
- * and not a visit of the out-of-memory killer). CUDA memory comes from device.h.
+ * Host memory is aligned for the library, and never more in all than there is for this process (so that a typing error in a size is a
+ * sentence and not a visit of the out-of-memory killer). CUDA memory comes from device.h.
  */
 #ifndef CLI_MEMORY_H
 #define CLI_MEMORY_H
@@ -16,12 +16,10 @@ typedef struct memory_block {
     size_t bytes;
 } memory_block;
 
-/*
- * Sets desc->memory and desc->device: the device's for CUDA, and for AUTO if the CUDA backend takes this desc; else the host's. Where
- * there is a GPU that AUTO cannot use for this desc, *reason says why (at most MEMORY_REASON_BYTES; "" otherwise).
- */
-enum { MEMORY_REASON_BYTES = 512 };
-fkda_status memory_choose(fkda_fwd_desc *desc, char *reason);
+size_t memory_host_limit(void);    /* bytes that this process may have, as of the first question */
+
+/* Would so many bytes fit beside what is in use? NO_MEMORY with a sentence that says how many are needed and how many there are. */
+fkda_status memory_fits(fkda_memory where, uint64_t bytes);
 
 fkda_status memory_alloc(fkda_memory where, size_t bytes, memory_block *block);    /* contents undefined */
 void memory_free(memory_block *block);                                             /* a zeroed block is fine */

@@ -5,13 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "failure.h"
 #include "text.h"
 
-enum { HELP_COLUMN = 28 };    /* and at most 64 options a command: they are bits of `given` */
+enum { HELP_COLUMN = 28, HELP_WIDTH = 88, MAX_OPTIONS = 64 };    /* options are bits of `given` */
 
 const char *const option_backends[] = {"auto", "cuda", "cpu", "ref", NULL};
 _Static_assert(sizeof option_backends / sizeof *option_backends == FKDA_BACKEND_COUNT + 1, "a backend has no word");
+
+const option option_help = {.name = "--help", .letter = "-h", .help = "explains the command", .kind = OPTION_FLAG};
 
 /* Where the parse is. */
 typedef struct parse {
@@ -22,16 +23,35 @@ typedef struct parse {
     const char *positional;
 } parse;
 
-static void print_help(const command *c)
+const char *option_text(const option *o, char *to)
 {
-    printf("Usage: flashkda %s %s\n\n%s\nOptions:\n", c->name, c->usage, c->about);
-    for (int i = 0; i < c->option_count; ++i) {
-        const option *const o = &c->options[i];
-        char left[64];
-        snprintf(left, sizeof left, "%s%s%s%s%s", o->letter ? o->letter : "", o->letter ? ", " : "", o->name, o->value ? " " : "", o->value ? o->value : "");
-        printf("  %-*s  %s\n", HELP_COLUMN, left, o->help);
+    snprintf(to, OPTION_TEXT_BYTES, "%s%s%s%s%s", o->letter ? o->letter : "", o->letter ? ", " : "", o->name, o->value ? " " : "", o->value ? o->value : "");
+    return to;
+}
+
+/* The rest of a line that is `column` wide so far, broken at spaces where it gets too long. */
+static void print_broken(const char *text, int column, int width)
+{
+    while ((int)strlen(text) > width) {
+        int bytes = width;
+        while (bytes > 0 && text[bytes] != ' ') --bytes;
+        if (bytes == 0) break;
+        printf("%.*s\n%*s", bytes, text, column, "");
+        text += bytes + 1;
     }
-    printf("  %-*s  %s\n\nExamples:\n%s", HELP_COLUMN, "-h, --help", "this text", c->examples);
+    puts(text);
+}
+
+void options_print_help(const command *c)
+{
+    char text[OPTION_TEXT_BYTES];
+    printf("Usage: flashkda %s%s%s\n\n%s\nOptions:\n", c->name, *c->usage ? " " : "", c->usage, c->about);
+    for (int i = 0; i <= c->option_count; ++i) {
+        const option *const o = i < c->option_count ? &c->options[i] : &option_help;
+        printf("  %-*s  ", HELP_COLUMN, option_text(o, text));
+        print_broken(o->help, HELP_COLUMN + 4, HELP_WIDTH);
+    }
+    printf("\nExamples:\n%s", c->examples);
 }
 
 static int wants_help(int argc, char *const *argv)
@@ -66,33 +86,47 @@ static fkda_status take_integer(const option *o, const char *text)
     return FKDA_OK;
 }
 
-static fkda_status take_choice(const option *o, const char *text)
+static fkda_status find_choice(const char *name, const char *const *choices, const char *text, int *index)
 {
     char words[256] = "";
     size_t used = 0;
-    for (int i = 0; o->choices[i] != NULL; ++i) {
-        if (strcmp(o->choices[i], text) == 0) {
-            *(int *)o->to = i;
+    for (int i = 0; choices[i] != NULL; ++i) {
+        if (strcmp(choices[i], text) == 0) {
+            *index = i;
             return FKDA_OK;
         }
-        if (used < sizeof words) used += (size_t)snprintf(words + used, sizeof words - used, "%s%s", i ? ", " : "", o->choices[i]);
+        if (used < sizeof words) used += (size_t)snprintf(words + used, sizeof words - used, "%s%s", i ? ", " : "", choices[i]);
     }
-    return failure(FKDA_ERR_BAD_VALUE, "%s is '%s', but it must be one of %s", o->name, text, words);
+    return failure(FKDA_ERR_BAD_VALUE, "%s is '%s', but it must be one of %s", name, text, words);
 }
 
 static fkda_status take_value(const option *o, const char *text)
 {
     if (o->kind == OPTION_INTEGER) return take_integer(o, text);
-    if (o->kind == OPTION_CHOICE) return take_choice(o, text);
+    if (o->kind == OPTION_CHOICE) return find_choice(o->name, o->choices, text, o->to);
     *(const char **)o->to = text;
     return FKDA_OK;
+}
+
+static fkda_status unknown_option(const command *c, const char *argument)
+{
+    const char *names[MAX_OPTIONS + 2];
+    char word[OPTION_TEXT_BYTES];
+    snprintf(word, sizeof word, "%s", argument);    /* cut: no option is as long as that */
+    word[strcspn(word, "=")] = 0;
+    for (int i = 0; i < c->option_count; ++i) names[i] = c->options[i].name;
+    names[c->option_count] = option_help.name;
+    names[c->option_count + 1] = NULL;
+    const char *const nearest = text_nearest(word, names);
+    if (nearest == NULL) return failure(FKDA_ERR_BAD_VALUE, "unknown option '%s'", argument);
+    return failure(FKDA_ERR_BAD_VALUE, "unknown option '%s'; did you mean '%s'?", argument, nearest);
 }
 
 static fkda_status take_option(parse *p)
 {
     const char *const argument = p->argv[p->at++], *value;
     const int i = find_option(p->c, argument, &value);
-    CHECK(i >= 0, FKDA_ERR_BAD_VALUE, "unknown option '%s'", argument);
+    if (i < 0) return unknown_option(p->c, argument);
     const option *const o = &p->c->options[i];
     CHECK((p->given >> i & 1u) == 0, FKDA_ERR_BAD_VALUE, "%s is given twice", o->name);
     p->given |= UINT64_C(1) << i;
@@ -114,10 +148,12 @@ static fkda_status take_option(parse *p)
 static fkda_status take_positional(parse *p)
 {
     const char *const argument = p->argv[p->at++];
-    CHECK(p->c->positional != NULL, FKDA_ERR_BAD_VALUE, "unexpected argument '%s': this command takes only options", argument);
-    CHECK(p->positional == NULL, FKDA_ERR_BAD_VALUE, "unexpected argument '%s': %s is already '%s'", argument, p->c->positional, p->positional);
+    const operand *const taken = &p->c->operand;
+    int ignored;
+    CHECK(taken->name != NULL, FKDA_ERR_BAD_VALUE, "unexpected argument '%s': this command takes only options", argument);
+    CHECK(p->positional == NULL, FKDA_ERR_BAD_VALUE, "unexpected argument '%s': %s is already '%s'", argument, taken->name, p->positional);
     p->positional = argument;
-    return FKDA_OK;
+    return taken->choices == NULL ? FKDA_OK : find_choice(taken->name, taken->choices, argument, &ignored);
 }
 
 static fkda_status parse_all(parse *p)
@@ -134,16 +170,16 @@ static fkda_status parse_all(parse *p)
             TRY(take_positional(p));
         }
     }
-    if (p->c->positional == NULL) return FKDA_OK;
-    CHECK(p->positional != NULL, FKDA_ERR_BAD_VALUE, "%s is missing", p->c->positional);
-    *p->c->positional_to = p->positional;
+    const operand *const taken = &p->c->operand;
+    CHECK(p->positional != NULL || taken->name == NULL || taken->is_optional, FKDA_ERR_BAD_VALUE, "%s is missing", taken->name);
+    if (p->positional != NULL) *taken->to = p->positional;
     return FKDA_OK;
 }
 
 options_outcome options_parse(const command *c, int argc, char *const *argv)
 {
     if (wants_help(argc, argv)) {
-        print_help(c);
+        options_print_help(c);
         return OPTIONS_HELP_SHOWN;
     }
     parse p = {.c = c, .argc = argc, .argv = argv};

@@ -1,9 +1,12 @@
 /* What every problem has: shapes by role, memory, sequences. */
 #include "problem.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "failure.h"
+#include "terminal.h"
 
 const char *problem_role_name(problem_role role)
 {
@@ -42,22 +45,47 @@ void problem_shape(const fkda_fwd_desc *d, problem_role role, problem_tensor *t)
     }
 }
 
-void problem_tell(fkda_fwd_desc *d, problem_role role, fkda_dtype dtype)
+/* Where the desc keeps the dtype of a role. */
+static fkda_dtype *dtype_place(fkda_fwd_desc *d, problem_role role)
 {
-    switch (role) {
-    case PROBLEM_Q: d->q.dtype = dtype; break;
-    case PROBLEM_K: d->k.dtype = dtype; break;
-    case PROBLEM_V: d->v.dtype = dtype; break;
-    case PROBLEM_G: d->g.dtype = dtype; break;
-    case PROBLEM_BETA: d->beta.dtype = dtype; break;
-    case PROBLEM_OUT: d->out.dtype = dtype; break;
-    case PROBLEM_A_LOG: d->A_log = dtype; break;
-    case PROBLEM_DT_BIAS: d->dt_bias = dtype; break;
-    case PROBLEM_CU_SEQLENS: d->cu_seqlens = dtype; break;
-    case PROBLEM_INITIAL_STATE: d->initial_state.dtype = dtype; break;
-    case PROBLEM_FINAL_STATE: d->final_state.dtype = dtype; break;
-    case PROBLEM_ROLE_COUNT: break;
+    fkda_dtype *const places[PROBLEM_ROLE_COUNT] = {
+        [PROBLEM_Q] = &d->q.dtype, [PROBLEM_K] = &d->k.dtype, [PROBLEM_V] = &d->v.dtype, [PROBLEM_G] = &d->g.dtype, [PROBLEM_BETA] = &d->beta.dtype,
+        [PROBLEM_A_LOG] = &d->A_log, [PROBLEM_DT_BIAS] = &d->dt_bias, [PROBLEM_INITIAL_STATE] = &d->initial_state.dtype,
+        [PROBLEM_CU_SEQLENS] = &d->cu_seqlens, [PROBLEM_OUT] = &d->out.dtype, [PROBLEM_FINAL_STATE] = &d->final_state.dtype,
+    };
+    return places[role];
+}
+
+void problem_tell(fkda_fwd_desc *d, problem_role role, fkda_dtype dtype) { *dtype_place(d, role) = dtype; }
+
+/* The bytes of a tensor; shape and dtype are set. */
+static fkda_status bytes_of(problem_role role, const problem_tensor *t, uint64_t *bytes)
+{
+    *bytes = (uint64_t)safetensors_dtype_bytes(t->dtype);
+    for (int i = 0; i < t->rank; ++i) {
+        CHECK(t->shape[i] == 0 || *bytes <= (uint64_t)INT64_MAX / (uint64_t)t->shape[i], FKDA_ERR_OVERFLOW, "%s: its size does not fit 63 bits",
+              problem_role_name(role));
+        *bytes *= (uint64_t)t->shape[i];
     }
+    return FKDA_OK;
+}
+
+fkda_status problem_fits(const fkda_fwd_desc *desc)
+{
+    fkda_fwd_desc d = *desc;
+    size_t workspace = 0;
+    const fkda_status status = fkda_fwd_workspace_size(&d, &workspace);
+    if (status != FKDA_OK) return failure_of_library(status, NULL);
+    uint64_t sum = workspace;
+    for (problem_role role = PROBLEM_Q; role < PROBLEM_ROLE_COUNT; ++role) {
+        problem_tensor t = {.dtype = *dtype_place(&d, role)};
+        uint64_t bytes;
+        problem_shape(&d, role, &t);
+        TRY(bytes_of(role, &t, &bytes));
+        CHECK(sum <= INT64_MAX - bytes, FKDA_ERR_OVERFLOW, "the size of all tensors does not fit 63 bits");
+        sum += bytes;
+    }
+    return memory_fits(d.memory, sum);
 }
 
 fkda_status problem_add(problem *p, problem_role role, fkda_dtype dtype)
@@ -66,12 +94,8 @@ fkda_status problem_add(problem *p, problem_role role, fkda_dtype dtype)
     problem_shape(&p->desc, role, t);
     t->dtype = dtype;
     problem_tell(&p->desc, role, dtype);
-    uint64_t bytes = (uint64_t)safetensors_dtype_bytes(dtype);
-    for (int i = 0; i < t->rank; ++i) {
-        CHECK(t->shape[i] == 0 || bytes <= (uint64_t)INT64_MAX / (uint64_t)t->shape[i], FKDA_ERR_OVERFLOW, "%s: its size does not fit 63 bits",
-              problem_role_name(role));
-        bytes *= (uint64_t)t->shape[i];
-    }
+    uint64_t bytes;
+    TRY(bytes_of(role, t, &bytes));
     return memory_alloc(p->desc.memory, (size_t)bytes, &t->block);
 }
 
@@ -79,6 +103,58 @@ problem_sequence problem_sequence_at(const problem *p, int64_t n)
 {
     if (p->bounds == NULL) return (problem_sequence){.batch = n, .begin = 0, .end = p->desc.T};
     return (problem_sequence){.batch = 0, .begin = p->bounds[n], .end = p->bounds[n + 1]};
+}
+
+int64_t problem_tokens(const problem *p)
+{
+    const int64_t all = p->desc.B * p->desc.T;
+    if (p->bounds == NULL) return all;
+    const int64_t end = p->bounds[p->desc.N];
+    return end < 0 ? 0 : end < all ? end : all;    /* a broken cu_seqlens is refused later, by the library */
+}
+
+non_finite problem_examine(const problem *p, problem_role role, fkda_dtype dtype, const void *data)
+{
+    problem_tensor t = {.rank = 0};
+    problem_shape(&p->desc, role, &t);
+    const int has_tokens = role <= PROBLEM_BETA || role == PROBLEM_OUT;
+    int64_t count = has_tokens ? problem_tokens(p) : 1;
+    for (int i = has_tokens ? 2 : 0; i < t.rank; ++i) count *= t.shape[i];
+    return non_finite_count(data, dtype, count);
+}
+
+fkda_status problem_examine_results(problem *p)
+{
+    for (problem_role role = PROBLEM_OUT; role <= PROBLEM_FINAL_STATE; ++role) {
+        problem_tensor *const t = &p->tensors[role];
+        void *data;
+        TRY(memory_map(&t->block, MEMORY_READ, &data));
+        t->strays = problem_examine(p, role, t->dtype, data);
+        TRY(memory_unmap(&t->block, MEMORY_READ, data));
+    }
+    return FKDA_OK;
+}
+
+void problem_index_of(const problem_tensor *t, int64_t element, int64_t index[4])
+{
+    for (int i = t->rank - 1; i >= 0; --i) {
+        index[i] = element % t->shape[i];
+        element /= t->shape[i];
+    }
+}
+
+void problem_tell_strays(const char *path, const char *what, problem_role role, const problem_tensor *t)
+{
+    const non_finite *const found = &t->strays;
+    int64_t index[4];
+    char at[128] = "", nan[32] = "", inf[40] = "";
+    size_t used = 0;
+    if (found->nan_count + found->inf_count == 0) return;
+    problem_index_of(t, found->first, index);
+    for (int i = 0; i < t->rank; ++i) used += (size_t)snprintf(at + used, sizeof at - used, "%s%" PRId64, i ? "," : "", index[i]);
+    if (found->nan_count > 0) snprintf(nan, sizeof nan, "%" PRId64 " NaN", found->nan_count);
+    if (found->inf_count > 0) snprintf(inf, sizeof inf, "%" PRId64 " %s", found->inf_count, found->inf_count == 1 ? "infinity" : "infinities");
+    terminal_note(path, "%s '%s' holds %s%s%s, the first at [%s]", what, problem_role_name(role), nan, *nan && *inf ? " and " : "", inf, at);
 }
 
 void problem_free(problem *p)

@@ -5,7 +5,9 @@
 #ifndef CLI_PROBLEM_H
 #define CLI_PROBLEM_H
 
+#include "choice.h"
 #include "memory.h"
+#include "non_finite.h"
 #include "safetensors.h"
 
 typedef enum problem_role {
@@ -19,6 +21,7 @@ typedef struct problem_tensor {
     int rank;
     int64_t shape[4];
     memory_block block;
+    non_finite strays;               /* of an input: when it was loaded; of an output: when it was examined */
 } problem_tensor;
 
 typedef struct problem {
@@ -26,7 +29,7 @@ typedef struct problem {
     problem_tensor tensors[PROBLEM_ROLE_COUNT];
     int64_t *bounds;                 /* host copy of cu_seqlens [N+1]; NULL: dense */
     void *bounds_as_stored;          /* the same in the tensor's own dtype, for the library to check; NULL: as bounds */
-    char why_host[MEMORY_REASON_BYTES];    /* why a GPU that is there was not taken; "" if it was, or there is none */
+    choice choice;
 } problem;
 
 /* What the person asked for, on top of what the file says. */
@@ -35,6 +38,7 @@ typedef struct problem_request {
     int32_t threads;
     fkda_dtype out_dtype;            /* NONE: the dtype of v */
     fkda_dtype final_state_dtype;    /* NONE: as the file's final_state, else as its initial_state, else fp32 */
+    int is_silent;                   /* no notes: the file was loaded before */
 } problem_request;
 
 /* The tokens of sequence n: batch row, [begin, end). */
@@ -63,8 +67,24 @@ fkda_status problem_make(const fkda_fwd_desc *desc, problem_gates gates, const i
 
 problem_sequence problem_sequence_at(const problem *p, int64_t n);
 
+/* Tokens that belong to a sequence: the rows behind the last sequence of a packed problem are no part of it. */
+int64_t problem_tokens(const problem *p);
+
+/* NaN and infinity in the elements of a role that belong to a sequence; data: all of its elements, in host memory. */
+non_finite problem_examine(const problem *p, problem_role role, fkda_dtype dtype, const void *data);
+
+fkda_status problem_examine_results(problem *p);    /* out and final_state, when they are written */
+
+void problem_index_of(const problem_tensor *t, int64_t element, int64_t index[4]);
+
+/* A note where there are any, with how many and where; `what` stands before the name of the tensor. */
+void problem_tell_strays(const char *path, const char *what, problem_role role, const problem_tensor *t);
+
 /* What shape the desc gives to a role: fills in rank and shape. */
 void problem_shape(const fkda_fwd_desc *desc, problem_role role, problem_tensor *t);
+
+/* Would the problem and its workspace fit into the desc's memory? NO_MEMORY if not; asked before anything is loaded or generated. */
+fkda_status problem_fits(const fkda_fwd_desc *desc);
 
 /* Tells the desc the dtype of a role. */
 void problem_tell(fkda_fwd_desc *desc, problem_role role, fkda_dtype dtype);

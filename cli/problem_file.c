@@ -12,6 +12,7 @@
 
 #include "failure.h"
 #include "problem.h"
+#include "terminal.h"
 #include "text.h"
 
 enum { SHAPE_TEXT_BYTES = 200 };
@@ -72,8 +73,7 @@ static fkda_status read_sizes(const safetensors_file *file, fkda_fwd_desc *d)
     const safetensors_tensor *cu_seqlens = safetensors_find(file, problem_role_name(PROBLEM_CU_SEQLENS));
     if (cu_seqlens == NULL) return FKDA_OK;
     TRY(find_required(file, PROBLEM_CU_SEQLENS, 1, &cu_seqlens));
-    CHECK_IN(file->path, cu_seqlens->shape[0] >= 2, FKDA_ERR_SHAPE, "tensor 'cu_seqlens' has %" PRId64 " entries, but N sequences need N + 1 >= 2",
-             cu_seqlens->shape[0]);
+    CHECK_IN(file->path, cu_seqlens->shape[0] >= 1, FKDA_ERR_SHAPE, "tensor 'cu_seqlens' has no entry, but N sequences need N + 1");
     CHECK_IN(file->path, d->B == 1, FKDA_ERR_SHAPE, "tensor 'q' has B = %" PRId64 ", but with cu_seqlens it must be 1", d->B);
     d->N = cu_seqlens->shape[0] - 1;
     return FKDA_OK;
@@ -136,26 +136,23 @@ static fkda_status check_shape(const safetensors_file *file, problem_role role, 
     return FKDA_OK;
 }
 
-static fkda_status read_into(const safetensors_file *file, const safetensors_tensor *t, const memory_block *block)
+static fkda_status read_into(const safetensors_file *file, const safetensors_tensor *from, problem *p, problem_role role)
 {
+    problem_tensor *const to = &p->tensors[role];
     void *data;
-    TRY(memory_map(block, MEMORY_WRITE, &data));
-    const fkda_status status = safetensors_read(file, t, data);
-    const fkda_status unmapped = memory_unmap(block, MEMORY_WRITE, data);
+    TRY(memory_map(&to->block, MEMORY_WRITE, &data));
+    const fkda_status status = safetensors_read(file, from, data);
+    if (status == FKDA_OK && role != PROBLEM_CU_SEQLENS) to->strays = problem_examine(p, role, to->dtype, data);
+    const fkda_status unmapped = memory_unmap(&to->block, MEMORY_WRITE, data);
     return status != FKDA_OK ? status : unmapped;
 }
 
 static fkda_status load_tensor(const safetensors_file *file, problem *p, problem_role role)
 {
     const safetensors_tensor *const t = safetensors_find(file, problem_role_name(role));
-    CHECK_IN(file->path, t != NULL || role > PROBLEM_BETA, FKDA_ERR_FORMAT, MISSING, problem_role_name(role));
     if (t == NULL) return FKDA_OK;
-    problem_tensor want;
-    problem_shape(&p->desc, role, &want);
-    TRY(check_dtype(file, role, t));
-    TRY(check_shape(file, role, t, &want));
     TRY(problem_add(p, role, t->dtype));
-    return read_into(file, t, &p->tensors[role].block);
+    return read_into(file, t, p, role);
 }
 
 /* Where the sequences lie, for the host; whether they are in order, the library checks. */
@@ -174,12 +171,17 @@ static fkda_status copy_bounds(problem *p)
     return memory_unmap(&t->block, MEMORY_READ, data);
 }
 
-static fkda_status dtype_in_file(const safetensors_file *file, problem_role role, fkda_dtype *dtype)
+/* The dtype that the file has for a role, NONE if it is absent; dtype and shape are checked. */
+static fkda_status dtype_in_file(const safetensors_file *file, problem_role role, const fkda_fwd_desc *d, fkda_dtype *dtype)
 {
     const safetensors_tensor *const t = safetensors_find(file, problem_role_name(role));
+    problem_tensor want;
     *dtype = FKDA_NONE;
+    CHECK_IN(file->path, t != NULL || role > PROBLEM_BETA, FKDA_ERR_FORMAT, MISSING, problem_role_name(role));
     if (t == NULL) return FKDA_OK;
+    problem_shape(d, role, &want);
     TRY(check_dtype(file, role, t));
+    TRY(check_shape(file, role, t, &want));
     *dtype = t->dtype;
     return FKDA_OK;
 }
@@ -189,11 +191,14 @@ static fkda_status dtype_in_file(const safetensors_file *file, problem_role role
 static fkda_status describe(const safetensors_file *file, const problem_request *request, fkda_fwd_desc *d)
 {
     fkda_dtype dtype;
-    for (int role = 0; role < PROBLEM_OUT; ++role) {
-        TRY(dtype_in_file(file, (problem_role)role, &dtype));
-        problem_tell(d, (problem_role)role, dtype);
+    for (problem_role role = PROBLEM_Q; role < PROBLEM_OUT; ++role) {
+        TRY(dtype_in_file(file, role, d, &dtype));
+        problem_tell(d, role, dtype);
     }
-    TRY(dtype_in_file(file, PROBLEM_FINAL_STATE, &dtype));
+    CHECK_IN(file->path, d->gate != FKDA_GATE_PRECOMPUTED || (d->A_log == FKDA_NONE && d->dt_bias == FKDA_NONE), FKDA_ERR_BAD_VALUE,
+             "tensors A_log and dt_bias must be absent, because metadata 'gate' is precomputed");
+    TRY(dtype_in_file(file, PROBLEM_OUT, d, &dtype));
+    TRY(dtype_in_file(file, PROBLEM_FINAL_STATE, d, &dtype));
     if (dtype == FKDA_NONE) dtype = d->initial_state.dtype != FKDA_NONE ? d->initial_state.dtype : FKDA_F32;
     problem_tell(d, PROBLEM_FINAL_STATE, request->final_state_dtype != FKDA_NONE ? request->final_state_dtype : dtype);
     problem_tell(d, PROBLEM_OUT, request->out_dtype != FKDA_NONE ? request->out_dtype : d->v.dtype);
@@ -212,9 +217,21 @@ static void warn_of_strangers(const safetensors_file *file)
         if (count++ == 0) first = &file->tensors[i];
     }
     if (count == 0) return;
-    char path[4096], name[256];
-    fprintf(stderr, "flashkda: %s: note: %zu of its tensors are not among those that flashkda reads and are ignored, such as '%s'\n",
-            text_printable(file->path, path, sizeof path), count, text_printable(first->name, name, sizeof name));
+    terminal_note(file->path, "%zu of its tensors are not among those that flashkda reads and are ignored, such as '%.64s'", count, first->name);
+}
+
+/* Nobody computes the rows behind the last sequence: in a file that is written they are zeros. */
+static fkda_status clear_rows_behind(problem *p)
+{
+    static const char zeros[4096];
+    return problem_tokens(p) == p->desc.B * p->desc.T ? FKDA_OK : memory_repeat(&p->tensors[PROBLEM_OUT].block, zeros, sizeof zeros);
+}
+
+/* Refusals that need no data come first. */
+static fkda_status check_fit(const safetensors_file *file, const fkda_fwd_desc *d)
+{
+    const fkda_status status = problem_fits(d);
+    return status == FKDA_OK ? FKDA_OK : failure_about(status, file->path);
 }
 
 static fkda_status load(const safetensors_file *file, const problem_request *request, problem *p)
@@ -225,19 +242,14 @@ static fkda_status load(const safetensors_file *file, const problem_request *req
     TRY(read_sizes(file, &p->desc));
     TRY(read_metadata(file, &p->desc));
     TRY(describe(file, request, &p->desc));
-    TRY(memory_choose(&p->desc, p->why_host));
-    for (int role = 0; role < PROBLEM_OUT; ++role) TRY(load_tensor(file, p, (problem_role)role));
-    CHECK_IN(file->path, p->desc.gate != FKDA_GATE_PRECOMPUTED || (p->desc.A_log == FKDA_NONE && p->desc.dt_bias == FKDA_NONE), FKDA_ERR_BAD_VALUE,
-             "tensors A_log and dt_bias must be absent, because metadata 'gate' is precomputed");
+    TRY(choice_make(&p->desc, &p->choice));
+    TRY(check_fit(file, &p->desc));
+    TRY(load_tensor(file, p, PROBLEM_CU_SEQLENS));    /* first: it says which rows of the others count */
     TRY(copy_bounds(p));
+    for (problem_role role = PROBLEM_Q; role < PROBLEM_CU_SEQLENS; ++role) TRY(load_tensor(file, p, role));
     TRY(problem_add(p, PROBLEM_FINAL_STATE, p->desc.final_state.dtype));
-    return problem_add(p, PROBLEM_OUT, p->desc.out.dtype);
-}
-
-/* A GPU that stays idle would look like a slow library. */
-static void tell_why_host(const problem *p)
-{
-    if (*p->why_host != 0) fprintf(stderr, "flashkda: note: the GPU does not take this problem: %s\n", p->why_host);
+    TRY(problem_add(p, PROBLEM_OUT, p->desc.out.dtype));
+    return clear_rows_behind(p);
 }
 
 fkda_status problem_load(const safetensors_file *file, const problem_request *request, problem *p)
@@ -248,8 +260,10 @@ fkda_status problem_load(const safetensors_file *file, const problem_request *re
         problem_free(p);
         return status;
     }
+    if (request->is_silent) return FKDA_OK;
     warn_of_strangers(file);
-    tell_why_host(p);
+    choice_tell(&p->choice, file->path);
+    for (problem_role role = PROBLEM_Q; role < PROBLEM_CU_SEQLENS; ++role) problem_tell_strays(file->path, "tensor", role, &p->tensors[role]);
     return FKDA_OK;
 }
 
@@ -258,12 +272,11 @@ fkda_status problem_load_answer(const safetensors_file *file, const problem *p, 
     const safetensors_tensor *const t = safetensors_find(file, problem_role_name(role));
     *answer = (problem_tensor){.dtype = FKDA_NONE};
     if (t == NULL) return FKDA_OK;
-    TRY(check_dtype(file, role, t));
-    TRY(check_shape(file, role, t, &p->tensors[role]));
     *answer = p->tensors[role];    /* shape and rank; memory of its own */
     answer->dtype = t->dtype;
     TRY(memory_alloc(FKDA_MEMORY_HOST, (size_t)(t->end - t->begin), &answer->block));
     const fkda_status status = safetensors_read(file, t, answer->block.data);
-    if (status != FKDA_OK) memory_free(&answer->block);
+    if (status == FKDA_OK) answer->strays = problem_examine(p, role, answer->dtype, answer->block.data);
+    else memory_free(&answer->block);
     return status;
 }

@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "terminal.h"
+
 enum { BAR_WIDTH = 24 };
 
-static int is_shown(void) { return isatty(STDERR_FILENO); }
+static int is_shown(void) { return !terminal_is_quiet && terminal_takes_escapes(STDERR_FILENO); }
 
 progress progress_start(int total) { return (progress){.total = total > 0 ? total : 1}; }
 

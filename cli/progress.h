@@ -1,4 +1,4 @@
-/* A progress bar on stderr: only when stderr is a terminal, gone without a trace when the work is done. */
+/* A progress bar on stderr: only on a terminal that takes escape sequences, gone without a trace when the work is done. */
 #ifndef CLI_PROGRESS_H
 #define CLI_PROGRESS_H
 

@@ -5,7 +5,8 @@
  *
  *     [u64 h][h bytes: {"q":{"dtype":"BF16","shape":[1,8,2,64],"data_offsets":[0,2048]}, ..., "__metadata__":{"scale":"0.125"}}][data]
  *
- * The file is read piece by piece, never mapped: a file that shrinks while it is read is a sentence, not a SIGBUS.
+ * The file is read piece by piece, never mapped: a file that shrinks while it is read is a sentence, not a SIGBUS. A stream is read once,
+ * from front to end, and its data kept in memory.
  */
 #ifndef CLI_SAFETENSORS_H
 #define CLI_SAFETENSORS_H
@@ -13,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "flashkda.h"
+#include "memory.h"
 
 enum {
     SAFETENSORS_MAX_RANK = 8,
@@ -35,7 +36,8 @@ struct cJSON;
 typedef struct safetensors_file {
     char *path;
     int fd;
-    uint64_t data_start;                     /* first byte of the data part in the file */
+    memory_block stream;                     /* fd -1: all of the data part */
+    uint64_t data_start, data_bytes;         /* where the data part begins in the file, and what the tensors of the header take of it */
     safetensors_tensor *tensors;             /* in the order of their bytes */
     size_t count;
     struct cJSON *header;                    /* owns the names */
@@ -48,11 +50,20 @@ typedef struct safetensors_file {
 fkda_status safetensors_open(const char *path, safetensors_file *file);
 void safetensors_close(safetensors_file *file);
 
+/* The same from a pipe, a terminal or an open file, from where it stands to its end; `name` is what sentences call it. */
+fkda_status safetensors_open_stream(int fd, const char *name, safetensors_file *file);
+
 const safetensors_tensor *safetensors_find(const safetensors_file *file, const char *name);    /* NULL: not there */
 const char *safetensors_metadata(const safetensors_file *file, const char *key);               /* NULL: not there */
 fkda_status safetensors_read(const safetensors_file *file, const safetensors_tensor *tensor, void *to);
 
-/* The header of file->path alone, text[0..bytes), in front of data_bytes of data: fills in tensors, header, metadata. */
+/* The header length out of the first 8 bytes of a file, or a refusal: where there are fewer, or fewer behind them than it says. */
+enum { SAFETENSORS_PREFIX_BYTES = 8 };
+fkda_status safetensors_check_prefix(const safetensors_file *file, const unsigned char *prefix, uint64_t file_bytes, uint64_t *length);
+
+/* The header of file->path alone, text[0..bytes), in front of data_bytes of data: fills in tensors, header, metadata, data_bytes.
+ * SAFETENSORS_ANY_BYTES: how much data there is, the header says. */
+#define SAFETENSORS_ANY_BYTES UINT64_MAX
 fkda_status safetensors_parse_header(safetensors_file *file, const char *text, size_t bytes, uint64_t data_bytes);
 
 /* Is the header text what cJSON may be given: UTF-8, no control characters, no \u0000, bounded depth and number of values? */
@@ -81,6 +92,10 @@ typedef enum safetensors_existing { SAFETENSORS_KEEP_EXISTING, SAFETENSORS_REPLA
 
 /* Would writing to `path` be refused? Asked before the work, so that nobody computes for an hour in vain. input_path may be NULL. */
 fkda_status safetensors_check_output(const char *path, const char *input_path, safetensors_existing existing);
+
+/* The same for a stream: a terminal needs SAFETENSORS_REPLACE_EXISTING. */
+fkda_status safetensors_check_stream(int fd, const char *name, const char *input_path, safetensors_existing existing);
+fkda_status safetensors_write_stream(int fd, const char *name, const safetensors_content *content);
 
 /* Writes a temporary file beside `path` and renames it: at every moment `path` holds the old content, the new one, or nothing. */
 fkda_status safetensors_write(const char *path, safetensors_existing existing, const safetensors_content *content);

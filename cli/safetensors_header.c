@@ -150,7 +150,7 @@ static fkda_status check_metadata(const safetensors_file *file)
 }
 
 /* The tensors, in the order of their bytes, cover the data exactly. */
-static fkda_status check_layout(const safetensors_file *file, uint64_t data_bytes)
+static fkda_status check_layout(safetensors_file *file, uint64_t data_bytes)
 {
     uint64_t covered = 0;
     for (size_t i = 0; i < file->count; ++i) {
@@ -162,8 +162,9 @@ static fkda_status check_layout(const safetensors_file *file, uint64_t data_byte
                  "the data has a hole: bytes %" PRIu64 " to %" PRIu64 " before tensor '%.64s' belong to nothing", covered, t->begin, t->name);
         covered = t->end;
     }
-    CHECK_IN(file->path, covered == data_bytes, FKDA_ERR_FORMAT, "the data has a hole: the last %" PRIu64 " bytes of the file belong to no tensor",
-             data_bytes - covered);
+    CHECK_IN(file->path, covered == data_bytes || data_bytes == SAFETENSORS_ANY_BYTES, FKDA_ERR_FORMAT,
+             "the data has a hole: the last %" PRIu64 " bytes of the file belong to no tensor", data_bytes - covered);
+    file->data_bytes = covered;
     return FKDA_OK;
 }
 

@@ -11,7 +11,7 @@
 #include "failure.h"
 #include "safetensors.h"
 
-enum { PREFIX_BYTES = 8, READ_AT_ONCE = 1 << 30 };    /* Linux reads at most 2 GiB in one call */
+enum { PREFIX_BYTES = SAFETENSORS_PREFIX_BYTES, READ_AT_ONCE = 1 << 30 };    /* Linux reads at most 2 GiB in one call */
 
 static fkda_status read_at(const safetensors_file *file, uint64_t at, void *to, uint64_t bytes)
 {
@@ -40,18 +40,16 @@ static fkda_status open_regular(safetensors_file *file, uint64_t *file_bytes)
     CHECK_IN(file->path, file->fd >= 0, FKDA_ERR_IO, "cannot be opened: %s", strerror(errno));
     struct stat info;
     CHECK_IN(file->path, fstat(file->fd, &info) == 0, FKDA_ERR_IO, "cannot be examined: %s", strerror(errno));
-    CHECK_IN(file->path, S_ISREG(info.st_mode), FKDA_ERR_IO, "is %s, but a regular file is needed", kind_of(info.st_mode));
+    CHECK_IN(file->path, S_ISREG(info.st_mode), FKDA_ERR_IO, "is %s, but a regular file is needed, or - for standard input", kind_of(info.st_mode));
     *file_bytes = (uint64_t)info.st_size;
     return FKDA_OK;
 }
 
-static fkda_status read_header_length(const safetensors_file *file, uint64_t file_bytes, uint64_t *length)
+fkda_status safetensors_check_prefix(const safetensors_file *file, const unsigned char *prefix, uint64_t file_bytes, uint64_t *length)
 {
-    unsigned char prefix[PREFIX_BYTES];
     CHECK_IN(file->path, file_bytes > 0, FKDA_ERR_FORMAT, "the file is empty");
     CHECK_IN(file->path, file_bytes >= PREFIX_BYTES, FKDA_ERR_FORMAT, "the file has %" PRIu64 " bytes, but the header length alone takes %d", file_bytes,
              PREFIX_BYTES);
-    TRY(read_at(file, 0, prefix, PREFIX_BYTES));
     *length = 0;
     for (int i = PREFIX_BYTES - 1; i >= 0; --i) *length = *length << 8 | prefix[i];
     CHECK_IN(file->path, *length > 0, FKDA_ERR_FORMAT, "the header length is 0");
@@ -65,8 +63,10 @@ static fkda_status read_header_length(const safetensors_file *file, uint64_t fil
 static fkda_status read_header(safetensors_file *file)
 {
     uint64_t file_bytes = 0, length = 0;
+    unsigned char prefix[PREFIX_BYTES];
     TRY(open_regular(file, &file_bytes));
-    TRY(read_header_length(file, file_bytes, &length));
+    if (file_bytes >= PREFIX_BYTES) TRY(read_at(file, 0, prefix, PREFIX_BYTES));
+    TRY(safetensors_check_prefix(file, prefix, file_bytes, &length));
     file->data_start = PREFIX_BYTES + length;
     char *const text = malloc(length);
     CHECK_IN(file->path, text != NULL, FKDA_ERR_NO_MEMORY, "out of memory for a header of %" PRIu64 " bytes", length);
@@ -88,6 +88,7 @@ fkda_status safetensors_open(const char *path, safetensors_file *file)
 void safetensors_close(safetensors_file *file)
 {
     if (file->fd >= 0) close(file->fd);
+    memory_free(&file->stream);
     cJSON_Delete(file->header);
     free(file->tensors);
     free(file->path);
@@ -109,5 +110,8 @@ const char *safetensors_metadata(const safetensors_file *file, const char *key)
 
 fkda_status safetensors_read(const safetensors_file *file, const safetensors_tensor *tensor, void *to)
 {
-    return read_at(file, file->data_start + tensor->begin, to, tensor->end - tensor->begin);
+    const uint64_t bytes = tensor->end - tensor->begin;
+    if (file->fd >= 0) return read_at(file, file->data_start + tensor->begin, to, bytes);
+    if (bytes > 0) memcpy(to, (const char *)file->stream.data + tensor->begin, bytes);
+    return FKDA_OK;
 }

@@ -15,9 +15,25 @@
 
 /* ---------------------------------------------------------------- may we? */
 
+static int is_same_file(const struct stat *info, const char *input_path)
+{
+    struct stat input;
+    return input_path != NULL && stat(input_path, &input) == 0 && info->st_dev == input.st_dev && info->st_ino == input.st_ino;
+}
+
+fkda_status safetensors_check_stream(int fd, const char *name, const char *input_path, safetensors_existing existing)
+{
+    struct stat info;
+    CHECK_IN(name, fstat(fd, &info) == 0, FKDA_ERR_IO, "cannot be written: %s", strerror(errno));
+    CHECK_IN(name, !S_ISREG(info.st_mode) || !is_same_file(&info, input_path), FKDA_ERR_IO, "the output is the same file as the input");
+    CHECK_IN(name, !isatty(fd) || existing == SAFETENSORS_REPLACE_EXISTING, FKDA_ERR_IO,
+             "is a terminal, and the output is binary: redirect it, or name a file; --force writes it all the same");
+    return FKDA_OK;
+}
+
 fkda_status safetensors_check_output(const char *path, const char *input_path, safetensors_existing existing)
 {
-    struct stat info, input;
+    struct stat info;
     if (stat(path, &info) != 0) {
         CHECK_IN(path, errno == ENOENT, FKDA_ERR_IO, "cannot be written: %s", strerror(errno));
         const char *const slash = strrchr(path, '/');
@@ -29,9 +45,8 @@ fkda_status safetensors_check_output(const char *path, const char *input_path, s
         CHECK_IN(path, *path != 0 && (slash == NULL || slash[1] != 0), FKDA_ERR_IO, "cannot be written: that names no file");
         return FKDA_OK;
     }
-    CHECK_IN(path, input_path == NULL || stat(input_path, &input) != 0 || info.st_dev != input.st_dev || info.st_ino != input.st_ino, FKDA_ERR_IO,
-             "the output is the same file as the input");
-    CHECK_IN(path, S_ISREG(info.st_mode), FKDA_ERR_IO, "exists and is not a regular file: it will not be replaced");
+    CHECK_IN(path, !is_same_file(&info, input_path), FKDA_ERR_IO, "the output is the same file as the input");
+    CHECK_IN(path, S_ISREG(info.st_mode), FKDA_ERR_IO, "exists and is not a regular file: it will not be replaced; -o - writes to standard output");
     CHECK_IN(path, existing == SAFETENSORS_REPLACE_EXISTING, FKDA_ERR_IO, "exists already; --force replaces it");
     return FKDA_OK;
 }
@@ -138,8 +153,16 @@ static fkda_status write_content(const char *path, int fd, const char *header, c
     TRY(write_all(path, fd, "        ", padding));
     for (size_t i = 0; i < content->entry_count; ++i)
         TRY(write_all(path, fd, content->entries[i].data, (size_t)bytes_of(&content->entries[i])));
-    CHECK_IN(path, fsync(fd) == 0, FKDA_ERR_IO, "cannot be written: %s", strerror(errno));
     return FKDA_OK;
+}
+
+fkda_status safetensors_write_stream(int fd, const char *name, const safetensors_content *content)
+{
+    char *const header = print_header(content);
+    CHECK_IN(name, header != NULL, FKDA_ERR_NO_MEMORY, "out of memory for the header");
+    const fkda_status status = write_content(name, fd, header, content);
+    cJSON_free(header);
+    return status;
 }
 
 /* Without --force a file that appeared meanwhile is not replaced either, where the file system knows that question. */
@@ -162,6 +185,7 @@ static fkda_status write_temporary(const char *path, safetensors_existing existi
     umask(mask);
     fchmod(fd, 0666 & ~mask);    /* mkstemp makes files that only their owner may read */
     fkda_status status = write_content(path, fd, header, content);
+    if (status == FKDA_OK && fsync(fd) != 0) status = failure_in(path, FKDA_ERR_IO, "cannot be written: %s", strerror(errno));
     if (close(fd) != 0 && status == FKDA_OK) status = failure_in(path, FKDA_ERR_IO, "cannot be written: %s", strerror(errno));
     if (status == FKDA_OK) status = move_into_place(temporary_name, path, existing);
     if (status != FKDA_OK) unlink(temporary_name);

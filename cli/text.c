@@ -1,4 +1,4 @@
-/* UTF-8 as RFC 3629 defines it, strict numbers, and numbers for people. */
+/* UTF-8 as RFC 3629 defines it, strict numbers, numbers for people, and nearest words. */
 #include "text.h"
 
 #include <errno.h>
@@ -66,6 +66,55 @@ const char *text_duration(double ms, char *to)
     else if (ms < 1000) snprintf(to, TEXT_NUMBER_BYTES, "%.*f ms", ms < 10 ? 2 : ms < 100 ? 1 : 0, ms);
     else snprintf(to, TEXT_NUMBER_BYTES, "%.2f s", 1e-3 * ms);
     return to;
+}
+
+const char *text_bytes(double bytes, char *to)
+{
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    int unit = 0;
+    for (; bytes >= 1024 && unit < 6; ++unit) bytes /= 1024;
+    snprintf(to, TEXT_NUMBER_BYTES, "%.*f %s", unit > 0, bytes, units[unit]);
+    return to;
+}
+
+enum { MAX_WORD = 31 };
+
+static int least(int a, int b, int c)
+{
+    const int ab = a < b ? a : b;
+    return ab < c ? ab : c;
+}
+
+/* Insertions, deletions, exchanges and swaps of neighbours from a to b. */
+static int edits(const char *a, const char *b)
+{
+    int d[MAX_WORD + 1][MAX_WORD + 1];
+    const int m = (int)strlen(a), n = (int)strlen(b);
+    for (int i = 0; i <= m; ++i) d[i][0] = i;
+    for (int j = 0; j <= n; ++j) d[0][j] = j;
+    for (int i = 1; i <= m; ++i)
+        for (int j = 1; j <= n; ++j) {
+            d[i][j] = least(d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
+            const int is_swap = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            if (is_swap && d[i - 2][j - 2] + 1 < d[i][j]) d[i][j] = d[i - 2][j - 2] + 1;
+        }
+    return d[m][n];
+}
+
+const char *text_nearest(const char *word, const char *const *candidates)
+{
+    const size_t length = strlen(word), dashes = strspn(word, "-");
+    if (length > MAX_WORD || length < dashes + 2) return NULL;
+    int fewest = 1 + (int)(length - dashes) / 3;    /* more edits than that is another word */
+    const char *nearest = NULL;
+    for (; *candidates != NULL; ++candidates) {
+        if (strlen(*candidates) > MAX_WORD) continue;
+        const int count = strncmp(*candidates, word, length) == 0 ? 0 : edits(word, *candidates);    /* its beginning is nearest of all */
+        if (count >= fewest) continue;
+        fewest = count;
+        nearest = *candidates;
+    }
+    return nearest;
 }
 
 int text_to_integer(const char *text, int64_t *value)

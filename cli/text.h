@@ -18,6 +18,12 @@ const char *text_grouped(double value, char *to);
 /* A time as people read it: "412 us", "3.21 ms", "1.05 s"; "-" for NaN. */
 const char *text_duration(double ms, char *to);
 
+/* The candidate that was probably meant by a mistyped `word`; NULL if none is near. NULL ends the list. */
+const char *text_nearest(const char *word, const char *const *candidates);
+
+/* A size as people read it: "412 bytes", "8.2 MiB", "1.5 GiB". */
+const char *text_bytes(double bytes, char *to);
+
 /* Reads the whole of `text` as a number: nothing before it, nothing behind it. 0 if it is not one or does not fit. */
 int text_to_integer(const char *text, int64_t *value);
 int text_to_real(const char *text, double *value);

@@ -37,7 +37,7 @@ static fkda_status run_all(const safetensors_file *file, const problem *p, progr
     r->backend = fkda_plan_backend(&whole.plan);
     fkda_plan_describe(&whole.plan, r->plan, sizeof r->plan);
     fkda_status status = call_run(&whole);    /* warms up, and checks cu_seqlens before anybody trusts it */
-    if (status != FKDA_OK) status = failure_of_library(status, file->path);
+    if (status != FKDA_OK) status = failure_about(status, file->path);
     if (status == FKDA_OK) status = time_sequences(p, bar, r);
     progress_step(bar, "timing the whole");
     if (status == FKDA_OK) status = call_measure(&whole, &patience, &r->times);
@@ -50,7 +50,7 @@ static fkda_status run_all(const safetensors_file *file, const problem *p, progr
 /* What the file lacks, the float64 reference computes, in fp32 and in host memory. */
 static fkda_status compute_answers(const safetensors_file *file, problem_tensor *out, problem_tensor *final_state)
 {
-    const problem_request request = {.backend = FKDA_BACKEND_REF, .out_dtype = FKDA_F32, .final_state_dtype = FKDA_F32};
+    const problem_request request = {.backend = FKDA_BACKEND_REF, .out_dtype = FKDA_F32, .final_state_dtype = FKDA_F32, .is_silent = 1};
     problem ref;
     call c;
     TRY(problem_load(file, &request, &ref));
@@ -70,16 +70,16 @@ static fkda_status compute_answers(const safetensors_file *file, problem_tensor 
     return status;
 }
 
-static fkda_status find_answers(const safetensors_file *file, const problem *p, progress *bar, verify_result *r, problem_tensor *out,
-                                problem_tensor *final_state)
+/* What the file has, before anything is computed. */
+static fkda_status load_answers(const safetensors_file *file, const problem *p, verify_result *r, problem_tensor *out, problem_tensor *final_state)
 {
     TRY(problem_load_answer(file, p, PROBLEM_OUT, out));
     TRY(problem_load_answer(file, p, PROBLEM_FINAL_STATE, final_state));
+    problem_tell_strays(file->path, "the answer", PROBLEM_OUT, out);
+    problem_tell_strays(file->path, "the answer", PROBLEM_FINAL_STATE, final_state);
     r->out.answer = out->dtype == FKDA_NONE ? "ref" : "file";
     r->final_state.answer = final_state->dtype == FKDA_NONE ? "ref" : "file";
-    const int is_complete = out->dtype != FKDA_NONE && final_state->dtype != FKDA_NONE;
-    progress_step(bar, is_complete ? "comparing" : "computing the answer with the reference");
-    return is_complete ? FKDA_OK : compute_answers(file, out, final_state);
+    return FKDA_OK;
 }
 
 /* ---------------------------------------------------------------- comparing */
@@ -93,7 +93,9 @@ static const void *at(const void *base, fkda_dtype dtype, int64_t element)
 static void compare_out(const problem *p, const void *got, const problem_tensor *want, int64_t hv, verify_result *r)
 {
     const fkda_fwd_desc *const d = &p->desc;
-    const double usual_rms = accuracy_rms(at(want->block.data, want->dtype, hv * d->V), want->dtype, d->B * d->T, d->V, d->HV * d->V);
+    const int64_t tokens = problem_tokens(p);
+    if (tokens == 0) return;
+    const double usual_rms = accuracy_rms(at(want->block.data, want->dtype, hv * d->V), want->dtype, tokens, d->V, d->HV * d->V);
     for (int64_t n = 0; n < r->row_count; ++n) {
         const problem_sequence where = r->rows[n].where;
         const int64_t first = ((where.batch * d->T + where.begin) * d->HV + hv) * d->V;
@@ -138,18 +140,28 @@ static void judge(const problem *p, const problem_tensor *out, const problem_ten
     r->final_state.got_dtype = p->desc.final_state.dtype;
     r->final_state.want_dtype = final_state->dtype;
     const fkda_fwd_desc *const d = &p->desc;
-    r->out.bar = accuracy_bar_out(r->backend, r->out.got_dtype, r->out.want_dtype, d->B * d->T * d->HV * d->V);
+    r->out.bar = accuracy_bar_out(r->backend, r->out.got_dtype, r->out.want_dtype, problem_tokens(p) * d->HV * d->V);
     r->final_state.bar = accuracy_bar_state(r->backend, r->final_state.got_dtype, r->final_state.want_dtype, d->N * d->HV * d->V * d->K);
     r->is_inside = accuracy_is_inside(&r->out.sums, r->out.bar) && accuracy_is_inside(&r->final_state.sums, r->final_state.bar);
+}
+
+static fkda_status run_and_compare(const safetensors_file *file, problem *p, progress *bar, verify_result *r, problem_tensor *out,
+                                   problem_tensor *final_state)
+{
+    TRY(load_answers(file, p, r, out, final_state));
+    TRY(run_all(file, p, bar, r));
+    const int is_complete = out->dtype != FKDA_NONE && final_state->dtype != FKDA_NONE;
+    progress_step(bar, is_complete ? "comparing" : "computing the answer with the reference");
+    if (!is_complete) TRY(compute_answers(file, out, final_state));
+    TRY(compare(p, out, final_state, r));
+    judge(p, out, final_state, r);
+    return problem_examine_results(p);
 }
 
 static fkda_status measure(const work_options *w, const safetensors_file *file, problem *p, progress *bar, verify_result *r)
 {
     problem_tensor out = {.dtype = FKDA_NONE}, final_state = {.dtype = FKDA_NONE};
-    TRY(run_all(file, p, bar, r));
-    fkda_status status = find_answers(file, p, bar, r, &out, &final_state);
-    if (status == FKDA_OK) status = compare(p, &out, &final_state, r);
-    if (status == FKDA_OK) judge(p, &out, &final_state, r);
+    const fkda_status status = run_and_compare(file, p, bar, r, &out, &final_state);
     memory_free(&out.block);
     memory_free(&final_state.block);
     progress_step(bar, "writing");

@@ -2,7 +2,6 @@
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,7 +22,7 @@ static void print_rule(void)
 static const char *error_text(const accuracy *a, int64_t tokens, char *to)
 {
     if (tokens == 0) snprintf(to, TEXT_NUMBER_BYTES, "-");
-    else snprintf(to, TEXT_NUMBER_BYTES, "%.2e", accuracy_m1(a));
+    else snprintf(to, TEXT_NUMBER_BYTES, "%.2e", fabs(accuracy_m1(a)));    /* fabs: a NaN has no sign that means anything */
     return to;
 }
 
@@ -40,9 +39,9 @@ static void print_heading(const work_options *w, const problem *p, const verify_
     const fkda_fwd_desc *const d = &p->desc;
     char path[4096], tokens[TEXT_NUMBER_BYTES], bound[48] = "";
     if (d->gate == FKDA_GATE_BOUNDED) snprintf(bound, sizeof bound, " (lower bound %g)", (double)d->lower_bound);
-    printf("%s\n", text_printable(w->in, path, sizeof path));
+    printf("%s\n", text_printable(work_input_name(w), path, sizeof path));
     printf("  %lld sequence%s (%s), %s tokens, H = %lld, HV = %lld, K = %lld, V = %lld, gate %s%s\n", (long long)d->N, d->N == 1 ? "" : "s",
-           p->bounds == NULL ? "dense" : "packed", text_grouped((double)(d->B * d->T), tokens), (long long)d->H, (long long)d->HV, (long long)d->K,
+           p->bounds == NULL ? "dense" : "packed", text_grouped((double)problem_tokens(p), tokens), (long long)d->H, (long long)d->HV, (long long)d->K,
            (long long)d->V, problem_gate_name(d->gate), bound);
     printf("  %s\n\n", r->plan);
 }
@@ -60,12 +59,12 @@ static void print_table(const problem *p, const verify_result *r)
     }
     if (shown < r->row_count) printf("  and %lld more: compared, but not listed here nor timed alone (--json lists them)\n", (long long)(r->row_count - shown));
     print_rule();
-    print_row("all", p->desc.B * p->desc.T, p, r, r->times.median_ms, &r->out.sums, &r->final_state.sums);
+    print_row("all", problem_tokens(p), p, r, r->times.median_ms, &r->out.sums, &r->final_state.sums);
 }
 
 static const char *verdict(int is_inside)
 {
-    const int colours = isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
+    const int colours = terminal_takes_escapes(STDOUT_FILENO);
     if (is_inside) return colours ? "\033[32mpass\033[0m" : "pass";
     return colours ? "\033[1;31mFAIL\033[0m" : "FAIL";
 }
@@ -74,8 +73,8 @@ static void print_total(const char *name, const verify_total *t)
 {
     char stored[32];
     snprintf(stored, sizeof stored, "%s / %s", safetensors_dtype_name(t->got_dtype), safetensors_dtype_name(t->want_dtype));
-    printf("  %-11s  %-11s  %8.2e <= %7.1e   %8.2e <= %7.1e   %13.3g   %s\n", name, stored, accuracy_m1(&t->sums), t->bar, t->sums.m2,
-           ACCURACY_M2_FACTOR * t->bar, t->sums.m3, verdict(accuracy_is_inside(&t->sums, t->bar)));
+    printf("  %-11s  %-11s  %8.2e <= %7.1e   %8.2e <= %7.1e   %13.3g   %s\n", name, stored, fabs(accuracy_m1(&t->sums)), t->bar,
+           fabs(t->sums.m2), ACCURACY_M2_FACTOR * t->bar, fabs(t->sums.m3), verdict(accuracy_is_inside(&t->sums, t->bar)));
 }
 
 void verify_print_text(const work_options *w, const problem *p, const verify_result *r)
@@ -90,21 +89,20 @@ void verify_print_text(const work_options *w, const problem *p, const verify_res
                                                                                  : "the float64 reference (the file has none)";
     printf("\n  %s: the answer comes from %s", verdict(r->is_inside), source);
     char path[4096];
-    if (w->out != NULL) printf("; wrote %s", text_printable(w->out, path, sizeof path));
+    if (w->out != NULL) printf("; wrote %s", text_printable(work_output_name(w), path, sizeof path));
     printf("\n");
 }
 
 /* ---------------------------------------------------------------- JSON */
 
-/* NaN and infinity are no JSON: cJSON writes null for them. */
 static void add_total(cJSON *object, const char *name, const verify_total *t)
 {
     cJSON *const item = cJSON_AddObjectToObject(object, name);
-    cJSON_AddNumberToObject(item, "m1", accuracy_m1(&t->sums));
-    cJSON_AddNumberToObject(item, "m2", t->sums.m2);
-    cJSON_AddNumberToObject(item, "m3", t->sums.m3);
-    cJSON_AddNumberToObject(item, "bar_m1", t->bar);
-    cJSON_AddNumberToObject(item, "bar_m2", ACCURACY_M2_FACTOR * t->bar);
+    json_add_number(item, "m1", accuracy_m1(&t->sums));
+    json_add_number(item, "m2", t->sums.m2);
+    json_add_number(item, "m3", t->sums.m3);
+    json_add_number(item, "bar_m1", t->bar);
+    json_add_number(item, "bar_m2", ACCURACY_M2_FACTOR * t->bar);
     cJSON_AddStringToObject(item, "dtype", safetensors_dtype_name(t->got_dtype));
     cJSON_AddStringToObject(item, "answer", t->answer);
     cJSON_AddStringToObject(item, "answer_dtype", safetensors_dtype_name(t->want_dtype));
@@ -118,13 +116,13 @@ static void add_rows(cJSON *object, const problem *p, const verify_result *r)
         const verify_row *const row = &r->rows[n];
         cJSON *const item = cJSON_CreateObject();
         const double tokens = (double)(row->where.end - row->where.begin);
-        cJSON_AddNumberToObject(item, "sequence", (double)n);
-        cJSON_AddNumberToObject(item, "tokens", tokens);
-        cJSON_AddNumberToObject(item, "heads", (double)p->desc.HV);
-        cJSON_AddNumberToObject(item, "ms", row->ms);
-        cJSON_AddNumberToObject(item, "tokens_per_s", 1e3 * tokens / row->ms);
-        cJSON_AddNumberToObject(item, "out_m1", tokens > 0 ? accuracy_m1(&row->out) : NAN);
-        cJSON_AddNumberToObject(item, "final_state_m1", accuracy_m1(&row->final_state));
+        json_add_number(item, "sequence", (double)n);
+        json_add_number(item, "tokens", tokens);
+        json_add_number(item, "heads", (double)p->desc.HV);
+        json_add_number(item, "ms", row->ms);
+        json_add_number(item, "tokens_per_s", 1e3 * tokens / row->ms);
+        json_add_number(item, "out_m1", tokens > 0 ? accuracy_m1(&row->out) : NAN);
+        json_add_number(item, "final_state_m1", accuracy_m1(&row->final_state));
         cJSON_AddItemToArray(list, item);
     }
 }
@@ -132,18 +130,19 @@ static void add_rows(cJSON *object, const problem *p, const verify_result *r)
 void verify_print_json(const work_options *w, const problem *p, const verify_result *r)
 {
     cJSON *const line = cJSON_CreateObject();
-    const double tokens = (double)(p->desc.B * p->desc.T);
+    const double tokens = (double)problem_tokens(p);
     json_add_text(line, "input", w->in);
     if (w->out != NULL) json_add_text(line, "output", w->out);
     cJSON_AddStringToObject(line, "backend", fkda_backend_name(r->backend));
     json_add_text(line, "plan", r->plan);
-    if (*p->why_host != 0) json_add_text(line, "why_not_cuda", p->why_host);
-    cJSON_AddNumberToObject(line, "tokens", tokens);
-    cJSON_AddNumberToObject(line, "ms", r->times.median_ms);
-    cJSON_AddNumberToObject(line, "tokens_per_s", 1e3 * tokens / r->times.median_ms);
+    choice_add_json(&p->choice, line);
+    json_add_number(line, "tokens", tokens);
+    json_add_number(line, "ms", r->times.median_ms);
+    json_add_number(line, "tokens_per_s", 1e3 * tokens / r->times.median_ms);
     add_total(line, "out", &r->out);
     add_total(line, "final_state", &r->final_state);
     cJSON_AddBoolToObject(line, "pass", r->is_inside);
+    work_add_strays(p, line);
     add_rows(line, p, r);
     json_print_line(line);
 }

@@ -1,13 +1,41 @@
 /* Loading and saving for run and verify. */
 #include "work.h"
 
+#include <cjson/cJSON.h>
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "failure.h"
+#include "json_out.h"
 
 const char *const work_out_dtypes[] = {"bf16", "f32", NULL};
 
 static safetensors_existing existing(const work_options *w) { return w->force ? SAFETENSORS_REPLACE_EXISTING : SAFETENSORS_KEEP_EXISTING; }
+
+static int is_stream(const char *path) { return path != NULL && strcmp(path, "-") == 0; }
+
+const char *work_input_name(const work_options *w) { return is_stream(w->in) ? "standard input" : w->in; }
+const char *work_output_name(const work_options *w) { return is_stream(w->out) ? "standard output" : w->out; }
+
+/* Standard output itself, while stdout of the C library is standard error: no line of text can get into the file. */
+static int result_stream = -1;
+
+static fkda_status take_standard_output(const work_options *w, const char *input_path)
+{
+    TRY(safetensors_check_stream(STDOUT_FILENO, work_output_name(w), input_path, existing(w)));
+    result_stream = dup(STDOUT_FILENO);
+    CHECK_IN(work_output_name(w), result_stream >= 0 && dup2(STDERR_FILENO, STDOUT_FILENO) >= 0, FKDA_ERR_IO, "cannot be written: %s", strerror(errno));
+    return FKDA_OK;
+}
+
+static fkda_status prepare_output(const work_options *w)
+{
+    const char *const input_path = is_stream(w->in) ? "/dev/stdin" : w->in;
+    if (w->out == NULL) return FKDA_OK;
+    return is_stream(w->out) ? take_standard_output(w, input_path) : safetensors_check_output(w->out, input_path, existing(w));
+}
 
 fkda_status work_load(const work_options *w, safetensors_file *file, problem *p)
 {
@@ -16,8 +44,8 @@ fkda_status work_load(const work_options *w, safetensors_file *file, problem *p)
         .threads = (int32_t)w->threads,
         .out_dtype = w->out_dtype < 0 ? FKDA_NONE : w->out_dtype == 0 ? FKDA_BF16 : FKDA_F32,
     };
-    TRY(safetensors_open(w->in, file));
-    fkda_status status = w->out == NULL ? FKDA_OK : safetensors_check_output(w->out, w->in, existing(w));
+    TRY(is_stream(w->in) ? safetensors_open_stream(STDIN_FILENO, work_input_name(w), file) : safetensors_open(w->in, file));
+    fkda_status status = prepare_output(w);
     if (status == FKDA_OK) status = problem_load(file, &request, p);
     if (status != FKDA_OK) safetensors_close(file);
     return status;
@@ -45,7 +73,10 @@ static fkda_status save(const work_options *w, const problem *p, fkda_backend ba
         {"gate", p->desc.gate == FKDA_GATE_BOUNDED ? "sigmoid_lower_bound" : problem_gate_name(p->desc.gate)},
     };
     const safetensors_content content = {entries, 2, metadata, sizeof metadata / sizeof *metadata};
-    return safetensors_write(w->out, existing(w), &content);
+    if (!is_stream(w->out)) return safetensors_write(w->out, existing(w), &content);
+    TRY(safetensors_write_stream(result_stream, work_output_name(w), &content));
+    CHECK_IN(work_output_name(w), close(result_stream) == 0, FKDA_ERR_IO, "cannot be written: %s", strerror(errno));
+    return FKDA_OK;
 }
 
 fkda_status work_save(const work_options *w, const problem *p, fkda_backend backend)
@@ -61,4 +92,27 @@ fkda_status work_save(const work_options *w, const problem *p, fkda_backend back
     if (status == FKDA_OK) status = save(w, p, backend, entries);
     for (int i = 0; i < mapped; ++i) (void)memory_unmap(&p->tensors[roles[i]].block, MEMORY_READ, (void *)(uintptr_t)entries[i].data);
     return status;
+}
+
+void work_tell_strays(const work_options *w, const problem *p)
+{
+    for (problem_role role = PROBLEM_OUT; role <= PROBLEM_FINAL_STATE; ++role)
+        problem_tell_strays(work_input_name(w), "the result", role, &p->tensors[role]);
+}
+
+void work_add_strays(const problem *p, cJSON *line)
+{
+    cJSON *list = NULL;
+    for (problem_role role = PROBLEM_Q; role < PROBLEM_ROLE_COUNT; ++role) {
+        const problem_tensor *const t = &p->tensors[role];
+        int64_t index[4];
+        if (t->strays.nan_count + t->strays.inf_count == 0) continue;
+        if (list == NULL) list = cJSON_AddObjectToObject(line, "non_finite");
+        cJSON *const item = cJSON_AddObjectToObject(list, problem_role_name(role)), *const first = cJSON_CreateArray();
+        json_add_number(item, "nan", (double)t->strays.nan_count);
+        json_add_number(item, "inf", (double)t->strays.inf_count);
+        problem_index_of(t, t->strays.first, index);
+        for (int i = 0; i < t->rank; ++i) cJSON_AddItemToArray(first, cJSON_CreateNumber((double)index[i]));
+        cJSON_AddItemToObject(item, "first", first);
+    }
 }

@@ -4,9 +4,10 @@
 
 #include "options.h"
 #include "problem.h"
+#include "terminal.h"
 
 typedef struct work_options {
-    const char *in, *out;         /* out NULL: nothing is written */
+    const char *in, *out;         /* "-": standard input, standard output; out NULL: nothing is written */
     int backend;                  /* fkda_backend */
     int64_t threads;              /* 0: all */
     int out_dtype;                /* index in work_out_dtypes; -1: as v */
@@ -17,21 +18,31 @@ typedef struct work_options {
 
 extern const char *const work_out_dtypes[];
 
-#define WORK_OPTION_ROWS(w)                                                                                                            \
-    {.name = "--output", .letter = "-o", .value = "OUT", .help = "write out and final_state to this file", .kind = OPTION_TEXT, .to = &(w)->out}, \
-    {.name = "--force", .help = "replace OUT if it exists", .kind = OPTION_FLAG, .to = &(w)->force},                                   \
-    {.name = "--backend", .value = "NAME", .help = "auto, cuda, cpu or ref (default auto: the best that can)", .kind = OPTION_CHOICE,    \
-     .to = &(w)->backend, .choices = option_backends},                                                                                 \
-    {.name = "--threads", .value = "N", .help = "at most N threads (default: all cores)", .kind = OPTION_INTEGER, .to = &(w)->threads,   \
-     .min = 1, .max = OPTION_MAX_THREADS},                                                                                             \
+#define WORK_OPERAND(w) {.name = "IN.safetensors", .to = &(w)->in}
+#define WORK_OPTION_ROWS(w)                                                                                                              \
+    {.name = "--output", .letter = "-o", .value = "OUT",                                                                                 \
+     .help = "write out and final_state to this file; -: to standard output, and everything else to standard error",                    \
+     .kind = OPTION_FILE, .to = &(w)->out},                                                                                              \
+    {.name = "--force", .help = "replace OUT if it exists, or write to a terminal", .kind = OPTION_FLAG, .to = &(w)->force},             \
+    OPTION_ROW_BACKEND(&(w)->backend),                                                                                                   \
+    OPTION_ROW_THREADS(&(w)->threads),                                                                                                   \
     {.name = "--out-dtype", .value = "TYPE", .help = "bf16 or f32 (default: as v)", .kind = OPTION_CHOICE, .to = &(w)->out_dtype,        \
-     .choices = work_out_dtypes},                                                                                                      \
-    {.name = "--json", .help = "print one JSON object instead of text", .kind = OPTION_FLAG, .to = &(w)->json}
+     .choices = work_out_dtypes},                                                                                                        \
+    {.name = "--json", .help = "print one JSON object instead of text", .kind = OPTION_FLAG, .to = &(w)->json},                          \
+    OPTION_ROW_QUIET
 
-/* Opens the file and loads its problem, after asking whether the output may be written. On failure nothing is held. */
+/* Opens the file and loads its problem, after asking whether the output may be written. On failure nothing is held. If the output is
+ * standard output, whatever is printed from here on goes to standard error. */
 fkda_status work_load(const work_options *w, safetensors_file *file, problem *p);
 
 /* Writes out and final_state with what made them; does nothing if no output was asked for. */
 fkda_status work_save(const work_options *w, const problem *p, fkda_backend backend);
+
+const char *work_input_name(const work_options *w);     /* for people: "standard input" */
+const char *work_output_name(const work_options *w);
+
+/* NaN and infinity in the results: a note; in everything: "non_finite" of a JSON object, if there are any. */
+void work_tell_strays(const work_options *w, const problem *p);
+void work_add_strays(const problem *p, struct cJSON *line);
 
 #endif

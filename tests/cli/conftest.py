@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import pty
 import subprocess
 
 import numpy
@@ -44,6 +45,25 @@ def flashkda(*arguments, expect=0, **options):
     done = Done(process)
     assert done.code == expect, f"exit {done.code}, expected {expect}\n{done.out}\n{done.text}"
     return done
+
+
+def on_terminal(*arguments, which="stderr", expect=0, stdout=subprocess.PIPE, **environment):
+    """The command with one of its streams on a terminal: (what came out of the other pipes, what the terminal saw)."""
+    ours, theirs = pty.openpty()
+    streams = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": subprocess.PIPE, which: theirs}
+    env = {name: value for name, value in {**os.environ, "TERM": "xterm", "NO_COLOR": "", **environment}.items() if value is not None}
+    process = subprocess.Popen([BINARY, *arguments], env=env, **streams)
+    os.close(theirs)
+    seen = b""
+    try:
+        while which != "stdin" and (piece := os.read(ours, 65536)):
+            seen += piece
+    except OSError:
+        pass    # the other end is closed: Linux says so with EIO
+    out, text = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == expect, (process.returncode, out, text, seen)
+    return (out or b"").decode() + (text or b"").decode(), seen
 
 
 @pytest.fixture

@@ -177,7 +177,7 @@ static const option test_options[] = {
     {.name = "--flag", .help = "", .kind = OPTION_FLAG, .to = &parsed_flag},
     {.name = "--backend", .value = "NAME", .help = "", .kind = OPTION_CHOICE, .to = &parsed_backend, .choices = option_backends},
 };
-static const command test_command = {.name = "test", .usage = "", .about = "", .examples = "", .positional = "IN", .positional_to = &parsed_in,
+static const command test_command = {.name = "test", .usage = "", .about = "", .examples = "", .operand = {.name = "IN", .to = &parsed_in},
                                      .options = test_options, .option_count = 4};
 
 static options_outcome parse(const char *line)
