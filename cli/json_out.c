@@ -4,7 +4,6 @@
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "text.h"
 
@@ -14,7 +13,7 @@ void json_add_text(cJSON *object, const char *key, const char *text)
     cJSON_AddStringToObject(object, key, text_printable(text, printable, sizeof printable));
 }
 
-/* Given to cJSON as text: its own would have 17 digits where 15 do not come back as the same double. */
+/* Given to cJSON as text: its own has 17 digits where 15 do not come back as the same double, which no measurement is worth. */
 void json_add_number(cJSON *object, const char *key, double value)
 {
     char digits[32];
@@ -22,12 +21,8 @@ void json_add_number(cJSON *object, const char *key, double value)
         cJSON_AddNullToObject(object, key);
         return;
     }
-    if (value == floor(value) && fabs(value) < 0x1p53) {
-        snprintf(digits, sizeof digits, "%.0f", value);
-    } else {
-        int precision = 6;
-        while (snprintf(digits, sizeof digits, "%.*g", precision, value), precision < 9 && strtof(digits, NULL) != (float)value) ++precision;
-    }
+    if (value == floor(value) && fabs(value) < 0x1p53) snprintf(digits, sizeof digits, "%.0f", value);
+    else snprintf(digits, sizeof digits, "%.7g", value);
     cJSON_AddRawToObject(object, key, digits);
 }
 

@@ -207,15 +207,15 @@ def test_verify_measures_like_numpy(small, tmp_path, dtype):
     line = flashkda("verify", small.save(tmp_path / "in"), "-o", tmp_path / "out", "--out-dtype", "f32", "--json", expect=1).json
     got, want = load(tmp_path / "out")["out"], small.get("out")
     assert line["pass"] is line["out"]["pass"] is False and line["final_state"]["pass"] is True
-    assert line["out"]["m1"] == pytest.approx(relative_rms(got, want), rel=1e-7)    # JSON has the digits of an fp32
+    assert line["out"]["m1"] == pytest.approx(relative_rms(got, want), rel=1e-6)    # JSON has seven digits
     tiles = []
     for begin, end in ((0, 33), (33, 40)):
         for hv in range(4):
             err, ref = (got - want)[0, begin:end, hv], want[0, begin:end, hv]
             floor = 0.05 * numpy.sqrt((ref**2).mean())
             tiles += [numpy.sqrt((err[i : i + 16] ** 2).mean()) / max(floor, numpy.sqrt((ref[i : i + 16] ** 2).mean())) for i in range(0, end - begin, 16)]
-    assert line["out"]["m2"] == pytest.approx(max(tiles), rel=1e-7)
-    assert line["out"]["m3"] == pytest.approx((numpy.abs(got - want).max(-1) / numpy.abs(want).max(-1)).max() * 256, rel=1e-7)
+    assert line["out"]["m2"] == pytest.approx(max(tiles), rel=1e-6)
+    assert line["out"]["m3"] == pytest.approx((numpy.abs(got - want).max(-1) / numpy.abs(want).max(-1)).max() * 256, rel=1e-6)
 
 
 def tamper_nan(p):

@@ -1,10 +1,14 @@
-/* The small parts of the command line: error measures against numbers worked by hand, text, options, generator. */
+/* The small parts of the command line: error measures against numbers worked by hand, text, JSON, options, generator. */
+#include <cjson/cJSON.h>
 #include <math.h>
 
 #include "accuracy.h"
 #include "failure.h"
 #include "generator.h"
 #include "harness.h"
+#include "json_out.h"
+#include "memory.h"
+#include "non_finite.h"
 #include "options.h"
 #include "text.h"
 
@@ -166,6 +170,83 @@ static void numbers_are_strict(void **state)
     assert_true(text_to_real("0.08838834764831845", &real) && real == 0.08838834764831845);
 }
 
+static void sizes_for_people(void **state)
+{
+    (void)state;
+    char to[TEXT_NUMBER_BYTES];
+    assert_string_equal(text_bytes(0, to), "0 bytes");
+    assert_string_equal(text_bytes(1023, to), "1023 bytes");
+    assert_string_equal(text_bytes(1536, to), "1.5 KiB");
+    assert_string_equal(text_bytes(0x1p62, to), "4.0 EiB");
+}
+
+static void the_nearest_word(void **state)
+{
+    (void)state;
+    static const char *const words[] = {"run", "verify", "version", "--backend", "--T", NULL};
+    static const struct { const char *word, *nearest; } cases[] = {
+        {"rnu", "run"}, {"runn", "run"}, {"ru", "run"}, {"ver", "verify"}, {"versoin", "version"}, {"verifi", "verify"}, {"--back", "--backend"},
+        {"--bakcend", "--backend"}, {"backend", "--backend"}, {"xyz", NULL}, {"r", NULL}, {"", NULL}, {"--", NULL}, {"--x", NULL}, {"frobnicate", NULL},
+        {"a word that is much longer than any that there is", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        const char *const found = text_nearest(cases[i].word, words), *const want = cases[i].nearest;
+        if (found == NULL ? want != NULL : want == NULL || strcmp(found, want) != 0) fail_msg("'%s' gave '%s'", cases[i].word, found == NULL ? "none" : found);
+    }
+}
+
+/* ---------------------------------------------------------------- JSON, NaN, memory */
+
+static void json_numbers_have_seven_digits(void **state)
+{
+    (void)state;
+    static const struct { double value; const char *text; } cases[] = {
+        {0, "0"}, {8192, "8192"}, {9007199254740991.0, "9007199254740991"}, {-3, "-3"}, {0.1, "0.1"}, {0.1 + 0.2, "0.3"}, {1.0 / 3, "0.3333333"},
+        {2e-6, "2e-06"}, {0.41527999937534332, "0.41528"}, {1.0000000000000002, "1"}, {1e30, "1e+30"}, {(double)NAN, "null"},
+        {(double)INFINITY, "null"}, {-(double)INFINITY, "null"}, {1e300, "1e+300"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        char want[64];
+        cJSON *const object = cJSON_CreateObject();
+        json_add_number(object, "x", cases[i].value);
+        char *const text = cJSON_PrintUnformatted(object);
+        snprintf(want, sizeof want, "{\"x\":%s}", cases[i].text);
+        assert_string_equal(text, want);
+        cJSON_free(text);
+        cJSON_Delete(object);
+    }
+}
+
+static void strays_are_counted(void **state)
+{
+    (void)state;
+    const uint16_t narrow[6] = {0x7f7f /* largest */, 0x0001 /* denormal */, 0x7f81 /* signalling */, 0xff80, 0x7f80, 0xffff};
+    const float wide[5] = {3.4e38f, -INFINITY, 0, NAN, 1e-45f};
+    non_finite found = non_finite_count(narrow, FKDA_BF16, 6);
+    assert_true(found.nan_count == 2 && found.inf_count == 2 && found.first == 2);
+    found = non_finite_count(wide, FKDA_F32, 5);
+    assert_true(found.nan_count == 1 && found.inf_count == 1 && found.first == 1);
+    found = non_finite_count(narrow, FKDA_BF16, 2);
+    assert_true(found.nan_count == 0 && found.inf_count == 0);
+    found = non_finite_count(NULL, FKDA_F32, 0);
+    assert_true(found.nan_count == 0 && found.inf_count == 0);
+}
+
+static void what_is_in_use_is_not_available(void **state)
+{
+    (void)state;
+    memory_block block;
+    const size_t limit = memory_host_limit();
+    assert_int_equal(memory_fits(FKDA_MEMORY_HOST, limit), FKDA_OK);
+    assert_int_equal(memory_fits(FKDA_MEMORY_HOST, (uint64_t)limit + 1), FKDA_ERR_NO_MEMORY);
+    assert_non_null(strstr(failure_sentence(), "of memory are needed, but only"));
+    assert_int_equal(memory_alloc(FKDA_MEMORY_HOST, 1000, &block), FKDA_OK);
+    assert_int_equal(memory_fits(FKDA_MEMORY_HOST, limit - 999), FKDA_ERR_NO_MEMORY);
+    assert_int_equal(memory_fits(FKDA_MEMORY_HOST, limit - 1000), FKDA_OK);
+    memory_free(&block);
+    assert_int_equal(memory_fits(FKDA_MEMORY_HOST, limit), FKDA_OK);
+}
+
 /* ---------------------------------------------------------------- options */
 
 static const char *parsed_in, *parsed_out;
@@ -209,7 +290,7 @@ static void mistyped_options_are_refused(void **state)
 {
     (void)state;
     static const struct { const char *line, *sentence; } cases[] = {
-        {"", "IN is missing"}, {"a b", "unexpected argument 'b': IN is already 'a'"}, {"a --frob", "unknown option '--frob'"}, {"a -x", "unknown option '-x'"},
+        {"", "IN is missing"}, {"a b", "unexpected argument 'b': IN is already 'a'"}, {"a --frob", "unknown option '--frob'"}, {"a --flgg=1", "unknown option '--flgg=1'; did you mean '--flag'?"}, {"a -x", "unknown option '-x'"},
         {"a --numbers 3", "unknown option '--numbers'"}, {"a --number", "--number needs a value"}, {"a --number --flag", "--number needs a value"},
         {"a -o --flag", "--output needs a value"}, {"a --number -5", "--number is '-5', but it must be a whole number from 1 to 10"},
         {"a --number 5x", "'5x'"}, {"a --number 11", "'11'"}, {"a --number 99999999999999999999", "'99999999999999999999'"}, {"a --number=", "empty value"},
@@ -253,7 +334,9 @@ int main(void)
         cmocka_unit_test(measures_worked_by_hand), cmocka_unit_test(a_lost_tile_is_seen),
         cmocka_unit_test(one_quiet_row_is_held_to_its_head), cmocka_unit_test(zeros_and_nan),
         cmocka_unit_test(bf16_is_widened), cmocka_unit_test(bars_are_those_of_the_documents), cmocka_unit_test(utf8_is_strict),
-        cmocka_unit_test(text_for_people), cmocka_unit_test(numbers_are_strict), cmocka_unit_test(options_are_parsed),
+        cmocka_unit_test(text_for_people), cmocka_unit_test(numbers_are_strict), cmocka_unit_test(sizes_for_people),
+        cmocka_unit_test(the_nearest_word), cmocka_unit_test(json_numbers_have_seven_digits), cmocka_unit_test(strays_are_counted),
+        cmocka_unit_test(what_is_in_use_is_not_available), cmocka_unit_test(options_are_parsed),
         cmocka_unit_test(mistyped_options_are_refused), cmocka_unit_test(generated_numbers_are_normal),
     };
     return cmocka_run_group_tests_name("cli_parts", tests, NULL, NULL);
