@@ -132,4 +132,5 @@ const command command_bench = {
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .run = bench,
+    .computes = 1,
 };

@@ -100,4 +100,5 @@ const command command_run = {
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .run = run,
+    .computes = 1,
 };

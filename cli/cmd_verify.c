@@ -56,4 +56,5 @@ const command command_verify = {
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .run = verify,
+    .computes = 1,
 };

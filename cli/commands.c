@@ -47,6 +47,17 @@ static cli_exit report_unknown(const char *word)
     return failure_report_usage("");
 }
 
+/* The CPU backend is off only where FKDA_CPU_ISA is mistyped; who set it shall not get the slow reference instead. */
+static cli_exit run_command(const command *c)
+{
+    char text[512];
+    if (c->computes && fkda_backend_status(FKDA_BACKEND_CPU, text, sizeof text) != FKDA_OK) {
+        failure(FKDA_ERR_BAD_VALUE, "%s", text);
+        return failure_report_usage(c->name);
+    }
+    return c->run();
+}
+
 cli_exit commands_dispatch(int argc, char *const *argv)
 {
     if (argc < 2) {
@@ -56,7 +67,7 @@ cli_exit commands_dispatch(int argc, char *const *argv)
     const command *const c = command_named(argv[1]);
     if (c == NULL) return report_unknown(argv[1]);
     switch (options_parse(c, argc - 2, argv + 2)) {
-    case OPTIONS_GO: return c->run();
+    case OPTIONS_GO: return run_command(c);
     case OPTIONS_HELP_SHOWN: return CLI_OK;
     case OPTIONS_BAD: break;
     }

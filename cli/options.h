@@ -46,6 +46,7 @@ typedef struct command {
     const option *options;
     int option_count;
     cli_exit (*run)(void);        /* with the options parsed */
+    int computes;                 /* refused where the environment chooses a CPU backend that is not there */
 } command;
 
 typedef enum options_outcome { OPTIONS_GO, OPTIONS_HELP_SHOWN, OPTIONS_BAD } options_outcome;

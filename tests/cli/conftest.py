@@ -30,7 +30,7 @@ class Done:
     """What a command did. `text` is its standard error, which must be one harmless line or two when it failed."""
 
     def __init__(self, process):
-        self.code, self.out, self.text = process.returncode, process.stdout.decode(), process.stderr.decode()
+        self.code, self.out, self.text = process.returncode, process.stdout.decode(errors="replace"), process.stderr.decode()
 
     @property
     def json(self):

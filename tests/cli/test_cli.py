@@ -281,6 +281,25 @@ def test_no_backend_takes_it(tmp_path):
     assert "K = 300" in flashkda("run", p.save(tmp_path / "in"), "-o", tmp_path / "out", expect=4).text
 
 
+@pytest.mark.parametrize("arguments", [["run", DATA / FILES[0], "-o", "/nonexistent/out"], ["verify", DATA / FILES[0]], ["bench", "--T", "8"]], ids=lambda a: a[0])
+def test_a_mistyped_instruction_set(arguments, monkeypatch):
+    monkeypatch.setenv("FKDA_CPU_ISA", "avx1024")
+    done = flashkda(*arguments, expect=2)
+    assert "FKDA_CPU_ISA" in done.text and "avx1024" in done.text and done.out == ""
+    assert flashkda("info", "--json").json["backends"]["cpu"]["on"] is False
+
+
+def test_the_environment_bounds_threads(tmp_path, monkeypatch):
+    def threads(*options):
+        plan = flashkda("run", DATA / FILES[0], "-o", tmp_path / "out", "--force", "--backend", "cpu", "--json", *options).json["plan"]
+        return int(re.search(r" on (\d+) threads?", plan).group(1))
+
+    free = threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert threads() == 1
+    assert threads("--threads", "2") == min(free, 2), "an option goes before the environment"
+
+
 # ---------------------------------------------------------------- bench
 
 

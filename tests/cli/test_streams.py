@@ -142,6 +142,23 @@ def test_unwritable_result(small):
         assert "standard output: cannot be written: No space left on device" in flashkda("run", small.path, "-o", "-", stdout=full, expect=3).text
 
 
+@pytest.mark.parametrize("fd", [0, 1, 2])
+def test_closed_standard_streams(small, tmp_path, fd):
+    """No file takes the place of a stream that is closed: what is printed would go into it."""
+    closed = dict(preexec_fn=lambda: os.close(fd))
+    code = 3 if fd == 1 else 0
+    flashkda("run", small.path, "-o", tmp_path / "out", expect=code, **closed)
+    want = tmp_path / "want"
+    flashkda("run", small.path, "-o", want)
+    assert (tmp_path / "out").read_bytes() == want.read_bytes()
+    flashkda("info", expect=code, **closed)
+    done = flashkda("run", small.path, "-o", "-", "-q", expect=code, **closed)
+    if fd == 1:
+        assert "standard output: cannot be written: Bad file descriptor" in done.text
+    if fd == 0:
+        assert "standard input: cannot be read: Bad file descriptor" in flashkda("verify", "-", expect=3, **closed).text
+
+
 def without_a_reader(*arguments, **options):
     """(exit status, standard error) of a command that writes into a pipe whose reader has gone."""
     reading, writing = os.pipe()
