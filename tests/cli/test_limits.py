@@ -10,7 +10,7 @@ import pytest
 
 from conftest import flashkda
 
-NEEDED = r"\d+(\.\d)? [KMGTPE]iB of memory are needed, but only \d+(\.\d)? [KMGT]iB are available"
+NEEDED = r"\d+(\.\d)? [KMGTPE]iB of (GPU )?memory are needed, but only \d+(\.\d)? [KMGT]iB are available"
 
 
 def at_most(bytes_):
