@@ -73,7 +73,9 @@ void commands_print_manual(void)
     char tag[OPTION_TEXT_BYTES];
     printf(".TH FLASHKDA 1 \"\" \"flashkda %s\" \"User Commands\"\n", fkda_version_string());
     puts(".SH NAME\nflashkda \\- Kimi Delta Attention from the shell\n.SH SYNOPSIS\n.B flashkda\n.I COMMAND\n[arguments]\n.SH DESCRIPTION");
-    put_paragraphs(COMMANDS_ABOUT "\n\nEvery command takes:\n");
+    put_paragraphs(COMMANDS_ABOUT "\n");
+    for (const command *const *c = commands; *c != NULL; ++c) put_tagged((*c)->name, (*c)->summary);
+    put_paragraphs("\nEvery command takes:\n");
     put_tagged(option_text(&option_help, tag), option_help.help);
     puts(".SH COMMANDS");
     for (const command *const *c = commands; *c != NULL; ++c) put_command(*c);

@@ -88,6 +88,9 @@ def test_manual_page_has_everything():
             if name != "--help":
                 assert re.search(rf"^\.B {letter + ', ' if letter else ''}{name}{' ' + re.escape(value) if value else ''}$", section, re.M), name
     top = flashkda("help").out
+    for command, summary in re.findall(r"^  ([a-z]+)  +(.*)$", top.split("Commands:")[1].split("\n\n")[0], re.M):
+        assert f".B {command}\n{summary}\n" in page
+    assert "also -V, --version" in page
     status = page.split('.SH "EXIT STATUS"')[1]
     for code, text in re.findall(r"^  (\d)  (.*)$", top, re.M):
         assert f".B {code}\n{text}\n" in status
