@@ -2,7 +2,9 @@
  * The CPU backend: KDA in the chunk form, fp32, C tokens at once. A task is a few neighbouring value heads of one sequence.
  *
  *     cpu_backend.c    present, plan, run
- *     cpu_threads.c    hands tasks to threads (OpenMP)
+ *     cpu_threads.c    hands tasks to threads
+ *     cpu_pool.c       the threads: who wakes, who waits, fork, dlclose, exit
+ *     cpu_available.c  CPUs, quota, OMP_NUM_THREADS
  *     cpu_task.c       one task: state in, chunk after chunk, state out
  *     cpu_rows.c       from the caller's tensors to a chunk's operands: dtypes, strides, activations, tails
  *     cpu_state.c      the caller's states and the panels below
@@ -80,9 +82,8 @@ void fkdai_cpu_write_state(const fkdai_cpu_task *task, int64_t hv, const fkdai_c
 
 /* cpu_threads.c */
 typedef void fkdai_cpu_work(void *context, int64_t first, int64_t count, int thread);    /* items [first, first + count) */
-int fkdai_cpu_threads_available(void);        /* cores that this process may use; 1 in a serial build */
-const char *fkdai_cpu_thread_library(void);
-/* Calls work for every item in [0, count), each once, at most `most` neighbours together, on at most `threads` threads numbered from 0. */
+/* Calls work for every item in [0, count), each once, at most `most` neighbours together, on at most `threads` threads numbered from 0, the
+ * caller's among them. Work runs in the default floating-point environment. */
 void fkdai_cpu_for_each(int64_t count, int64_t most, int threads, fkdai_cpu_work *work, void *context);
 
 #endif

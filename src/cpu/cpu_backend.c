@@ -1,8 +1,10 @@
 /* The CPU as a backend. cpu.h describes how it works. */
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <string.h>
 
 #include "cpu.h"
+#include "cpu_available.h"
 #include "status.h"
 
 _Static_assert(sizeof(fkdai_cpu_plan) <= FKDAI_PLAN_OWN_BYTES, "fkdai_cpu_plan does not fit into a plan");
@@ -10,13 +12,13 @@ _Static_assert(sizeof(fkdai_cpu_scratch) <= 1 << 20, "at most 1 MiB a thread");
 
 static fkda_status present(char *text, size_t size)
 {
-    const char *reason;
+    const char *reason, *limit;
     const fkdai_cpu_ukr *const ukr = fkdai_cpu_ukr_chosen(&reason);
-    if (size > 0) {
-        if (ukr == NULL) snprintf(text, size, "%s", reason);
-        else snprintf(text, size, "%s, %d cores, %s", ukr->name, fkdai_cpu_threads_available(), fkdai_cpu_thread_library());
-    }
-    return ukr == NULL ? FKDA_ERR_UNSUPPORTED : FKDA_OK;
+    const int threads = fkdai_cpu_threads_by_default(&limit);
+    if (size > 0 && ukr == NULL) snprintf(text, size, "%s", reason);
+    if (size > 0 && ukr != NULL)
+        snprintf(text, size, "%s, %d thread%s%s%s%s", ukr->name, threads, threads == 1 ? "" : "s", *limit ? " (" : "", limit, *limit ? ")" : "");
+    return ukr == NULL ? FKDA_ERR_BAD_VALUE : FKDA_OK;
 }
 
 static fkda_status check_widths(const fkda_fwd_desc *d)
@@ -27,9 +29,11 @@ static fkda_status check_widths(const fkda_fwd_desc *d)
 }
 
 /* Waking a thread costs some microseconds on an idle machine and milliseconds on a busy one: a small problem gets few threads or one. */
-static int32_t threads_worth_waking(const fkda_fwd_desc *d, int available)
+static int32_t threads_worth_waking(const fkda_fwd_desc *d)
 {
+    const char *limit;
     const int64_t worth = 1 + d->B * d->T * d->HV / FKDAI_CPU_TOKEN_HEADS_PER_THREAD;
+    const int available = d->threads > 0 ? fkdai_cpu_threads_available() : fkdai_cpu_threads_by_default(&limit);
     const int64_t allowed = d->threads > 0 && d->threads < available ? d->threads : available;
     return (int32_t)(worth < allowed ? worth : allowed);
 }
@@ -49,11 +53,11 @@ static fkda_status plan(fkdai_plan *plan)
     const fkda_fwd_desc *const d = &plan->desc;
     const char *reason;
     const fkdai_cpu_ukr *const ukr = fkdai_cpu_ukr_chosen(&reason);
-    REQUIRE(ukr != NULL, FKDA_ERR_UNSUPPORTED, "%s", reason);
     REQUIRE(d->memory == FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "the tensors are in CUDA memory, this backend reads host memory");
     TRY(check_widths(d));
+    REQUIRE(ukr != NULL, FKDA_ERR_BAD_VALUE, "%s", reason);
 
-    fkdai_cpu_plan own = {.ukr = ukr, .threads = threads_worth_waking(d, fkdai_cpu_threads_available())};
+    fkdai_cpu_plan own = {.ukr = ukr, .threads = threads_worth_waking(d)};
     own.panels_per_task = panels_per_task(d, own.threads);
     const int64_t parts = parts_per_head(d, &own), heads = d->N * d->HV;
     if (heads * parts < own.threads) own.threads = (int32_t)(heads * parts);

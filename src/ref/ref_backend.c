@@ -3,6 +3,7 @@
 
 #include "backend.h"
 #include "dtype.h"
+#include "fp_environment.h"
 #include "ref.h"
 #include "status.h"
 
@@ -46,11 +47,9 @@ static void write_state(const fkda_fwd_desc *d, void *base, int64_t n, int64_t h
             fkdai_store(base, d->final_state.dtype, state_index(d, &d->final_state, n, hv, c, v), S[c * d->V + v]);
 }
 
-static fkda_status run(const fkdai_plan *plan, const fkda_fwd_args *args, void *workspace, fkda_stream stream)
+/* S [K,V] is workspace. */
+FKDAI_NOINLINE static void run_all(const fkda_fwd_desc *d, const fkda_fwd_args *args, double *S)
 {
-    (void)stream;
-    const fkda_fwd_desc *const d = &plan->desc;
-    double *const S = workspace;
     for (int64_t n = 0; n < d->N; ++n)
         for (int64_t hv = 0; hv < d->HV; ++hv) {
             const fkdai_ref_item item = {d, args, fkdai_sequence_at(d, args->cu_seqlens, n), hv};
@@ -58,6 +57,14 @@ static fkda_status run(const fkdai_plan *plan, const fkda_fwd_args *args, void *
             fkdai_ref_tokens(&item, S);
             write_state(d, args->final_state, n, hv, S);
         }
+}
+
+static fkda_status run(const fkdai_plan *plan, const fkda_fwd_args *args, void *workspace, fkda_stream stream)
+{
+    (void)stream;
+    const fkdai_fp_environment callers = fkdai_fp_enter();
+    run_all(&plan->desc, args, workspace);
+    fkdai_fp_leave(&callers);
     return FKDA_OK;
 }
 

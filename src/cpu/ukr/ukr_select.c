@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "ukr_list.h"
 
@@ -65,7 +66,7 @@ static const fkdai_cpu_ukr *ukr_at(int i)
 const fkdai_cpu_ukr *fkdai_cpu_ukr_named(const char *name)
 {
     for (int i = 0; ukr_at(i) != NULL; ++i)
-        if (strcmp(ukr_at(i)->name, name) == 0) return ukr_at(i);
+        if (strcasecmp(ukr_at(i)->name, name) == 0) return ukr_at(i);
     return NULL;
 }
 
@@ -78,7 +79,7 @@ static void choose(void)
     const char *const wanted = getenv("FKDA_CPU_ISA");
     chosen = wanted == NULL || *wanted == 0 ? ukr_at(0) : fkdai_cpu_ukr_named(wanted);
     if (chosen == NULL)
-        snprintf(refusal, sizeof refusal, "FKDA_CPU_ISA is \"%.40s\", but this build on this machine has none of that name, only%s%s scalar",
+        snprintf(refusal, sizeof refusal, "FKDA_CPU_ISA is \"%.40s\", but on this machine it can be%s%s scalar",
                  wanted, fkdai_cpu_ukr_named("avx512") ? " avx512," : "", fkdai_cpu_ukr_named("avx2") ? " avx2," : "");
 }
 
