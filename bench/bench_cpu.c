@@ -2,6 +2,7 @@
  * The CPU backend against plain token loops (plain_loop.h), in one process per instruction set, repetitions interleaved.
  *
  *     fkda_bench_cpu [--quick] [--json] [--isa scalar|avx2|avx512] [--tokens T] [--repeats N]
+ *     fkda_bench_cpu --busy N [--json] [--isa ...]    beside N processes that use up all the time they get; bench_busy.c
  *
  * One sequence of T = 1024 tokens, H = 32, K = V = 128, bf16, bounded gate. One thread is timed by its CPU time, which other processes disturb
  * least; two threads against one by wall time, and beside them two calls of one thread each at the same time, which share nothing: what
@@ -17,14 +18,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "flashkda.h"
-#include "plain_loop.h"
+#include "workload.h"
 
-enum { H = 32, D = PLAIN_WIDTH, MAX_REPEATS = 64, ROUNDS_PER_REPEAT = 4, VARIANTS = 3 };
+enum { H = 32, ROUNDS_PER_REPEAT = 4, VARIANTS = 3 };
 
 typedef struct options {
     int64_t T;
-    int repeats, is_json;
+    int repeats, is_json, is_busy, neighbours;
     const char *isa;
 } options;
 
@@ -41,95 +41,6 @@ static const struct { const char *isa; plain_loop *loop[VARIANTS]; } plain_loops
     {"scalar", {plain_rows__scalar, plain_dots__scalar, plain_columns__scalar}},
 };
 enum { ISA_COUNT = sizeof plain_loops / sizeof *plain_loops };
-
-typedef struct workload {
-    fkda_fwd_desc desc;
-    fkda_fwd_args args;
-    uint16_t *q, *k, *v, *g, *out, *plain_out;    /* [T,H,D] */
-    uint16_t *beta;                               /* [T,H] */
-    float *A_log, *dt_bias;                       /* [H], [H,D] */
-    float *final_state, *plain_state;             /* [H,D,D] NHVK, [D,D] */
-    void *workspace;
-    size_t workspace_bytes;
-} workload;
-
-static double seconds(clockid_t clock)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void die(const char *what)
-{
-    fprintf(stderr, "fkda_bench_cpu: %s: %s\n", what, fkda_last_error());
-    exit(1);
-}
-
-static void *allocate(size_t bytes)
-{
-    void *const memory = aligned_alloc(FKDA_WORKSPACE_ALIGN, (bytes / FKDA_WORKSPACE_ALIGN + 1) * FKDA_WORKSPACE_ALIGN);
-    if (memory == NULL) die("out of memory");
-    return memory;
-}
-
-static float uniform(uint64_t *state)    /* [-1, 1) */
-{
-    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (float)(*state >> 40) * 0x1p-23f - 1;
-}
-
-static uint16_t *random_bf16(int64_t count, float amplitude, uint64_t *state)
-{
-    uint16_t *const data = allocate((size_t)count * sizeof *data);
-    for (int64_t i = 0; i < count; ++i) {
-        const float x = amplitude * uniform(state);
-        uint32_t bits;
-        memcpy(&bits, &x, sizeof bits);
-        data[i] = (uint16_t)(bits >> 16);
-    }
-    return data;
-}
-
-static float from_bf16(uint16_t bits)
-{
-    const uint32_t wide = (uint32_t)bits << 16;
-    float x;
-    memcpy(&x, &wide, sizeof x);
-    return x;
-}
-
-static workload make_workload(int64_t T)
-{
-    uint64_t state = 1;
-    workload w = {.desc = {.struct_size = sizeof w.desc, .backend = FKDA_BACKEND_CPU, .threads = 2, .B = 1, .T = T, .H = H, .K = D, .V = D,
-                           .A_log = FKDA_F32, .dt_bias = FKDA_F32, .lower_bound = -5, .scale = 0.08838834764f,
-                           .final_state = {.dtype = FKDA_F32, .layout = FKDA_STATE_NHVK}}};
-    w.q = random_bf16(T * H * D, 1, &state);
-    w.k = random_bf16(T * H * D, 1, &state);
-    w.v = random_bf16(T * H * D, 1, &state);
-    w.g = random_bf16(T * H * D, 2, &state);
-    w.beta = random_bf16(T * H, 2, &state);
-    w.out = allocate((size_t)(T * H * D) * 2);
-    w.plain_out = allocate((size_t)(T * H * D) * 2);
-    w.A_log = allocate(H * sizeof(float));
-    w.dt_bias = allocate(H * D * sizeof(float));
-    for (int h = 0; h < H; ++h) w.A_log[h] = 1 + uniform(&state);
-    for (int i = 0; i < H * D; ++i) w.dt_bias[i] = -3 + uniform(&state);
-    w.final_state = allocate((size_t)H * D * D * sizeof(float));
-    w.plain_state = allocate((size_t)D * D * sizeof(float));
-    w.args = (fkda_fwd_args){.struct_size = sizeof w.args, .q = w.q, .k = w.k, .v = w.v, .g = w.g, .beta = w.beta, .out = w.out,
-                             .A_log = w.A_log, .dt_bias = w.dt_bias, .final_state = w.final_state};
-    if (fkda_fwd_workspace_size(&w.desc, &w.workspace_bytes) != FKDA_OK) die("workspace");
-    w.workspace = allocate(w.workspace_bytes);
-    return w;
-}
-
-static void run_flashkda(workload *w, int threads)
-{
-    w->desc.threads = threads;
-    if (fkda_fwd(&w->desc, &w->args, w->workspace, w->workspace_bytes, NULL) != FKDA_OK) die("fkda_fwd");
-}
 
 static void run_plain(workload *w, plain_loop *loop, int h)
 {
@@ -168,25 +79,6 @@ static void check_agreement(workload *w, int variant, plain_loop *loop)
     }
 }
 
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-typedef struct sample {
-    double ns[MAX_REPEATS];    /* per token-head */
-    double median, low, high;  /* and quartiles */
-} sample;
-
-static void summarise(sample *s, int count)
-{
-    qsort(s->ns, (size_t)count, sizeof *s->ns, by_value);
-    s->median = s->ns[count / 2];
-    s->low = s->ns[count / 4];
-    s->high = s->ns[(3 * count) / 4];
-}
-
 static void print_row(const options *o, const char *what, const sample *s, double ratio, const char *ratio_name)
 {
     if (o->is_json)
@@ -221,12 +113,7 @@ static void measure_loops(const options *o, workload *w, plain_loop *const *loop
 }
 
 /* Wall time of a call, ns per token-head. */
-static double time_call(workload *w, int threads)
-{
-    const double start = seconds(CLOCK_MONOTONIC);
-    run_flashkda(w, threads);
-    return (seconds(CLOCK_MONOTONIC) - start) * 1e9 / (double)(w->desc.T * H);
-}
+static double time_of(workload *w, int threads) { return time_call(w, threads) / (double)(w->desc.T * H); }
 
 typedef struct solo_call {
     workload *w;
@@ -236,7 +123,7 @@ typedef struct solo_call {
 static void *run_solo(void *context)
 {
     solo_call *const call = context;
-    call->ns = time_call(call->w, 1);
+    call->ns = time_of(call->w, 1);
     return NULL;
 }
 
@@ -255,11 +142,11 @@ static double time_two_calls(workload *a, workload *b)
 static void measure_threads(const options *o, workload *w)
 {
     static sample together, apart, together_ratio, apart_ratio;
-    workload other = make_workload(o->T);
+    workload other = make_workload(o->T, H);
     const int rounds = ROUNDS_PER_REPEAT * o->repeats < MAX_REPEATS ? ROUNDS_PER_REPEAT * o->repeats : MAX_REPEATS;
     for (int r = 0; r < rounds; ++r) {
-        const double one = time_call(w, 1);
-        together.ns[r] = time_call(w, 2);
+        const double one = time_of(w, 1);
+        together.ns[r] = time_of(w, 2);
         apart.ns[r] = time_two_calls(w, &other);
         together_ratio.ns[r] = one / together.ns[r];
         apart_ratio.ns[r] = one / apart.ns[r];
@@ -274,7 +161,7 @@ static void measure_threads(const options *o, workload *w)
 
 static void measure(const options *o, plain_loop *const *loop)
 {
-    workload w = make_workload(o->T);
+    workload w = make_workload(o->T, H);
     run_flashkda(&w, 2);
     run_flashkda(&w, 1);
     for (int x = 0; x < VARIANTS; ++x) check_agreement(&w, x, loop[x]);
@@ -310,13 +197,17 @@ static options parse(int argc, char **argv)
         else if (strcmp(argv[i], "--isa") == 0 && has_value) o.isa = argv[++i];
         else if (strcmp(argv[i], "--tokens") == 0 && has_value) o.T = strtol(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--repeats") == 0 && has_value) o.repeats = (int)strtol(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--busy") == 0 && has_value) {
+            o.is_busy = 1;
+            o.neighbours = (int)strtol(argv[++i], NULL, 10);
+        }
         else {
-            fprintf(stderr, "usage: fkda_bench_cpu [--quick] [--json] [--isa scalar|avx2|avx512] [--tokens T] [--repeats N]\n");
+            fprintf(stderr, "usage: fkda_bench_cpu [--quick] [--json] [--isa scalar|avx2|avx512] [--tokens T] [--repeats N] [--busy N]\n");
             exit(2);
         }
     }
-    if (o.T < 1 || o.T > 1 << 16 || o.repeats < 1 || o.repeats > MAX_REPEATS) {
-        fprintf(stderr, "fkda_bench_cpu: --tokens is 1 to 65536, --repeats 1 to %d\n", MAX_REPEATS);
+    if (o.T < 1 || o.T > 1 << 16 || o.repeats < 1 || o.repeats > MAX_REPEATS || o.neighbours < 0 || o.neighbours > MAX_NEIGHBOURS) {
+        fprintf(stderr, "fkda_bench_cpu: --tokens is 1 to 65536, --repeats 1 to %d, --busy 0 to %d\n", MAX_REPEATS, MAX_NEIGHBOURS);
         exit(2);
     }
     return o;
@@ -334,10 +225,12 @@ int main(int argc, char **argv)
             return 0;
         }
         for (int i = 0; i < ISA_COUNT; ++i)
-            if (strcmp(plain_loops[i].isa, forced) == 0) measure(&o, plain_loops[i].loop);
+            if (strcmp(plain_loops[i].isa, forced) == 0 && !o.is_busy) measure(&o, plain_loops[i].loop);
+        if (o.is_busy) measure_busy(o.isa, o.neighbours, o.is_json);
         return 0;
     }
-    if (!o.is_json)
+    if (o.is_busy && !o.is_json) printf("wall time of a call beside %d busy processes, ms\n", o.neighbours);
+    if (!o.is_busy && !o.is_json)
         printf("KDA on the CPU, T = %lld, H = %d, K = V = %d, bf16, bounded gate\n"
                "  %-8s %-22s ns per token-head (quartiles)   flashkda is faster by\n",
                (long long)o.T, H, D, "isa", "");

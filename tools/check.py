@@ -24,8 +24,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "check"
 EXPECTED = ROOT / "tools" / "expected_counts.json"
 CUTLASS = pathlib.Path(os.environ.get("FKDA_CUTLASS_DIR") or ROOT / ".cache/cutlass/cutlass_library/source/include")
-# Tests run two at a time on few cores: a thread that waits should sleep.
-QUIET_THREADS = {"OMP_WAIT_POLICY": "passive"}
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -73,7 +71,7 @@ def c_suites(build, label, options=(), env=None):
     say(f"C suites, {label}")
     report = OUT / f"ctest-{build}.xml"
     run(["ctest", "--test-dir", f"build/{build}", "-j", str(os.cpu_count()), "--timeout", "900", "--test-output-size-passed", "1000000",
-         "--output-junit", str(report)], env={**os.environ, **QUIET_THREADS, **(env or {})})
+         "--output-junit", str(report)], env={**os.environ, **(env or {})})
     suites = []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         output = case.findtext("system-out") or ""
@@ -93,7 +91,7 @@ def python_suites():
     if status != 0:
         return [Suite("python: wheel", failed=1, output=output)]
     suites = []
-    env = {**os.environ, **QUIET_THREADS, "FKDA_CLI": str(ROOT / "build/check-release/cli/flashkda"), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**os.environ, "FKDA_CLI": str(ROOT / "build/check-release/cli/flashkda"), "PYTHONDONTWRITEBYTECODE": "1"}
     for folder in ("cli", "python"):
         say(f"pytest tests/{folder}")
         report = OUT / f"pytest-{folder}.xml"
