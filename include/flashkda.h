@@ -25,6 +25,10 @@
  * and set struct_size; a zero field means its default. Only `scale` and `lower_bound` have none: they are taken literally.
  * Every function may be called from any thread. Nothing here prints, exits or throws. A function that fails returns a status,
  * leaves a sentence in fkda_last_error(), and has written to no output. The caller owns all memory.
+ *
+ * On host memory: the library's threads sleep between calls, follow the caller's affinity, survive fork (a child starts its own) and end
+ * at dlclose; where none can be made, the caller's thread does the work. Results do not depend on the caller's floating-point
+ * environment (rounding, FTZ, DAZ, unmasked exceptions), which is afterwards what it was.
  */
 #ifndef FLASHKDA_H
 #define FLASHKDA_H
@@ -143,7 +147,8 @@ typedef struct fkda_fwd_desc {
     fkda_backend backend;        /* who computes; AUTO: the first that can */
     fkda_memory memory;          /* where the tensors lie */
     int32_t device;              /* CUDA: the device's ordinal */
-    int32_t threads;             /* CPU: at most so many; 0: all cores the process may use. Results do not depend on it */
+    int32_t threads;             /* CPU: at most so many; 0: as OMP_NUM_THREADS says, else no limit. Never more than the CPUs that the
+                                    planning thread may use, and the cgroup's CPU quota. Results do not depend on it */
     uint32_t flags;              /* FKDA_FLAG_* */
     uint32_t reserved;           /* 0 */
 
@@ -208,12 +213,12 @@ FKDA_API fkda_status fkda_fwd(const fkda_fwd_desc *desc, const fkda_fwd_args *ar
 
 /* ---------------------------------------------------------------- planned */
 
-/* Detects CPU and GPU and reads the environment (FKDA_CPU_ISA = scalar | avx2 | avx512). Optional: the first other call does it.
- * Call it before stream capture or before timing. Idempotent. */
+/* Detects CPU and GPU and reads, once, the environment (FKDA_CPU_ISA = scalar | avx2 | avx512, in any case; OMP_NUM_THREADS) and the
+ * CPU quota. Optional: the first other call does it. Call it before stream capture or before timing. Idempotent. */
 FKDA_API fkda_status fkda_init(void);
 
 /* Checks desc, picks the backend, decides how. *plan is written only on FKDA_OK. FKDA_ERR_UNSUPPORTED: fkda_last_error() gives
- * every backend's reason. */
+ * every backend's reason. FKDA_ERR_BAD_VALUE also if FKDA_CPU_ISA names no instruction set of this machine. */
 FKDA_API fkda_status fkda_fwd_plan(const fkda_fwd_desc *desc, fkda_plan *plan);
 
 /* Runs a plan. workspace as for fkda_fwd. Several threads may run one plan at once, each with its own workspace. */

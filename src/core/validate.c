@@ -29,7 +29,7 @@ static fkda_status check_numbers(const fkda_fwd_desc *d)
 {
     REQUIRE(isfinite(d->scale), FKDA_ERR_BAD_VALUE, "desc.scale = %g is not finite", (double)d->scale);
     if (d->gate == FKDA_GATE_BOUNDED)
-        REQUIRE(d->lower_bound >= -5.0f && d->lower_bound <= 0.0f, FKDA_ERR_BAD_VALUE, "desc.lower_bound = %g is outside [-5, 0]",
+        REQUIRE(isgreaterequal(d->lower_bound, -5.0f) && islessequal(d->lower_bound, 0.0f), FKDA_ERR_BAD_VALUE, "desc.lower_bound = %g is outside [-5, 0]",
                 (double)d->lower_bound);
     if (d->gate == FKDA_GATE_PRECOMPUTED)
         REQUIRE(d->A_log == FKDA_NONE && d->dt_bias == FKDA_NONE, FKDA_ERR_BAD_VALUE,

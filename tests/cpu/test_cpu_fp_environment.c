@@ -177,6 +177,20 @@ static void the_problem_reaches_subnormal_numbers(void **state)
     }
 }
 
+/* A refusal raises no exception either. */
+static void a_refused_nan_raises_nothing(void **state)
+{
+    (void)state;
+    fkda_fwd_desc desc = {.struct_size = sizeof desc, .B = 1, .T = 1, .H = 1, .K = 64, .V = 64, .scale = 1, .lower_bound = NAN};
+    feclearexcept(FE_ALL_EXCEPT);
+    assert_int_equal(fkda_fwd_query(&desc, NULL), FKDA_ERR_BAD_VALUE);
+    assert_int_equal(fetestexcept(FE_INVALID), 0);
+    desc.lower_bound = 0;
+    desc.scale = NAN;
+    assert_int_equal(fkda_fwd_query(&desc, NULL), FKDA_ERR_BAD_VALUE);
+    assert_int_equal(fetestexcept(FE_INVALID), 0);
+}
+
 int main(void)
 {
     char text[256];
@@ -188,6 +202,7 @@ int main(void)
         cmocka_unit_test(the_problem_reaches_subnormal_numbers),
         cmocka_unit_test(cpu_gives_the_same_bits),
         cmocka_unit_test(ref_gives_the_same_bits),
+        cmocka_unit_test(a_refused_nan_raises_nothing),
     };
     return cmocka_run_group_tests_name("cpu_fp_environment", tests, NULL, NULL);
 }
