@@ -4,9 +4,12 @@
  *     py_module.c     the module, its functions and its state
  *     py_torch.c      what is looked up in torch, once
  *     py_tensor.c     a torch tensor as a plain struct: exchange table, or attribute by attribute
+ *     py_refuse.c     why a tensor cannot be read in memory, in words
  *     py_describe.c   tensors -> fkda_fwd_desc and fkda_fwd_args; shapes, dtypes, layouts; which arguments need a copy
- *     py_fwd.c        numbers, grad mode, plan, scratch, run
+ *     py_autograd.c   derivatives that torch would want, version counters of what was written
+ *     py_fwd.c        numbers, plan, scratch, run
  *     py_scratch.c    where a call's workspace comes from
+ *     py_questions.c  last_plan, workspace_size, backends
  *
  * Functions that can fail return 0, or -1 with a Python exception set. Everything here runs with the GIL held, except fkda_fwd_run.
  */
@@ -22,19 +25,33 @@
 
 enum { PY_DTYPE_COUNT = 5 };
 
-typedef enum py_name {    /* attributes that the slow road reads, as interned strings */
+typedef enum py_name {    /* attributes that are read in a call, as interned strings */
     NAME_DATA_PTR, NAME_SHAPE, NAME_STRIDE, NAME_DTYPE, NAME_DEVICE, NAME_TYPE, NAME_INDEX, NAME_REQUIRES_GRAD, NAME_ITEMSIZE,
-    NAME_IS_FLOATING_POINT, NAME_CUDA_STREAM, PY_NAME_COUNT
+    NAME_IS_FLOATING_POINT, NAME_CUDA_STREAM, NAME_IS_NEG, NAME_STORAGE_OFFSET, NAME_TORCH_DISPATCH, NAME_CURRENT_LEVEL,
+    NAME_IS_INFERENCE, PY_NAME_COUNT
 } py_name;
+
+/* Objects of torch that a call uses; NULL until torch is seen in sys.modules, and where it is said, in a torch that lacks them. */
+typedef enum py_object {
+    OBJECT_TENSOR_TYPE, OBJECT_PARAMETER_TYPE, OBJECT_PLAIN_DISPATCH,    /* torch.Tensor.__torch_dispatch__: that of a class without its own */
+    OBJECT_IS_GRAD_ENABLED, OBJECT_GET_NUM_THREADS,
+    OBJECT_FORWARD_AD_NAMES, OBJECT_UNPACK_DUAL,      /* the dict and unpack_dual of torch.autograd.forward_ad */
+    OBJECT_IS_FWD_GRAD_ENABLED,                       /* may be NULL */
+    OBJECT_INCREMENT_VERSION,
+    OBJECT_CURRENT_STREAM, OBJECT_EMPTY, OBJECT_UINT8,    /* torch.cuda.current_stream ...: the slow road of CUDA calls */
+    PY_OBJECT_COUNT
+} py_object;
 
 typedef struct py_core {
     PyObject *names[PY_NAME_COUNT];
-    PyObject *tensor_type;               /* torch.Tensor; NULL until torch is seen in sys.modules */
-    PyObject *is_grad_enabled, *get_num_threads;
+    PyObject *objects[PY_OBJECT_COUNT];
     PyObject *dtypes[PY_DTYPE_COUNT];    /* torch.bfloat16 ...; their meaning is fkdai_py_known_dtypes */
-    PyObject *current_stream, *empty, *uint8;    /* torch.cuda.current_stream, torch.empty, torch.uint8: the slow road of CUDA calls */
+    int has_torch;                       /* objects and dtypes are filled in */
+    int counts_lists;                    /* OBJECT_INCREMENT_VERSION takes a tuple of tensors; before torch 2.6 one tensor */
     const dl_exchange *exchange;         /* NULL: this torch has none */
     int exchange_hidden;                 /* tests: behave as if it had none */
+    uint64_t cuda_devices;               /* bit d: CUDA device d was found to have kernels */
+    int has_warned;                      /* the warning about the reference backend has been given */
     void *kept_scratch;                  /* a workspace in host memory kept for the next call, or NULL */
     size_t kept_bytes;
 } py_core;
@@ -61,6 +78,7 @@ typedef struct py_view {
     char *data;
     fkda_dtype dtype;       /* FKDA_NONE: one that flashkda.h has no word for */
     int is_floating;
+    int is_negated;         /* torch's negative bit: the values are minus what lies in memory */
     int64_t item_bytes;
     fkda_memory memory;
     int32_t device;
@@ -68,7 +86,15 @@ typedef struct py_view {
     int64_t shape[PY_MAX_DIMS], stride[PY_MAX_DIMS];
 } py_view;
 
+/* 1: object is a torch.Tensor. 0: it is not. -1: exception. */
+int fkdai_py_is_tensor(py_core *core, PyObject *object);
 int fkdai_py_view(py_core *core, const char *name, PyObject *object, py_view *view);
+
+/* ---------------------------------------------------------------- py_refuse.c */
+
+/* Sets an exception that names the argument and says why its memory cannot be read; returns -1. A pending exception is its last resort. */
+int fkdai_py_refuse_tensor(const py_core *core, const py_view *view);
+int fkdai_py_refuse_device(const py_view *view);
 
 /* ---------------------------------------------------------------- py_describe.c */
 
@@ -88,6 +114,14 @@ typedef struct py_call {
  * CUDA tensors also what the kernels cannot, where a copy helps. */
 int fkdai_py_describe(py_call *call);
 
+/* ---------------------------------------------------------------- py_autograd.c */
+
+/* scale and lower_bound may be tensors too. */
+int fkdai_py_check_derivatives(py_core *core, const py_call *call, PyObject *scale, PyObject *lower_bound);
+
+/* After a call that wrote: out and final_state have changed in place. */
+int fkdai_py_count_writes(const py_core *core, const py_call *call);
+
 /* ---------------------------------------------------------------- py_scratch.c */
 
 /* A call's workspace, in the memory that its tensors are in. */
@@ -105,7 +139,13 @@ void fkdai_py_free_scratch(py_core *core);
 /* ---------------------------------------------------------------- py_fwd.c */
 
 PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
-PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused);
-PyObject *fkdai_py_workspace_size(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+int fkdai_py_raise(fkda_status status);    /* the library's last error as an exception; returns -1 */
+void fkdai_py_last_plan(char *text, size_t size);
+
+/* ---------------------------------------------------------------- py_questions.c */
+
+PyObject *fkdai_py_ask_last_plan(PyObject *module, PyObject *unused);
+PyObject *fkdai_py_ask_backends(PyObject *module, PyObject *unused);
+PyObject *fkdai_py_ask_workspace_size(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
 #endif

@@ -117,7 +117,7 @@ static int take_values(py_call *call, py_argument argument, int inner)
         return -1;
     }
     const int is_known = is_index || view->dtype == FKDA_BF16 || view->dtype == FKDA_F32;
-    if (lies != LAYOUT_PLAIN || !is_known) call->copies |= 1u << argument;
+    if (lies != LAYOUT_PLAIN || !is_known || view->is_negated) call->copies |= 1u << argument;
     return 0;
 }
 
@@ -200,8 +200,8 @@ static int describe_sizes(py_call *call)
     }
     if (cu_seqlens->tensor == NULL) return 0;
     if (require_ndim(cu_seqlens, "[N+1]", 1) < 0 || take_values(call, ARG_CU_SEQLENS, 1) < 0) return -1;
-    if (cu_seqlens->shape[0] < 2 || d->B != 1) {
-        PyErr_Format(PyExc_ValueError, "cu_seqlens has %lld entries and q has B = %lld, but packed sequences need N + 1 >= 2 entries and B = 1",
+    if (cu_seqlens->shape[0] < 1 || d->B != 1) {
+        PyErr_Format(PyExc_ValueError, "cu_seqlens has %lld entries and q has B = %lld, but packed sequences need N + 1 >= 1 entries and B = 1",
                      (long long)cu_seqlens->shape[0], (long long)d->B);
         return -1;
     }

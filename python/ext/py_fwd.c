@@ -9,8 +9,6 @@ static const char *const argument_names[PY_ARGUMENT_COUNT] = {
     "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "initial_state", "final_state", "cu_seqlens",
 };
 
-enum { KEY_WIDTH = 128, VALUE_WIDTH = 128 };    /* get_workspace_size has no argument for them: its callers have only these */
-
 static _Thread_local fkda_plan last_plan;       /* of this thread's last successful call; all zero before */
 
 static int is_number(int argument) { return argument == ARG_SCALE || argument == ARG_LOWER_BOUND; }
@@ -29,7 +27,7 @@ static PyObject *exception_of(fkda_status status)
     }
 }
 
-static int raise_status(fkda_status status)
+int fkdai_py_raise(fkda_status status)
 {
     PyErr_Format(exception_of(status), "%s (%s)", fkda_last_error(), fkda_status_name(status));
     return -1;
@@ -52,8 +50,17 @@ static int to_float(PyObject *object, const char *name, const char *rule, float 
     return 0;
 }
 
-static int describe_numbers(py_call *call, PyObject *scale, PyObject *lower_bound)
+/* A number may be a tensor too: refuse what has no value to read (meta, torch.func ...) in our own words. */
+static int check_number(py_core *core, const char *name, PyObject *object)
 {
+    py_view view;
+    const int is_tensor = fkdai_py_is_tensor(core, object);
+    return is_tensor <= 0 ? is_tensor : fkdai_py_view(core, name, object, &view);
+}
+
+static int describe_numbers(py_core *core, py_call *call, PyObject *scale, PyObject *lower_bound)
+{
+    if (check_number(core, "scale", scale) < 0 || check_number(core, "lower_bound", lower_bound) < 0) return -1;
     if (to_float(scale, "scale", "a finite number", -FLT_MAX, FLT_MAX, &call->desc.scale) < 0) return -1;
     call->desc.gate = lower_bound == Py_None ? FKDA_GATE_SOFTPLUS : FKDA_GATE_BOUNDED;
     if (lower_bound == Py_None) return 0;
@@ -72,27 +79,48 @@ static int read_tensors(py_core *core, py_call *call, PyObject *const *arguments
     return 0;
 }
 
-static int is_true(PyObject *object)    /* consumes it */
+/* ---------------------------------------------------------------- who can compute it */
+
+/* Can the library compute anything on q's GPU? Asked before everything else about a call, because no other advice would help. */
+static int check_cuda(py_core *core, const py_call *call)
 {
-    const int truth = object == NULL ? -1 : PyObject_IsTrue(object);
-    Py_XDECREF(object);
-    return truth;
+    const py_view *const q = &call->view[ARG_Q];
+    const int bit = q->device & 63;
+    if (q->memory != FKDA_MEMORY_CUDA || core->cuda_devices >> bit & 1) return 0;
+    const fkda_fwd_desc smallest = {.struct_size = sizeof smallest, .backend = FKDA_BACKEND_CUDA, .memory = FKDA_MEMORY_CUDA, .device = q->device,
+                                    .B = 1, .H = 1, .K = 128, .V = 128, .scale = 1.0f, .lower_bound = -1.0f};
+    const fkda_status status = fkda_fwd_query(&smallest, NULL);
+    if (status == FKDA_OK) {
+        core->cuda_devices |= UINT64_C(1) << bit;
+        return 0;
+    }
+    if (status == FKDA_ERR_UNSUPPORTED)
+        PyErr_Format(PyExc_RuntimeError, "q is on cuda:%d, but this library was built without CUDA: build it where a CUDA toolkit is found, or "
+                     "give tensors in cpu memory (%s)", (int)q->device, fkda_status_name(status));
+    else PyErr_Format(PyExc_RuntimeError, "q is on cuda:%d, but %s (%s)", (int)q->device, fkda_last_error(), fkda_status_name(status));
+    return -1;
 }
 
-/* There is no backward: say so rather than return a result that autograd does not know about. */
-static int check_grad_mode(const py_core *core, const py_call *call)
+/* What the kernels lack and no copy brings, in the words of this module. */
+static int check_gate(const py_call *call)
 {
-    const int enabled = is_true(PyObject_CallNoArgs(core->is_grad_enabled));
-    if (enabled <= 0) return enabled;
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
-        if (call->view[i].tensor == NULL) continue;
-        const int requires_grad = is_true(PyObject_GetAttr(call->view[i].tensor, core->names[NAME_REQUIRES_GRAD]));
-        if (requires_grad < 0) return -1;
-        if (requires_grad == 0) continue;
-        PyErr_Format(PyExc_RuntimeError, "%s requires grad, but flash_kda has no backward: call fwd under torch.no_grad() or "
-                     "torch.inference_mode()", call->view[i].name);
+    if (call->desc.memory != FKDA_MEMORY_CUDA || call->desc.gate != FKDA_GATE_SOFTPLUS) return 0;
+    PyErr_SetString(PyExc_RuntimeError, "lower_bound is None (the softplus gate), but for CUDA tensors only the bounded gate exists: "
+                    "give a lower_bound in [-5, 0), or tensors in cpu memory");
+    return -1;
+}
+
+/* Once per process: the answer is right, but the reference is a hundred times slower than the backend that refused. */
+static int warn_of_reference(py_core *core, const py_call *call, const fkda_plan *plan)
+{
+    if (core->has_warned || fkda_plan_backend(plan) != FKDA_BACKEND_REF) return 0;
+    fkda_fwd_desc asked = call->desc;
+    asked.backend = FKDA_BACKEND_CPU;
+    const char *const reason = fkda_fwd_query(&asked, NULL) == FKDA_OK ? "" : fkda_last_error();
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 2, "K = %lld, V = %lld: the cpu backend does not take this (%s), so the reference computes it, "
+                         "token by token in float64, which is much slower; this is said once", (long long)asked.K, (long long)asked.V, reason) < 0)
         return -1;
-    }
+    core->has_warned = 1;
     return 0;
 }
 
@@ -111,25 +139,17 @@ static int run(py_core *core, const py_call *call)
     fkda_stream stream;
     py_scratch scratch;
     fkda_status status = fkda_fwd_plan(&call->desc, &plan);
-    if (status != FKDA_OK) return raise_status(status);
+    if (status != FKDA_OK) return fkdai_py_raise(status);
+    if (warn_of_reference(core, call, &plan) < 0) return -1;
     if (stream_of(core, call, &stream) < 0 || fkdai_py_take_scratch(core, &call->view[ARG_Q], fkda_plan_workspace_size(&plan), &scratch) < 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
     status = fkda_fwd_run(&plan, &call->args, scratch.data, scratch.bytes, stream);
     Py_END_ALLOW_THREADS
     fkdai_py_give_scratch(core, &scratch);
-    if (status != FKDA_OK) return raise_status(status);
+    if (status != FKDA_OK) return fkdai_py_raise(status);
     last_plan = plan;
-    return 0;
-}
-
-/* What the kernels lack and no copy brings, in the words of this module. */
-static int check_cuda(const py_call *call)
-{
-    if (call->desc.memory != FKDA_MEMORY_CUDA || call->desc.gate != FKDA_GATE_SOFTPLUS) return 0;
-    PyErr_SetString(PyExc_RuntimeError, "lower_bound is None (the softplus gate), but for CUDA tensors only the bounded gate exists: "
-                    "give a lower_bound in [-5, 0), or tensors in cpu memory");
-    return -1;
+    return fkdai_py_count_writes(core, call);
 }
 
 PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
@@ -141,46 +161,17 @@ PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t 
     }
     py_call call;
     memset(&call, 0, sizeof call);
-    if (read_tensors(core, &call, arguments) < 0 || fkdai_py_describe(&call) < 0 ||
-        describe_numbers(&call, arguments[ARG_SCALE], arguments[ARG_LOWER_BOUND]) < 0 || check_grad_mode(core, &call) < 0 ||
-        check_cuda(&call) < 0 || (call.desc.memory == FKDA_MEMORY_HOST && fkdai_py_thread_count(core, &call.desc.threads) < 0))
+    PyObject *const scale = arguments[ARG_SCALE], *const lower_bound = arguments[ARG_LOWER_BOUND];
+    if (read_tensors(core, &call, arguments) < 0 || check_cuda(core, &call) < 0 || fkdai_py_describe(&call) < 0 ||
+        describe_numbers(core, &call, scale, lower_bound) < 0 || fkdai_py_check_derivatives(core, &call, scale, lower_bound) < 0 ||
+        check_gate(&call) < 0 || (call.desc.memory == FKDA_MEMORY_HOST && fkdai_py_thread_count(core, &call.desc.threads) < 0))
         return NULL;
     if (call.copies == 0 && run(core, &call) < 0) return NULL;
     return PyLong_FromUnsignedLong(call.copies);
 }
 
-/* ---------------------------------------------------------------- questions */
-
-PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused)
+void fkdai_py_last_plan(char *text, size_t size)
 {
-    (void)module;
-    (void)unused;
-    char text[256] = "";
-    if (fkda_plan_backend(&last_plan) != FKDA_BACKEND_AUTO) fkda_plan_describe(&last_plan, text, sizeof text);
-    return PyUnicode_FromString(text);
-}
-
-PyObject *fkdai_py_workspace_size(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
-{
-    int64_t sizes[3];
-    if (count != 3) {
-        PyErr_Format(PyExc_TypeError, "_core.workspace_size takes 3 arguments, %zd given", count);
-        return NULL;
-    }
-    for (int i = 0; i < 3; ++i) {
-        sizes[i] = PyLong_AsLongLong(arguments[i]);
-        if (sizes[i] == -1 && PyErr_Occurred()) return NULL;
-    }
-    size_t bytes, cuda_bytes;
-    fkda_fwd_desc desc = {.struct_size = sizeof desc, .B = 1, .T = sizes[0], .H = sizes[1], .N = sizes[2], .K = KEY_WIDTH,
-                          .V = VALUE_WIDTH, .cu_seqlens = FKDA_I64, .lower_bound = -5.0f, .scale = 1.0f};
-    if (fkdai_py_thread_count(PyModule_GetState(module), &desc.threads) < 0) return NULL;
-    const fkda_status status = fkda_fwd_workspace_size(&desc, &bytes);
-    if (status != FKDA_OK) {
-        raise_status(status);
-        return NULL;
-    }
-    desc.memory = FKDA_MEMORY_CUDA;    /* the caller does not say where: enough for either */
-    if (fkda_fwd_workspace_size(&desc, &cuda_bytes) == FKDA_OK && cuda_bytes > bytes) bytes = cuda_bytes;
-    return PyLong_FromSize_t(bytes);
+    text[0] = 0;
+    if (fkda_plan_backend(&last_plan) != FKDA_BACKEND_AUTO) fkda_plan_describe(&last_plan, text, size);
 }

@@ -15,8 +15,9 @@ static PyObject *use_exchange_table(PyObject *module, PyObject *wanted)
 static PyMethodDef methods[] = {
     {"fwd", FASTCALL(fkdai_py_fwd), METH_FASTCALL, "The 13 arguments of flash_kda.fwd by position. 0: it ran. Otherwise nothing was "
      "written, and bit i says that argument i must be replaced by a contiguous copy in a dtype that is taken; see _copies.py."},
-    {"last_plan", fkdai_py_last_plan, METH_NOARGS, "The plan of this thread's last fwd, or an empty string."},
-    {"workspace_size", FASTCALL(fkdai_py_workspace_size), METH_FASTCALL, "workspace_size(T_total, H, N): bytes."},
+    {"last_plan", fkdai_py_ask_last_plan, METH_NOARGS, "The plan of this thread's last fwd, or an empty string."},
+    {"backends", fkdai_py_ask_backends, METH_NOARGS, "[(name, is it available, what it runs on or why it is off)], best first."},
+    {"workspace_size", FASTCALL(fkdai_py_ask_workspace_size), METH_FASTCALL, "workspace_size(T_total, H, N): bytes."},
     {"_use_exchange_table", use_exchange_table, METH_O, "False: read tensors attribute by attribute, as with a torch that has no "
      "exchange table. Returns whether the table is used from now on. For tests."},
     {NULL, NULL, 0, NULL},
@@ -33,12 +34,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
 {
     const py_core *const core = PyModule_GetState(module);
     if (core == NULL) return 0;
-    Py_VISIT(core->tensor_type);
-    Py_VISIT(core->is_grad_enabled);
-    Py_VISIT(core->get_num_threads);
-    Py_VISIT(core->current_stream);
-    Py_VISIT(core->empty);
-    Py_VISIT(core->uint8);
+    for (int i = 0; i < PY_OBJECT_COUNT; ++i) Py_VISIT(core->objects[i]);
     for (int i = 0; i < PY_DTYPE_COUNT; ++i) Py_VISIT(core->dtypes[i]);
     return 0;
 }
@@ -47,12 +43,8 @@ static int clear(PyObject *module)
 {
     py_core *const core = PyModule_GetState(module);
     if (core == NULL) return 0;
-    Py_CLEAR(core->tensor_type);
-    Py_CLEAR(core->is_grad_enabled);
-    Py_CLEAR(core->get_num_threads);
-    Py_CLEAR(core->current_stream);
-    Py_CLEAR(core->empty);
-    Py_CLEAR(core->uint8);
+    core->has_torch = 0;
+    for (int i = 0; i < PY_OBJECT_COUNT; ++i) Py_CLEAR(core->objects[i]);
     for (int i = 0; i < PY_DTYPE_COUNT; ++i) Py_CLEAR(core->dtypes[i]);
     for (int i = 0; i < PY_NAME_COUNT; ++i) Py_CLEAR(core->names[i]);
     fkdai_py_free_scratch(core);

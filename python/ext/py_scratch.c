@@ -73,8 +73,8 @@ static int take_tensor(const py_core *core, const py_view *q, py_scratch *scratc
 {
     PyObject *const device = PyObject_GetAttr(q->tensor, core->names[NAME_DEVICE]);
     PyObject *const sizes = Py_BuildValue("(n)", (Py_ssize_t)scratch->bytes);
-    PyObject *const options = device == NULL ? NULL : Py_BuildValue("{sOsO}", "dtype", core->uint8, "device", device);
-    scratch->tensor = sizes == NULL || options == NULL ? NULL : PyObject_Call(core->empty, sizes, options);
+    PyObject *const options = device == NULL ? NULL : Py_BuildValue("{sOsO}", "dtype", core->objects[OBJECT_UINT8], "device", device);
+    scratch->tensor = sizes == NULL || options == NULL ? NULL : PyObject_Call(core->objects[OBJECT_EMPTY], sizes, options);
     Py_XDECREF(device);
     Py_XDECREF(sizes);
     Py_XDECREF(options);

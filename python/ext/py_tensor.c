@@ -41,30 +41,9 @@ static int borrow(const dl_exchange *exchange, py_view *view)
 
 /* ---------------------------------------------------------------- attribute by attribute */
 
-static int refuse_device(const py_view *view)
-{
-    PyObject *const device = PyObject_GetAttrString(view->tensor, "device");
-    if (device == NULL) return -1;
-    PyErr_Format(PyExc_ValueError, "%s is on device %S, but flash_kda takes tensors in cpu or cuda memory", view->name, device);
-    Py_DECREF(device);
-    return -1;
-}
-
 static int refuse_dims(const py_view *view, Py_ssize_t ndim)
 {
     PyErr_Format(PyExc_ValueError, "%s has %zd dimensions, but at most %d are taken", view->name, ndim, PY_MAX_DIMS);
-    return -1;
-}
-
-/* torch could not describe the tensor (sparse, for example): say which argument it was. */
-static int refuse_tensor(const py_view *view)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_Format(PyExc_ValueError, "%s has no memory that flash_kda can read: %S", view->name, value == NULL ? Py_None : value);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
     return -1;
 }
 
@@ -93,13 +72,13 @@ static int read_layout(const py_core *core, py_view *view)
     const Py_ssize_t ndim = shape == NULL ? -1 : PySequence_Size(shape);
     if (ndim < 0 || ndim > PY_MAX_DIMS) {
         Py_XDECREF(shape);
-        return ndim < 0 ? refuse_tensor(view) : refuse_dims(view, ndim);
+        return ndim < 0 ? fkdai_py_refuse_tensor(core, view) : refuse_dims(view, ndim);
     }
     view->ndim = (int)ndim;
     if (to_dims(shape, view->ndim, view->shape) < 0 ||
         to_dims(PyObject_CallMethodObjArgs(view->tensor, core->names[NAME_STRIDE], NULL), view->ndim, view->stride) < 0 ||
         to_int64(PyObject_CallMethodObjArgs(view->tensor, core->names[NAME_DATA_PTR], NULL), &address) < 0)
-        return refuse_tensor(view);
+        return fkdai_py_refuse_tensor(core, view);
     view->data = (char *)(uintptr_t)address;
     return 0;
 }
@@ -131,28 +110,78 @@ static int read_device(const py_core *core, py_view *view)
     Py_XDECREF(type);
     Py_XDECREF(device);
     if (status < 0) return -1;
-    if (!is_cuda && !is_host) return refuse_device(view);
+    if (!is_cuda && !is_host) return fkdai_py_refuse_device(view);
     view->memory = is_cuda ? FKDA_MEMORY_CUDA : FKDA_MEMORY_HOST;
     view->device = (int32_t)index;
     return 0;
 }
 
+/* ---------------------------------------------------------------- what the memory means */
+
+/* Tensors of torch without memory (zero tensors, functionalized or freed ones) have the address 0, and views of them the address 0 plus
+ * their offset. Memory of this machine has addresses below this bound only by chance, so that the offset is rarely asked for. */
+#define CERTAIN_ADDRESS (UINT64_C(1) << 44)
+
+static int check_memory(const py_core *core, const py_view *view)
+{
+    const uint64_t address = (uintptr_t)view->data;
+    int64_t offset;
+    if (address >= CERTAIN_ADDRESS) return 0;
+    for (int i = 0; i < view->ndim; ++i)
+        if (view->shape[i] == 0) return 0;
+    if (to_int64(PyObject_CallMethodObjArgs(view->tensor, core->names[NAME_STORAGE_OFFSET], NULL), &offset) < 0 ||
+        address == (uint64_t)(offset * view->item_bytes))
+        return fkdai_py_refuse_tensor(core, view);
+    return 0;
+}
+
+/* A subclass may be anything: only one without a __torch_dispatch__ of its own has its values where its address says. */
+static int check_class(const py_core *core, const py_view *view)
+{
+    PyObject *const type = (PyObject *)Py_TYPE(view->tensor);
+    if (type == core->objects[OBJECT_TENSOR_TYPE] || type == core->objects[OBJECT_PARAMETER_TYPE]) return 0;
+    PyObject *const dispatch = PyObject_GetAttr(type, core->names[NAME_TORCH_DISPATCH]);
+    Py_XDECREF(dispatch);
+    return dispatch == core->objects[OBJECT_PLAIN_DISPATCH] ? 0 : fkdai_py_refuse_tensor(core, view);
+}
+
+static int read_negative_bit(const py_core *core, py_view *view)
+{
+    PyObject *const answer = PyObject_CallMethodObjArgs(view->tensor, core->names[NAME_IS_NEG], NULL);
+    view->is_negated = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    return view->is_negated < 0 ? fkdai_py_refuse_tensor(core, view) : 0;
+}
+
 /* ---------------------------------------------------------------- either way */
 
-int fkdai_py_view(py_core *core, const char *name, PyObject *object, py_view *view)
+int fkdai_py_is_tensor(py_core *core, PyObject *object)
 {
-    view->name = name;
-    view->tensor = object;
     const int found = fkdai_py_find_torch(core);
-    if (found < 0) return -1;
-    if (found == 0 || !PyType_IsSubtype(Py_TYPE(object), (PyTypeObject *)core->tensor_type)) {
-        PyErr_Format(PyExc_TypeError, "%s is %R, but it must be a torch.Tensor", name, (PyObject *)Py_TYPE(object));
-        return -1;
-    }
+    return found <= 0 ? found : PyType_IsSubtype(Py_TYPE(object), (PyTypeObject *)core->objects[OBJECT_TENSOR_TYPE]);
+}
+
+/* Address, sizes and dtype, by the table if it can. */
+static int read_tensor(const py_core *core, py_view *view)
+{
     if (core->exchange != NULL && !core->exchange_hidden) {
         if (borrow(core->exchange, view) == 0) return 0;
         PyErr_Clear();    /* torch's text names no argument; the other road ends in a sentence that does */
     }
     if (read_device(core, view) < 0 || read_dtype(core, view) < 0) return -1;
     return read_layout(core, view);
+}
+
+int fkdai_py_view(py_core *core, const char *name, PyObject *object, py_view *view)
+{
+    view->name = name;
+    view->tensor = object;
+    const int is_tensor = fkdai_py_is_tensor(core, object);
+    if (is_tensor < 0) return -1;
+    if (is_tensor == 0) {
+        PyErr_Format(PyExc_TypeError, "%s is %R, but it must be a torch.Tensor", name, (PyObject *)Py_TYPE(object));
+        return -1;
+    }
+    if (check_class(core, view) < 0 || read_tensor(core, view) < 0 || check_memory(core, view) < 0) return -1;
+    return read_negative_bit(core, view);
 }

@@ -1,4 +1,6 @@
 /* What is looked up in torch, once, when the first tensor arrives. torch is never imported from here. */
+#include <string.h>
+
 #include "py_core.h"
 
 const fkda_dtype fkdai_py_known_dtypes[PY_DTYPE_COUNT] = {FKDA_BF16, FKDA_F32, FKDA_F16, FKDA_I32, FKDA_I64};
@@ -8,7 +10,8 @@ int fkdai_py_intern_names(py_core *core)
 {
     static const char *const texts[PY_NAME_COUNT] = {"data_ptr", "shape", "stride", "dtype", "device",
                                                      "type", "index", "requires_grad", "itemsize", "is_floating_point",
-                                                     "cuda_stream"};
+                                                     "cuda_stream", "is_neg", "storage_offset", "__torch_dispatch__",
+                                                     "_current_level", "is_inference"};
     for (int i = 0; i < PY_NAME_COUNT; ++i)
         if ((core->names[i] = PyUnicode_InternFromString(texts[i])) == NULL) return -1;
     return 0;
@@ -24,34 +27,76 @@ static const dl_exchange *usable_table(PyObject *capsule)
     return table != NULL && table->borrow != NULL ? table : NULL;
 }
 
+/* torch.a.b.c for the path "a.b.c"; NULL with an exception. */
+static PyObject *get_path(PyObject *torch, const char *path)
+{
+    PyObject *object = torch;
+    Py_INCREF(object);
+    while (object != NULL && *path != 0) {
+        char name[32] = "";
+        const size_t length = strcspn(path, ".");
+        if (length < sizeof name) memcpy(name, path, length);
+        PyObject *const next = PyObject_GetAttrString(object, name);
+        Py_DECREF(object);
+        object = next;
+        path += length + (path[length] == '.');
+    }
+    return object;
+}
+
+static int look_up_objects(py_core *core, PyObject *torch)
+{
+    static const char *const paths[PY_OBJECT_COUNT] = {
+        [OBJECT_TENSOR_TYPE] = "Tensor", [OBJECT_PARAMETER_TYPE] = "nn.Parameter", [OBJECT_PLAIN_DISPATCH] = "Tensor.__torch_dispatch__",
+        [OBJECT_IS_GRAD_ENABLED] = "is_grad_enabled", [OBJECT_GET_NUM_THREADS] = "get_num_threads",
+        [OBJECT_FORWARD_AD_NAMES] = "autograd.forward_ad.__dict__", [OBJECT_UNPACK_DUAL] = "autograd.forward_ad.unpack_dual",
+        [OBJECT_INCREMENT_VERSION] = "_C._increment_version", [OBJECT_IS_FWD_GRAD_ENABLED] = "_C._is_fwd_grad_enabled",
+        [OBJECT_CURRENT_STREAM] = "cuda.current_stream", [OBJECT_EMPTY] = "empty", [OBJECT_UINT8] = "uint8",
+    };
+    for (int i = 0; i < PY_OBJECT_COUNT; ++i) {
+        Py_XDECREF(core->objects[i]);    /* of an attempt that failed */
+        core->objects[i] = get_path(torch, paths[i]);
+        if (core->objects[i] == NULL && i == OBJECT_INCREMENT_VERSION) {    /* torch's own name for it, which costs more */
+            PyErr_Clear();
+            core->objects[i] = get_path(torch, "autograd.graph.increment_version");
+        }
+        if (core->objects[i] != NULL) continue;
+        if (i != OBJECT_IS_FWD_GRAD_ENABLED) return -1;
+        PyErr_Clear();
+    }
+    return 0;
+}
+
+/* Does torch count the writes of a tuple of tensors, or of one tensor? An empty tuple tells without a tensor. */
+static int look_at_counting(py_core *core)
+{
+    PyObject *const nothing = PyTuple_New(0);
+    PyObject *const answer = nothing == NULL ? NULL : PyObject_CallFunctionObjArgs(core->objects[OBJECT_INCREMENT_VERSION], nothing, NULL);
+    Py_XDECREF(nothing);
+    Py_XDECREF(answer);
+    core->counts_lists = answer != NULL;
+    if (nothing != NULL) PyErr_Clear();
+    return nothing == NULL ? -1 : 0;
+}
+
 static int look_up(py_core *core, PyObject *torch)
 {
-    core->is_grad_enabled = PyObject_GetAttrString(torch, "is_grad_enabled");
-    core->get_num_threads = PyObject_GetAttrString(torch, "get_num_threads");
-    if (core->is_grad_enabled == NULL || core->get_num_threads == NULL) return -1;
-    for (int i = 0; i < PY_DTYPE_COUNT; ++i)
+    if (look_up_objects(core, torch) < 0 || look_at_counting(core) < 0) return -1;
+    for (int i = 0; i < PY_DTYPE_COUNT; ++i) {
+        Py_XDECREF(core->dtypes[i]);
         if ((core->dtypes[i] = PyObject_GetAttrString(torch, dtype_names[i])) == NULL) return -1;
-
-    PyObject *const cuda = PyObject_GetAttrString(torch, "cuda");
-    core->current_stream = cuda == NULL ? NULL : PyObject_GetAttrString(cuda, "current_stream");
-    Py_XDECREF(cuda);
-    core->empty = PyObject_GetAttrString(torch, "empty");
-    core->uint8 = PyObject_GetAttrString(torch, "uint8");
-    if (core->current_stream == NULL || core->empty == NULL || core->uint8 == NULL) return -1;
-
-    PyObject *const tensor_type = PyObject_GetAttrString(torch, "Tensor");
-    if (tensor_type == NULL) return -1;
-    PyObject *const capsule = PyObject_GetAttrString(tensor_type, "__dlpack_c_exchange_api__");
+    }
+    PyObject *const capsule = PyObject_GetAttrString(core->objects[OBJECT_TENSOR_TYPE], "__dlpack_c_exchange_api__");
     if (capsule == NULL) PyErr_Clear();    /* an older torch */
     core->exchange = capsule == NULL ? NULL : usable_table(capsule);    /* the table outlives its capsule: it is static in torch */
     Py_XDECREF(capsule);
-    core->tensor_type = tensor_type;
+    core->has_torch = 1;
     return 0;
 }
 
 int fkdai_py_find_torch(py_core *core)
 {
-    if (core->tensor_type != NULL) return 1;
+    if (core->has_torch) return 1;
     PyObject *const name = PyUnicode_FromString("torch");
     PyObject *const torch = name == NULL ? NULL : PyImport_GetModule(name);
     Py_XDECREF(name);
@@ -67,7 +112,7 @@ int fkdai_py_thread_count(py_core *core, int32_t *threads)
     *threads = 0;
     const int found = fkdai_py_find_torch(core);
     if (found <= 0) return found;
-    PyObject *const count = PyObject_CallNoArgs(core->get_num_threads);
+    PyObject *const count = PyObject_CallNoArgs(core->objects[OBJECT_GET_NUM_THREADS]);
     if (count == NULL) return -1;
     const long value = PyLong_AsLong(count);
     Py_DECREF(count);
@@ -81,7 +126,7 @@ int fkdai_py_current_stream(py_core *core, int32_t device, fkda_stream *stream)
     *stream = NULL;
     if (core->exchange != NULL && !core->exchange_hidden && core->exchange->current_stream != NULL)
         return core->exchange->current_stream(DL_CUDA, device, stream);
-    PyObject *const object = PyObject_CallFunction(core->current_stream, "i", (int)device);
+    PyObject *const object = PyObject_CallFunction(core->objects[OBJECT_CURRENT_STREAM], "i", (int)device);
     PyObject *const address = object == NULL ? NULL : PyObject_GetAttr(object, core->names[NAME_CUDA_STREAM]);
     Py_XDECREF(object);
     if (address == NULL) return -1;

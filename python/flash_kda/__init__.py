@@ -10,15 +10,23 @@ With those two, set ``FLA_FLASH_KDA=0`` if a model uses the option. A warning sa
 from __future__ import annotations
 
 import sys as _sys
-from typing import TYPE_CHECKING, Optional, SupportsFloat
+from typing import TYPE_CHECKING, NamedTuple, Optional, SupportsFloat
 
 from . import _core
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["fwd", "get_workspace_size", "last_plan", "__version__"]
+__all__ = ["Backend", "backends", "build_info", "fwd", "get_workspace_size", "last_plan", "__version__"]
 __version__ = _core.version
+
+
+class Backend(NamedTuple):
+    """What ``backends`` says of one backend."""
+
+    available: bool
+    text: str  # what it runs on, or why it is off
+
 
 _fla_is_checked = False
 
@@ -65,23 +73,37 @@ def fwd(
         lower_bound: in ``[-5, 0)``. None: the softplus gate, log a = -exp(A_log) * softplus(g + dt_bias).
         initial_state: ``[N,HV,V,K]``. None: 0.
         final_state: ``[N,HV,V,K]``, written for every sequence, also for an empty one. May be ``initial_state`` itself.
-        cu_seqlens: ``[N+1]``, int32 or int64, 0 = c[0] <= ... <= c[N] = T; then B = 1. None: N = B sequences of T tokens.
+        cu_seqlens: ``[N+1]``, int32 or int64, 0 = c[0] <= ... <= c[N] <= T; then B = 1. Rows of out behind c[N] are left untouched.
+            None: N = B sequences of T tokens.
+
+    B = 0, T = 0 and N = 0 (cu_seqlens = [0]) are taken and give empty results.
+
+    A tensor means here what it means in torch: views with the negative bit are resolved, and writing ``out`` and ``final_state`` counts in
+    their ``_version``. Tensors whose values are not in plain memory are refused: meta, sparse, nested and quantized ones, those inside
+    torch.func, and subclasses with a ``__torch_dispatch__``.
+
+    Warns:
+        RuntimeWarning, once: the K and V of the call are only taken by the reference backend, which is slow.
 
     Raises:
-        TypeError: not a tensor, or a dtype that is not taken.
+        TypeError: not a plain tensor, or a dtype that is not taken.
         ValueError: a shape, value, layout or device that breaks the rules above.
-        RuntimeError: a tensor requires grad and grad mode is on, or no backend takes the problem on this device.
+        RuntimeError: torch would want a derivative (an argument requires grad and grad mode is on, or it has a forward-mode tangent outside
+            of inference mode), or no backend takes the problem on this device.
         MemoryError: no memory for the workspace.
     After an error nothing has been written.
     """
     if not _fla_is_checked and "fla" in _sys.modules:
         _check_fla(_sys.modules["fla"])
-    arguments = (q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, initial_state, final_state, cu_seqlens)
-    copies = _core.fwd(*arguments)
+    copies = _core.fwd(q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, initial_state, final_state, cu_seqlens)
     if copies:
-        from ._copies import fwd_on_copies
+        from . import _copies
 
-        fwd_on_copies(copies, arguments)
+        arguments = (q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, initial_state, final_state, cu_seqlens)
+        stand_ins = _copies.make(copies, arguments)
+        if _core.fwd(*stand_ins):
+            raise RuntimeError("flash_kda: a contiguous copy was not accepted; this is a defect of flash_kda")
+        _copies.copy_back(copies, arguments, stand_ins)
 
 
 def get_workspace_size(T_total: int, H: int, N: int = 1) -> int:
@@ -92,6 +114,16 @@ def get_workspace_size(T_total: int, H: int, N: int = 1) -> int:
 def last_plan() -> str:
     """How this thread's last successful ``fwd`` was run: backend, choices and scratch in one line. Empty before the first."""
     return _core.last_plan()
+
+
+def backends() -> dict[str, Backend]:
+    """Who could compute on this machine, best first: cuda, cpu, ref. Asking for the GPU wakes its driver."""
+    return {name: Backend(available, text) for name, available, text in _core.backends()}
+
+
+def build_info() -> str:
+    """How the library in this module was built: compiler, threads, CUDA. ``python -m flash_kda`` prints it with all else."""
+    return _core.build_info
 
 
 def _check_fla(fla: object) -> None:

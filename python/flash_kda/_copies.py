@@ -2,16 +2,15 @@
 
 On the CPU a copy is in float32 where the dtype is not taken, which holds what the other floating point dtypes hold, but for float64. The
 CUDA kernels read and write q, k, v, g, beta and out in bfloat16, so there a copy of these is in bfloat16, and q and k are repeated
-where v has more heads.
+where v has more heads. ``copy_`` of torch resolves the negative bit in both directions.
 """
 
 from __future__ import annotations
 
 import torch
 
-from . import _core
-
-_Q, _K, _V, _OUT, _FINAL_STATE = 0, 1, 2, 6, 11  # positions in fwd
+_Q, _K, _V, _OUT, _FINAL_STATE, _CU_SEQLENS = 0, 1, 2, 6, 11, 12  # positions in fwd
+_OUTPUTS = (_OUT, _FINAL_STATE)
 _TOKENS = (0, 1, 2, 3, 4, 6)  # q, k, v, g, beta, out
 _PLAIN_DTYPES = (torch.bfloat16, torch.float32, torch.int32, torch.int64)
 
@@ -29,21 +28,33 @@ def _stand_in(position: int, arguments: tuple) -> torch.Tensor:
         heads, repeats = shape[2], arguments[_V].shape[2] // shape[2]
         shape[2:3] = [heads, repeats]
         tensor = tensor.unsqueeze(3).expand(shape)
-    copy = torch.empty(shape, dtype=_dtype_of_copy(position, tensor), device=tensor.device)
-    if position not in (_OUT, _FINAL_STATE):
-        copy.copy_(tensor)
+    dtype = _dtype_of_copy(position, tensor)
+    if position in _OUTPUTS:
+        return torch.zeros(shape, dtype=dtype, device=tensor.device)  # rows that no sequence has must not look like NaN, see below
+    copy = torch.empty(shape, dtype=dtype, device=tensor.device).copy_(tensor)
     return copy.flatten(2, 3) if copy.dim() == 5 else copy
 
 
-def fwd_on_copies(copies: int, arguments: tuple) -> None:
-    """Bit i of ``copies``: argument i needs a copy. Outputs are copied back after the last step that can fail."""
-    wanted = [i for i in range(len(arguments)) if copies >> i & 1]
-    stand_ins = list(arguments)
-    with torch.inference_mode():
-        for i in wanted:
-            stand_ins[i] = _stand_in(i, arguments)
-        if _core.fwd(*stand_ins):
-            raise RuntimeError("flash_kda: a contiguous copy was not accepted; this is a defect of flash_kda")
-        for i in wanted:
-            if i in (_OUT, _FINAL_STATE):
-                arguments[i].copy_(stand_ins[i])
+@torch.inference_mode()
+def make(copies: int, arguments: tuple) -> tuple:
+    """The arguments, with a stand-in where bit i of ``copies`` says that argument i needs one."""
+    return tuple(_stand_in(i, arguments) if copies >> i & 1 else argument for i, argument in enumerate(arguments))
+
+
+def _with_untouched_rows(out: torch.Tensor, stand_in: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
+    """``stand_in``, but ``out`` in the rows behind the last sequence; without a copy of cu_seqlens to the host.
+
+    On CUDA a broken cu_seqlens has filled all rows with NaN. Then they are all taken, wherever it seems to end.
+    """
+    is_written = torch.arange(out.shape[1], device=out.device) < cu_seqlens[-1]
+    return torch.where(is_written[:, None, None] | stand_in.isnan(), stand_in.to(out.dtype), out)
+
+
+@torch.inference_mode()
+def copy_back(copies: int, arguments: tuple, stand_ins: tuple) -> None:
+    """What ``fwd`` has written into stand-ins goes into the outputs themselves. The last step that could fail is behind us."""
+    for i in _OUTPUTS:
+        if copies >> i & 1:
+            is_packed_out = i == _OUT and arguments[_CU_SEQLENS] is not None
+            answer = _with_untouched_rows(arguments[i], stand_ins[i], arguments[_CU_SEQLENS]) if is_packed_out else stand_ins[i]
+            arguments[i].copy_(answer)

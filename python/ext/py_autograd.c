@@ -1,0 +1,91 @@
+/*
+ * What torch's autograd must know of a call.
+ *
+ * There is no backward and no forward-mode rule: where torch would have wanted a derivative, fwd refuses rather than return a result
+ * that autograd does not know about. Under torch.no_grad() torch still carries forward-mode tangents; under torch.inference_mode() not.
+ *
+ * A write in place counts in the version of a tensor, so that a backward pass that saved the tensor before says that it has changed.
+ */
+#include "py_core.h"
+
+static int is_true(PyObject *object)    /* consumes it */
+{
+    const int truth = object == NULL ? -1 : PyObject_IsTrue(object);
+    Py_XDECREF(object);
+    return truth;
+}
+
+/* ---------------------------------------------------------------- derivatives */
+
+typedef struct modes {
+    int backward, forward;    /* would torch record a graph, carry tangents? */
+} modes;
+
+static int forward_mode_is_on(const py_core *core)
+{
+    PyObject *const level = PyDict_GetItemWithError(core->objects[OBJECT_FORWARD_AD_NAMES], core->names[NAME_CURRENT_LEVEL]);    /* borrowed */
+    if (level == NULL && PyErr_Occurred()) return -1;
+    const long value = level == NULL ? 0 : PyLong_AsLong(level);
+    if (value == -1 && PyErr_Occurred()) return -1;
+    if (value < 0) return 0;
+    PyObject *const is_enabled = core->objects[OBJECT_IS_FWD_GRAD_ENABLED];
+    return is_enabled == NULL ? 1 : is_true(PyObject_CallNoArgs(is_enabled));
+}
+
+static int has_tangent(const py_core *core, PyObject *tensor)
+{
+    PyObject *const pair = PyObject_CallFunctionObjArgs(core->objects[OBJECT_UNPACK_DUAL], tensor, NULL);
+    PyObject *const tangent = pair == NULL ? NULL : PySequence_GetItem(pair, 1);
+    Py_XDECREF(pair);
+    Py_XDECREF(tangent);
+    return tangent == NULL ? -1 : tangent != Py_None;
+}
+
+static int check_tensor(const py_core *core, modes on, const char *name, PyObject *tensor)
+{
+    const int requires_grad = on.backward ? is_true(PyObject_GetAttr(tensor, core->names[NAME_REQUIRES_GRAD])) : 0;
+    if (requires_grad > 0)
+        PyErr_Format(PyExc_RuntimeError, "%s requires grad, but flash_kda has no backward: call fwd under torch.no_grad() or "
+                     "torch.inference_mode()", name);
+    if (requires_grad != 0) return -1;
+    const int is_dual = on.forward ? has_tangent(core, tensor) : 0;
+    if (is_dual > 0)
+        PyErr_Format(PyExc_RuntimeError, "%s has a forward-mode tangent, but flash_kda has no derivative: call fwd under "
+                     "torch.inference_mode(), or with the primal of the tensor", name);
+    return is_dual != 0 ? -1 : 0;
+}
+
+int fkdai_py_check_derivatives(py_core *core, const py_call *call, PyObject *scale, PyObject *lower_bound)
+{
+    const modes on = {is_true(PyObject_CallNoArgs(core->objects[OBJECT_IS_GRAD_ENABLED])), forward_mode_is_on(core)};
+    if (on.backward < 0 || on.forward < 0) return -1;
+    if (!on.backward && !on.forward) return 0;
+    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i)
+        if (call->view[i].tensor != NULL && check_tensor(core, on, call->view[i].name, call->view[i].tensor) < 0) return -1;
+    const int is_tensor[2] = {fkdai_py_is_tensor(core, scale), fkdai_py_is_tensor(core, lower_bound)};
+    if (is_tensor[0] && check_tensor(core, on, "scale", scale) < 0) return -1;
+    return is_tensor[1] ? check_tensor(core, on, "lower_bound", lower_bound) : 0;
+}
+
+/* ---------------------------------------------------------------- versions */
+
+/* Before torch 2.6: one tensor a call, and inference tensors, which have no version, are refused. */
+static int count_one(const py_core *core, PyObject *tensor)
+{
+    const int is_inference = is_true(PyObject_CallMethodObjArgs(tensor, core->names[NAME_IS_INFERENCE], NULL));
+    if (is_inference != 0) return is_inference < 0 ? -1 : 0;
+    PyObject *const done = PyObject_CallFunctionObjArgs(core->objects[OBJECT_INCREMENT_VERSION], tensor, NULL);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+int fkdai_py_count_writes(const py_core *core, const py_call *call)
+{
+    PyObject *const out = call->view[ARG_OUT].tensor, *const state = call->view[ARG_FINAL_STATE].tensor;
+    if (!core->counts_lists) return count_one(core, out) < 0 || (state != NULL && count_one(core, state) < 0) ? -1 : 0;
+    PyObject *const written = state == NULL ? PyTuple_Pack(1, out) : PyTuple_Pack(2, out, state);
+    PyObject *const done = written == NULL ? NULL : PyObject_CallFunctionObjArgs(core->objects[OBJECT_INCREMENT_VERSION], written, NULL);
+    Py_XDECREF(written);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
