@@ -9,4 +9,6 @@ beta, A_log, dt_bias = torch.randn(1, T, H, dtype=torch.bfloat16), torch.randn(H
 with torch.no_grad():
     out, state = chunk_kda(q, k, v, g, beta, A_log=A_log, dt_bias=dt_bias, lower_bound=-5.0, output_final_state=True, safe_gate=True,
                            use_gate_in_kernel=True, use_qk_l2norm_in_kernel=True, use_beta_sigmoid_in_kernel=True, state_v_first=True)  # fmt: skip
-print(tuple(out.shape), tuple(state.shape), "by", flash_kda.last_plan())
+print(f"out {tuple(out.shape)}, final state {tuple(state.shape)}")
+# Empty if flash_kda was not called; README.md lists when it is. `python -m flash_kda` shows what it could run on.
+print("answered by", f"flash_kda, {flash_kda.last_plan()}" if flash_kda.last_plan() else "flash-linear-attention itself")

@@ -9,7 +9,7 @@
  *     py_autograd.c   derivatives that torch would want, version counters of what was written
  *     py_fwd.c        numbers, plan, scratch, run
  *     py_scratch.c    where a call's workspace comes from
- *     py_questions.c  last_plan, workspace_size, backends
+ *     py_questions.c  backends, workspace_size
  *
  * Functions that can fail return 0, or -1 with a Python exception set. Everything here runs with the GIL held, except fkda_fwd_run.
  */
@@ -28,7 +28,7 @@ enum { PY_DTYPE_COUNT = 5 };
 typedef enum py_name {    /* attributes that are read in a call, as interned strings */
     NAME_DATA_PTR, NAME_SHAPE, NAME_STRIDE, NAME_DTYPE, NAME_DEVICE, NAME_TYPE, NAME_INDEX, NAME_REQUIRES_GRAD, NAME_ITEMSIZE,
     NAME_IS_FLOATING_POINT, NAME_CUDA_STREAM, NAME_IS_NEG, NAME_STORAGE_OFFSET, NAME_TORCH_DISPATCH, NAME_CURRENT_LEVEL,
-    NAME_IS_INFERENCE, PY_NAME_COUNT
+    NAME_IS_INFERENCE, NAME_NEG, PY_NAME_COUNT
 } py_name;
 
 /* Objects of torch that a call uses; NULL until torch is seen in sys.modules, and where it is said, in a torch that lacks them. */
@@ -38,6 +38,7 @@ typedef enum py_object {
     OBJECT_FORWARD_AD_NAMES, OBJECT_UNPACK_DUAL,      /* the dict and unpack_dual of torch.autograd.forward_ad */
     OBJECT_IS_FWD_GRAD_ENABLED,                       /* may be NULL */
     OBJECT_INCREMENT_VERSION,
+    OBJECT_TENSOR_METADATA,                           /* may be NULL */
     OBJECT_CURRENT_STREAM, OBJECT_EMPTY, OBJECT_UINT8,    /* torch.cuda.current_stream ...: the slow road of CUDA calls */
     PY_OBJECT_COUNT
 } py_object;
@@ -78,6 +79,7 @@ typedef struct py_view {
     char *data;
     fkda_dtype dtype;       /* FKDA_NONE: one that flashkda.h has no word for */
     int is_floating;
+    int is_empty;           /* an axis of size 0: no element, and strides that mean nothing */
     int is_negated;         /* torch's negative bit: the values are minus what lies in memory */
     int64_t item_bytes;
     fkda_memory memory;
@@ -89,6 +91,7 @@ typedef struct py_view {
 /* 1: object is a torch.Tensor. 0: it is not. -1: exception. */
 int fkdai_py_is_tensor(py_core *core, PyObject *object);
 int fkdai_py_view(py_core *core, const char *name, PyObject *object, py_view *view);
+int fkdai_py_is_negated(const py_core *core, PyObject *tensor);    /* 1, 0, or -1: exception */
 
 /* ---------------------------------------------------------------- py_refuse.c */
 
@@ -140,12 +143,11 @@ void fkdai_py_free_scratch(py_core *core);
 
 PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 int fkdai_py_raise(fkda_status status);    /* the library's last error as an exception; returns -1 */
-void fkdai_py_last_plan(char *text, size_t size);
+PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused);
 
 /* ---------------------------------------------------------------- py_questions.c */
 
-PyObject *fkdai_py_ask_last_plan(PyObject *module, PyObject *unused);
-PyObject *fkdai_py_ask_backends(PyObject *module, PyObject *unused);
-PyObject *fkdai_py_ask_workspace_size(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *fkdai_py_backends(PyObject *module, PyObject *unused);
+PyObject *fkdai_py_workspace_size(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
 #endif

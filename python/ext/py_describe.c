@@ -82,8 +82,7 @@ static int overlaps_itself(const py_view *view)
 /* The last `inner` axes must lie row by row, the others anywhere. */
 static layout layout_of(const py_view *view, int inner)
 {
-    for (int i = 0; i < view->ndim; ++i)
-        if (view->shape[i] == 0) return LAYOUT_PLAIN;
+    if (view->is_empty) return LAYOUT_PLAIN;
     if (overlaps_itself(view)) return LAYOUT_OVERLAPS;
     int64_t step = 1;
     for (int i = view->ndim - 1; i >= view->ndim - inner; --i) {
@@ -111,6 +110,8 @@ static int take_values(py_call *call, py_argument argument, int inner)
     const int is_index = argument == ARG_CU_SEQLENS;
     if (is_index ? view->dtype != FKDA_I32 && view->dtype != FKDA_I64 : !view->is_floating)
         return refuse_dtype(view, is_index ? "int32 or int64" : "a floating point dtype");
+    if (view->is_negated && view->item_bytes == 1)    /* torch cannot negate these */
+        return refuse_dtype(view, "a floating point dtype of 16 bits or more, as the tensor has the negative bit");
     const layout lies = layout_of(view, inner);
     if (lies == LAYOUT_OVERLAPS && is_output(argument)) {
         PyErr_Format(PyExc_ValueError, "%s has elements that share memory (an expanded tensor), so it cannot be written", view->name);
@@ -149,7 +150,8 @@ static void describe_for_kernels(py_call *call)
 
 /* ---------------------------------------------------------------- one rule per tensor */
 
-static int64_t stride_of(const py_view *view, int axis) { return view->shape[axis] > 1 ? view->stride[axis] : 0; }
+/* 0, flashkda.h's default, where no step is taken. */
+static int64_t stride_of(const py_view *view, int axis) { return view->shape[axis] > 1 && !view->is_empty ? view->stride[axis] : 0; }
 
 static int describe_tensor(py_call *call, py_argument argument, fkda_tensor_desc *desc, const void **data)
 {
@@ -249,10 +251,8 @@ static int check_devices(const py_call *call)
 static const char *end_of(const py_view *view)
 {
     int64_t last = 0;
-    for (int i = 0; i < view->ndim; ++i) {
-        if (view->shape[i] == 0) return view->data;
-        last += (view->shape[i] - 1) * view->stride[i];
-    }
+    if (view->is_empty) return view->data;
+    for (int i = 0; i < view->ndim; ++i) last += (view->shape[i] - 1) * view->stride[i];
     return view->data + (last + 1) * view->item_bytes;
 }
 

@@ -9,6 +9,8 @@ static const char *const argument_names[PY_ARGUMENT_COUNT] = {
     "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "initial_state", "final_state", "cu_seqlens",
 };
 
+enum { PLAN_TEXT_BYTES = 512 };
+
 static _Thread_local fkda_plan last_plan;       /* of this thread's last successful call; all zero before */
 
 static int is_number(int argument) { return argument == ARG_SCALE || argument == ARG_LOWER_BOUND; }
@@ -94,10 +96,7 @@ static int check_cuda(py_core *core, const py_call *call)
         core->cuda_devices |= UINT64_C(1) << bit;
         return 0;
     }
-    if (status == FKDA_ERR_UNSUPPORTED)
-        PyErr_Format(PyExc_RuntimeError, "q is on cuda:%d, but this library was built without CUDA: build it where a CUDA toolkit is found, or "
-                     "give tensors in cpu memory (%s)", (int)q->device, fkda_status_name(status));
-    else PyErr_Format(PyExc_RuntimeError, "q is on cuda:%d, but %s (%s)", (int)q->device, fkda_last_error(), fkda_status_name(status));
+    PyErr_Format(PyExc_RuntimeError, "%s (q is on cuda:%d; %s)", fkda_last_error(), (int)q->device, fkda_status_name(status));
     return -1;
 }
 
@@ -110,16 +109,15 @@ static int check_gate(const py_call *call)
     return -1;
 }
 
-/* Once per process: the answer is right, but the reference is a hundred times slower than the backend that refused. */
-static int warn_of_reference(py_core *core, const py_call *call, const fkda_plan *plan)
+/* Once per process: the answer is right, but much later than from the backend that refused. */
+static int warn_of_reference(py_core *core, const fkda_plan *plan)
 {
+    char text[PLAN_TEXT_BYTES];
     if (core->has_warned || fkda_plan_backend(plan) != FKDA_BACKEND_REF) return 0;
-    fkda_fwd_desc asked = call->desc;
-    asked.backend = FKDA_BACKEND_CPU;
-    const char *const reason = fkda_fwd_query(&asked, NULL) == FKDA_OK ? "" : fkda_last_error();
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 2, "K = %lld, V = %lld: the cpu backend does not take this (%s), so the reference computes it, "
-                         "token by token in float64, which is much slower; this is said once", (long long)asked.K, (long long)asked.V, reason) < 0)
-        return -1;
+    fkda_plan_describe(plan, text, sizeof text);
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 2, "flash_kda computes this with the slow reference backend, as no other takes it "
+                         "(said once): %s", text) < 0)
+        return -1;    /* a filter made it an exception */
     core->has_warned = 1;
     return 0;
 }
@@ -140,7 +138,7 @@ static int run(py_core *core, const py_call *call)
     py_scratch scratch;
     fkda_status status = fkda_fwd_plan(&call->desc, &plan);
     if (status != FKDA_OK) return fkdai_py_raise(status);
-    if (warn_of_reference(core, call, &plan) < 0) return -1;
+    if (warn_of_reference(core, &plan) < 0) return -1;
     if (stream_of(core, call, &stream) < 0 || fkdai_py_take_scratch(core, &call->view[ARG_Q], fkda_plan_workspace_size(&plan), &scratch) < 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
@@ -170,8 +168,11 @@ PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t 
     return PyLong_FromUnsignedLong(call.copies);
 }
 
-void fkdai_py_last_plan(char *text, size_t size)
+PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused)
 {
-    text[0] = 0;
-    if (fkda_plan_backend(&last_plan) != FKDA_BACKEND_AUTO) fkda_plan_describe(&last_plan, text, size);
+    (void)module;
+    (void)unused;
+    char text[PLAN_TEXT_BYTES] = "";
+    if (fkda_plan_backend(&last_plan) != FKDA_BACKEND_AUTO) fkda_plan_describe(&last_plan, text, sizeof text);
+    return PyUnicode_FromString(text);
 }

@@ -15,9 +15,9 @@ static PyObject *use_exchange_table(PyObject *module, PyObject *wanted)
 static PyMethodDef methods[] = {
     {"fwd", FASTCALL(fkdai_py_fwd), METH_FASTCALL, "The 13 arguments of flash_kda.fwd by position. 0: it ran. Otherwise nothing was "
      "written, and bit i says that argument i must be replaced by a contiguous copy in a dtype that is taken; see _copies.py."},
-    {"last_plan", fkdai_py_ask_last_plan, METH_NOARGS, "The plan of this thread's last fwd, or an empty string."},
-    {"backends", fkdai_py_ask_backends, METH_NOARGS, "[(name, is it available, what it runs on or why it is off)], best first."},
-    {"workspace_size", FASTCALL(fkdai_py_ask_workspace_size), METH_FASTCALL, "workspace_size(T_total, H, N): bytes."},
+    {"last_plan", fkdai_py_last_plan, METH_NOARGS, "The plan of this thread's last fwd, or an empty string."},
+    {"backends", fkdai_py_backends, METH_NOARGS, "[(name, is it available, what it runs on or why it is off)], best first."},
+    {"workspace_size", FASTCALL(fkdai_py_workspace_size), METH_FASTCALL, "workspace_size(T_total, H, N): bytes."},
     {"_use_exchange_table", use_exchange_table, METH_O, "False: read tensors attribute by attribute, as with a torch that has no "
      "exchange table. Returns whether the table is used from now on. For tests."},
     {NULL, NULL, 0, NULL},

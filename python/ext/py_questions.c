@@ -4,16 +4,7 @@
 enum { TEXT_BYTES = 512 };
 enum { KEY_WIDTH = 128, VALUE_WIDTH = 128 };    /* get_workspace_size has no argument for them: its callers have only these */
 
-PyObject *fkdai_py_ask_last_plan(PyObject *module, PyObject *unused)
-{
-    (void)module;
-    (void)unused;
-    char text[TEXT_BYTES];
-    fkdai_py_last_plan(text, sizeof text);
-    return PyUnicode_FromString(text);
-}
-
-PyObject *fkdai_py_ask_backends(PyObject *module, PyObject *unused)
+PyObject *fkdai_py_backends(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
@@ -31,7 +22,7 @@ PyObject *fkdai_py_ask_backends(PyObject *module, PyObject *unused)
     return list;
 }
 
-PyObject *fkdai_py_ask_workspace_size(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+PyObject *fkdai_py_workspace_size(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     int64_t sizes[3];
     if (count != 3) {

@@ -83,6 +83,16 @@ static int read_layout(const py_core *core, py_view *view)
     return 0;
 }
 
+/* float4_e2m1fn_x2 is two values in a byte, and torch converts neither to nor from it; the table does not call it floating either. */
+static int is_half_a_byte(PyObject *dtype)
+{
+    PyObject *const text = PyObject_Str(dtype);
+    const char *const name = text == NULL ? NULL : PyUnicode_AsUTF8AndSize(text, NULL);
+    const int answer = name == NULL ? -1 : strncmp(name, "torch.float4", 12) == 0;
+    Py_XDECREF(text);
+    return answer;
+}
+
 static int read_dtype(const py_core *core, py_view *view)
 {
     PyObject *const dtype = PyObject_GetAttr(view->tensor, core->names[NAME_DTYPE]);
@@ -93,6 +103,8 @@ static int read_dtype(const py_core *core, py_view *view)
     PyObject *const is_floating = PyObject_GetAttr(dtype, core->names[NAME_IS_FLOATING_POINT]);
     view->is_floating = is_floating == NULL ? -1 : PyObject_IsTrue(is_floating);
     Py_XDECREF(is_floating);
+    const int is_packed = view->is_floating > 0 && view->dtype == FKDA_NONE ? is_half_a_byte(dtype) : 0;
+    if (is_packed != 0) view->is_floating = is_packed < 0 ? -1 : 0;
     const int status = to_int64(PyObject_GetAttr(dtype, core->names[NAME_ITEMSIZE]), &view->item_bytes);
     Py_DECREF(dtype);
     return view->is_floating < 0 ? -1 : status;
@@ -126,9 +138,7 @@ static int check_memory(const py_core *core, const py_view *view)
 {
     const uint64_t address = (uintptr_t)view->data;
     int64_t offset;
-    if (address >= CERTAIN_ADDRESS) return 0;
-    for (int i = 0; i < view->ndim; ++i)
-        if (view->shape[i] == 0) return 0;
+    if (address >= CERTAIN_ADDRESS || view->is_empty) return 0;
     if (to_int64(PyObject_CallMethodObjArgs(view->tensor, core->names[NAME_STORAGE_OFFSET], NULL), &offset) < 0 ||
         address == (uint64_t)(offset * view->item_bytes))
         return fkdai_py_refuse_tensor(core, view);
@@ -145,12 +155,17 @@ static int check_class(const py_core *core, const py_view *view)
     return dispatch == core->objects[OBJECT_PLAIN_DISPATCH] ? 0 : fkdai_py_refuse_tensor(core, view);
 }
 
-static int read_negative_bit(const py_core *core, py_view *view)
+/* torch's metadata of a tensor is a dict that has "neg" where the bit is set. Tensor.is_neg lets other threads run in between, which costs
+ * a busy process time, and aborts it if it ends there; so it is asked only in a torch without these metadata. */
+int fkdai_py_is_negated(const py_core *core, PyObject *tensor)
 {
-    PyObject *const answer = PyObject_CallMethodObjArgs(view->tensor, core->names[NAME_IS_NEG], NULL);
-    view->is_negated = answer == NULL ? -1 : PyObject_IsTrue(answer);
-    Py_XDECREF(answer);
-    return view->is_negated < 0 ? fkdai_py_refuse_tensor(core, view) : 0;
+    PyObject *const metadata = core->objects[OBJECT_TENSOR_METADATA];
+    PyObject *const answer = metadata != NULL ? PyObject_CallFunctionObjArgs(metadata, tensor, NULL)
+                                              : PyObject_CallMethodObjArgs(tensor, core->names[NAME_IS_NEG], NULL);
+    if (answer == NULL) return -1;
+    const int is_negated = metadata != NULL ? PyDict_Size(answer) != 0 && PyDict_Contains(answer, core->names[NAME_NEG]) : answer == Py_True;
+    Py_DECREF(answer);
+    return PyErr_Occurred() ? -1 : is_negated;
 }
 
 /* ---------------------------------------------------------------- either way */
@@ -182,6 +197,10 @@ int fkdai_py_view(py_core *core, const char *name, PyObject *object, py_view *vi
         PyErr_Format(PyExc_TypeError, "%s is %R, but it must be a torch.Tensor", name, (PyObject *)Py_TYPE(object));
         return -1;
     }
-    if (check_class(core, view) < 0 || read_tensor(core, view) < 0 || check_memory(core, view) < 0) return -1;
-    return read_negative_bit(core, view);
+    if (check_class(core, view) < 0 || read_tensor(core, view) < 0) return -1;
+    view->is_empty = 0;
+    for (int i = 0; i < view->ndim; ++i) view->is_empty |= view->shape[i] == 0;
+    if (check_memory(core, view) < 0) return -1;
+    view->is_negated = fkdai_py_is_negated(core, object);
+    return view->is_negated < 0 ? fkdai_py_refuse_tensor(core, view) : 0;
 }

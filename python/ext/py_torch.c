@@ -11,7 +11,7 @@ int fkdai_py_intern_names(py_core *core)
     static const char *const texts[PY_NAME_COUNT] = {"data_ptr", "shape", "stride", "dtype", "device",
                                                      "type", "index", "requires_grad", "itemsize", "is_floating_point",
                                                      "cuda_stream", "is_neg", "storage_offset", "__torch_dispatch__",
-                                                     "_current_level", "is_inference"};
+                                                     "_current_level", "is_inference", "neg"};
     for (int i = 0; i < PY_NAME_COUNT; ++i)
         if ((core->names[i] = PyUnicode_InternFromString(texts[i])) == NULL) return -1;
     return 0;
@@ -51,7 +51,7 @@ static int look_up_objects(py_core *core, PyObject *torch)
         [OBJECT_IS_GRAD_ENABLED] = "is_grad_enabled", [OBJECT_GET_NUM_THREADS] = "get_num_threads",
         [OBJECT_FORWARD_AD_NAMES] = "autograd.forward_ad.__dict__", [OBJECT_UNPACK_DUAL] = "autograd.forward_ad.unpack_dual",
         [OBJECT_INCREMENT_VERSION] = "_C._increment_version", [OBJECT_IS_FWD_GRAD_ENABLED] = "_C._is_fwd_grad_enabled",
-        [OBJECT_CURRENT_STREAM] = "cuda.current_stream", [OBJECT_EMPTY] = "empty", [OBJECT_UINT8] = "uint8",
+        [OBJECT_TENSOR_METADATA] = "_C._get_tensor_metadata", [OBJECT_CURRENT_STREAM] = "cuda.current_stream", [OBJECT_EMPTY] = "empty", [OBJECT_UINT8] = "uint8",
     };
     for (int i = 0; i < PY_OBJECT_COUNT; ++i) {
         Py_XDECREF(core->objects[i]);    /* of an attempt that failed */
@@ -61,7 +61,7 @@ static int look_up_objects(py_core *core, PyObject *torch)
             core->objects[i] = get_path(torch, "autograd.graph.increment_version");
         }
         if (core->objects[i] != NULL) continue;
-        if (i != OBJECT_IS_FWD_GRAD_ENABLED) return -1;
+        if (i != OBJECT_IS_FWD_GRAD_ENABLED && i != OBJECT_TENSOR_METADATA) return -1;
         PyErr_Clear();
     }
     return 0;
@@ -79,6 +79,18 @@ static int look_at_counting(py_core *core)
     return nothing == NULL ? -1 : 0;
 }
 
+/* Is a negative bit seen in the metadata? They are private to torch: where they do not tell, tensors are asked one by one. */
+static void look_at_metadata(py_core *core, PyObject *torch)
+{
+    PyObject *const plain = PyObject_CallMethod(torch, "zeros", "i", 1);
+    PyObject *const negated = plain == NULL ? NULL : PyObject_CallMethod(torch, "_neg_view", "O", plain);
+    const int tells = negated != NULL && fkdai_py_is_negated(core, negated) == 1 && fkdai_py_is_negated(core, plain) == 0;
+    Py_XDECREF(plain);
+    Py_XDECREF(negated);
+    PyErr_Clear();
+    if (!tells) Py_CLEAR(core->objects[OBJECT_TENSOR_METADATA]);
+}
+
 static int look_up(py_core *core, PyObject *torch)
 {
     if (look_up_objects(core, torch) < 0 || look_at_counting(core) < 0) return -1;
@@ -90,6 +102,7 @@ static int look_up(py_core *core, PyObject *torch)
     if (capsule == NULL) PyErr_Clear();    /* an older torch */
     core->exchange = capsule == NULL ? NULL : usable_table(capsule);    /* the table outlives its capsule: it is static in torch */
     Py_XDECREF(capsule);
+    look_at_metadata(core, torch);
     core->has_torch = 1;
     return 0;
 }

@@ -124,3 +124,65 @@ def test_no_final_state_wanted(calls):
     with torch.no_grad():
         out, state = chunk_kda(**inputs, **OPTIONS)
     assert len(calls) == 1 and state is None and relative_rms(out, recurrence(**inputs, scale=128**-0.5)[0]) < BOUND
+
+
+@pytest.mark.parametrize("B,T", [(0, 5), (0, 0), (2, 0)])
+def test_empty_batches(calls, B, T):
+    with torch.no_grad():
+        out, state = ask_fla(fla_inputs(B, T, 2, N=B), calls)
+    assert out.shape == (B, T, 2, 128) and state.shape == (B, 2, 128, 128)
+
+
+@pytest.mark.parametrize("T", [0, 5])
+def test_no_sequences(calls, T):
+    with torch.no_grad():
+        out, state = ask_fla(fla_inputs(1, T, 2, N=0), calls, torch.tensor([0]))
+    assert out.shape == (1, T, 2, 128) and state.shape == (0, 2, 128, 128)
+
+
+def test_packing_that_ends_before_the_tokens(calls):
+    inputs, bounds = fla_inputs(1, 100, 2, N=2), torch.tensor([0, 30, 80])
+    with torch.no_grad():
+        out, state = ask_fla(inputs, calls, bounds)
+    want_out, want_state = recurrence(**inputs, scale=128**-0.5, cu_seqlens=bounds)
+    assert relative_rms(out[:, :80], want_out[:, :80]) < BOUND and relative_rms(state, want_state) < BOUND
+
+
+def test_negative_bit(calls):
+    inputs = fla_inputs(1, 20, 2, N=1)
+    plain = dict(inputs)
+    inputs.update({name: torch._neg_view(-inputs[name]) for name in ("q", "v", "beta", "A_log", "initial_state")})
+    with torch.no_grad():
+        out, state = ask_fla(inputs, calls)
+        want_out, want_state = ask_fla(plain, calls)
+    assert torch.equal(out, want_out) and torch.equal(state, want_state)
+
+
+# Each of these alone keeps FLA from calling flash_kda.fwd: the list of README.md.
+REFUSALS = {
+    "grad is on": dict(),
+    "q is not bfloat16": dict(q=torch.zeros(1, 4, 2, 128)),
+    "K = 64": dict(q=torch.zeros(1, 4, 2, 64, dtype=torch.bfloat16)),
+    "V = 64": dict(v=torch.zeros(1, 4, 2, 64, dtype=torch.bfloat16)),
+    "HV > H": dict(v=torch.zeros(1, 4, 4, 128, dtype=torch.bfloat16)),
+    "A_log is None": dict(A_log=None),
+    "dt_bias is None": dict(dt_bias=None),
+    "allow_neg_eigval": dict(allow_neg_eigval=True),
+    "return_intermediate_states": dict(return_intermediate_states=True),
+    "cp_context": dict(cp_context=object()),
+    **{name: {name: False} for name in OPTIONS},
+}
+
+
+@pytest.mark.parametrize("change", REFUSALS)
+def test_when_fla_does_not_call(monkeypatch, change):
+    monkeypatch.setattr(flash_kda, "fwd", lambda *args, **kwargs: pytest.fail("FLA called flash_kda.fwd"))
+    with torch.set_grad_enabled(change == "grad is on"), pytest.raises(Exception):  # and its own kernels do not run on a CPU
+        chunk_kda(**{**fla_inputs(1, 4, 2, N=1), **OPTIONS, **REFUSALS[change]})
+
+
+def test_environment_turns_fla_off(monkeypatch):
+    monkeypatch.setenv("FLA_FLASH_KDA", "0")
+    monkeypatch.setattr(flash_kda, "fwd", lambda *args, **kwargs: pytest.fail("FLA called flash_kda.fwd"))
+    with torch.no_grad(), pytest.raises(Exception):
+        chunk_kda(**fla_inputs(1, 4, 2, N=1), **OPTIONS)

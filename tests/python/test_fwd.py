@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from numpy.lib.stride_tricks import as_strided
 
 import flash_kda
 
@@ -48,10 +49,99 @@ def test_packed_is_each_sequence_alone(problem):
         assert torch.equal(alone["out"][0], out[0, begin:end]) and torch.equal(alone["final_state"][0], state[n])
 
 
-def test_no_tokens(problem):
-    p = problem(T=0)
+@pytest.mark.parametrize("B", [1, 3])
+def test_no_tokens(problem, B):
+    p = problem(B=B, T=0)
     p.run()
     assert torch.equal(p["final_state"], p["initial_state"])
+
+
+@pytest.mark.parametrize("out_dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("sizes", [dict(B=0), dict(B=0, T=0), dict(B=0, HV=4), dict(B=0, state=False)], ids=str)
+def test_no_batch(problem, sizes, out_dtype):
+    p = problem(**sizes)
+    p["out"] = p["out"].to(out_dtype)
+    out, state = p.run()
+    assert out.numel() == 0 and (state is None or state.shape[0] == 0)
+
+
+@pytest.mark.parametrize("T", [0, 5])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("out_dtype", FLOATS, ids=str)
+def test_no_sequences(problem, T, dtype, out_dtype):
+    """cu_seqlens = [0]: there is nothing to compute, and no row of out is touched."""
+    p = problem(T=T, state=False, cu_seqlens=torch.zeros(1, dtype=dtype), initial_state=nan(0, 2, 128, 128), final_state=nan(0, 2, 128, 128))
+    p["out"] = torch.full_like(p["out"], 7, dtype=out_dtype)
+    out, _ = p.run()
+    assert (out == 7).all()
+
+
+def pattern(*shape, dtype):
+    """Values that no narrower dtype holds."""
+    return (torch.arange(torch.Size(shape).numel(), dtype=torch.float64).reshape(shape) * 1.2345678912345 + 0.1).to(dtype)
+
+
+@pytest.mark.parametrize("form,dtype", [
+    *((lambda x: x, dtype) for dtype in (*FLOATS, torch.float8_e4m3fn)), (lambda x: every_second(x), torch.float64),
+    (lambda x: torch._neg_view(x), torch.bfloat16), (lambda x: torch._neg_view(x), torch.float64),
+], ids=lambda value: str(value) if isinstance(value, torch.dtype) else "")  # fmt: skip
+@pytest.mark.parametrize("bounds", [[0, 3, 3, 20], [0, 0], [0, 0, 64]], ids=str)
+def test_rows_behind_the_last_sequence_are_untouched(problem, bounds, dtype, form):
+    p = problem(T=70, state=False, cu_seqlens=torch.tensor(bounds))
+    for name in ("q", "k", "v", "g", "beta"):
+        p[name][:, bounds[-1] :] = float("nan")
+    cut = type(p)(p, out=nan(1, bounds[-1], 2, 128, dtype=dtype))
+    cut.update({name: p[name][:, : bounds[-1]] for name in ("q", "k", "v", "g", "beta")})
+    p["out"] = form(pattern(1, 70, 2, 128, dtype=dtype))
+    behind = p["out"][:, bounds[-1] :].resolve_neg().clone()
+    out, _ = p.run()
+    want, _ = cut.run()
+    as_bytes = lambda x: x.resolve_neg().contiguous().flatten().view(torch.uint8)
+    assert torch.equal(as_bytes(out[:, bounds[-1] :]), as_bytes(behind))
+    assert torch.equal(as_bytes(out[:, : bounds[-1]]), as_bytes(want))
+
+
+def test_rows_of_a_broken_packing_on_cuda():
+    """The kernels answer a broken cu_seqlens with NaN in all rows: that must reach out, wherever the last sequence seems to end."""
+    from flash_kda import _copies
+
+    out = torch.full((1, 6, 1, 2), 7.0, dtype=torch.float64)
+    for last, stand_in in ((4, torch.zeros(1, 6, 1, 2)), (-3, torch.full((1, 6, 1, 2), float("nan"))), (9, torch.full((1, 6, 1, 2), float("nan")))):
+        answer = _copies._with_untouched_rows(out, stand_in, torch.tensor([0, last]))
+        assert answer.isnan().all() if stand_in.isnan().any() else ((answer[:, :4] == 0).all() and (answer[:, 4:] == 7).all())
+
+
+@pytest.mark.parametrize("stride", [0, 1, 3, 10**9])
+def test_strides_along_axes_of_size_1(problem, stride):
+    """No step is ever taken along them."""
+    p = problem(B=1, T=1, H=1)
+
+    def odd(x):
+        return x.as_strided(x.shape, [stride if size == 1 else step for size, step in zip(x.shape, x.stride())])
+
+    p.update({name: odd(x) for name, x in p.items() if isinstance(x, torch.Tensor)})
+    p.check()
+    packed = problem(lens=[3], H=1)
+    packed.update({name: odd(x) for name, x in packed.items() if isinstance(x, torch.Tensor)})
+    packed.check()
+
+
+@pytest.mark.parametrize("stride", [0, 1, 10**9])
+def test_strides_of_tensors_without_elements(problem, stride):
+    p = problem(B=2, T=0)
+    for name in ("q", "k", "v", "g", "beta", "out"):
+        p[name] = p[name].as_strided(p[name].shape, [stride] * p[name].ndim)
+    p.run()
+    assert torch.equal(p["final_state"], p["initial_state"])
+
+
+def test_negative_strides_along_axes_of_size_1(problem):
+    """torch makes none itself, but takes them from others."""
+    p = problem(T=9, H=1)
+    q = p["q"].float().numpy()
+    p["q"] = torch.from_dlpack(as_strided(q, q.shape, (-q.strides[0], q.strides[1], -q.strides[2], q.strides[3])))
+    assert p["q"].stride()[0] < 0 or p["q"].stride()[2] < 0 or p["q"].stride() == (9 * 128, 128, 128, 1)
+    p.check()
 
 
 def test_empty_sequence_without_initial_state_ends_at_zero(problem):

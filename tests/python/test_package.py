@@ -14,6 +14,7 @@ import warnings
 
 import pytest
 import torch
+import torch.autograd.forward_ad as forward_ad
 
 import flash_kda
 from conftest import make_problem
@@ -129,7 +130,48 @@ def test_exchange_tables_of_other_versions(major, previous, attribute, used):
 
 def test_example():
     done = subprocess.run([sys.executable, "-W", "ignore", ROOT / "examples/10_torch.py"], cwd="/", capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.startswith("(1, 512, 4, 128) (1, 4, 128, 128) by "), done.stdout + done.stderr
+    first, _, second = done.stdout.partition("\n")
+    assert done.returncode == 0 and first == "out (1, 512, 4, 128), final state (1, 4, 128, 128)", done.stdout + done.stderr
+    assert second.startswith("answered by flash_kda, cpu: ")
+
+
+# ---------------------------------------------------------------- the slow backend
+
+
+WIDTHS_OF_THE_REFERENCE = """
+import sys, torch, warnings
+sys.path.insert(0, {tests!r})
+from conftest import make_problem
+problems = [make_problem(K=96, V=96), make_problem(K=100, V=100), make_problem(K=64, V=100, A_log=None)]
+problems[2].update(q=problems[2]["q"].half(), out=problems[2]["out"].double())  # through copies
+first = problems.pop({first})
+problems.insert(0, first)
+with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("error")
+    versions = first["out"]._version, first["final_state"]._version
+    for _ in range(2):
+        try:
+            first.run()
+        except RuntimeWarning:
+            assert first["out"].isnan().all() and first["final_state"].isnan().all()
+            assert versions == (first["out"]._version, first["final_state"]._version)
+        else:
+            raise AssertionError("no warning")
+    warnings.simplefilter("always")
+    make_problem(K=64, V=64).run()
+    assert not caught
+    for p in problems * 2:
+        p.check()
+print(len(caught), caught[0].category.__name__, caught[0].filename, caught[0].message)
+"""
+
+
+@pytest.mark.parametrize("first,words", [(0, "K = 96"), (1, "K = 100"), (2, "V = 100")])
+def test_the_reference_is_warned_about_once(first, words):
+    here = pathlib.Path(__file__).parent
+    count, category, file, message = run_python(WIDTHS_OF_THE_REFERENCE.format(tests=str(here), first=first)).split(" ", 3)
+    assert (count, category, file) == ("1", "RuntimeWarning", str(here / "conftest.py"))
+    assert "slow reference" in message and "ref: float64" in message and "cpu: " in message and words in message
 
 
 # ---------------------------------------------------------------- what a call costs
@@ -144,26 +186,49 @@ def test_overhead(record_property):
     assert microseconds < OVERHEAD_BOUND_US
 
 
+class WithDispatch(torch.Tensor):
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        raise AssertionError("called")
+
+
 def test_nothing_leaks():
     p = make_problem(T=2, H=1, K=16, V=16)
     copied = make_problem(T=2, H=1, K=16, V=16)
-    copied.update(q=copied["q"].half(), out=copied["out"].double())
+    copied.update(q=copied["q"].half(), out=copied["out"].double(), A_log=torch._neg_view(copied["A_log"]))
     wrong = make_problem(T=2, H=1, K=16, V=16, scale=float("nan"))
+    refused = [
+        dict(p, q=p["q"].to("meta")), dict(p, q=p["q"].to_sparse()), dict(p, k=torch._efficientzerotensor(p["k"].shape)),
+        dict(p, v=torch.nn.UninitializedParameter()), dict(p, scale=torch.tensor(1.0, device="meta")), dict(p, out=[1.0]),
+        dict(p, g=torch.Tensor._make_subclass(WithDispatch, p["g"])),
+    ]  # fmt: skip
+    parameter = torch.nn.Parameter(p["A_log"])
 
     def calls(count):
         with torch.no_grad():
             for _ in range(count):
                 p.run()
                 copied.run()
-                with pytest.raises(ValueError):
-                    wrong.run()
+                for arguments in (wrong, *refused):
+                    with pytest.raises((TypeError, ValueError)):
+                        flash_kda.fwd(**arguments)
+        for _ in range(count):
+            with pytest.raises(RuntimeError, match="requires grad"):
+                flash_kda.fwd(**dict(p, A_log=parameter))
+            with forward_ad.dual_level(), pytest.raises(RuntimeError, match="tangent"):
+                flash_kda.fwd(**dict(p, beta=forward_ad.make_dual(p["beta"], p["beta"])))
+
+    def references():
+        objects = (*(x for x in p.values() if isinstance(x, torch.Tensor)), copied["q"], copied["A_log"], wrong["q"], parameter, torch.Tensor,
+                   torch.nn.Parameter, torch.float16, forward_ad.unpack_dual, None, True, False)  # fmt: skip
+        return [sys.getrefcount(x) for x in objects]
 
     calls(200)
-    references = [sys.getrefcount(x) for x in (p["q"], copied["q"], wrong["q"], type(p["q"]), torch.float16, None)]
+    references_before = references()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    calls(3000)
-    after = [sys.getrefcount(x) for x in (p["q"], copied["q"], wrong["q"], type(p["q"]), torch.float16, None)]
-    assert all(abs(a - b) < 100 for a, b in zip(after, references))
+    calls(2000)
+    after = references()
+    assert all(abs(a - b) < 100 for a, b in zip(after, references_before))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096  # KiB
 
 
@@ -231,6 +296,29 @@ def test_threads_get_the_same_bits_and_their_own_last_plan():
     for worker in workers:
         worker.join()
     assert not failures and before == [""] * 4 and flash_kda.last_plan() != ""
+
+
+BUSY_AT_EXIT = """
+import sys, threading, time
+sys.path.insert(0, {tests!r})
+import torch
+from conftest import make_problem
+torch.set_grad_enabled(False)
+def work():
+    torch.set_grad_enabled(False)
+    p = make_problem(T=1, H=1, K=1, V=1)
+    while True:
+        p.run()
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.5)
+print("leaving")
+"""
+
+
+def test_process_ends_while_threads_are_in_a_call():
+    for _ in range(3):
+        assert run_python(BUSY_AT_EXIT.format(tests=str(pathlib.Path(__file__).parent))) == "leaving\n"
 
 
 # ---------------------------------------------------------------- flash-linear-attention's versions
