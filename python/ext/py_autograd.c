@@ -69,7 +69,7 @@ int fkdai_py_check_derivatives(py_core *core, const py_call *call, PyObject *sca
 
 /* ---------------------------------------------------------------- versions */
 
-/* Before torch 2.6: one tensor a call, and inference tensors, which have no version, are refused. */
+/* An older torch: one tensor a call, and inference tensors, which have no version, are refused. */
 static int count_one(const py_core *core, PyObject *tensor)
 {
     const int is_inference = is_true(PyObject_CallMethodObjArgs(tensor, core->names[NAME_IS_INFERENCE], NULL));

@@ -48,7 +48,7 @@ typedef struct py_core {
     PyObject *objects[PY_OBJECT_COUNT];
     PyObject *dtypes[PY_DTYPE_COUNT];    /* torch.bfloat16 ...; their meaning is fkdai_py_known_dtypes */
     int has_torch;                       /* objects and dtypes are filled in */
-    int counts_lists;                    /* OBJECT_INCREMENT_VERSION takes a tuple of tensors; before torch 2.6 one tensor */
+    int counts_lists;                    /* OBJECT_INCREMENT_VERSION takes a tuple of tensors; in an older torch one tensor */
     const dl_exchange *exchange;         /* NULL: this torch has none */
     int exchange_hidden;                 /* tests: behave as if it had none */
     uint64_t cuda_devices;               /* bit d: CUDA device d was found to have kernels */

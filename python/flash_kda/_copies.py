@@ -7,6 +7,8 @@ where v has more heads. ``copy_`` of torch resolves the negative bit in both dir
 
 from __future__ import annotations
 
+from typing import Optional
+
 import torch
 
 _Q, _K, _V, _OUT, _FINAL_STATE, _CU_SEQLENS = 0, 1, 2, 6, 11, 12  # positions in fwd
@@ -42,19 +44,29 @@ def make(copies: int, arguments: tuple) -> tuple:
 
 
 def _with_untouched_rows(out: torch.Tensor, stand_in: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
-    """``stand_in``, but ``out`` in the rows behind the last sequence; without a copy of cu_seqlens to the host.
+    """On CUDA: ``stand_in``, but ``out`` in the rows behind the last sequence; without a copy of cu_seqlens to the host.
 
-    On CUDA a broken cu_seqlens has filled all rows with NaN. Then they are all taken, wherever it seems to end.
+    A broken cu_seqlens has filled all rows with NaN. Then they are all taken, wherever it seems to end.
     """
     is_written = torch.arange(out.shape[1], device=out.device) < cu_seqlens[-1]
-    return torch.where(is_written[:, None, None] | stand_in.isnan(), stand_in.to(out.dtype), out)
+    dtype = out.dtype if out.dtype.itemsize > 1 else torch.float32  # float8: where came late to torch
+    return torch.where(is_written[:, None, None] | stand_in.isnan(), stand_in.to(dtype), out.to(dtype))
+
+
+def _copy_back_out(out: torch.Tensor, stand_in: torch.Tensor, cu_seqlens: Optional[torch.Tensor]) -> None:
+    if cu_seqlens is None:
+        out.copy_(stand_in)
+    elif out.is_cuda:
+        out.copy_(_with_untouched_rows(out, stand_in, cu_seqlens))
+    else:
+        end = int(cu_seqlens[-1])
+        out[:, :end].copy_(stand_in[:, :end])
 
 
 @torch.inference_mode()
 def copy_back(copies: int, arguments: tuple, stand_ins: tuple) -> None:
-    """What ``fwd`` has written into stand-ins goes into the outputs themselves. The last step that could fail is behind us."""
-    for i in _OUTPUTS:
-        if copies >> i & 1:
-            is_packed_out = i == _OUT and arguments[_CU_SEQLENS] is not None
-            answer = _with_untouched_rows(arguments[i], stand_ins[i], arguments[_CU_SEQLENS]) if is_packed_out else stand_ins[i]
-            arguments[i].copy_(answer)
+    """What ``fwd`` has written into stand-ins goes into the outputs themselves: all checks are behind us."""
+    if copies >> _OUT & 1:
+        _copy_back_out(arguments[_OUT], stand_ins[_OUT], arguments[_CU_SEQLENS])
+    if copies >> _FINAL_STATE & 1:
+        arguments[_FINAL_STATE].copy_(stand_ins[_FINAL_STATE])

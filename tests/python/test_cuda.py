@@ -229,9 +229,63 @@ def test_rows_behind_the_last_sequence_are_untouched(H):
     want, want_state = run_fresh(p)
     for name in ("q", "k", "v", "g", "beta"):
         p[name][:, 70:] = float("nan")
-    short = Problem(p, cu_seqlens=p["cu_seqlens"][:4], initial_state=p["initial_state"][:3], out=torch.full_like(p["out"], 7), final_state=torch.empty_like(p["final_state"][:3]))
+    short = Problem(p, cu_seqlens=p["cu_seqlens"][:4], initial_state=p["initial_state"][:3], out=torch.full_like(p["out"], 7),
+                    final_state=torch.empty_like(p["final_state"][:3]))  # fmt: skip
     out, state = short.run()
     assert same_bits((out[:, :70], state), (want[:, :70], want_state[:3])) and (out[:, 70:] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64, torch.float8_e4m3fn], ids=str)
+@pytest.mark.parametrize("last", [0, 70, 115])
+def test_rows_behind_the_last_sequence_beside_copies(dtype, last):
+    """out in another dtype goes through bfloat16, but not the rows that no sequence has."""
+    p = cuda_problem(lens=[30, 10, 30, 45])
+    p["cu_seqlens"] = p["cu_seqlens"].clamp_max(last)
+    want, want_state = run_fresh(p)
+    p["out"] = (torch.arange(want.numel(), device="cuda", dtype=torch.float64) * 1.2345678912345 % 400).view(want.shape).to(dtype)
+    before = p["out"].clone()
+    out, state = p.run()
+    assert same_bits((out[:, :last].contiguous(), state), (want[:, :last].to(dtype).contiguous(), want_state))
+    assert same_bits((out[:, last:].contiguous(),), (before[:, last:].contiguous(),))
+
+
+def test_broken_cu_seqlens_gives_nan_beside_copies():
+    p = cuda_problem(lens=[30, 10, 30])
+    for bounds in ([0, 40, 20, 70], [0, 30, 40, 71], [0, -1, 40, 50], [0, 30, 40, -5]):
+        broken = Problem(p, out=torch.zeros_like(p["out"], dtype=torch.float32), cu_seqlens=torch.tensor(bounds, device="cuda"))
+        assert broken.run()[0].isnan().all(), bounds
+
+
+@pytest.mark.parametrize("sizes", [dict(B=0), dict(B=2, T=0), dict(B=0, T=0, HV=4)], ids=str)
+def test_empty_batches(road, sizes):
+    p = cuda_problem(**sizes)
+    out, state = p.run()
+    assert out.numel() == 0 and torch.equal(state, p["initial_state"])
+
+
+@pytest.mark.parametrize("T", [0, 5])
+def test_no_sequences(road, T):
+    p = cuda_problem(T=T, state=False, cu_seqlens=torch.zeros(1, dtype=torch.int64))
+    p["out"].fill_(7)
+    assert (p.run()[0] == 7).all()
+
+
+@pytest.mark.parametrize("name", ["q", "k", "v", "g", "beta", "out", "A_log", "dt_bias", "initial_state", "final_state", "cu_seqlens"])
+def test_negative_bit(road, name):
+    p = cuda_problem(lens=[30, 0, 41])
+    want = run_fresh(p)
+    p[name] = torch._neg_view(-p[name])
+    out, state = p.run()
+    assert torch.equal(out, want[0]) and torch.equal(state, want[1])
+
+
+@pytest.mark.parametrize("dtype", [BF16, torch.float32], ids=str)
+def test_writes_count_in_the_version(road, dtype):
+    p = cuda_problem(T=20)
+    p["out"] = p["out"].to(dtype)
+    before = {name: x._version for name, x in p.items() if isinstance(x, torch.Tensor)}
+    p.run()
+    assert all((p[name]._version > before[name]) == (name in ("out", "final_state")) for name in before)
 
 
 # ---------------------------------------------------------------- the same bits
