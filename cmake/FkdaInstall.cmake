@@ -1,9 +1,31 @@
-# cmake --install: the shared library, the header, find_package(flashkda), pkg-config.
+# cmake --install: the library, the header, find_package(flashkda), pkg-config, the licence.
 include(CMakePackageConfigHelpers)
 set(FKDA_CONFIG_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/flashkda)
-install(TARGETS flashkda EXPORT flashkda-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS flashkda EXPORT flashkda-targets DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES include/flashkda.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(EXPORT flashkda-targets NAMESPACE flashkda:: DESTINATION ${FKDA_CONFIG_DIR})
+
+# A shared library brings what it needs. For a static one its users find and link that themselves.
+set(FKDA_FIND_NEEDS "")
+set(FKDA_PC_PRIVATE "")
+if(FKDA_STATIC)
+  foreach(need IN LISTS FKDA_STATIC_NEEDS)
+    if(need STREQUAL "m")
+      string(APPEND FKDA_PC_PRIVATE " -lm")
+    elseif(need STREQUAL "Threads::Threads")
+      string(APPEND FKDA_FIND_NEEDS "find_dependency(Threads)\n")
+      string(APPEND FKDA_PC_PRIVATE " -pthread")
+    elseif(need STREQUAL "CUDA::cudart_static")
+      get_target_property(cudart CUDA::cudart_static IMPORTED_LOCATION)
+      string(APPEND FKDA_FIND_NEEDS "find_dependency(CUDAToolkit)\n")
+      string(APPEND FKDA_PC_PRIVATE " ${cudart} -ldl -lrt")
+    else()
+      message(FATAL_ERROR "flashkda: the library links ${need}, and cmake/FkdaInstall.cmake does not say how users of a static one find it")
+    endif()
+  endforeach()
+  set(FKDA_PC_PRIVATE "Libs.private:${FKDA_PC_PRIVATE}\n")
+endif()
 configure_package_config_file(cmake/flashkda-config.cmake.in flashkda-config.cmake INSTALL_DESTINATION ${FKDA_CONFIG_DIR})
 write_basic_package_version_file(flashkda-config-version.cmake COMPATIBILITY SameMinorVersion)
 # relative, so that `cmake --install --prefix` and a moved folder work

@@ -23,7 +23,6 @@ import xml.etree.ElementTree as ElementTree
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "check"
 EXPECTED = ROOT / "tools" / "expected_counts.json"
-CUTLASS = pathlib.Path(os.environ.get("FKDA_CUTLASS_DIR") or ROOT / ".cache/cutlass/cutlass_library/source/include")
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -128,7 +127,7 @@ def cuda_programs_suite():
 
 
 def house_suites():
-    return [tool_suite("layers", "tools/check_layers.py"), tool_suite("kernel lint", "tools/lint_kernels.py", "--cutlass", str(CUTLASS)),
+    return [tool_suite("layers", "tools/check_layers.py"), tool_suite("kernel lint", "tools/lint_kernels.py"),
             cuda_programs_suite()]
 
 
@@ -142,7 +141,7 @@ STEPS = {
 
 
 def can_compile_kernels():
-    return shutil.which("nvcc") is not None and CUTLASS.exists()
+    return shutil.which("nvcc") is not None
 
 
 def machine_lacks(name):
