@@ -29,7 +29,7 @@ fkda_status bench_query(const bench_case *c, const bench_settings *s)
 {
     fkda_fwd_desc desc;
     choice chosen;
-    char what[96];
+    char what[128];
     TRY(desc_of(c, s, &desc, &chosen));
     const fkda_status status = problem_fits(&desc);
     snprintf(what, sizeof what, "case '%s'", c->name);
@@ -43,7 +43,7 @@ fkda_status bench_run(const bench_case *c, const bench_settings *s, progress *ba
     fkda_fwd_desc desc;
     problem p;
     call whole;
-    char what[96];
+    char what[128];
     TRY(desc_of(c, s, &desc, &r->choice));
     snprintf(what, sizeof what, "%s: generating", c->name);
     progress_step(bar, what);

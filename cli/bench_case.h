@@ -8,7 +8,7 @@
 
 typedef struct bench_case {
     const char *suite;
-    char name[64];
+    char name[96];
     int64_t T, H, HV, K, V;
     fkda_gate gate;
     problem_gates gates;          /* what the gate's inputs look like */

@@ -92,7 +92,7 @@ fkda_status bench_add_own(bench_list *list, const bench_case *given)
 {
     TRY(add(list, given));
     bench_case *const c = &list->cases[list->count - 1];
-    char heads[24] = "", widths[48] = "", packed[24] = "";
+    char heads[16] = "", widths[28] = "", packed[16] = "";
     if (c->HV != c->H) snprintf(heads, sizeof heads, " HV%d", (int)c->HV);
     if (c->K != 128 || c->V != 128) snprintf(widths, sizeof widths, " K%d V%d", (int)c->K, (int)c->V);
     if (c->len_values != NULL) snprintf(packed, sizeof packed, " N%d", (int)c->N);

@@ -1,7 +1,6 @@
-/*
- * The smallest call: one sequence of 4 tokens, one head, no state.
+/* cc 00_forward.c $(pkg-config --cflags --libs flashkda) -lm -o forward && ./forward
  *
- *     cc 00_forward.c -lflashkda && ./a.out
+ * The smallest call: one sequence of 4 tokens, one head, no state.
  */
 #include <flashkda.h>
 

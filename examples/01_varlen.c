@@ -1,4 +1,5 @@
-/*
+/* cc 01_varlen.c $(pkg-config --cflags --libs flashkda) -o varlen && ./varlen
+ *
  * Sequences of different lengths in one call, packed one behind the other. cu_seqlens says where each begins: sequence n has the tokens
  * [cu_seqlens[n], cu_seqlens[n+1]). An empty one is fine. A sequence gives the same bits alone and in company, which is checked here.
  */

@@ -1,4 +1,5 @@
-/*
+/* cc 02_state.c $(pkg-config --cflags --libs flashkda) -lm -o state && ./state
+ *
  * A long sequence in pieces: the final state of one call is the initial state of the next, in place. The shape stays the same, so it is
  * planned once and run for every piece; running allocates nothing.
  */

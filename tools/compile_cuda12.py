@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compiles the device code with CUDA 12.9, the oldest that is promised, through its run-time compiler from PyPI. Needs no GPU and no toolkit.
 
-    tools/compile_cuda12.py --cutlass DIR      prints registers and spills of each kernel; exit code 1 if it does not compile or spills
+    tools/compile_cuda12.py      prints registers and spills of each kernel; exit code 1 if it does not compile or spills
 
 The wheels go into .cache/cuda12. NVRTC has no C library of its own: tools/nvrtc_headers stands in for the few names that are used.
 """
@@ -28,10 +28,10 @@ def fetch():
         wheel.unlink()
 
 
-def compile_device_code(cutlass):
+def compile_device_code():
     """Returns (status, log) of NVRTC."""
     nvrtc = ctypes.CDLL(str(CACHE / "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"))
-    includes = (ROOT, ROOT / "tools/nvrtc_headers", cutlass, CACHE / "nvidia/cuda_runtime/include", CACHE / "nvidia/cuda_cccl/include")
+    includes = (ROOT, ROOT / "tools/nvrtc_headers", CACHE / "nvidia/cuda_runtime/include", CACHE / "nvidia/cuda_cccl/include")
     options = [b"--gpu-architecture=sm_90a", b"-std=c++20", b"-default-device", b"--ptxas-options=-v", *(f"-I{i}".encode() for i in includes)]
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     if nvrtc.nvrtcCreateProgram(ctypes.byref(program), SOURCE, b"prefill.cu", 0, None, None) != 0:
@@ -45,10 +45,9 @@ def compile_device_code(cutlass):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--cutlass", type=pathlib.Path, default=ROOT / ".cache/cutlass/cutlass_library/source/include")
-    cutlass = arguments.parse_args().cutlass
+    arguments.parse_args()
     fetch()
-    status, log = compile_device_code(cutlass)
+    status, log = compile_device_code()
     if status != 0:
         print(log)
         return 1

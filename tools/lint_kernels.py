@@ -6,7 +6,7 @@ become device-wide barriers), and registers, spills or stack above tools/kernel_
 toolkit, or Triton's package), also on hot loops that are longer than the ledger says, or move descriptors out of vector
 registers (R2UR): an SM holds 32 KB of code (docs/decisions/0006), and the compiler finds ways to double a loop.
 
-    tools/lint_kernels.py --cutlass DIR        prints one line per kernel; exit code 1 on a finding, 77 without nvcc
+    tools/lint_kernels.py        prints one line per kernel; exit code 1 on a finding, 77 without nvcc
 """
 import argparse
 import importlib.util
@@ -20,16 +20,15 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LEDGER = ROOT / "tools" / "kernel_ledger.json"
-FLAGS = ["-gencode", "arch=compute_90a,code=sm_90a", "-std=c++20", "-O3", "-D_GLIBCXX_IOSTREAM"]
+FLAGS = ["-gencode", "arch=compute_90a,code=sm_90a", "-std=c++20", "-O3"]
 
 
-def compile_kernel(nvcc, cutlass, source, folder):
+def compile_kernel(nvcc, source, folder):
     """Returns (ptxas report, PTX text)."""
-    include = ["-isystem", cutlass]
-    built = subprocess.run([nvcc, *FLAGS, *include, "-Xptxas", "-v", "-cubin", source, "-o", folder / "k.cubin"], capture_output=True, text=True)
+    built = subprocess.run([nvcc, *FLAGS, "-Xptxas", "-v", "-cubin", source, "-o", folder / "k.cubin"], capture_output=True, text=True)
     if built.returncode != 0:
         sys.exit(f"{source}: {built.stderr}")
-    subprocess.run([nvcc, "-arch=compute_90a", *FLAGS[2:], *include, "-ptx", source, "-o", folder / "k.ptx"], check=True, capture_output=True)
+    subprocess.run([nvcc, "-arch=compute_90a", *FLAGS[2:], "-ptx", source, "-o", folder / "k.ptx"], check=True, capture_output=True)
     return built.stderr, (folder / "k.ptx").read_text()
 
 
@@ -111,10 +110,10 @@ def findings_in_loops(sass, kernel, ledger):
         yield f"{kernel}: the hot loops have {total} instructions, the ledger allows {ledger['instructions_in_loops']}"
 
 
-def lint(nvcc, cutlass, source, ledger):
+def lint(nvcc, source, ledger):
     bad = []
     with tempfile.TemporaryDirectory() as folder:
-        report, ptx = compile_kernel(nvcc, cutlass, source, pathlib.Path(folder))
+        report, ptx = compile_kernel(nvcc, source, pathlib.Path(folder))
         nvdisasm = disassembler(nvcc)
         sass = subprocess.run([nvdisasm, "-c", f"{folder}/k.cubin"], check=True, capture_output=True, text=True).stdout if nvdisasm else ""
     release = re.search(r"release ([\d.]+)", subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout).group(1)
@@ -138,14 +137,13 @@ def lint(nvcc, cutlass, source, ledger):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--cutlass", required=True, help="folder with cute/ and cutlass/")
-    options = arguments.parse_args()
+    arguments.parse_args()
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         print("no nvcc: not linted")
         return 77
     ledger = json.loads(LEDGER.read_text())    # kernel -> what it may need
-    bad = [finding for source in sorted((ROOT / "src/cuda").glob("*/*_launch.cu")) for finding in lint(nvcc, options.cutlass, source, ledger)]
+    bad = [finding for source in sorted((ROOT / "src/cuda").glob("*/*_launch.cu")) for finding in lint(nvcc, source, ledger)]
     print("\n".join(bad) or "nothing found")
     return 1 if bad else 0
 

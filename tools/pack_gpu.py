@@ -9,7 +9,6 @@ FOLDER/sanitizer  NVIDIA's compute-sanitizer, unless PyPI cannot be reached; mor
 """
 import argparse
 import importlib.util
-import os
 import pathlib
 import re
 import shutil
@@ -45,11 +44,8 @@ def pack_programs(folder):
 
 def pack_python(folder):
     shutil.rmtree(folder / "python", ignore_errors=True)
-    settings = ["cmake.define.FKDA_CUDA=ON"]
-    if os.environ.get("FKDA_CUTLASS_DIR"):
-        settings.append(f"cmake.define.FKDA_CUTLASS_DIR={os.environ['FKDA_CUTLASS_DIR']}")
     must(sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--target", folder / "python",
-         *(f"--config-settings={setting}" for setting in settings), ".")
+         "--config-settings=cmake.define.FKDA_CUDA=ON", ".")
     for name in PACKAGES:
         found = importlib.util.find_spec(name)
         if found is not None and found.submodule_search_locations:

@@ -1,8 +1,17 @@
-# cmake -DNM=nm -DLIBRARY=libflashkda.so -DOBJECTS=a.o;b.o -DHEADER=flashkda.h -DSANITIZE=... -P check_exports.cmake
+# cmake -DNM=nm -DLIBRARY=libflashkda.so -DSTATIC=0 -DOBJECTS=a.o;b.o -DHEADER=flashkda.h -DSANITIZE=... -P check_exports.cmake
 #   every exported symbol begins with fkda_;  every FKDA_API function is exported;  nothing is called that prints, exits or aborts
 #   (by our objects; what is linked statically, the CUDA runtime, is not ours)
+# A static library also shows what its objects share: fkdai_*, micro-kernels ukr_*, namespace fkdai; a sanitizer's marks are left out.
 cmake_minimum_required(VERSION 3.22)
-execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY} OUTPUT_VARIABLE defined COMMAND_ERROR_IS_FATAL ANY)
+if(STATIC)
+  execute_process(COMMAND ${NM} -g --defined-only ${LIBRARY} OUTPUT_VARIABLE defined COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX REPLACE "[^\n]*:\n" "\n" defined "${defined}")    # names of members
+  string(REGEX REPLACE "[^\n]* (fkdai_[a-z0-9_]+|ukr_[a-z]+_[a-z0-9_]+|_Z[^ \n]*fkdai[^ \n]*|__odr_asan[^ \n]*)\n" "" defined "${defined}")
+  string(REGEX REPLACE "\n\n+" "\n" defined "${defined}")
+  string(STRIP "${defined}" defined)
+else()
+  execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY} OUTPUT_VARIABLE defined COMMAND_ERROR_IS_FATAL ANY)
+endif()
 string(REGEX REPLACE "\n" ";" defined "${defined}")
 set(exported "")
 foreach(line ${defined})
