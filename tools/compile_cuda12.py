@@ -15,7 +15,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "cuda12"
 WHEELS = ("nvidia-cuda-nvrtc-cu12==12.9.86", "nvidia-cuda-runtime-cu12==12.9.79", "nvidia-cuda-cccl-cu12==12.9.27")
-SOURCE = b'#include "src/cuda/prefill/prefill_kernel.cuh"\n'
+SOURCE = b'#include "prefill_sm90/prefill_kernel.cuh"\n'
 
 
 def fetch():
@@ -31,7 +31,7 @@ def fetch():
 def compile_device_code():
     """Returns (status, log) of NVRTC."""
     nvrtc = ctypes.CDLL(str(CACHE / "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"))
-    includes = (ROOT, ROOT / "tools/nvrtc_headers", CACHE / "nvidia/cuda_runtime/include", CACHE / "nvidia/cuda_cccl/include")
+    includes = (ROOT / "src/cuda", ROOT / "tools/nvrtc_headers", CACHE / "nvidia/cuda_runtime/include", CACHE / "nvidia/cuda_cccl/include")
     options = [b"--gpu-architecture=sm_90a", b"-std=c++20", b"-default-device", b"--ptxas-options=-v", *(f"-I{i}".encode() for i in includes)]
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     if nvrtc.nvrtcCreateProgram(ctypes.byref(program), SOURCE, b"prefill.cu", 0, None, None) != 0:

@@ -6,10 +6,11 @@ become device-wide barriers), and registers, spills or stack above tools/kernel_
 toolkit, or Triton's package), also on hot loops that are longer than the ledger says, or move descriptors out of vector
 registers (R2UR): an SM holds 32 KB of code (docs/decisions/0006), and the compiler finds ways to double a loop.
 
-    tools/lint_kernels.py        prints one line per kernel; exit code 1 on a finding, 77 without nvcc
+    tools/lint_kernels.py                  prints one line per kernel; exit code 1 on a finding, 77 without nvcc
+    tools/lint_kernels.py --same-as HEAD   compares the machine code with that of a commit: instructions of every kernel and of its
+                                           hot loops; exit code 1 if a hot loop has another number of instructions, or something spills
 """
 import argparse
-import importlib.util
 import json
 import pathlib
 import re
@@ -18,29 +19,14 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+import kernel_code
+from kernel_code import ROOT
+
 LEDGER = ROOT / "tools" / "kernel_ledger.json"
-FLAGS = ["-gencode", "arch=compute_90a,code=sm_90a", "-std=c++20", "-O3"]
 
 
-def compile_kernel(nvcc, source, folder):
-    """Returns (ptxas report, PTX text)."""
-    built = subprocess.run([nvcc, *FLAGS, "-Xptxas", "-v", "-cubin", source, "-o", folder / "k.cubin"], capture_output=True, text=True)
-    if built.returncode != 0:
-        sys.exit(f"{source}: {built.stderr}")
-    subprocess.run([nvcc, "-arch=compute_90a", *FLAGS[2:], "-ptx", source, "-o", folder / "k.ptx"], check=True, capture_output=True)
-    return built.stderr, (folder / "k.ptx").read_text()
-
-
-def entries(report):
-    """kernel name -> (registers, spill bytes, stack bytes) from `ptxas -v`."""
-    found = {}
-    for block in report.split("Compiling entry function ")[1:]:
-        name = re.match(r"'(\w+)'", block).group(1)
-        short = re.search(r"\d+([a-z_]+_kernel)", name).group(1)
-        number = lambda pattern: sum(int(n) for n in re.findall(pattern, block))
-        found[short] = (number(r"Used (\d+) registers"), number(r"(\d+) bytes spill"), number(r"(\d+) bytes stack frame"))
-    return found
+def hot_kernels(ledger):
+    return {kernel: allowed for kernel, allowed in ledger.items() if isinstance(allowed, dict) and "loops" in allowed}
 
 
 def findings_in_ptx(ptx):
@@ -59,46 +45,13 @@ def findings_in_ptx(ptx):
         yield "a bulk store whose issuer never waits for it"
 
 
-def disassembler(nvcc):
-    """nvdisasm of a toolkit, or of Triton; None if there is none."""
-    triton = importlib.util.find_spec("triton")
-    places = [shutil.which("nvdisasm"), pathlib.Path(nvcc).resolve().parent / "nvdisasm"]
-    places += [pathlib.Path(folder) / "backends/nvidia/bin/nvdisasm" for folder in (triton.submodule_search_locations if triton else ())]
-    return next((place for place in places if place and pathlib.Path(place).exists()), None)
-
-
-def loops_of(kernel, sass):
-    """The loops of one kernel, shortest first, each a list of instructions. A jump back over 1,000 is a wait far from its loop."""
-    body = re.search(rf"^\.text\.\S*{kernel}\S*:\n(.*?)(?=^\.text\.|\Z)", sass, re.M | re.S).group(1)
-    code, labels = [], {}
-    for line in body.splitlines():
-        label, instruction = re.match(r"(\.L_x_\d+):", line), re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(.*?;)", line)
-        if label:
-            labels[label.group(1)] = len(code)
-        elif instruction:
-            code.append(instruction.group(1))
-    found = []
-    for at, text in enumerate(code):
-        target = re.search(r"\bBRA\b.*`\((\.L_x_\d+)\)", text)
-        start = labels.get(target.group(1), at + 1) if target else at + 1
-        if start <= at < start + 1000:
-            found.append(code[start:at + 1])
-    return sorted(found, key=len)
-
-
 def findings_in_loops(sass, kernel, ledger):
-    """Each hot loop is the shortest that has the instructions which tell it apart, so many of each at least, and not those of
-    others: a wait that the compiler put behind the loop jumps back into its middle, and looks like a shorter one. Where a role
-    stands there in `copies`, as many of the shortest are judged."""
     total = 0
-    for name, want in ledger["loops"].items():
-        count = lambda loop, mark: sum(bool(re.search(mark, instruction)) for instruction in loop)
-        copies = want.get("copies", 1)
-        found = [loop for loop in loops_of(kernel, sass) if all(count(loop, mark) >= least for mark, least in want["has"].items())
-                 and not any(count(loop, mark) for mark in want.get("has_not", ()))][:copies]
-        if len(found) < copies:
-            yield f"{kernel}: {len(found)} loops with {want['has']} and without {want.get('has_not', [])}, by which the {name}'s {copies} are known"
-        for loop in found:
+    for name, loops in kernel_code.hot_loops(kernel, sass, ledger):
+        want = ledger["loops"][name]
+        if len(loops) < want.get("copies", 1):
+            yield f"{kernel}: {len(loops)} loops with {want['has']} and without {want.get('has_not', [])}, by which the {name}'s {want.get('copies', 1)} are known"
+        for loop in loops:
             moved = sum("R2UR" in instruction for instruction in loop)
             total += len(loop)
             print(f"{kernel}, {name}: {len(loop)} instructions in its loop, {moved} R2UR")
@@ -110,40 +63,91 @@ def findings_in_loops(sass, kernel, ledger):
         yield f"{kernel}: the hot loops have {total} instructions, the ledger allows {ledger['instructions_in_loops']}"
 
 
-def lint(nvcc, source, ledger):
-    bad = []
-    with tempfile.TemporaryDirectory() as folder:
-        report, ptx = compile_kernel(nvcc, source, pathlib.Path(folder))
-        nvdisasm = disassembler(nvcc)
-        sass = subprocess.run([nvdisasm, "-c", f"{folder}/k.cubin"], check=True, capture_output=True, text=True).stdout if nvdisasm else ""
-    release = re.search(r"release ([\d.]+)", subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout).group(1)
-    if not sass:
-        print("no nvdisasm: loops not looked at")
-    elif release != ledger["loops_of_cuda"]:
-        print(f"loops not judged: the ledger counts those of CUDA {ledger['loops_of_cuda']}, this is {release}")
-    else:
-        hot = {kernel: allowed for kernel, allowed in ledger.items() if isinstance(allowed, dict) and "loops" in allowed}
-        bad += [f"{source.name}: {finding}" for kernel, allowed in hot.items() for finding in findings_in_loops(sass, kernel, allowed)]
-    bad += [f"{source.name}: {line.strip()}" for line in report.splitlines() if re.search(r"C75\d\d", line)]
-    bad += [f"{source.name}: {finding}" for finding in findings_in_ptx(ptx)]
-    for kernel, (registers, spills, stack) in entries(report).items():
+def findings_in_sizes(report, ledger):
+    for kernel, (registers, spills, stack) in kernel_code.entries(report).items():
         print(f"{kernel}: {registers} registers at launch, {spills} bytes spilled, {stack} bytes of stack")
         allowed = ledger.get(kernel, {"registers": 0, "spill_bytes": 0, "stack_bytes": 0})
         for what, value in (("registers", registers), ("spill_bytes", spills), ("stack_bytes", stack)):
             if value > allowed[what]:
-                bad.append(f"{kernel}: {what} {value}, the ledger allows {allowed[what]}")
-    return bad
+                yield f"{kernel}: {what} {value}, the ledger allows {allowed[what]}"
+
+
+def lint(nvcc, source, ledger):
+    with tempfile.TemporaryDirectory() as folder:
+        report, ptx, cubin = kernel_code.compile_kernel(nvcc, source, pathlib.Path(folder))
+        sass = kernel_code.disassemble(nvcc, cubin)
+    bad = [line.strip() for line in report.splitlines() if re.search(r"C75\d\d", line)]
+    if sass is None:
+        print("no nvdisasm: loops not looked at")
+    elif kernel_code.cuda_release(nvcc) != ledger["loops_of_cuda"]:
+        print(f"loops not judged: the ledger counts those of CUDA {ledger['loops_of_cuda']}, this is {kernel_code.cuda_release(nvcc)}")
+    else:
+        bad += [finding for kernel, allowed in hot_kernels(ledger).items() for finding in findings_in_loops(sass, kernel, allowed)]
+    bad += [*findings_in_ptx(ptx), *findings_in_sizes(report, ledger)]
+    return [f"{source.name}: {finding}" for finding in bad]
+
+
+# ---------------------------------------------------------------- the same code?
+
+
+def compiled(nvcc, tree, folder):
+    """Of all kernels of a tree: (sizes by kernel, machine code)."""
+    sizes, sass = {}, ""
+    for source in kernel_code.sources(tree):
+        report, _, cubin = kernel_code.compile_kernel(nvcc, source, folder)
+        sizes.update(kernel_code.entries(report))
+        sass += kernel_code.disassemble(nvcc, cubin) or ""
+    return sizes, sass
+
+
+def compare_loops(kernel, before, after, ledger):
+    """Prints the hot loops; yields those that have another number of instructions."""
+    for (name, old), (_, new) in zip(kernel_code.hot_loops(kernel, before, ledger), kernel_code.hot_loops(kernel, after, ledger)):
+        counts = [[len(loop) for loop in loops] for loops in (old, new)]
+        print(f"    {name}: {counts[0]} -> {counts[1]} instructions")
+        if counts[0] != counts[1]:
+            yield f"{kernel}: the {name}'s loop had {counts[0]} instructions and has {counts[1]}"
+
+
+def compare(nvcc, revision, ledger):
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        (folder / "before").mkdir()
+        archive = subprocess.run(["git", "-C", ROOT, "archive", revision, "src"], check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", folder / "before"], input=archive, check=True)
+        (sizes_before, before), (sizes, after) = compiled(nvcc, folder / "before", folder), compiled(nvcc, ROOT, folder)
+    bad = []
+    if not before or not after:
+        print("no nvdisasm: nothing compared")
+        return 77
+    for kernel in sizes:
+        if kernel not in sizes_before:
+            print(f"{kernel}: new")
+            continue
+        old, new = (kernel_code.code_of(kernel, sass)[0] for sass in (before, after))
+        is_same = kernel_code.without_places(old) == kernel_code.without_places(new)
+        print(f"{kernel}: {len(old)} -> {len(new)} instructions{', all of them identical' if is_same else ''}; registers, spilled, stack: "
+              f"{sizes_before[kernel]} -> {sizes[kernel]}")
+        if sizes[kernel][1] > 0:
+            bad.append(f"{kernel}: {sizes[kernel][1]} bytes spilled")
+        if not is_same and kernel in hot_kernels(ledger):
+            bad += compare_loops(kernel, before, after, ledger[kernel])
+    print("\n".join(bad) or "nothing found")
+    return 1 if bad else 0
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.parse_args()
+    arguments.add_argument("--same-as", metavar="REV", help="a commit to compare the machine code with")
+    options = arguments.parse_args()
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         print("no nvcc: not linted")
         return 77
     ledger = json.loads(LEDGER.read_text())    # kernel -> what it may need
-    bad = [finding for source in sorted((ROOT / "src/cuda").glob("*/*_launch.cu")) for finding in lint(nvcc, source, ledger)]
+    if options.same_as:
+        return compare(nvcc, options.same_as, ledger)
+    bad = [finding for source in kernel_code.sources(ROOT) for finding in lint(nvcc, source, ledger)]
     print("\n".join(bad) or "nothing found")
     return 1 if bad else 0
 

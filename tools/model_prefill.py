@@ -31,8 +31,8 @@ CHANGES = ({}, {"jitter": 0.0}, {"chain": 1450}, {"operands": 4500}, {"chain": 1
 CHUNKS, SKIPPED, DRAWS = 400, 100, 5
 
 
-def run(d, seed):
-    """(cycles a step, of which the chain waits)"""
+def run(d, seed, log=lambda what, cta, chunk, begin, end: None):
+    """(cycles a step, of which the chain waits). `log` is told what each role does when."""
     draw = random.Random(seed)
     vary = lambda cycles: cycles * (1 + d["jitter"] * draw.uniform(-1.7, 1.7))
     operands_end, sent, received = {}, {}, {}
@@ -41,9 +41,11 @@ def run(d, seed):
     for n in range(CHUNKS):
         maker, peer, before = n % 2, 1 - n % 2, n - 2 * d["own"]
         free = 0.0 if before < 0 else max(chain_end[maker][before] + d["release"], received[before] + d["confirm"])
-        load_end[maker] = max(free, load_end[maker]) + d["load"]
+        asked = max(free, load_end[maker])
+        load_end[maker] = asked + d["load"]
         tiles = load_end[maker] + vary(d["arrival"])
-        operands_end[n] = max(tiles, operands_end.get(n - 2 * d["groups"], 0.0)) + vary(d["operands"])
+        operands_start = max(tiles, operands_end.get(n - 2 * d["groups"], 0.0))
+        operands_end[n] = operands_start + vary(d["operands"])
         solve_start = max(operands_end[n], sent.get(n - 2 * d["solvers"], 0.0))
         solve_end = solve_start + vary(d["solve"])
         older = n - 2 * d["received"]
@@ -52,11 +54,17 @@ def run(d, seed):
         engine[maker] = early + d["copy"] - 300
         late = max(solve_end, room, engine[maker])
         engine[maker] = late + 100
+        log("load", maker, n, asked, load_end[maker])
+        log("operands", maker, n, operands_start, operands_end[n])
+        log("solve", maker, n, solve_start, solve_end)
+        log("copy", maker, n, early, early + d["copy"])
         received[n], sent[n] = max(early + d["copy"], late + d["copy_T"]), max(solve_end, room) + 200
         for cta in (0, 1):
             start = max(chain_end[cta][n - 1], solve_end if cta == maker else received[n])
             waited += (start - chain_end[cta][n - 1]) / 2 if n > SKIPPED else 0.0
             chain_end[cta][n] = start + vary(d["chain"])
+            log("chain", cta, n, start, chain_end[cta][n])
+            log("store", cta, n, chain_end[cta][n], chain_end[cta][n] + d["release"])
     steps = CHUNKS - 1 - SKIPPED
     return (chain_end[0][CHUNKS - 1] - chain_end[0][SKIPPED]) / steps, waited / steps
 

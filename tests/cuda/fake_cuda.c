@@ -94,13 +94,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     return answer(__func__);
 }
 
-/* The launcher, as cuda_launch.h promises them. */
-fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping mapping, int64_t tokens, int64_t N, int64_t H, int multiprocessors)
-{
-    (void)mapping, (void)tokens;
-    return (fkdai_prefill_grid){FKDAI_PAIR, N * H < multiprocessors / 2 ? (int)(N * H) : multiprocessors / 2};
-}
-size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid) { return N * H == grid.workers ? 0 : 4096; }
+/* The launcher, as prefill_launch.h promises it. */
 int fkdai_prefill_shared_bytes(void) { return 220000; }
 
 int fkdai_prefill_load(void)

@@ -4,7 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "cuda_launch.h"
+#include "prefill_sm90/prefill_launch.h"
 
 enum { FAKE_LOG = 64 };
 

@@ -8,7 +8,7 @@
 #include <cuda_runtime_api.h>
 #include <string.h>
 
-#include "cuda_launch.h"
+#include "prefill_sm90/prefill_launch.h"
 
 enum { MOST_KERNELS = 8, MOST_LAUNCHES = 4, SMS = 132, THREADS = 640 };
 
@@ -138,7 +138,7 @@ static fkdai_prefill_call call_of(int64_t N, int64_t H, int offset)
     const fkdai_strides rows = {32 * N * H * 128, H * 128, 128};
     const fkdai_tensor x = {memory + offset, rows};
     return (fkdai_prefill_call){.q = x, .k = x, .v = x, .g = x, .beta = x, .out = memory, .out_stride = rows, .B = 1, .T = 32 * N, .N = N, .H = H,
-                                .cu_seqlens = {memory, FKDAI_I64}, .grid = fkdai_prefill_make_grid(FKDAI_PAIR, 32 * N, N, H, SMS), .workspace = memory};
+                                .cu_seqlens = {memory, FKDAI_I64}, .grid = fkdai_prefill_make_grid(FKDAI_DUO, 32 * N, N, H, SMS), .workspace = memory};
 }
 
 static void reset(void) { memset(&fake, 0, sizeof fake); }
@@ -204,11 +204,11 @@ static void test_grids(void **state)
     (void)state;
     const struct { fkdai_prefill_mapping asked; int64_t N, H, each; fkdai_prefill_mapping mapping; int workers; } wanted[] = {
         {FKDAI_EITHER, 0, 32, 100, FKDAI_QUAD, 0},     {FKDAI_EITHER, 1, 1, 100, FKDAI_QUAD, 1},      {FKDAI_EITHER, 1, 30, 1, FKDAI_QUAD, 30},
-        {FKDAI_EITHER, 1, 31, 2047, FKDAI_PAIR, 31},   {FKDAI_EITHER, 1, 31, 2048, FKDAI_QUAD, 30},   {FKDAI_EITHER, 1, 39, 8192, FKDAI_QUAD, 30},
-        {FKDAI_EITHER, 13, 3, 2048, FKDAI_QUAD, 30},   {FKDAI_EITHER, 1, 40, 8192, FKDAI_PAIR, 40},   {FKDAI_EITHER, 1, 66, 100, FKDAI_PAIR, 66},
+        {FKDAI_EITHER, 1, 31, 2047, FKDAI_DUO, 31},   {FKDAI_EITHER, 1, 31, 2048, FKDAI_QUAD, 30},   {FKDAI_EITHER, 1, 39, 8192, FKDAI_QUAD, 30},
+        {FKDAI_EITHER, 13, 3, 2048, FKDAI_QUAD, 30},   {FKDAI_EITHER, 1, 40, 8192, FKDAI_DUO, 40},   {FKDAI_EITHER, 1, 66, 100, FKDAI_DUO, 66},
         {FKDAI_EITHER, 1, 67, 100, FKDAI_EITHER, 66},  {FKDAI_EITHER, 2, 66, 100, FKDAI_EITHER, 66},  {FKDAI_EITHER, 1 << 20, 96, 1, FKDAI_EITHER, 66},
-        {FKDAI_QUAD, 1, 8, 100, FKDAI_QUAD, 8},        {FKDAI_QUAD, 8, 96, 100, FKDAI_QUAD, 30},      {FKDAI_PAIR, 1, 8, 100, FKDAI_PAIR, 8},
-        {FKDAI_PAIR, 8, 96, 100, FKDAI_PAIR, 66},      {FKDAI_SOLO, 1, 131, 100, FKDAI_SOLO, 131},    {FKDAI_SOLO, 8, 96, 100, FKDAI_SOLO, 132},
+        {FKDAI_QUAD, 1, 8, 100, FKDAI_QUAD, 8},        {FKDAI_QUAD, 8, 96, 100, FKDAI_QUAD, 30},      {FKDAI_DUO, 1, 8, 100, FKDAI_DUO, 8},
+        {FKDAI_DUO, 8, 96, 100, FKDAI_DUO, 66},      {FKDAI_SOLO, 1, 131, 100, FKDAI_SOLO, 131},    {FKDAI_SOLO, 8, 96, 100, FKDAI_SOLO, 132},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; ++i) {
         const fkdai_prefill_grid grid = fkdai_prefill_make_grid(wanted[i].asked, wanted[i].N * wanted[i].each, wanted[i].N, wanted[i].H, SMS);
@@ -222,7 +222,7 @@ static void test_workspace(void **state)
 {
     (void)state;
     const size_t relay = 2 * 4 * 27 * 1024;    /* preparers, their stages, bytes of one without T */
-    const fkdai_prefill_grid pair = {FKDAI_PAIR, 8}, solo = {FKDAI_SOLO, 8}, quad = {FKDAI_QUAD, 8}, none = {FKDAI_QUAD, 0};
+    const fkdai_prefill_grid pair = {FKDAI_DUO, 8}, solo = {FKDAI_SOLO, 8}, quad = {FKDAI_QUAD, 8}, none = {FKDAI_QUAD, 0};
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, solo), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(0, 8, none), 0);
@@ -290,7 +290,7 @@ static void test_every_call_may_fail(void **state)
 {
     (void)state;
     every_call_may_fail(FKDAI_QUAD, 4, 2);      /* plan, prefill */
-    every_call_may_fail(FKDAI_PAIR, 4, 2);
+    every_call_may_fail(FKDAI_DUO, 4, 2);
     every_call_may_fail(FKDAI_SOLO, 5, 2);
     every_call_may_fail(FKDAI_EITHER, 5, 2);
 }

@@ -7,7 +7,8 @@
 #include <cstdio>
 #include <random>
 
-#include "prefill/prefill_kernel.cuh"
+#include "prefill_sm90/prefill_kernel.cuh"
+#include "prefill_sm90/problem/workspace.cuh"
 
 namespace {
 
@@ -28,7 +29,7 @@ struct Problem {
     int state_shift = 0;       // elements by which the states miss the alignment of the copy engine
     bool has_final = true, in_place = false;
     bool is_planned_once = false;  // by the plan kernel, as for many sequences; else by every block for itself
-    enum { Pair, Solo, Either, Quad } mapping = Pair;   // Either: `workers` pairs or twice as many blocks
+    fkdai_prefill_mapping mapping = FKDAI_DUO;   // FKDAI_EITHER: `workers` clusters or twice as many blocks
 };
 
 constexpr uint64_t kLaunchNumber = 8;
@@ -45,7 +46,7 @@ struct Data {
     std::vector<uint16_t> initial_bf16, final_bf16;
     std::vector<int64_t> cu{0};
     unsigned status = 0;       // what the kernel left there
-    std::vector<uint64_t> flags;   // of the hand-over; a run finds what the one before has left
+    std::vector<uint8_t> workspace;    // a run finds what the one before has left, as a replay does
 
     explicit Data(const Problem &p) : problem(p), N(static_cast<int>(p.lengths.size())) {
         for (int length : p.lengths) cu.push_back(cu.back() + length);
@@ -110,6 +111,11 @@ struct Data {
         return map;
     }
 
+    bool has_raised_flags(const fkdai_prefill_layout &layout) const {
+        const auto *const flag = reinterpret_cast<const uint64_t *>(workspace.data() + layout.is_ready);
+        return std::find(flag, flag + (layout.cut - layout.is_ready) / sizeof *flag, kLaunchNumber) != flag + (layout.cut - layout.is_ready) / sizeof *flag;
+    }
+
     bool run(unsigned seed, emulator::Laggard laggard = {}) {
         std::fill(out.begin(), out.end(), uint16_t{0xffff});
         std::fill(final_f32.begin(), final_f32.end(), __uint_as_float(0xffffffffu));
@@ -129,28 +135,17 @@ struct Data {
         p.status = &status;
         p.heads = problem.H, p.scale = 0.08838834764831845f, p.lower_bound = problem.lower_bound;
 
-        const bool is_quad = problem.mapping == Problem::Quad;
-        const unsigned ranks = is_quad ? quad::kRanks : pair::kRanks;
-        std::vector<uint8_t> relay(is_quad ? static_cast<size_t>(problem.workers) * quad::kRelayBytesOfCluster : 0, 0xff);
-        p.relay = is_quad ? relay.data() : nullptr;
-        std::vector<float> state(static_cast<size_t>(problem.workers) * pair::kRanks * 16384);
-        if (flags.empty()) flags.assign(static_cast<size_t>(problem.workers) * pair::kRanks * kHalves, 7);
-        const int workers = problem.workers;
-        const size_t schedules = problem.is_planned_once ? 1 : static_cast<size_t>(workers) * ranks;
-        std::vector<int32_t> prefix(schedules * (N + 1), -1);
-        std::vector<int2> sequence(schedules * N);
-        std::vector<Cut> cut(schedules, Cut{-1, true});
-        p.workers = {problem.mapping == Problem::Solo ? 0 : workers, problem.mapping == Problem::Pair || is_quad ? 0 : problem.mapping == Problem::Solo ? workers : workers * pair::kRanks};
-        if (problem.workers != N * problem.H) {
-            p.schedule = {cut.data(), prefix.data(), sequence.data(), !problem.is_planned_once};
-            p.hand_over = {state.data(), flags.data(), kLaunchNumber};
-            if (problem.is_planned_once &&
-                !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p); })) return false;
-        }
-        const unsigned blocks = static_cast<unsigned>(problem.mapping == Problem::Solo ? (workers + 1) / pair::kRanks * pair::kRanks : workers * ranks);
-        const bool ended = emulator::launch(blocks, ranks, kThreads, kSharedBytes, seed, [&] { prefill_kernel(p); }, laggard);
+        const fkdai_prefill_grid grid{problem.mapping, problem.workers};
+        fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(N, H, grid);
+        if (schedule != FKDAI_SCHEDULE_NONE && problem.is_planned_once) schedule = FKDAI_SCHEDULE_ONCE;
+        const fkdai_prefill_layout layout = fkdai_prefill_make_layout(N, grid, schedule);
+        if (workspace.size() != layout.bytes) workspace.assign(layout.bytes, 0xff);
+        place_workspace(p, grid, schedule, workspace.data(), kLaunchNumber);
+        if (schedule == FKDAI_SCHEDULE_ONCE && !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p); })) return false;
+        const bool ended = emulator::launch(static_cast<unsigned>(fkdai_prefill_blocks(grid)), static_cast<unsigned>(fkdai_prefill_ranks(grid)), kThreads,
+                                            kSharedBytes, seed, [&] { prefill_kernel(p); }, laggard);
         read_final();
-        return ended && std::find(flags.begin(), flags.end(), kLaunchNumber) == flags.end();  // the same launch may come again
+        return ended && !has_raised_flags(layout);  // the same launch may come again
     }
 
     // Relative RMS of out and of the final state against the token recurrence in double.
@@ -209,7 +204,7 @@ void check(const char *name, const Problem &problem) {
     const auto out = data.out;
     const auto final = data.final;
     for (unsigned i = 1; good && i <= 6; i++) {
-        data.problem.mapping = i >= 5 ? Problem::Quad : i >= 3 ? Problem::Solo : Problem::Pair;
+        data.problem.mapping = i >= 5 ? FKDAI_QUAD : i >= 3 ? FKDAI_SOLO : FKDAI_DUO;
         good = data.run(i % 3);
         repeats = repeats && out == data.out && memcmp(final.data(), data.final.data(), final.size() * 4) == 0;
     }
@@ -228,7 +223,7 @@ void check_cuts(const char *name, Problem problem, std::vector<int> workers) {
     bool good = direct.run(0);
     for (size_t i = 0; i < 8 * workers.size() && good; i++) {
         problem.workers = workers[i / 8], problem.is_planned_once = i % 2;
-        problem.mapping = i % 8 < 2 ? Problem::Pair : i % 8 < 4 ? Problem::Solo : i % 8 < 6 ? Problem::Either : Problem::Quad;
+        problem.mapping = i % 8 < 2 ? FKDAI_DUO : i % 8 < 4 ? FKDAI_SOLO : i % 8 < 6 ? FKDAI_EITHER : FKDAI_QUAD;
         Data cut(problem);
         good = cut.run(static_cast<unsigned>(i)) && cut.out == direct.out &&
                memcmp(cut.final.data(), direct.final.data(), cut.final.size() * 4) == 0;
@@ -245,7 +240,7 @@ void check_refusal(const char *name, const Problem &problem, const std::vector<s
     const bool is_cut = problem.workers != static_cast<int>(problem.lengths.size()) * problem.H;
     for (size_t i = 0; i < 4 * arrays.size() && good; i++) {
         data.cu = arrays[i / 4], data.status = 2;
-        data.problem.mapping = i % 4 == 0 ? Problem::Pair : i % 4 == 1 ? Problem::Quad : i % 4 == 2 || !is_cut ? Problem::Solo : Problem::Either;
+        data.problem.mapping = i % 4 == 0 ? FKDAI_DUO : i % 4 == 1 ? FKDAI_QUAD : i % 4 == 2 || !is_cut ? FKDAI_SOLO : FKDAI_EITHER;
         good = data.run(static_cast<unsigned>(i)) && data.status == 3;
         std::vector<uint16_t> want(data.out.size() - kGuard, 0x7fff);  // the poison has the other sign
         want.resize(data.out.size(), 0xffff);
@@ -266,7 +261,7 @@ void check_short(const char *name, const Problem &problem) {
     bool good = true;
     std::vector<uint16_t> first;
     for (unsigned i = 0; i < 4 && good; i++) {
-        data.problem.mapping = i == 0 ? Problem::Pair : i == 1 ? Problem::Quad : i == 2 || !is_cut ? Problem::Solo : Problem::Either;
+        data.problem.mapping = i == 0 ? FKDAI_DUO : i == 1 ? FKDAI_QUAD : i == 2 || !is_cut ? FKDAI_SOLO : FKDAI_EITHER;
         good = data.run(i) && data.status == 0 && std::all_of(data.out.begin() + valid, data.out.end(), [](uint16_t x) { return x == 0xffff; });
         if (i == 0) data.errors(&of_out, &of_state), first = data.out;
         good = good && first == data.out && of_out < problem.bar && of_state < problem.bar;
@@ -282,8 +277,8 @@ void check_laggards(const char *name) {
     bool good = data.run(1);
     const auto out = data.out;
     const auto final = data.final;
-    const struct { decltype(Problem::mapping) mapping; int rank; std::vector<int> warps; } roles[] = {
-        {Problem::Pair, 1, {0, 4, 8, 12, 13, 14}}, {Problem::Solo, 0, {0, 4, 8, 16, 17}}, {Problem::Quad, 0, {0, 12, 13}}, {Problem::Quad, 2, {4, 12, 13, 14}}};
+    const struct { fkdai_prefill_mapping mapping; int rank; std::vector<int> warps; } roles[] = {
+        {FKDAI_DUO, 1, {0, 4, 8, 12, 13, 14}}, {FKDAI_SOLO, 0, {0, 4, 8, 16, 17}}, {FKDAI_QUAD, 0, {0, 12, 13}}, {FKDAI_QUAD, 2, {4, 12, 13, 14}}};
     for (const auto &role : roles)
         for (const int warp : role.warps) {
             data.problem.mapping = role.mapping;
@@ -308,9 +303,10 @@ void check_choice(const char *name) {
             const int64_t weight = chunk_count<kChunk>(length) + kJobCost;
             longest = std::max(longest, weight), total += weight * c.H;
         }
-        const Cut either = best_cut({66, 132}, longest, total), pair = best_cut({66, 0}, longest, total), solo = best_cut({0, 132}, longest, total);
-        good = good && either.is_solo == c.is_solo && either.span == (c.is_solo ? solo.span : pair.span) && !pair.is_solo && solo.is_solo;
-        good = good && pair.span >= longest && pair.span * 66 >= total && solo.span >= longest && solo.span * 132 >= total;
+        const WorkerKind clusters{66, FKDAI_DUO_CHUNK_COST}, blocks{132, FKDAI_SOLO_CHUNK_COST}, none{};
+        const Cut either = best_cut({clusters, blocks}, longest, total), duo = best_cut({clusters, none}, longest, total), solo = best_cut({none, blocks}, longest, total);
+        good = good && (either.kind == kSingleKind) == c.is_solo && either.span == (c.is_solo ? solo.span : duo.span) && duo.kind == kClusterKind && solo.kind == kSingleKind;
+        good = good && duo.span >= longest && duo.span * 66 >= total && solo.span >= longest && solo.span * 132 >= total;
     }
     ran++, failed += !good;
     printf("%s %s\n", good ? "ok  " : "FAIL", name);

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "../../src/cuda/cuda_launch.h"
+#include "prefill_sm90/prefill_launch.h"
 #include "gpu_watch.cuh"
 #include "kda_oracle.cuh"
 
@@ -21,7 +21,7 @@ inline int asked_mapping = -1;  // of all cases, from a program's last word: pai
 // Takes the word away.
 inline void read_mapping(int &argc, char **argv) {
     const std::string last = argc > 1 ? argv[argc - 1] : "";
-    asked_mapping = last == "pair" ? FKDAI_PAIR : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : -1;
+    asked_mapping = last == "pair" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : -1;
     if (asked_mapping >= 0) argc--;
 }
 

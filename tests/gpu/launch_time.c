@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "cuda_launch.h"
+#include "prefill_sm90/prefill_launch.h"
 #include "public_call.h"
 
 enum { BATCH = 64, MOST = 20000 };    /* a batch fits the stream's queue */

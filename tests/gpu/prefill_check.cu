@@ -106,7 +106,7 @@ void batch_invariance() {
 
 // Who works on a (sequence, head) changes no bit.
 void mappings_agree(const std::string &name, CaseShape shape) {
-    shape.mapping = FKDAI_PAIR;
+    shape.mapping = FKDAI_DUO;
     DeviceCase pair(shape, multiprocessors);
     pair.poison(), pair.run();
     for (const int mapping : {FKDAI_SOLO, FKDAI_QUAD}) {

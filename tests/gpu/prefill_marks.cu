@@ -3,7 +3,7 @@
 //
 //     prefill_marks [H [T]] [quad]      default 32 heads, 8192 tokens, the pair
 #define FKDA_MARKS
-#include "../../src/cuda/prefill/prefill_launch.cu"
+#include "prefill_sm90/prefill_launch.cu"
 
 #include <algorithm>
 #include <cstring>
@@ -14,12 +14,12 @@ namespace {
 
 const char *const kRoles[] = {
 #define FKDA_MARK(role, name) #role,
-#include "../../src/cuda/prefill/prefill_marks.def"
+#include "prefill_sm90/problem/prefill_marks.def"
 #undef FKDA_MARK
 };
 const char *const kMoments[] = {
 #define FKDA_MARK(role, name) #name,
-#include "../../src/cuda/prefill/prefill_marks.def"
+#include "prefill_sm90/problem/prefill_marks.def"
 #undef FKDA_MARK
 };
 unsigned at[kMarks][kMarkedChunks];
@@ -35,7 +35,7 @@ int median(int from, int from_chunk, int to, int to_chunk, int step) {
 
 void print_role(int first, int last) {
     const bool prepares = strcmp(kRoles[first], "chain") != 0 && strcmp(kRoles[first], "store") != 0;
-    const int step = prepares ? pair::kRanks : 1;
+    const int step = prepares ? duo::kRanks : 1;
     printf("%-8s %6d a chunk:", kRoles[first], median(first, 0, first, step, step));
     for (int m = first + 1; m <= last; m++) printf("  %s %d", kMoments[m], median(m - 1, 0, m, 0, step));
     printf("\n");
@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
     const int multiprocessors = multiprocessors_or_skip("prefill_marks");
     read_mapping(argc, argv);
     CaseShape s;
-    s.mapping = asked_mapping == FKDAI_QUAD ? FKDAI_QUAD : FKDAI_PAIR;  // the marked ones
+    s.mapping = asked_mapping == FKDAI_QUAD ? FKDAI_QUAD : FKDAI_DUO;  // the marked ones
     s.H = argc > 1 ? atoi(argv[1]) : 32, s.lengths = {argc > 2 ? atoi(argv[2]) : 8192}, s.packed = false;
     if (s.H < 1 || s.lengths[0] < static_cast<int64_t>(kFirstMarked + kMarkedChunks + 1) * kChunk) {
         printf("prefill_marks: H at least 1, T at least %u\n", (kFirstMarked + kMarkedChunks + 1) * kChunk);

@@ -12,7 +12,7 @@ int main(int argc, char **argv) {
     int ran = 0;
     for (int i = 0; i < 18; i++) {
         CaseShape s = shapes[i % 6];
-        if (asked_mapping < 0) s.mapping = i < 6 ? FKDAI_PAIR : i < 12 ? FKDAI_SOLO : FKDAI_QUAD;
+        if (asked_mapping < 0) s.mapping = i < 6 ? FKDAI_DUO : i < 12 ? FKDAI_SOLO : FKDAI_QUAD;
         const bool is_bf16 = i % 6 == 5;
         DeviceCase c(s, multiprocessors);
         if (is_bf16) {

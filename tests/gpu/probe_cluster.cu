@@ -4,9 +4,9 @@
 // few and with all SMs at work.
 #include <cstdio>
 
-#include "../../src/cuda/device/barrier.cuh"
-#include "../../src/cuda/device/bulk_copy.cuh"
-#include "../../src/cuda/device/shared_access.cuh"
+#include "device/sm90/barrier.cuh"
+#include "device/sm90/bulk_copy.cuh"
+#include "device/shared_access.cuh"
 #include "gpu_watch.cuh"
 
 namespace {

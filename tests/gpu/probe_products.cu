@@ -4,10 +4,10 @@
 // block keep the SM busy with shared-memory, FMA and MUFU work. Printed: cycles a round, with 0, 4 and 8 such warps.
 #include <cstdio>
 
-#include "../../src/cuda/device/barrier.cuh"
-#include "../../src/cuda/device/registers.cuh"
-#include "../../src/cuda/device/shared_access.cuh"
-#include "../../src/cuda/device/warpgroup_mma.cuh"
+#include "device/sm90/barrier.cuh"
+#include "device/sm90/registers.cuh"
+#include "device/shared_access.cuh"
+#include "device/sm90/warpgroup_mma.cuh"
 #include "gpu_watch.cuh"
 
 namespace {

@@ -1,7 +1,7 @@
 // Sums of squares of the rows of a bf16 tile: the diagonal of X X^T, by the tensor cores. Products of bf16 are exact, sums fp32.
 #pragma once
 
-#include "warp_mma.cuh"
+#include "device/warp_mma.cuh"
 
 namespace fkdai {
 

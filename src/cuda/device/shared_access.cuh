@@ -1,4 +1,4 @@
-// Shared memory by 32-bit address: loads, stores, and the 8x8 matrix forms (ldmatrix, stmatrix).
+// Shared memory by 32-bit address: loads, stores, and the 8x8 matrix form (ldmatrix).
 //
 // Addresses are shared-window addresses (`shared_address`). Matrix forms: lane l supplies the address of row l & 7
 // of matrix l >> 3; afterwards lane l holds elements 2*(l & 3), 2*(l & 3) + 1 of row l >> 2 of each matrix, or,
@@ -28,17 +28,6 @@ __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t address
 __device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], uint32_t address) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address) : "memory");
-}
-
-__device__ __forceinline__ void store_matrices(uint32_t address, const uint32_t (&r)[4]) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};"
-                 ::"r"(address), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
-}
-
-__device__ __forceinline__ void store_matrices_transposed(uint32_t address, uint32_t r0, uint32_t r1, uint32_t r2,
-                                                          uint32_t r3) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
-                 ::"r"(address), "r"(r0), "r"(r1), "r"(r2), "r"(r3) : "memory");
 }
 
 __device__ __forceinline__ float4 load_float4(uint32_t address) {

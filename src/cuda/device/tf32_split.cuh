@@ -1,7 +1,7 @@
 // Products in tf32 that keep fp32's precision: operands as sums of two tf32 numbers.
 #pragma once
 
-#include "warp_mma.cuh"
+#include "device/warp_mma.cuh"
 
 namespace fkdai {
 

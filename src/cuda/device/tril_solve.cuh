@@ -7,8 +7,8 @@
 // are not written (they must be zero already).
 #pragma once
 
-#include "scalar_math.cuh"
-#include "tf32_split.cuh"
+#include "device/scalar_math.cuh"
+#include "device/tf32_split.cuh"
 
 namespace fkdai {
 

@@ -48,15 +48,6 @@ inline void load_matrices_transposed(uint32_t (&r)[4], uint32_t address) {
     emulator::meet_warp(&x, [](void **all) { move_matrices(all, true, true); });
     memcpy(r, x.word, 16);
 }
-inline void store_matrices(uint32_t address, const uint32_t (&r)[4]) {
-    Matrices x{address, {r[0], r[1], r[2], r[3]}};
-    emulator::meet_warp(&x, [](void **all) { move_matrices(all, false, false); });
-}
-inline void store_matrices_transposed(uint32_t address, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
-    Matrices x{address, {r0, r1, r2, r3}};
-    emulator::meet_warp(&x, [](void **all) { move_matrices(all, false, true); });
-}
-
 inline float4 load_float4(uint32_t a) { return load_shared<float4>(a); }
 inline float2 load_float2(uint32_t a) { return load_shared<float2>(a); }
 inline uint4 load_uint4(uint32_t a) { return load_shared<uint4>(a); }

@@ -1,7 +1,7 @@
 // Host stand-in for src/cuda/device/warp_mma.cuh.
 #pragma once
 #include "emulator.h"
-#include "scalar_math.cuh"
+#include "device/scalar_math.cuh"
 
 namespace fkdai {
 

@@ -1,0 +1,39 @@
+/*
+ * What the CUDA backend knows of a kernel. cuda_kernels.c lists them in order of preference: of those that run on the device the first that
+ * takes the desc does the call, and their refusals are joined into one sentence.
+ */
+#ifndef FKDAI_CUDA_KERNEL_H
+#define FKDAI_CUDA_KERNEL_H
+
+#include "backend.h"
+#include "backend/cuda_device.h"
+
+/* A plan as one kernel sees it. */
+typedef struct fkdai_cuda_kernel_plan {
+    uint64_t own[28];              /* the kernel's own struct; it asserts that it fits */
+} fkdai_cuda_kernel_plan;
+
+typedef struct fkdai_cuda_kernel {
+    const char *name;              /* begins its refusals: "prefill_sm90" */
+    const char *architectures;     /* for people: "sm_90" */
+
+    int (*runs_on)(const fkdai_cuda_device *device);
+
+    /* plan->desc lies in CUDA memory on a device that it runs on. Fills in `to`, plan->workspace_bytes and plan->choice, or refuses with a status
+     * and a sentence that names the field and the rule. Pure. */
+    fkda_status (*plan)(const fkdai_cuda_device *device, fkdai_plan *plan, fkdai_cuda_kernel_plan *to);
+
+    /* What its copies need of addresses. Pure. */
+    fkda_status (*check_args)(const fkda_fwd_desc *desc, const fkda_fwd_args *args);
+
+    /* Both with the device current, and a cudaError_t as result. load: once a device, before a capture. run: enqueues, as prefill_launch.h says. */
+    int (*load)(void);
+    int (*run)(const fkda_fwd_desc *desc, const fkdai_cuda_kernel_plan *plan, const fkda_fwd_args *args, void *workspace, fkda_stream stream);
+} fkdai_cuda_kernel;
+
+extern const fkdai_cuda_kernel fkdai_prefill_sm90;
+
+/* Best first; NULL ends the list. */
+extern const fkdai_cuda_kernel *const fkdai_cuda_kernels[];
+
+#endif

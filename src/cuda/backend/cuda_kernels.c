@@ -1,0 +1,7 @@
+/* The ordered list of CUDA kernels. */
+#include "backend/cuda_kernel.h"
+
+const fkdai_cuda_kernel *const fkdai_cuda_kernels[] = {
+    &fkdai_prefill_sm90,
+    NULL,
+};

@@ -1,0 +1,23 @@
+/* Which kernel does a desc on a device. Pure: no device call, no pointer. */
+#ifndef FKDAI_CUDA_PLAN_H
+#define FKDAI_CUDA_PLAN_H
+
+#include "backend/cuda_kernel.h"
+
+/* plan->own of this backend. */
+typedef struct fkdai_cuda_own {
+    const fkdai_cuda_kernel *kernel;
+    fkdai_cuda_kernel_plan plan;
+} fkdai_cuda_own;
+_Static_assert(sizeof(fkdai_cuda_own) <= FKDAI_PLAN_OWN_BYTES, "fkdai_plan.own is too small");
+
+/* Fills in plan->own, workspace_bytes and choice, or refuses with one sentence. */
+fkda_status fkdai_cuda_plan(const fkdai_cuda_machine *machine, fkdai_plan *plan);
+
+/* Does any kernel run there? */
+int fkdai_cuda_has_kernel(const fkdai_cuda_machine *machine, int device);
+
+/* "sm_90": for people, what the kernels of this build run on. */
+void fkdai_cuda_architectures(char *text, size_t size);
+
+#endif

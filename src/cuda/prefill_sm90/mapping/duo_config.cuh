@@ -1,0 +1,65 @@
+// Duo: roles, shared memory and barriers where two CTAs share a job.
+#pragma once
+
+#include "prefill_sm90/problem/chunks.cuh"
+
+namespace fkdai::prefill::duo {
+
+inline constexpr int kRanks = kHalves;  // CTAs of a cluster: each has half of V, and prepares every second chunk
+
+inline constexpr int kOwnStages = 4;       // chunks that a CTA prepares, raw tiles arriving to last use
+inline constexpr int kReceivedStages = 2;  // chunks that the peer prepared
+inline constexpr int kStages = kOwnStages + kReceivedStages;
+inline constexpr int kValueStages = 3;
+inline constexpr int kOutStages = 2;
+inline constexpr int kDoneStages = 4;      // > kOutStages + 1, which bounds how far the chain runs ahead of the store warp
+inline constexpr int kChunkInfos = 12;
+inline constexpr int kValueLag = kOwnStages + 1;  // chunks that the raw tiles run ahead of the values
+static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
+
+// Warps: one warpgroup runs the recurrence, two prepare operands, then come four single-warp roles. The last four of a block
+// have no part.
+inline constexpr int kPrepareGroups = 2;
+enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14, kWarps = 16 };
+enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 80, kIdleRegisters = 24 };
+enum NamedBarrier : int { kChainBarrier = 1, kFirstPrepareBarrier = 2 };
+
+inline constexpr uint32_t kOperandBytes = offsetof(Stage, solve);  // of a stage: final before the solve starts
+
+// Who flips a barrier, and what it announces.
+struct Barriers {
+    uint64_t raw_ready[kOwnStages];         // load warp + copy engine: raw tiles and ChunkInfo are there
+    uint64_t operands_ready[kStages];       // the stage but for T. Own: 4 operand warps, akk too; received: the peer's solve warp + copy engine
+    uint64_t solve_ready[kStages];          // T. Own: solve warp; received: the peer's solve warp + copy engine
+    uint64_t stage_free[kStages];           // own: store warps of both CTAs, this chain has used it and the peer has got its copy;
+                                            // received: store warp of the *peer*, whose stage of that index may be overwritten
+    uint64_t slot_free[kStages / kHalves];  // of a quad's preparer (quad_config.cuh)
+    uint64_t value_ready[kValueStages];     // copy engine
+    uint64_t value_free[kValueStages];      // 4 chain warps
+    uint64_t chunk_done[kDoneStages];       // 4 chain warps: the operands of a chunk have been used
+    uint64_t out_ready[kOutStages];         // 4 chain warps
+    uint64_t out_free[kOutStages];          // store warp
+};
+
+struct Smem {
+    Stage stages[kStages];                                   // own, then received
+    alignas(1024) uint8_t value[kValueStages][kValueBytes];  // V [32][64 of this CTA], 128-byte swizzle
+    alignas(1024) uint8_t out[kOutStages][kValueBytes];      // O [32][64 of this CTA], 128-byte swizzle
+    alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
+    StateStaging state_rows[4];                              // of each chain warp
+    float beta[kOwnStages][kChunk];                          // sigmoid(beta)
+    ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
+    PieceQueue piece_queues[4];
+    alignas(8) Barriers barriers;
+};
+static_assert(sizeof(Stage) % 1024 == 0 && sizeof(Smem) + 1024 <= 232448);
+
+using View = SharedView<Smem>;
+
+// The stage of the i-th chunk that a CTA prepares: its own, and the peer's received one.
+__device__ __forceinline__ RingSlot own_slot(uint32_t i) { return ring_slot<kOwnStages>(i); }
+// (The index is kOwnStages + i % kReceivedStages; written so, the solve loop takes two instructions more. CUDA 13.0)
+__device__ __forceinline__ RingSlot received_slot(uint32_t i) { return {kStages - 1 - (i + 1) % kReceivedStages, (i / kReceivedStages) & 1}; }
+static_assert(kReceivedStages == 2);
+
+}  // namespace fkdai::prefill::duo

@@ -1,0 +1,71 @@
+// The load role of duo and quad: raw tiles and values of every chunk, from the caller's tensors to shared memory.
+#pragma once
+
+#include "prefill_sm90/mapping/duo_config.cuh"
+#include "prefill_sm90/roles/loads.cuh"
+
+namespace fkdai::prefill::duo {
+
+// One warp; in a quad raw tiles and values have one each. Raw tiles run kValueLag chunks ahead of the values, which need less time
+// between arrival and use.
+template <bool loads_raw, bool loads_values>
+struct LoadRole {
+    const Params &p;
+    View s;
+    int rank, cluster, lane;
+
+    __device__ __forceinline__ void run() const {
+        ChunkIterator raw(p, cluster);
+        for (uint32_t value = 0; raw.valid || (loads_values && value < raw.number);) {
+            if (loads_values && (!raw.valid || raw.number >= value + kValueLag)) load_value(value++);  // first: its tile is free before the stage is
+            if (!raw.valid) continue;
+            if (raw.chunk == raw.piece.begin) {
+                if (loads_raw) prefetch_gate(p, raw.piece.head, lane);
+                if (loads_values && lane == 0) prefetch_state(p, raw.piece, rank, 1);
+            }
+            ChunkInfo info = raw.info();
+            const uint32_t number = raw.number;
+            raw.advance(p);
+            info.is_last = !raw.valid;
+            if (lane == 0) s->chunk_infos[number % kChunkInfos] = info;
+            if (loads_raw && number % kRanks == rank) load_raw(info, number);
+            else __syncwarp();
+        }
+        if (!loads_raw) return;
+        const uint32_t next = raw.number + (raw.number + rank) % kRanks;  // the next chunks that this CTA would own
+        for (uint32_t i = 0; i < kPrepareGroups; i++) announce_end(next + i * kRanks);
+    }
+
+    __device__ __forceinline__ void load_raw(const ChunkInfo &at, uint32_t number) const {
+        const RingSlot slot = own_slot(number / kRanks);
+        const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);
+        mark(mark_load_wants_stage, number, lane == 0);
+        wait_together(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);
+        mark(mark_load_has_stage, number, lane == 0);
+        if (elect_one()) load_raw_tiles(p, s, slot.index, at, ready);
+        __syncwarp();
+        mark(mark_load_has_asked, number, lane == 0);
+    }
+
+    __device__ __forceinline__ void load_value(uint32_t number) const {
+        const RingSlot slot = ring_slot<kValueStages>(number);
+        wait_together(s.at(s->barriers.value_free[slot.index]), slot.phase ^ 1);
+        if (!elect_one()) return;
+        const ChunkInfo at = s->chunk_infos[number % kChunkInfos];
+        const uint32_t ready = s.at(s->barriers.value_ready[slot.index]);
+        arrive_expecting(ready, kValueBytes);
+        load_tile(s.at(s->value[slot.index]), p.v, rank * kHalf, at.head, at.token, at.batch, ready);
+    }
+
+    __device__ __forceinline__ void announce_end(uint32_t number) const {
+        const RingSlot slot = own_slot(number / kRanks);
+        wait(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);
+        const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);
+        if (lane == 0) {
+            s->chunk_infos[number % kChunkInfos].rows = 0;
+            arrive(ready);
+        }
+    }
+};
+
+}  // namespace fkdai::prefill::duo

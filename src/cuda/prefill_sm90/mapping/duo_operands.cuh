@@ -1,0 +1,44 @@
+// The operand role of duo and quad: a warpgroup prepares every second chunk of its CTA, which has every second chunk of the timeline.
+#pragma once
+
+#include "prefill_sm90/mapping/duo_config.cuh"
+#include "prefill_sm90/roles/operands.cuh"
+
+namespace fkdai::prefill::duo {
+
+struct OperandRole {
+    const Params &p;
+    View s;
+    int group, rank, warp, lane;  // warp 0..3 of the group
+
+    __device__ __forceinline__ void run() const {
+        const Operands<Smem> operands{p, s, warp, lane};
+        int head = -1;
+        Operands<Smem>::Gate gate{};
+        for (uint32_t i = group;; i += kPrepareGroups) {
+            const RingSlot slot = own_slot(i);
+            const uint32_t stage = slot.index, number = i * kRanks;  // the first CTA's
+            const bool is_reader = warp == 0 && lane == 0;
+            mark(mark_operand_waits, number, is_reader);
+            wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
+            mark(mark_operand_has_tiles, number, is_reader);
+            const ChunkInfo info = s->chunk_infos[(number + rank) % kChunkInfos];
+            if (info.rows == 0) return;
+            if (info.head != head) gate = operands.load_gate(head = info.head);
+            operands.row_norms(stage, info.rows, warp);
+            warpgroup_sync(kFirstPrepareBarrier + group);
+            mark(mark_operand_has_norms, number, is_reader);
+            operands.decay_tiles(stage, info.rows, gate);
+            fence_async_proxy();
+            warpgroup_sync(kFirstPrepareBarrier + group);
+            mark(mark_operand_has_operands, number, is_reader);
+            Operands<Smem>::Scores scores;
+            operands.begin_scores(stage, scores);
+            operands.finish_scores(stage, stage, scores);
+            warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
+            mark(mark_operand_has_scores, number, is_reader);
+        }
+    }
+};
+
+}  // namespace fkdai::prefill::duo

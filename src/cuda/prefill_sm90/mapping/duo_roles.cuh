@@ -1,0 +1,71 @@
+// Duo: a cluster of two CTAs works on a job. Each CTA owns 64 of the 128 rows of V and runs the recurrence for them (ChainRole).
+// The operands of a chunk do not depend on the state: the CTAs prepare alternate chunks and send them to each other through shared memory.
+#pragma once
+
+#include "device/sm90/registers.cuh"
+#include "prefill_sm90/mapping/duo_chain.cuh"
+#include "prefill_sm90/mapping/duo_load.cuh"
+#include "prefill_sm90/mapping/duo_operands.cuh"
+#include "prefill_sm90/mapping/duo_solve.cuh"
+#include "prefill_sm90/mapping/duo_store.cuh"
+
+namespace fkdai::prefill::duo {
+
+__device__ __forceinline__ void init_chain_barriers(const View &s) {
+    const Barriers &b = s->barriers;
+    for (int i = 0; i < kValueStages; i++) {
+        barrier_init(s.at(b.value_ready[i]), 1);
+        barrier_init(s.at(b.value_free[i]), 4 * kWarpArrivals);
+    }
+    for (int i = 0; i < kDoneStages; i++) barrier_init(s.at(b.chunk_done[i]), 4 * kWarpArrivals);
+    for (int i = 0; i < kOutStages; i++) {
+        barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
+        barrier_init(s.at(b.out_free[i]), kWarpArrivals);
+    }
+}
+
+__device__ __forceinline__ void init_barriers(const View &s) {
+    const Barriers &b = s->barriers;
+    for (int i = 0; i < kOwnStages; i++) {
+        barrier_init(s.at(b.raw_ready[i]), 1);
+        barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
+        barrier_init(s.at(b.solve_ready[i]), kWarpArrivals);
+        barrier_init(s.at(b.stage_free[i]), kRanks);
+    }
+    for (int i = kOwnStages; i < kStages; i++) {
+        barrier_init(s.at(b.operands_ready[i]), 1);
+        barrier_init(s.at(b.solve_ready[i]), 1);
+        barrier_init(s.at(b.stage_free[i]), 1);
+    }
+    init_chain_barriers(s);
+}
+
+__device__ __forceinline__ void run_role(const Params &p, const View &s) {
+    // The shuffle tells the compiler that the warp index is uniform: descriptors go to uniform registers.
+    const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
+    const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
+    if (warp < 4) {
+        grow_registers<kChainRegisters>();
+        return ChainRole<FKDAI_DUO>{p, s, rank, cluster, warp, lane}.run();
+    }
+    if (warp < kLoadWarp) {
+        shrink_registers<kPrepareRegisters>();
+        return OperandRole{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
+    }
+    if (warp >= kWarps) return shrink_registers<kIdleRegisters>();
+    shrink_registers<kSingleRegisters>();
+    if (warp == kLoadWarp) LoadRole<true, true>{p, s, rank, cluster, lane}.run();
+    else if (warp == kStoreWarp) StoreRole<FKDAI_DUO>{p, s, rank, cluster, lane}.run();
+    else SolveRole{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
+}
+
+// What a block does once its barriers stand. The cluster meets before the first arrival at the peer, and at the end, as nobody leaves while the
+// peer may still write here. All warps meet, those without a part too, in one place: compute-sanitizer's racecheck does not end otherwise.
+__device__ __forceinline__ void run(const Params &p, const View &s) {
+    cluster_sync();
+    run_role(p, s);
+    __syncwarp();
+    cluster_sync();
+}
+
+}  // namespace fkdai::prefill::duo

@@ -1,0 +1,67 @@
+// The solve role of duo, which also sends a finished stage to the peer.
+#pragma once
+
+#include "device/tril_solve.cuh"
+#include "prefill_sm90/mapping/duo_config.cuh"
+#include "prefill_sm90/roles/loads.cuh"
+
+namespace fkdai::prefill::duo {
+
+// What a solve role does wherever its stages go: one warp per chunk, two take turns.
+struct SolveParts {
+    const Params &p;
+    View s;
+    int which, rank, lane;
+
+    // Until the scores of a chunk are there; its sigmoid(beta) stands beside them then, for the lanes that meet next. False behind the last chunk.
+    __device__ __forceinline__ bool await_scores(uint32_t i) const {
+        const RingSlot slot = own_slot(i);
+        const uint32_t stage = slot.index;
+        wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
+        const ChunkInfo at = s->chunk_infos[(i * kRanks + rank) % kChunkInfos];
+        if (at.rows == 0) return false;
+        const float beta = load_beta(p, at, lane);  // it travels while the operands are made
+        mark(mark_solve_waits, i * kRanks, lane == 0);
+        wait(s.at(s->barriers.operands_ready[stage]), slot.phase);
+        mark(mark_solve_has_scores, i * kRanks, lane == 0);
+        s->beta[stage][lane] = lane < at.rows ? sigmoid(beta) : 0.f;
+        return true;
+    }
+};
+
+// T = (I + A)^-1 Diag(beta), and the finished stage goes to the peer.
+struct SolveRole : SolveParts {
+    __device__ __forceinline__ void run() const {
+        for (uint32_t i = which; await_scores(i); i += 2) {
+            const uint32_t stage = own_slot(i).index;
+            const RingSlot to = received_slot(i);
+            __syncwarp();
+            const bool has_room = uniform(has_flipped(s.at(s->barriers.stage_free[to.index]), to.phase ^ 1));
+            if (has_room && elect_one()) send_operands(stage, to);
+            const TrilSolve<kAkkPitch> solve{s->akk[stage], s->stages[stage].solve, s->beta[stage], lane};
+            solve.run();
+            mark(mark_solve_has_solved, i * kRanks, lane == 0);
+            fence_async_proxy();
+            warp_arrive(s.at(s->barriers.solve_ready[stage]), lane);
+            if (!has_room) wait_together(s.at(s->barriers.stage_free[to.index]), to.phase ^ 1);
+            if (elect_one()) {
+                if (!has_room) send_operands(stage, to);
+                send(stage, to, kOperandBytes, sizeof(Stage) - kOperandBytes, s->barriers.solve_ready);
+            }
+            __syncwarp();
+            mark(mark_solve_has_sent, i * kRanks, lane == 0);
+        }
+    }
+
+    // Everything but T: before the solve if the peer has room, else with T.
+    __device__ __forceinline__ void send_operands(uint32_t stage, RingSlot to) const { send(stage, to, 0, kOperandBytes, s->barriers.operands_ready); }
+
+    // Part of the stage; the peer's barrier of its stage counts it.
+    __device__ __forceinline__ void send(uint32_t stage, RingSlot to, uint32_t offset, uint32_t bytes, const uint64_t (&barriers)[kStages]) const {
+        const uint32_t ready = peer_address(s.at(barriers[to.index]), rank ^ 1);
+        arrive_expecting_remote(ready, bytes);
+        copy_to_peer(peer_address(s.at(s->stages[to.index]) + offset, rank ^ 1), s.at(s->stages[stage]) + offset, bytes, ready);
+    }
+};
+
+}  // namespace fkdai::prefill::duo

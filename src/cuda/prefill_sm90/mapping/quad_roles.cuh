@@ -1,0 +1,66 @@
+// Quad: a cluster of four CTAs works on a job, where few jobs leave most SMs without work. Two run the recurrence, for one half of V
+// each, and do nothing else; two prepare alternate chunks and send them to both.
+#pragma once
+
+#include "device/sm90/registers.cuh"
+#include "prefill_sm90/mapping/duo_chain.cuh"
+#include "prefill_sm90/mapping/duo_load.cuh"
+#include "prefill_sm90/mapping/duo_operands.cuh"
+#include "prefill_sm90/mapping/duo_roles.cuh"
+#include "prefill_sm90/mapping/duo_store.cuh"
+#include "prefill_sm90/mapping/quad_send.cuh"
+
+namespace fkdai::prefill::quad {
+
+__device__ __forceinline__ void init_barriers(const View &s) {
+    const duo::Barriers &b = s->barriers;
+    if (blockIdx.x % kRanks < kChains) {
+        for (int i = 0; i < duo::kStages; i++) {
+            barrier_init(s.at(b.operands_ready[i]), 1);
+            barrier_init(s.at(b.solve_ready[i]), 1);
+        }
+        return duo::init_chain_barriers(s);
+    }
+    for (int i = 0; i < duo::kOwnStages; i++) {
+        barrier_init(s.at(b.raw_ready[i]), 1);
+        barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
+        barrier_init(s.at(b.stage_free[i]), 1 + kWarpArrivals);
+    }
+    for (int i = 0; i < kSlots; i++) barrier_init(s.at(b.slot_free[i]), kChains);
+}
+
+__device__ __forceinline__ void run_chain(const Params &p, const View &s, int rank, int cluster, int warp, int lane) {
+    if (warp < 4) {
+        grow_registers<duo::kChainRegisters>();
+        return duo::ChainRole<FKDAI_QUAD>{p, s, rank, cluster, warp, lane}.run();
+    }
+    if (warp < duo::kLoadWarp || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
+    shrink_registers<duo::kSingleRegisters>();
+    if (warp == duo::kLoadWarp) duo::LoadRole<false, true>{p, s, rank, cluster, lane}.run();
+    else if (warp == duo::kStoreWarp) duo::StoreRole<FKDAI_QUAD>{p, s, rank, cluster, lane}.run();
+}
+
+__device__ __forceinline__ void run_preparer(const Params &p, const View &s, int preparer, int cluster, int warp, int lane) {
+    if (warp < 4 || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
+    if (warp < duo::kLoadWarp) {
+        shrink_registers<duo::kPrepareRegisters>();
+        return duo::OperandRole{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
+    }
+    shrink_registers<duo::kSingleRegisters>();
+    if (warp == duo::kLoadWarp) duo::LoadRole<true, false>{p, s, preparer, cluster, lane}.run();
+    else if (warp == kSendWarp) SendRole{p, s, preparer, cluster, lane}.run();
+    else SolveRole{{p, s, warp - duo::kFirstSolveWarp, preparer, lane}}.run();
+}
+
+// What a block does once its barriers stand; the cluster meets as in duo.
+__device__ __forceinline__ void run(const Params &p, const View &s) {
+    cluster_sync();
+    const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
+    const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
+    if (rank < kChains) run_chain(p, s, rank, cluster, warp, lane);
+    else run_preparer(p, s, rank - kChains, cluster, warp, lane);
+    __syncwarp();
+    cluster_sync();
+}
+
+}  // namespace fkdai::prefill::quad

@@ -1,0 +1,140 @@
+// The chain role of solo: the recurrence over all chunks, a warpgroup for each half of V.
+#pragma once
+
+#include "device/sm90/bulk_copy.cuh"
+#include "prefill_sm90/roles/chain_products.cuh"
+#include "prefill_sm90/mapping/solo_config.cuh"
+
+namespace fkdai::prefill::solo {
+
+// The chunks of one piece, one after the other.
+struct ChainPiece {
+    const Params &p;
+    View s;
+    int half, warp, lane;  // warp 0..3 of the half
+    // Of this lane: byte offset of its row in a tile of V, address of its row of O, and byte offset of its factors in those of 16 channels.
+    uint32_t value_row = kept(tile_offset(warp, lane), lane), out_row = kept(out_address(s, 4 * half + warp, lane), lane);
+    uint32_t quarter = kept((lane & 3) * 16u, lane);
+
+    // `rows` of the tokens left belong to the sequence.
+    __device__ __forceinline__ void run(int left, int rows, uint32_t &number, StateRows &state) const {
+        for (; left > 0; left--, rows -= kChunk) step(number++, rows, state);
+    }
+
+    // One chunk. What the products need least stands in the shadow of others: V behind K, O on its way out behind the update of the state. Q's
+    // products wait for U: for both in flight at once there are too few registers.
+    __device__ __forceinline__ void step(uint32_t number, int rows, StateRows &state) const {
+        TokenRows r, u, o;
+        TokensBf16 v_bf16, r_bf16, u_bf16, o_bf16;
+        StateBf16 state_bf16;
+        Decays leaving;  // Diag(2^(gamma_C - m))
+        const RingSlot slot = stage_slot(number);
+        const uint32_t stage = s.at(s->stages[0]) + slot.index * sizeof(Stage);
+
+        wait(s.at(s->barriers.operands_ready[slot.index]), slot.phase);
+        enter_chunk(stage, state, state_bf16);                        // S~ = Diag(2^m) S                [64,128]
+        multiply_state(stage + offsetof(Stage, kq), state_bf16, r);   // -K S~                           [32,64]
+        load_values(number, rows, v_bf16);
+        wait(s.at(s->barriers.solve_ready[slot.index]), slot.phase);
+        mma_wait<0>();
+        pin(r);
+        add_values(r, v_bf16);                                        // R = V - K S~                    [32,64]
+        as_operand(r_bf16, r);
+        solve_update(stage, r_bf16, u);                               // U = T R                         [32,64]
+        mma_wait<0>();
+        pin(u);
+        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, state_bf16, o);  // Q S~                [32,64]
+        as_operand(u_bf16, u);
+        mma_begin();
+        read_recent(stage, u_bf16, o);                                // O = Q S~ + M U                  [32,64]
+        mma_commit();
+        pin(state);
+        add_update(stage, u_bf16, state);                             // S~ += U KI                      [64,128]
+        mma_commit();
+        mma_wait<1>();
+        pin(o);
+        as_operand(o_bf16, o);
+        place_out(o_bf16);
+        if (rows >= kChunk) send_out(number);
+        else write_out(number, rows);
+#pragma unroll
+        for (int k = 0; k < 8; k++) leaving[k] = load_float4(stage + offsetof(Stage, gate_out) + quarter + k * 64);
+        mma_wait<0>();
+        pin(state);
+#pragma unroll
+        for (int k = 0; k < 8; k++) decay(state, k, leaving[k]);      // S = Diag(2^(gamma_C - m)) S~
+        pin(state);  // the factors have been read: nothing reads the stage any more
+        warp_arrive(s.at(s->barriers.chunk_done[slot.index]), lane);
+    }
+
+    __device__ __forceinline__ void enter_chunk(uint32_t stage, StateRows &state, StateBf16 &state_bf16) const {
+        const uint32_t gate_in = stage + offsetof(Stage, gate_in) + quarter;
+        Decays entering;  // Diag(2^m)
+#pragma unroll
+        for (int k = 0; k < 8; k++) entering[k] = load_float4(gate_in + k * 64);
+#pragma unroll
+        for (int k = 0; k < 8; k++) {
+            decay(state, k, entering[k]);
+            round_channels(state, k, state_bf16);
+        }
+    }
+
+    // V^T [64,32] of this half, in the accumulator's layout.
+    __device__ __forceinline__ void load_values(uint32_t number, int rows, TokensBf16 &v) const {
+        const RingSlot slot = ring_slot<kValueStages>(number);
+        const uint32_t from = s.at(s->value[slot.index][half]) + value_row;
+        wait(s.at(s->barriers.value_ready[slot.index]), slot.phase);
+        load_matrices_transposed(v[0], from), load_matrices_transposed(v[1], from + 16 * 128);
+        if (rows < kChunk) mask_values(rows, lane, v);
+    }
+
+    // O [32 tokens, 16 of this warp] to where the copy engine takes it.
+    __device__ __forceinline__ void place_out(const TokensBf16 &o_bf16) const {
+        if (elect_one()) bulk_wait_read();  // what lay there before has left
+        __syncwarp();
+        store_matrices_transposed(out_row, o_bf16[0][0], o_bf16[0][1], o_bf16[0][2], o_bf16[0][3]);
+        store_matrices_transposed(out_row + 16 * 32, o_bf16[1][0], o_bf16[1][1], o_bf16[1][2], o_bf16[1][3]);
+    }
+
+    __device__ __forceinline__ void send_out(uint32_t number) const {
+        fence_async_proxy();
+        __syncwarp();
+        if (!elect_one()) return;
+        const ChunkInfo at = chunk_info_of(s, number);
+        store_tile(p.o, half * kHalf + warp * 16, at.head, at.token, at.batch, s.at(s->staging[4 * half + warp]));
+        bulk_commit();
+    }
+
+    // Rows past the sequence belong to the next one: plain stores.
+    __device__ __forceinline__ void write_out(uint32_t number, int rows) const {
+        __syncwarp();
+        if (lane >= rows) return;
+        const ChunkInfo at = chunk_info_of(s, number);
+        const uint32_t row = s.at(s->staging[4 * half + warp]) + lane * 32, swap = (lane >> 2 & 1) * 16;
+        auto *const to = reinterpret_cast<uint4 *>(p.out + p.out_strides.offset(at.batch, at.token + lane, at.head) + half * kHalf + warp * 16);
+        to[0] = load_uint4(row + swap), to[1] = load_uint4(row + (swap ^ 16));
+    }
+
+    // This lane's row of a [32 tokens][16 V] tile, 32-byte swizzle, for a transposed matrix access to 16 tokens x 16 V.
+    __device__ __forceinline__ static uint32_t out_address(const View &s, int chain_warp, int lane) {
+        const uint32_t token = (lane & 7) + 8 * (lane >> 4);
+        return s.at(s->staging[chain_warp]) + token * 32 + (((lane >> 3 & 1) ^ (token >> 2 & 1)) * 16);
+    }
+};
+
+// One warpgroup: its pieces, and its half of their states in and out.
+struct ChainRole {
+    const Params &p;
+    View s;
+    int half, warp, lane;  // warp 0..3 of the half
+
+    __device__ __forceinline__ void run() const {
+        const StateIo<Smem> state_io{p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half, s.at(s->staging[4 * half + warp])};
+        uint32_t number = 0;  // of the chunk, on the timeline
+        state_io.run(s->piece_queues[4 * half + warp],
+                   [&](int chunks, int rows, StateRows &state) { ChainPiece{p, s, half, warp, lane_here()}.run(chunks, rows, number, state); });
+        bulk_wait_read();
+    }
+};
+
+}  // namespace fkdai::prefill::solo

@@ -1,0 +1,62 @@
+// Solo: roles, shared memory and barriers where a CTA has a job for itself.
+#pragma once
+
+#include "prefill_sm90/problem/chunks.cuh"
+
+namespace fkdai::prefill::solo {
+
+inline constexpr int kTurns = 2;        // operand groups
+inline constexpr int kSolvers = 3;      // warps that solve
+inline constexpr int kStages = 6;       // chunks, raw tiles arriving to last use
+inline constexpr int kValueStages = 3;
+inline constexpr int kAkks = 3;
+inline constexpr int kChunkInfos = 12;
+inline constexpr int kValueLag = kValueStages;  // chunks that the raw tiles run ahead of the values
+static_assert(kValueLag + kValueStages >= kStages && kChunkInfos > kStages + kSolvers);
+
+// Warps: two warpgroups run the recurrence, one for each half of V; two prepare operands, every second chunk each. Then come a warp that
+// loads and three that solve, every third chunk each.
+inline constexpr int kChainWarps = 8;
+enum Warp : int { kLoadWarp = 16, kFirstSolveWarp = 17 };
+enum Registers : int { kChainRegisters = 168, kPrepareRegisters = 56, kSingleRegisters = 32 };
+enum NamedBarrier : int { kFirstChainBarrier = 1, kFirstPrepareBarrier = 3 };
+
+// Who flips a barrier, and what it announces.
+struct Barriers {
+    uint64_t raw_ready[kStages];      // load warp + copy engine: raw tiles and ChunkInfo are there
+    uint64_t operands_ready[kStages]; // 4 operand warps: akk, and the stage but for T
+    uint64_t solve_ready[kStages];    // solve warp: T
+    uint64_t chunk_done[kStages];     // 8 chain warps: operands and values of a chunk have been used
+    uint64_t value_ready[kValueStages];  // copy engine
+};
+
+// Of one chain warp: a state on its way out or in between pieces, O of a chunk within them.
+union Staging {
+    StateStaging state;
+    uint8_t out[kChunk * 32];  // [32][16 of V], 32-byte swizzle
+};
+
+struct Smem {
+    Stage stages[kStages];
+    alignas(1024) uint8_t value[kValueStages][kHalves][kValueBytes];  // V [2 x 64][32], 128-byte swizzle
+    Staging staging[kChainWarps];
+    alignas(128) float akk[kAkks][16][kAkkPitch];  // akk/beta of a chunk
+    float beta[kSolvers][kChunk];  // sigmoid(beta), of each solving warp
+    ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
+    PieceQueue piece_queues[kChainWarps];
+    alignas(8) Barriers barriers;
+};
+static_assert(sizeof(Smem) + 1024 <= 232448);
+
+using View = SharedView<Smem>;
+
+// Chunk n stands in stage n % kStages.
+__device__ __forceinline__ RingSlot stage_slot(uint32_t number) { return {uniform(number % kStages), (number / kStages) & 1}; }
+
+// Read in one access, by its 32-bit address.
+__device__ __forceinline__ ChunkInfo chunk_info_of(const View &s, uint32_t number) {
+    const uint4 words = load_uint4(s.at(s->chunk_infos[number % kChunkInfos]));
+    return {static_cast<int>(words.x), static_cast<int>(words.y), static_cast<int>(words.z), static_cast<uint8_t>(words.w), (words.w & 0xff00) != 0};
+}
+
+}  // namespace fkdai::prefill::solo

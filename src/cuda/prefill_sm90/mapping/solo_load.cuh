@@ -1,0 +1,56 @@
+// The load role of solo: raw tiles and values of every chunk, from the caller's tensors to shared memory.
+#pragma once
+
+#include "prefill_sm90/roles/loads.cuh"
+#include "prefill_sm90/mapping/solo_config.cuh"
+
+namespace fkdai::prefill::solo {
+
+// One warp. Raw tiles run kValueLag chunks ahead of the values, which need less time between arrival and use.
+struct LoadRole {
+    const Params &p;
+    View s;
+
+    __device__ __forceinline__ void run() const {
+        ChunkIterator raw(p, blockIdx.x);
+        for (uint32_t value = 0; raw.valid || value < raw.number;) {
+            if (!raw.valid || raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
+            if (!raw.valid) continue;
+            if (raw.chunk == raw.piece.begin) {
+                prefetch_gate(p, raw.piece.head, lane_here());
+                if (lane_here() == 0) prefetch_state(p, raw.piece, 0, kHalves);
+            }
+            load_raw(raw.number, raw.info());
+            raw.advance(p);
+        }
+        for (uint32_t i = 0; i < kSolvers; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second or third chunk
+    }
+
+    __device__ __forceinline__ void load_raw(uint32_t number, const ChunkInfo &at) const {
+        const RingSlot stage = stage_slot(number);
+        const uint32_t ready = s.at(s->barriers.raw_ready[stage.index]);
+        if (lane_here() == 0) s->chunk_infos[number % kChunkInfos] = at;
+        if (number >= kStages) wait(s.at(s->barriers.chunk_done[stage.index]), stage.phase ^ 1);
+        __syncwarp();
+        if (elect_one()) {
+            if (at.rows > 0) load_raw_tiles(p, s, stage.index, at, ready);
+            else arrive(ready);
+        }
+        __syncwarp();
+    }
+
+    __device__ __forceinline__ void load_value(uint32_t number) const {
+        const uint32_t slot = number % kValueStages, ready = s.at(s->barriers.value_ready[slot]);
+        const RingSlot before = stage_slot(number - kValueStages);
+        const ChunkInfo at = chunk_info_of(s, number);
+        if (number >= kValueStages) wait_together(s.at(s->barriers.chunk_done[before.index]), before.phase);
+        if (elect_one()) {
+            arrive_expecting(ready, kHalves * kValueBytes);
+            for (int half = 0; half < kHalves; half++)
+                load_tile(s.at(s->value[slot][half]), p.v, half * kHalf, at.head, at.token, at.batch, ready);
+        }
+        __syncwarp();
+    }
+};
+
+}  // namespace fkdai::prefill::solo

@@ -1,0 +1,40 @@
+// Solo: a CTA works on a job alone, for calls with enough jobs.
+#pragma once
+
+#include "device/sm90/registers.cuh"
+#include "prefill_sm90/mapping/solo_chain.cuh"
+#include "prefill_sm90/mapping/solo_load.cuh"
+#include "prefill_sm90/mapping/solo_operands.cuh"
+#include "prefill_sm90/mapping/solo_solve.cuh"
+
+namespace fkdai::prefill::solo {
+
+__device__ __forceinline__ void init_barriers(const View &s) {
+    const Barriers &b = s->barriers;
+    for (int i = 0; i < kStages; i++) {
+        barrier_init(s.at(b.raw_ready[i]), 1);
+        barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
+        barrier_init(s.at(b.solve_ready[i]), kWarpArrivals);
+        barrier_init(s.at(b.chunk_done[i]), kChainWarps * kWarpArrivals);
+    }
+    for (int i = 0; i < kValueStages; i++) barrier_init(s.at(b.value_ready[i]), 1);
+}
+
+// What a block does once its barriers stand. Clusters have two blocks, so there may be one more than there are workers.
+__device__ __forceinline__ void run(const Params &p, const View &s) {
+    if (static_cast<int>(blockIdx.x) >= p.kinds[kSingleKind].count) return;
+    const int warp = __shfl_sync(~0u, thread_here() / 32, 0);
+    if (warp < kChainWarps) {
+        grow_registers<kChainRegisters>();
+        return ChainRole{p, s, warp / 4, warp % 4, lane_here()}.run();
+    }
+    if (warp < kLoadWarp) {
+        shrink_registers<kPrepareRegisters>();
+        return OperandRole{p, s, (warp - kChainWarps) / 4, warp % 4}.run();
+    }
+    shrink_registers<kSingleRegisters>();
+    if (warp == kLoadWarp) LoadRole{p, s}.run();
+    else if (warp >= kFirstSolveWarp) SolveRole{p, s, warp - kFirstSolveWarp}.run();
+}
+
+}  // namespace fkdai::prefill::solo

@@ -1,0 +1,154 @@
+// Tensor maps, parameters, and the launch of the prefill kernel.
+#include "prefill_sm90/prefill_launch.h"
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <atomic>
+#include <ctime>
+
+#include "prefill_sm90/prefill_kernel.cuh"
+#include "prefill_sm90/problem/workspace.cuh"
+
+namespace fkdai::prefill {
+namespace {
+
+static_assert(kBrokenSeqlens == FKDAI_SEQLENS_BROKEN);
+static_assert(quad::kRelayBytesOfCluster == FKDAI_RELAY_BYTES);
+
+using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+std::atomic<EncodeTiled> encode_tiled{nullptr};
+
+// [B][T][H][128] bf16 as (channel, head, token, batch); boxes of 32 tokens of one head: 64 channels to read, 16 to write.
+cudaError_t encode_map(CUtensorMap *map, const fkdai_tensor &x, bool is_read, const fkdai_prefill_call &call) {
+    const cuuint64_t size[4] = {kWidth, static_cast<cuuint64_t>(call.H), static_cast<cuuint64_t>(call.T),
+                                static_cast<cuuint64_t>(call.B)};
+    const cuuint64_t stride[3] = {static_cast<cuuint64_t>(x.stride.head) * 2, static_cast<cuuint64_t>(x.stride.token) * 2,
+                                  static_cast<cuuint64_t>(x.stride.batch) * 2};
+    const cuuint32_t box[4] = {is_read ? kHalf : 16u, 1, kChunk, 1}, step[4] = {1, 1, 1, 1};
+    const EncodeTiled encode = encode_tiled.load(std::memory_order_acquire);
+    if (encode == nullptr) return cudaErrorNotReady;
+    const CUresult result = encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void *>(x.data), size, stride, box, step,
+                                   CU_TENSOR_MAP_INTERLEAVE_NONE, is_read ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B,
+                                   CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+// A map depends on these alone. A thread's next call often has the same tensors in the same places.
+struct MapKey {
+    const void *data;
+    int64_t batch, token, head, B, T, H;
+    bool operator==(const MapKey &) const = default;
+};
+struct KnownMap {
+    CUtensorMap map;
+    MapKey key;  // data is null: none yet
+};
+constexpr int kMaps = 5;  // q, k, v, g, out
+thread_local KnownMap known_maps[kMaps];
+
+cudaError_t make_map(CUtensorMap *map, int which, const fkdai_tensor &x, const fkdai_prefill_call &call) {
+    KnownMap &known = known_maps[which];
+    const MapKey key{x.data, x.stride.batch, x.stride.token, x.stride.head, call.B, call.T, call.H};
+    if (!(key == known.key)) {
+        known.key.data = nullptr;
+        if (const cudaError_t error = encode_map(&known.map, x, which < 4, call); error != cudaSuccess) return error;
+        known.key = key;
+    }
+    *map = known.map;
+    return cudaSuccess;
+}
+
+Element element(fkdai_element e) {
+    return e == FKDAI_BF16 ? Element::BF16 : e == FKDAI_F32 ? Element::F32 : Element::Absent;
+}
+Strides strides(const fkdai_strides &x) { return {x.batch, x.token, x.head}; }
+Vector vector(const fkdai_vector &x) { return {x.data, element(x.element)}; }
+
+cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
+    const fkdai_tensor out{call.out, call.out_stride}, *const tensors[kMaps] = {&call.q, &call.k, &call.v, &call.g, &out};
+    CUtensorMap *const maps[kMaps] = {&p->q, &p->k, &p->v, &p->g, &p->o};
+    const int count = call.T == 0 ? 0 : fkdai_prefill_singles(call.grid) > 0 ? 5 : 4;
+    for (int i = 0; i < count; i++)
+        if (const cudaError_t error = make_map(maps[i], i, *tensors[i], call); error != cudaSuccess) return error;
+    p->beta = static_cast<const __nv_bfloat16 *>(call.beta.data);
+    p->out = static_cast<__nv_bfloat16 *>(call.out);
+    p->beta_strides = strides(call.beta.stride), p->out_strides = strides(call.out_stride);
+    p->A_log = vector(call.A_log), p->dt_bias = vector(call.dt_bias);
+    p->initial_state = {call.initial_state, call.initial_rows.row_stride, element(call.initial_rows.element)};
+    p->final_state = {call.final_state, call.final_rows.row_stride, element(call.final_rows.element)};
+    p->sequences = {call.cu_seqlens.data, call.cu_seqlens.element == FKDAI_I64, static_cast<int>(call.N),
+                    static_cast<int>(call.T)};
+    p->status = call.device_status;
+    p->heads = static_cast<int>(call.H), p->scale = call.scale, p->lower_bound = call.lower_bound;
+    return cudaSuccess;
+}
+
+// A number that no launch has had before, in this process or another (but for one chance in 2^64): splitmix64 of a counter.
+std::atomic<uint64_t> launches{0};
+uint64_t launch_number() {
+    if (launches.load(std::memory_order_relaxed) == 0) {
+        timespec now{};
+        (void)timespec_get(&now, TIME_UTC);
+        uint64_t none = 0;
+        const uint64_t nanoseconds = static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
+        launches.compare_exchange_strong(none, (nanoseconds ^ reinterpret_cast<uintptr_t>(&now) << 20) | 1);
+    }
+    uint64_t x = launches.fetch_add(1, std::memory_order_relaxed) * 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u, x = (x ^ x >> 27) * 0x94d049bb133111ebu, x ^= x >> 31;
+    return x == 0 ? 1 : x;
+}
+
+cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(1), config.blockDim = dim3(kPlanThreads), config.stream = stream;
+    return cudaLaunchKernelEx(&config, plan_kernel, static_cast<const Timeline &>(p));
+}
+
+// Behind the plan kernel it starts beside that one and waits for it inside (dependent_launch.cuh).
+cudaError_t launch_prefill(const Params &p, const fkdai_prefill_grid &grid, bool is_behind, cudaStream_t stream) {
+    cudaLaunchAttribute attributes[2]{};
+    attributes[0].id = cudaLaunchAttributeClusterDimension;
+    attributes[0].val.clusterDim = {static_cast<unsigned>(fkdai_prefill_ranks(grid)), 1, 1};
+    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[1].val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(fkdai_prefill_blocks(grid))), config.blockDim = dim3(kThreads);
+    config.dynamicSmemBytes = kSharedBytes, config.stream = stream;
+    config.attrs = attributes, config.numAttrs = is_behind ? 2 : 1;
+    return cudaLaunchKernelEx(&config, prefill_kernel, p);
+}
+
+}  // namespace
+}  // namespace fkdai::prefill
+
+using namespace fkdai;
+using namespace fkdai::prefill;
+
+extern "C" int fkdai_prefill_shared_bytes(void) { return kSharedBytes; }
+
+extern "C" int fkdai_prefill_load(void) {
+    void *found = nullptr;
+    cudaDriverEntryPointQueryResult status;
+    cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &status);
+    if (error != cudaSuccess) return error;
+    if (status != cudaDriverEntryPointSuccess) return cudaErrorCallRequiresNewerDriver;
+    encode_tiled.store(reinterpret_cast<EncodeTiled>(found), std::memory_order_release);
+    cudaFuncAttributes attributes;
+    error = cudaFuncGetAttributes(&attributes, plan_kernel);
+    if (error != cudaSuccess) return error;
+    return cudaFuncSetAttribute(prefill_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+}
+
+extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream) {
+    const auto on = static_cast<cudaStream_t>(stream);
+    if (call->grid.workers == 0) return cudaSuccess;
+    Params p{};
+    if (const cudaError_t error = fill_params(*call, &p); error != cudaSuccess) return error;
+    const fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(call->N, call->H, call->grid);
+    place_workspace(p, call->grid, schedule, call->workspace, schedule == FKDAI_SCHEDULE_NONE ? 0 : launch_number());
+    const bool is_planned = schedule == FKDAI_SCHEDULE_ONCE;
+    if (is_planned)
+        if (const cudaError_t error = launch_plan(p, on); error != cudaSuccess) return error;
+    return launch_prefill(p, call->grid, is_planned, on);
+}

@@ -1,0 +1,67 @@
+/*
+ * What the C11 host side may ask of the prefill kernel's device code.
+ *
+ * The launcher enqueues and returns: no allocation, no synchronisation, safe under stream capture. It returns a
+ * cudaError_t as int (0: success). Sizes and strides count elements; every pointer is a device pointer.
+ */
+#ifndef FKDAI_PREFILL_LAUNCH_H
+#define FKDAI_PREFILL_LAUNCH_H
+
+#include <stdint.h>
+
+#include "prefill_sm90/prefill_plan.h"
+
+#define FKDAI_SEQLENS_BROKEN 1u    /* bit of a status word on the device: cu_seqlens is not 0 = c[0] <= ... <= c[N] <= T */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum fkdai_element { FKDAI_ABSENT, FKDAI_BF16, FKDAI_F32, FKDAI_I32, FKDAI_I64 } fkdai_element;
+
+typedef struct fkdai_strides {
+    int64_t batch, token, head;
+} fkdai_strides;
+
+typedef struct fkdai_tensor {           /* [B,T,H,width], width contiguous */
+    const void *data;
+    fkdai_strides stride;
+} fkdai_tensor;
+
+typedef struct fkdai_vector {           /* contiguous; data is NULL where element is FKDAI_ABSENT */
+    const void *data;
+    fkdai_element element;
+} fkdai_vector;
+
+typedef struct fkdai_state_rows {       /* [N,H,V,K]: rows of H matrices */
+    int64_t row_stride;
+    fkdai_element element;
+} fkdai_state_rows;
+
+typedef struct fkdai_prefill_call {
+    fkdai_tensor q, k, v, g, beta;      /* bf16; q, k, v, g: 16-byte aligned data and strides */
+    fkdai_vector A_log, dt_bias;        /* [H], [H,K]: BF16 or F32 */
+    fkdai_vector cu_seqlens;            /* [N+1]: I32 or I64; absent: B sequences of T tokens */
+    const void *initial_state;
+    void *final_state, *out;            /* written; out bf16, 16-byte aligned data and strides */
+    fkdai_state_rows initial_rows, final_rows;
+    fkdai_strides out_stride;
+    int64_t B, T, N, H;
+    float scale, lower_bound;
+    fkdai_prefill_grid grid;            /* from fkdai_prefill_make_grid */
+    void *workspace;                    /* fkdai_prefill_workspace_bytes, 256-byte aligned */
+    uint32_t *device_status;            /* optional: gets FKDAI_SEQLENS_BROKEN; out and final_state are NaN then */
+} fkdai_prefill_call;
+
+/* Shared memory that one block needs. Pure. */
+int fkdai_prefill_shared_bytes(void);
+
+/* Loads the kernels on the current device and finds the driver's descriptor encoder; call once before a capture. */
+int fkdai_prefill_load(void);
+
+int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

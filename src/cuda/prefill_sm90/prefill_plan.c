@@ -1,0 +1,79 @@
+/* Grids and workspace of the prefill kernel: arithmetic, no CUDA. */
+#include "prefill_sm90/prefill_plan.h"
+
+#include "prefill_sm90/prefill_tuning.h"
+
+enum { QUAD_RANKS = 4, DUO_RANKS = 2, WIDTH = 128, HALVES = 2, ALIGN = 256 };
+
+static int at_least_one(int count) { return count > 1 ? count : 1; }
+
+/* One worker for each job? */
+static int is_room(int workers, int64_t N, int64_t H) { return H == 0 || N <= workers / H; }
+
+static int quad_is_faster(int quads, int64_t tokens, int64_t N, int64_t H)
+{
+    if (is_room(quads, N, H)) return 1;
+    return is_room(quads * FKDAI_QUAD_JOBS_NUMERATOR / FKDAI_QUAD_JOBS_DENOMINATOR, N, H) && tokens / N >= FKDAI_QUAD_CUT_TOKENS;
+}
+
+fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping wanted, int64_t tokens, int64_t N, int64_t H, int multiprocessors)
+{
+    const int clusters = at_least_one(multiprocessors / DUO_RANKS);
+    const int quads = at_least_one(multiprocessors * FKDAI_QUADS_NUMERATOR / FKDAI_QUADS_DENOMINATOR);
+    fkdai_prefill_mapping mapping = wanted;
+    if (wanted == FKDAI_EITHER && quad_is_faster(quads, tokens, N, H)) mapping = FKDAI_QUAD;
+    else if (wanted == FKDAI_EITHER && is_room(clusters, N, H)) mapping = FKDAI_DUO;
+    const int room = mapping == FKDAI_SOLO ? clusters * DUO_RANKS : mapping == FKDAI_QUAD ? quads : clusters;
+    return (fkdai_prefill_grid){mapping, is_room(room, N, H) ? (int)(N * H) : room};
+}
+
+int fkdai_prefill_ranks(fkdai_prefill_grid grid) { return grid.mapping == FKDAI_QUAD ? QUAD_RANKS : DUO_RANKS; }
+
+int fkdai_prefill_clusters(fkdai_prefill_grid grid) { return grid.mapping == FKDAI_SOLO ? 0 : grid.workers; }
+
+int fkdai_prefill_singles(fkdai_prefill_grid grid)
+{
+    return grid.mapping == FKDAI_SOLO ? grid.workers : grid.mapping == FKDAI_EITHER ? grid.workers * DUO_RANKS : 0;
+}
+
+/* Whole clusters, so one block more than there are workers may be launched. */
+int fkdai_prefill_blocks(fkdai_prefill_grid grid)
+{
+    const int ranks = fkdai_prefill_ranks(grid);
+    return grid.mapping == FKDAI_SOLO ? (grid.workers + ranks - 1) / ranks * ranks : grid.workers * ranks;
+}
+
+fkdai_prefill_schedule fkdai_prefill_who_schedules(int64_t N, int64_t H, fkdai_prefill_grid grid)
+{
+    if (N * H == grid.workers) return FKDAI_SCHEDULE_NONE;
+    return N <= FKDAI_MOST_OWN_SEQUENCES ? FKDAI_SCHEDULE_OWN : FKDAI_SCHEDULE_ONCE;
+}
+
+static size_t take(size_t *used, size_t bytes)
+{
+    const size_t at = *used;
+    *used += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return at;
+}
+
+fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid grid, fkdai_prefill_schedule schedule)
+{
+    fkdai_prefill_layout l = {0};
+    const size_t workers = (size_t)grid.workers, sequences = (size_t)N;
+    l.relay = take(&l.bytes, grid.mapping == FKDAI_QUAD ? workers * FKDAI_RELAY_BYTES : 0);
+    if (schedule == FKDAI_SCHEDULE_NONE) return l;
+    const int singles = fkdai_prefill_singles(grid), clusters = fkdai_prefill_clusters(grid);
+    const size_t most = (size_t)(singles > clusters ? singles : clusters);
+    const size_t schedules = schedule == FKDAI_SCHEDULE_OWN ? (size_t)fkdai_prefill_blocks(grid) : 1;
+    l.state = take(&l.bytes, most * WIDTH * WIDTH * sizeof(float));
+    l.is_ready = take(&l.bytes, most * HALVES * sizeof(uint64_t));
+    l.cut = take(&l.bytes, schedules * FKDAI_CUT_BYTES);
+    l.prefix = take(&l.bytes, schedules * (sequences + 1) * sizeof(int32_t));
+    l.sequence = take(&l.bytes, schedules * sequences * 2 * sizeof(int32_t));
+    return l;
+}
+
+size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid)
+{
+    return fkdai_prefill_make_layout(N, grid, fkdai_prefill_who_schedules(N, H, grid)).bytes;
+}

@@ -1,0 +1,61 @@
+/*
+ * Which blocks do which jobs, and where the workspace has what. Pure functions of sizes: the launcher, the plan of a call and the emulator
+ * ask the same ones. A job is one (sequence, head).
+ */
+#ifndef FKDAI_PREFILL_PLAN_H
+#define FKDAI_PREFILL_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Who works on a job: a cluster of four blocks or of two that share it, or one block; or, if asked for, the fastest of them, where EITHER in a
+ * grid leaves the choice between duo and solo to the device, which knows the lengths. The bits are the same. */
+typedef enum fkdai_prefill_mapping { FKDAI_QUAD, FKDAI_DUO, FKDAI_SOLO, FKDAI_EITHER } fkdai_prefill_mapping;
+
+typedef struct fkdai_prefill_grid {
+    fkdai_prefill_mapping mapping;
+    int workers;                        /* clusters, or blocks if FKDAI_SOLO; 0: nothing to do */
+} fkdai_prefill_grid;
+
+/* The grid for N*H jobs, of sequences with `tokens` in sum, on `multiprocessors` SMs. `wanted`: FKDAI_EITHER, or for tests one mapping. */
+fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping wanted, int64_t tokens, int64_t N, int64_t H, int multiprocessors);
+
+int fkdai_prefill_ranks(fkdai_prefill_grid grid);      /* blocks of a cluster, as launched */
+int fkdai_prefill_blocks(fkdai_prefill_grid grid);     /* blocks of the launch */
+int fkdai_prefill_clusters(fkdai_prefill_grid grid);   /* clusters that may work on jobs; 0: none */
+int fkdai_prefill_singles(fkdai_prefill_grid grid);    /* blocks that may work on jobs alone; 0: none */
+
+/* Who makes the schedule of the jobs. */
+typedef enum fkdai_prefill_schedule {
+    FKDAI_SCHEDULE_NONE,    /* one worker a job: nothing is scheduled */
+    FKDAI_SCHEDULE_OWN,     /* every block, for itself */
+    FKDAI_SCHEDULE_ONCE     /* a kernel before, for all */
+} fkdai_prefill_schedule;
+fkdai_prefill_schedule fkdai_prefill_who_schedules(int64_t N, int64_t H, fkdai_prefill_grid grid);
+
+/* Byte offsets in the workspace, each a multiple of 256; what a call does not need has no bytes. */
+typedef struct fkdai_prefill_layout {
+    size_t relay;        /* quads: FKDAI_RELAY_BYTES of each cluster */
+    size_t state;        /* [workers][V][K] fp32: states handed over where a job is cut */
+    size_t is_ready;     /* [workers][halves of V] uint64 */
+    size_t cut;          /* [schedules], FKDAI_CUT_BYTES each */
+    size_t prefix;       /* [schedules][N+1] int32 */
+    size_t sequence;     /* [schedules][N] two int32 */
+    size_t bytes;        /* of all */
+} fkdai_prefill_layout;
+fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid grid, fkdai_prefill_schedule schedule);
+
+/* Bytes of workspace for a call, with the schedule that it takes. */
+size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid);
+
+/* Sizes of the device code, which asserts them. */
+enum { FKDAI_CUT_BYTES = 16, FKDAI_RELAY_BYTES = 2 * 4 * 27 * 1024 /* of a cluster: two preparers, four stages but for T */ };
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,150 @@
+/* The Hopper prefill kernel as the backend sees it: what it takes, and from a public call to a launch. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/cuda_kernel.h"
+#include "prefill_sm90/prefill_launch.h"
+#include "status.h"
+
+_Static_assert(FKDAI_SEQLENS_BROKEN == FKDA_DEVICE_SEQLENS_BROKEN, "one bit, two names");
+_Static_assert(sizeof(fkdai_prefill_grid) <= sizeof(fkdai_cuda_kernel_plan), "fkdai_cuda_kernel_plan is too small");
+
+#define REFUSE_UNLESS(condition, ...) REQUIRE(condition, FKDA_ERR_UNSUPPORTED, __VA_ARGS__)
+
+static int runs_on(const fkdai_cuda_device *device) { return device->major == 9 && device->minor == 0; }
+
+/* ---------------------------------------------------------------- what it takes */
+
+static fkda_status check_meaning(const fkda_fwd_desc *d)
+{
+    REFUSE_UNLESS(d->K == 128, "K = %" PRId64 ", kernels exist for K = 128", d->K);
+    REFUSE_UNLESS(d->V == 128, "V = %" PRId64 ", kernels exist for V = 128", d->V);
+    REFUSE_UNLESS(d->HV == d->H, "HV = %" PRId64 " and H = %" PRId64 ", kernels exist for HV = H", d->HV, d->H);
+    REFUSE_UNLESS(d->gate == FKDA_GATE_BOUNDED, "gate = %d, kernels exist for the bounded gate", (int)d->gate);
+    REFUSE_UNLESS(d->beta_kind == FKDA_BETA_LOGIT, "beta_kind = %d, kernels exist for beta logits", (int)d->beta_kind);
+    REFUSE_UNLESS(d->beta_multiplier == 1, "beta_multiplier = %d, kernels exist for 1", (int)d->beta_multiplier);
+    REFUSE_UNLESS(d->qk_norm == FKDA_QK_NORM_L2, "qk_norm = %d, kernels exist for the L2 norm", (int)d->qk_norm);
+    return FKDA_OK;
+}
+
+/* The copy engine reads rows through 16-byte units, and strides below 2^40 bytes. */
+static fkda_status check_rows(const char *name, const fkda_tensor_desc *t, const fkda_fwd_desc *d)
+{
+    const struct { const char *name; int64_t stride, size; } axes[3] = {
+        {"batch", t->batch_stride, d->B}, {"token", t->token_stride, d->T}, {"head", t->head_stride, d->H}};
+    REFUSE_UNLESS(t->dtype == FKDA_BF16, "%s has dtype %d, kernels exist for bf16", name, (int)t->dtype);
+    for (int i = 0; i < 3; ++i) {
+        if (axes[i].size <= 1) continue;
+        REFUSE_UNLESS(axes[i].stride % 8 == 0, "%s.%s_stride = %" PRId64 " is not a multiple of 8 elements (16 bytes)", name, axes[i].name,
+                      axes[i].stride);
+        REFUSE_UNLESS(axes[i].stride < INT64_C(1) << 39, "%s.%s_stride = %" PRId64 " is not below 2^39 elements", name, axes[i].name,
+                      axes[i].stride);
+    }
+    return FKDA_OK;
+}
+
+static fkda_status check_state(const char *name, const fkda_state_desc *s)
+{
+    if (s->dtype == FKDA_NONE) return FKDA_OK;
+    REFUSE_UNLESS(s->layout == FKDA_STATE_NHVK, "%s.layout = %d, kernels exist for NHVK", name, (int)s->layout);
+    REFUSE_UNLESS(s->row_stride % 2 == 0, "%s.row_stride = %" PRId64 " is odd, pairs of elements are read at once", name, s->row_stride);
+    return FKDA_OK;
+}
+
+static fkda_status check_sizes(const fkda_fwd_desc *d)
+{
+    REFUSE_UNLESS(d->T <= INT32_MAX - 64, "T = %" PRId64 " is not below 2^31 - 63", d->T);
+    REFUSE_UNLESS(d->B <= INT32_MAX, "B = %" PRId64 " is not below 2^31", d->B);
+    REFUSE_UNLESS(d->H <= INT32_MAX, "H = %" PRId64 " is not below 2^31", d->H);
+    REFUSE_UNLESS(d->N <= INT32_MAX / 8, "N = %" PRId64 " is above 2^28 - 1", d->N);
+    return FKDA_OK;
+}
+
+static fkda_status check_desc(const fkda_fwd_desc *d)
+{
+    TRY(check_meaning(d));
+    TRY(check_sizes(d));
+    TRY(check_rows("q", &d->q, d));
+    TRY(check_rows("k", &d->k, d));
+    TRY(check_rows("v", &d->v, d));
+    TRY(check_rows("g", &d->g, d));
+    TRY(check_rows("out", &d->out, d));
+    REFUSE_UNLESS(d->beta.dtype == FKDA_BF16, "beta has dtype %d, kernels exist for bf16", (int)d->beta.dtype);
+    TRY(check_state("initial_state", &d->initial_state));
+    return check_state("final_state", &d->final_state);
+}
+
+static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cuda_kernel_plan *to)
+{
+    const fkda_fwd_desc *const d = &plan->desc;
+    TRY(check_desc(d));
+    REFUSE_UNLESS(on->shared_bytes >= fkdai_prefill_shared_bytes(), "device %d offers %d bytes of shared memory per block, the kernel needs %d",
+                  (int)d->device, on->shared_bytes, fkdai_prefill_shared_bytes());
+    static const struct { const char *mapping, *workers; } names[] = {
+        [FKDAI_QUAD] = {"quad", "clusters of 4"}, [FKDAI_DUO] = {"duo", "clusters of 2"},
+        [FKDAI_SOLO] = {"solo", "blocks"}, [FKDAI_EITHER] = {"duo or solo", "blocks"}};
+    const fkdai_prefill_grid grid = fkdai_prefill_make_grid(FKDAI_EITHER, d->B * d->T, d->N, d->H, on->multiprocessors);
+    memcpy(to, &grid, sizeof grid);
+    plan->workspace_bytes = fkdai_prefill_workspace_bytes(d->N, d->H, grid);
+    snprintf(plan->choice, sizeof plan->choice, "sm90 prefill %s, 32 tokens per chunk, %" PRId64 " heads of sequences on %d %s",
+             names[grid.mapping].mapping, d->N * d->H, grid.workers, names[grid.mapping].workers);
+    return FKDA_OK;
+}
+
+static fkda_status check_address(const char *name, const void *data, unsigned bytes)
+{
+    REQUIRE((uintptr_t)data % bytes == 0, FKDA_ERR_MISALIGNED, "args.%s = %p is not aligned to the %u bytes that are moved at once", name, data,
+            bytes);
+    return FKDA_OK;
+}
+
+static fkda_status check_args(const fkda_fwd_desc *d, const fkda_fwd_args *a)
+{
+    TRY(check_address("q", a->q, 16));
+    TRY(check_address("k", a->k, 16));
+    TRY(check_address("v", a->v, 16));
+    TRY(check_address("g", a->g, 16));
+    TRY(check_address("out", a->out, 16));
+    TRY(check_address("initial_state", a->initial_state, d->initial_state.dtype == FKDA_F32 ? 8 : 4));
+    TRY(check_address("final_state", a->final_state, d->final_state.dtype == FKDA_F32 ? 8 : 4));
+    return FKDA_OK;
+}
+
+/* ---------------------------------------------------------------- one call */
+
+static fkdai_element element(fkda_dtype dtype)
+{
+    switch (dtype) {
+    case FKDA_BF16: return FKDAI_BF16;
+    case FKDA_F32: return FKDAI_F32;
+    case FKDA_I32: return FKDAI_I32;
+    case FKDA_I64: return FKDAI_I64;
+    case FKDA_NONE: case FKDA_F16: break;
+    }
+    return FKDAI_ABSENT;
+}
+
+/* The stride along a dimension of size 1 is the caller's leftover; the copy engine still wants a valid one. */
+static fkdai_strides strides(const fkda_fwd_desc *d, const fkda_tensor_desc *t)
+{
+    return (fkdai_strides){d->B > 1 ? t->batch_stride : d->K, d->T > 1 ? t->token_stride : d->K, d->H > 1 ? t->head_stride : d->K};
+}
+
+static int run(const fkda_fwd_desc *d, const fkdai_cuda_kernel_plan *plan, const fkda_fwd_args *a, void *workspace, fkda_stream stream)
+{
+    fkdai_prefill_grid grid;
+    memcpy(&grid, plan, sizeof grid);
+    const fkdai_prefill_call call = {
+        .q = {a->q, strides(d, &d->q)}, .k = {a->k, strides(d, &d->k)}, .v = {a->v, strides(d, &d->v)}, .g = {a->g, strides(d, &d->g)},
+        .beta = {a->beta, strides(d, &d->beta)}, .out = a->out, .out_stride = strides(d, &d->out),
+        .A_log = {a->A_log, element(d->A_log)}, .dt_bias = {a->dt_bias, element(d->dt_bias)},
+        .cu_seqlens = {a->cu_seqlens, element(d->cu_seqlens)},
+        .initial_state = a->initial_state, .initial_rows = {d->initial_state.row_stride, element(d->initial_state.dtype)},
+        .final_state = a->final_state, .final_rows = {d->final_state.row_stride, element(d->final_state.dtype)},
+        .B = d->B, .T = d->T, .N = d->N, .H = d->H, .scale = d->scale, .lower_bound = d->lower_bound,
+        .grid = grid, .workspace = workspace, .device_status = a->device_status,
+    };    return fkdai_prefill_launch(&call, stream);
+}
+
+const fkdai_cuda_kernel fkdai_prefill_sm90 = {"prefill_sm90", "sm_90", runs_on, plan, check_args, fkdai_prefill_load, run};

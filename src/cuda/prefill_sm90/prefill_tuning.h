@@ -1,0 +1,26 @@
+/*
+ * The numbers of the prefill kernel's launches that were found by measuring, not by reasoning, on an H200 (132 SMs) with
+ * tests/gpu/prefill_time; docs/notebook has the tables. Those of any schedule are in schedule/schedule_tuning.h. C and C++.
+ */
+#ifndef FKDAI_PREFILL_TUNING_H
+#define FKDAI_PREFILL_TUNING_H
+
+enum {
+    /* Time of a chunk in a worker of each kind, in 10 ns, where all SMs work. Only the ratio counts. */
+    FKDAI_DUO_CHUNK_COST = 110,
+    FKDAI_SOLO_CHUNK_COST = 198,
+
+    /* Clusters of four that fit at once, as a fraction of the SMs: 30 on 132. GPCs have an odd number of SMs, so some stay alone. */
+    FKDAI_QUADS_NUMERATOR = 5,
+    FKDAI_QUADS_DENOMINATOR = 22,
+
+    /* A step of a quad takes 0.72 of a duo's: up to 1.3 jobs a quad end before one job a duo, if they are long enough to be cut. */
+    FKDAI_QUAD_JOBS_NUMERATOR = 13,
+    FKDAI_QUAD_JOBS_DENOMINATOR = 10,
+    FKDAI_QUAD_CUT_TOKENS = 2048,    /* mean length of a sequence from which cutting pays */
+
+    /* Up to so many sequences every block makes the schedule for itself; above, one kernel makes it before. */
+    FKDAI_MOST_OWN_SEQUENCES = 512
+};
+
+#endif

@@ -1,0 +1,134 @@
+// What the mappings share: constants, the operands of a chunk, and parameters (prefill.md).
+#pragma once
+
+#include <cuda.h>
+#include <cuda_bf16.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "prefill_sm90/prefill_plan.h"
+#include "schedule/jobs.cuh"
+
+namespace fkdai::prefill {
+
+inline constexpr int kChunk = 32;   // C, tokens per step
+inline constexpr int kWidth = 128;  // K = V
+inline constexpr int kHalf = 64;    // channels of one 128-byte swizzled tile; V rows of one chain warpgroup
+inline constexpr int kHalves = 2;
+inline constexpr int kThreads = 640;  // of a block: 5 warps on a sub-partition, which have 480 registers a lane together
+
+struct Norms {  // per token: [16 tokens walking down from 15][16 walking up from 16]
+    float k[kChunk];     // 1/|k|
+    float q[kChunk];     // scale/|q|
+};
+
+// Operands of one chunk. Raw q, k, g arrive in the bytes of the operands made from them.
+struct Stage {
+    alignas(1024) uint8_t kq[2][8192];  // [2 x 64 channels][32 rows -k, 32 rows q], 128-byte swizzle
+    alignas(1024) uint8_t ki[2][4096];  // [2 x 64 channels][32 rows], 128-byte swizzle; raw g before
+    union {
+        alignas(1024) uint8_t mqk[2048];  // M [32 i][32 j], 64-byte swizzle
+        struct {
+            uint8_t rows[1024];  // 0..15: their right half stays zero
+            Norms norms;
+        } before_scores;
+    };
+    alignas(1024) float gate_in[kWidth];   // 2^m,        [k/16][k/2 % 4][k/8 % 2][k % 2]: see decay_slot
+    float gate_out[kWidth];                // 2^(gamma_C - m)
+    alignas(1024) uint8_t solve[2048];  // T [32 j][32 i], 64-byte swizzle
+};
+static_assert(sizeof(Stage) == 29 * 1024);
+inline constexpr uint32_t kRawBytes = 3 * kChunk * kWidth * sizeof(__nv_bfloat16);
+inline constexpr uint32_t kValueBytes = kChunk * kHalf * sizeof(__nv_bfloat16);
+inline constexpr uint32_t kQueryRows = kChunk * 128;  // bytes from the k rows to the q rows of a kq tile
+
+// What a chunk is, left by whoever asks for its tiles. The ring holds more than the roles ever lie apart.
+struct alignas(16) ChunkInfo {
+    int token, head, batch;  // of its first row
+    uint8_t rows;            // valid tokens 1..32; 0: no more chunks
+    bool is_last;
+};
+
+struct PieceQueue {  // of one chain warp: the piece at work and the one after it
+    PieceIterator<kChunk> iterator;
+    Piece piece[2];
+    bool is_valid[2];
+};
+
+inline constexpr int kAkkPitch = 52;    // floats; rows [akk 21 | akk 22 | akk 11 | pad], 16 floats each
+
+// Of one chain warp: 4 rows of a state on their way out or in. Units of 16 bytes change places within 128 bytes, so that pairs of channels
+// of the four rows lie in different banks.
+struct alignas(512) StateStaging {
+    float row[4][kWidth];
+};
+
+// gate_in and gate_out keep the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.
+__host__ __device__ constexpr int decay_slot(int channel) {
+    return (channel / 16) * 16 + (channel / 2 % 4) * 4 + (channel / 8 % 2) * 2 + channel % 2;
+}
+
+enum class Element : int { Absent, BF16, F32 };
+
+struct Vector {  // optional, contiguous
+    const void *data;
+    Element element;
+    __device__ float at(int64_t i, float absent) const {
+        if (element == Element::Absent) return absent;
+        return element == Element::F32 ? static_cast<const float *>(data)[i]
+                                       : __bfloat162float(static_cast<const __nv_bfloat16 *>(data)[i]);
+    }
+    // Elements i and i + 1, asked for together.
+    __device__ float2 pair_at(int64_t i, float absent) const {
+        if (element == Element::Absent) return make_float2(absent, absent);
+        if (element == Element::F32) {
+            const float *const x = static_cast<const float *>(data) + i;
+            return make_float2(x[0], x[1]);
+        }
+        const __nv_bfloat16 *const x = static_cast<const __nv_bfloat16 *>(data) + i;
+        const __nv_bfloat16 first = x[0], second = x[1];
+        return make_float2(__bfloat162float(first), __bfloat162float(second));
+    }
+    __device__ const void *address(int64_t i) const {
+        return static_cast<const char *>(data) + i * (element == Element::F32 ? sizeof(float) : sizeof(__nv_bfloat16));
+    }
+};
+
+template <class Pointer>
+struct States {  // [N,H,V,K]
+    Pointer data;
+    int64_t row_stride;
+    Element element;
+};
+
+struct Strides {
+    int64_t batch, token, head;
+    __device__ int64_t offset(int64_t b, int64_t t, int64_t h) const { return b * batch + t * token + h * head; }
+};
+
+struct HandOver {  // of the state of a job that two workers share; slot w belongs to worker w
+    float *state;        // [workers][V][K]
+    uint64_t *is_ready;  // [workers][halves]: `number` once the state is there; who has seen it writes 0
+    uint64_t number;     // of the launch, drawn at random: no earlier owner of the memory has left it there
+};
+
+inline constexpr int kClusterKind = 0, kSingleKind = 1;  // of Timeline::kinds
+
+struct Params : Timeline {
+    fkdai_prefill_mapping mapping;   // FKDAI_EITHER: the schedule says which of duo and solo
+    CUtensorMap q, k, v, g;          // [B][T][H][128] bf16, box [1][32][1][64], 128-byte swizzle
+    CUtensorMap o;                   // out, box [1][32][1][16], 32-byte swizzle; for solo
+    const __nv_bfloat16 *beta;       // [B,T,H]
+    __nv_bfloat16 *out;              // [B,T,H,V]
+    Strides beta_strides, out_strides;
+    Vector A_log, dt_bias;           // [H], [H,K]
+    States<const void *> initial_state;
+    States<void *> final_state;
+    HandOver hand_over;
+    uint8_t *relay;                  // of quads (quad_config.cuh)
+    float scale, lower_bound;
+    unsigned *status;                // the caller's word for kBrokenSeqlens, or null
+};
+
+}  // namespace fkdai::prefill

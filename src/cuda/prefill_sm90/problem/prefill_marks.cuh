@@ -1,0 +1,33 @@
+// Clock marks of a chunk's moments, for tests/gpu/prefill_marks, which builds the kernel with FKDA_MARKS. Otherwise nothing.
+#pragma once
+
+#include <cstdint>
+
+namespace fkdai::prefill {
+
+enum Mark : int {
+#define FKDA_MARK(role, name) mark_##role##_##name,
+#include "prefill_sm90/problem/prefill_marks.def"
+#undef FKDA_MARK
+    kMarks
+};
+
+#ifdef FKDA_MARKS
+inline constexpr uint32_t kFirstMarked = 96, kMarkedChunks = 64;  // on the timeline of the first cluster: far from both ends
+__device__ unsigned marked_clock[kMarks][kMarkedChunks];          // of the first CTA, in a quad of the first that has the role
+__device__ __forceinline__ unsigned marked_block(Mark moment) {
+    unsigned ranks;
+    asm("mov.u32 %0, %%cluster_nctaid.x;" : "=r"(ranks));
+    return ranks == 4 && moment < mark_chain_begins ? 2 : 0;
+}
+__device__ __forceinline__ void mark(Mark moment, uint32_t chunk, bool is_reader) {
+    if (blockIdx.x != marked_block(moment) || chunk - kFirstMarked >= kMarkedChunks || !is_reader) return;
+    unsigned clock;
+    asm volatile("mov.u32 %0, %%clock;" : "=r"(clock)::"memory");
+    marked_clock[moment][chunk - kFirstMarked] = clock;
+}
+#else
+__device__ __forceinline__ void mark(Mark, uint32_t, bool) {}
+#endif
+
+}  // namespace fkdai::prefill

@@ -1,0 +1,84 @@
+// What one step of the chain multiplies and adds: one warpgroup, 64 rows of V, state in registers.
+//
+// The state S^T [64 V, 128 K] is a wgmma accumulator in fp32, never rounded when carried; between the first and the last
+// product of a chunk it is anchored, S~ = S Diag(2^m).
+#pragma once
+
+#include "device/sm90/store_matrices.cuh"
+#include "device/sm90/warpgroup_mma.cuh"
+#include "prefill_sm90/roles/state_io.cuh"
+
+namespace fkdai::prefill {
+
+using TokenRows = float[16];        // [64 V, 32 tokens]
+using TokensBf16 = uint32_t[2][4];
+using StateBf16 = uint32_t[8][4];
+using Decays = float4[8];           // a factor per channel of this lane (order: decay_slot)
+
+// R = V - K S~, the second half of it.   [32,64]
+__device__ __forceinline__ void add_values(TokenRows &r, const TokensBf16 &v) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) r[2 * i] += low_bf16(v[i >> 2][i & 3]), r[2 * i + 1] += high_bf16(v[i >> 2][i & 3]);
+}
+
+// Channels 16 k .. 16 k + 15.
+__device__ __forceinline__ void decay(StateRows &state, int k, const float4 &f) {
+    state[8 * k] *= f.x, state[8 * k + 1] *= f.y, state[8 * k + 2] *= f.x, state[8 * k + 3] *= f.y;
+    state[8 * k + 4] *= f.z, state[8 * k + 5] *= f.w, state[8 * k + 6] *= f.z, state[8 * k + 7] *= f.w;
+}
+
+// Rows past the sequence become 0 by select.
+__device__ __forceinline__ void mask_values(int rows, int lane, TokensBf16 &v) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const int token = 8 * (i >> 1) + 2 * (lane & 3);
+        uint32_t &pair = v[i >> 2][i & 3];
+        pair = token + 1 < rows ? pair : token < rows ? pair & 0xffffu : 0u;
+    }
+}
+
+// The state in bf16: the only rounding that it ever meets, as an operand.
+__device__ __forceinline__ void round_channels(const StateRows &state, int k, StateBf16 &rounded) {
+#pragma unroll
+    for (int j = 0; j < 4; j++) rounded[k][j] = pack_bf16(state[8 * k + 2 * j], state[8 * k + 2 * j + 1]);
+}
+
+// x^T = S~^T X^T for 32 rows X of a kq tile.
+__device__ __forceinline__ void multiply_state(uint32_t rows, const StateBf16 &state_bf16, TokenRows &x) {
+    const Operand<0, 1024, Swizzle::B128> tokens(rows);
+    pin(x);
+    mma_begin();
+#pragma unroll
+    for (int k = 0; k < 8; k++)
+        mma<MmaN32>(state_bf16[k], tokens.at((k & 3) * 32 + (k >> 2) * sizeof(Stage::kq[0])), x, k == 0 ? ScaleOut::Zero : ScaleOut::One);
+    mma_commit();
+}
+
+// U^T = R^T T^T
+__device__ __forceinline__ void solve_update(uint32_t stage, const TokensBf16 &r_bf16, TokenRows &u) {
+    const Operand<0, 512, Swizzle::B64> solve(stage + offsetof(Stage, solve));
+    pin(u);
+    mma_begin();
+    mma<MmaN32BMn>(r_bf16[0], solve.at(0), u, ScaleOut::Zero);
+    mma<MmaN32BMn>(r_bf16[1], solve.at(16 * 64), u);
+    mma_commit();
+}
+
+__device__ __forceinline__ void add_update(uint32_t stage, const TokensBf16 &u_bf16, StateRows &state) {
+    const Operand<sizeof(Stage::ki[0]), 1024, Swizzle::B128> keys(stage + offsetof(Stage, ki));
+    mma<MmaN128BMn>(u_bf16[0], keys.at(0), state);
+    mma<MmaN128BMn>(u_bf16[1], keys.at(16 * 128), state);
+}
+
+__device__ __forceinline__ void read_recent(uint32_t stage, const TokensBf16 &u_bf16, TokenRows &o) {
+    const Operand<0, 512, Swizzle::B64> mqk(stage + offsetof(Stage, mqk));
+    mma<MmaN32>(u_bf16[0], mqk.at(0), o);
+    mma<MmaN32>(u_bf16[1], mqk.at(32), o);
+}
+
+// This lane's row of a [32 tokens][64 V] tile, 128-byte swizzle, for a transposed matrix access to 16 tokens x 16 V.
+__device__ __forceinline__ uint32_t tile_offset(int warp, int lane) {
+    return ((lane & 7) + 8 * (lane >> 4)) * 128 + (((2 * warp + ((lane >> 3) & 1)) ^ (lane & 7)) * 16);
+}
+
+}  // namespace fkdai::prefill

@@ -1,0 +1,42 @@
+// What is asked of memory ahead of use: the raw tiles of a chunk by the copy engine, the initial state of a piece into L2.
+#pragma once
+
+#include "device/sm90/bulk_copy.cuh"
+#include "prefill_sm90/problem/chunks.cuh"
+
+namespace fkdai::prefill {
+
+// k, q, g of one chunk, [32,128] each, into a stage. One thread; `ready` counts the bytes.
+template <class Smem>
+__device__ __forceinline__ void load_raw_tiles(const Params &p, const SharedView<Smem> &s, uint32_t stage, const ChunkInfo &at, uint32_t ready) {
+    const Stage &to = s->stages[stage];
+    arrive_expecting(ready, kRawBytes);
+    for (int half = 0; half < kHalves; half++) {
+        load_tile(s.at(to.kq[half]), p.k, half * kHalf, at.head, at.token, at.batch, ready);
+        load_tile(s.at(to.kq[half]) + kQueryRows, p.q, half * kHalf, at.head, at.token, at.batch, ready);
+        load_tile(s.at(to.ki[half]), p.g, half * kHalf, at.head, at.token, at.batch, ready);
+    }
+}
+
+// The lane's token of a chunk; rows past the sequence have 0.
+__device__ __forceinline__ float load_beta(const Params &p, const ChunkInfo &at, int lane) {
+    return lane < at.rows ? __bfloat162float(p.beta[p.beta_strides.offset(at.batch, at.token + lane, at.head)]) : 0.f;
+}
+
+// The operand warps will want what the gates of a head need. A whole warp.
+__device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lane) {
+    constexpr int kChannels = kWidth / 32;  // of a lane
+    if (p.dt_bias.element != Element::Absent) prefetch_l1(p.dt_bias.address(static_cast<int64_t>(head) * kWidth + lane * kChannels));
+    if (p.A_log.element != Element::Absent && lane == 0) prefetch_l1(p.A_log.address(head));
+}
+
+// The chain will want `halves` halves of the initial state, a contiguous block, some chunks from now. One thread.
+__device__ __forceinline__ void prefetch_state(const Params &p, const Piece &piece, int first_half, int halves) {
+    const States<const void *> &from = p.initial_state;
+    if (piece.takes_over || from.element == Element::Absent) return;
+    const int64_t bytes = from.element == Element::F32 ? 4 : 2;
+    const auto *const start = static_cast<const uint8_t *>(from.data) + bytes * matrix_offset(piece, from.row_stride, first_half);
+    if (reinterpret_cast<uintptr_t>(start) % 16 == 0) prefetch_l2(start, static_cast<uint32_t>(bytes) * halves * kHalf * kWidth);
+}
+
+}  // namespace fkdai::prefill

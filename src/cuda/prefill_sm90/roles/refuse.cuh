@@ -1,0 +1,52 @@
+// A call whose cu_seqlens is not 0 = c[0] <= ... <= c[N] <= T.
+//
+// Only the device reads the array, after the call has returned. All blocks find the same answer before any of them starts a role,
+// and then fill out and the final state with NaN instead. A good array costs no pass of its own: the roles read the same
+// entries next, and find them in L1.
+#pragma once
+
+#include "prefill_sm90/problem/params.cuh"
+
+namespace fkdai::prefill {
+
+inline constexpr unsigned kBrokenSeqlens = 1;  // FKDAI_SEQLENS_BROKEN, for the host
+inline constexpr uint32_t kNaN32 = 0x7fffffff;
+inline constexpr uint16_t kNaN16 = 0x7fff;
+
+// All threads of the block call it. A schedule says so, in two words that are read side by side because the roles need both next; without
+// one N <= workers, and the block looks itself.
+template <int threads>
+__device__ __forceinline__ bool seqlens_are_broken(const Params &p) {
+    const Sequences &of = p.sequences;
+    if (of.cu_seqlens == nullptr) return false;
+    const Schedule schedule = p.schedule_here();
+    if (schedule.cut != nullptr) return schedule.cut->span == 0 | schedule.prefix[of.count] == 0;
+    bool is_broken = false;
+#pragma unroll 1
+    for (int n = thread_here(); n <= of.count; n += threads) is_broken |= of.is_broken_at(n);
+    return __syncthreads_or(is_broken);
+}
+
+// out [T,H,V] and the final state [N,H,V,K] become NaN; the status word gets its bit. All threads of the grid. Packed: no batch axis.
+template <int threads>
+__device__ __forceinline__ void refuse(const Params &p) {
+    constexpr uint32_t kPair = kNaN16 * 0x10001u;
+    constexpr int kUnits = kWidth * sizeof(__nv_bfloat16) / sizeof(uint4);  // of one row of out
+    const int64_t thread = static_cast<int64_t>(blockIdx.x) * threads + thread_here(), step = static_cast<int64_t>(gridDim.x) * threads;
+    const int64_t rows = static_cast<int64_t>(p.sequences.tokens) * p.heads, matrices = static_cast<int64_t>(p.heads) * kWidth * kWidth;
+    if (thread == 0 && p.status != nullptr) atomicOr(p.status, kBrokenSeqlens);
+#pragma unroll 1
+    for (int64_t i = thread; i < rows * kUnits; i += step) {
+        const int64_t row = i / kUnits, at = p.out_strides.offset(0, row / p.heads, row % p.heads) + i % kUnits * 8;
+        *reinterpret_cast<uint4 *>(p.out + at) = make_uint4(kPair, kPair, kPair, kPair);
+    }
+    if (p.final_state.element == Element::Absent) return;
+#pragma unroll 1
+    for (int64_t i = thread; i < p.sequences.count * matrices; i += step) {
+        const int64_t at = i / matrices * p.final_state.row_stride + i % matrices;
+        if (p.final_state.element == Element::F32) static_cast<uint32_t *>(p.final_state.data)[at] = kNaN32;
+        else static_cast<uint16_t *>(p.final_state.data)[at] = kNaN16;
+    }
+}
+
+}  // namespace fkdai::prefill

@@ -1,0 +1,186 @@
+// How jobs are laid out over workers. A job is one (sequence, head); a worker is a cluster or a block: one timeline, cut into equal spans.
+//
+// Every job has `chunks + kJobCost` units; jobs stand end to end, sequences outermost, heads inside.
+// Worker p works on span p of the timeline, [p*span, (p+1)*span), with span = max(longest job, total / workers): no
+// schedule ends earlier (McNaughton's wrap-around rule), whatever the order of the sequences. A job that a cut
+// crosses is done in two pieces: worker p does its first chunks *first* and leaves the fp32 state in hand-over
+// slot p+1; worker p+1 does the rest *last*. As no job is longer than a span, the state is ready when it is
+// wanted; and a worker only ever waits for one of lower index, which the hardware started before it.
+//
+// Cuts fall between chunks and the state crosses them in fp32, so they change no bit of any result.
+#pragma once
+
+#include <cstdint>
+
+#include "schedule/schedule_tuning.h"
+
+namespace fkdai {
+
+inline constexpr int kJobCost = FKDAI_JOB_COST;              // units a job costs beside its chunks
+inline constexpr int kSmallestPiece = FKDAI_SMALLEST_PIECE;  // chunks; a cut that would leave less moves to the end of the job
+
+struct SequenceSpan {
+    int64_t start;  // first token, on the packed axis (dense: 0)
+    int batch;      // dense: the sequence; packed: 0
+    int length;     // tokens
+};
+
+// cu_seqlens as the caller gave it, read with every value clamped so that no bad array leads out of bounds.
+struct Sequences {
+    const void *cu_seqlens;  // [N+1], or null: dense
+    bool is_64bit;
+    int count;               // N
+    int tokens;              // T
+
+    __device__ int64_t entry(int n) const {
+        return is_64bit ? static_cast<const int64_t *>(cu_seqlens)[n] : static_cast<const int32_t *>(cu_seqlens)[n];
+    }
+    __device__ int inside(int64_t at) const { return static_cast<int>(at < 0 ? 0 : at > tokens ? tokens : at); }
+    // Does entry n of [0, N] break 0 = c[0] <= ... <= c[N] <= T?
+    __device__ bool is_broken_at(int n) const {
+        bool is_broken;
+        if (n < count) (void)span(n, is_broken);
+        else is_broken = cu_seqlens != nullptr && entry(n) > tokens;
+        return is_broken;
+    }
+    __device__ SequenceSpan span(int n) const {
+        bool is_broken;
+        return span(n, is_broken);
+    }
+    // Both entries are asked for together.
+    __device__ SequenceSpan span(int n, bool &is_broken) const {
+        is_broken = false;
+        if (cu_seqlens == nullptr) return {0, n, tokens};
+        const int64_t first = entry(n), last = entry(n + 1);
+        is_broken = (n == 0 && first != 0) || last < first;
+        const int begin = inside(first), end = inside(last);
+        return {begin, 0, end > begin ? end - begin : 0};
+    }
+};
+
+// Up to two kinds of worker can do the jobs: so many of a kind, 0 if it is not to be considered, and what a chunk costs one of them.
+struct WorkerKind {
+    int count, chunk_cost;
+};
+
+struct Cut {
+    int64_t span;  // units per worker
+    int kind;      // of the workers: 0 or 1
+};
+
+// Where the jobs lie on the timeline. Broken cu_seqlens: span and prefix[N] are 0, which they never are otherwise.
+struct Schedule {
+    Cut *cut;         // [1]; null: worker c does job c alone, and nothing else is there
+    int32_t *prefix;  // [N+1] units of one head before sequence n
+    int2 *sequence;   // [N] (start, length), clamped
+    bool is_own;      // every block has one for itself, and they stand one behind the other; else there is one for all
+};
+
+// Part of one job: chunks [begin, end) of `sequence`, `head`.
+struct Piece {
+    int sequence_index, head;
+    SequenceSpan sequence;
+    int begin, end;
+    bool takes_over;   // the state comes from this worker's hand-over slot, else from the caller
+    bool hands_over;   // the state goes to the next worker's slot, else to the caller
+};
+
+template <int kChunk>
+__host__ __device__ constexpr int chunk_count(int length) {
+    return static_cast<int>((static_cast<int64_t>(length) + kChunk - 1) / kChunk);
+}
+
+// What an iterator reads: it stays in constant memory.
+struct Timeline {
+    Sequences sequences;
+    Schedule schedule;
+    WorkerKind kinds[2];
+    int heads;
+
+    __device__ Schedule schedule_here() const {
+        if (!schedule.is_own) return schedule;
+        const int block = blockIdx.x;
+        return {schedule.cut + block, schedule.prefix + static_cast<int64_t>(block) * (sequences.count + 1),
+                schedule.sequence + static_cast<int64_t>(block) * sequences.count, true};
+    }
+};
+
+// The pieces of one worker, last job first. All threads that iterate see the same pieces.
+template <int kChunk>
+struct PieceIterator {
+    int64_t low, high;  // this worker's span
+    int n, h;           // the job to look at next
+    bool done;
+
+    __device__ PieceIterator(const Timeline &timeline, int worker) : low(0), high(0), done(false) {
+        const Sequences &s = timeline.sequences;
+        const Schedule schedule = timeline.schedule_here();
+        const int heads = timeline.heads;
+        if (schedule.cut == nullptr) {
+            n = worker / heads, h = worker - n * heads;
+            return;
+        }
+        const int64_t span = schedule.cut->span, total = static_cast<int64_t>(schedule.prefix[s.count]) * heads;
+        low = span * worker;
+        high = low + span < total ? low + span : total;
+        done = low >= high;
+        if (!done) locate(timeline, high - 1);
+    }
+
+    // Binary search: the job that holds position x.
+    __device__ void locate(const Timeline &timeline, int64_t x) {
+        const Schedule schedule = timeline.schedule_here();
+        const int heads = timeline.heads;
+        int first = 0, last = timeline.sequences.count - 1;
+        while (first < last) {
+            const int middle = (first + last + 1) / 2;
+            if (static_cast<int64_t>(schedule.prefix[middle]) * heads <= x) first = middle;
+            else last = middle - 1;
+        }
+        n = first;
+        h = static_cast<int>((x - static_cast<int64_t>(schedule.prefix[n]) * heads) /
+                             (schedule.prefix[n + 1] - schedule.prefix[n]));
+    }
+
+    // Chunks of a job of `chunks` that lie before position `cut`, the job starting at `start`.
+    __device__ static int chunks_before(int64_t cut, int64_t start, int chunks) {
+        const int64_t offset = cut - start - kJobCost;
+        if (offset < kSmallestPiece) return 0;
+        return offset > chunks - kSmallestPiece ? chunks : static_cast<int>(offset);
+    }
+
+    __device__ bool next(const Timeline &timeline, Piece &piece) {
+        const Schedule schedule = timeline.schedule_here();
+        const int heads = timeline.heads;
+        if (schedule.cut == nullptr) return next_direct(timeline.sequences, piece);
+        while (!done) {
+            const int64_t weight = schedule.prefix[n + 1] - schedule.prefix[n];
+            const int64_t start = static_cast<int64_t>(schedule.prefix[n]) * heads + h * weight, end = start + weight;
+            const int2 at = schedule.sequence[n];
+            const int chunks = chunk_count<kChunk>(at.y);
+            piece.sequence_index = n, piece.head = h;
+            piece.sequence = timeline.sequences.cu_seqlens == nullptr ? SequenceSpan{0, n, at.y} : SequenceSpan{at.x, 0, at.y};
+            piece.begin = start >= low ? 0 : chunks_before(low, start, chunks);
+            piece.end = end <= high ? chunks : chunks_before(high, start, chunks);
+            piece.takes_over = piece.begin > 0;
+            piece.hands_over = piece.end < chunks;
+            const bool is_mine = chunks > 0 ? piece.begin < piece.end : end <= high;
+            done = start <= low;
+            if (--h < 0) h = heads - 1, n--;
+            if (is_mine) return true;
+        }
+        return false;
+    }
+
+    __device__ bool next_direct(const Sequences &sequences, Piece &piece) {
+        if (done) return false;
+        done = true;
+        piece.sequence_index = n, piece.head = h;
+        piece.sequence = sequences.span(n);
+        piece.begin = 0, piece.end = chunk_count<kChunk>(piece.sequence.length);
+        piece.takes_over = piece.hands_over = false;
+        return true;
+    }
+};
+
+}  // namespace fkdai

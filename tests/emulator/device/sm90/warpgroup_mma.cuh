@@ -1,0 +1,101 @@
+// Host stand-in for src/cuda/device/warpgroup_mma.cuh: products through the real descriptors and swizzles.
+#pragma once
+#include "device/scalar_math.cuh"
+#include "device/shared_access.cuh"
+
+namespace fkdai {
+
+enum class ScaleOut { Zero, One };
+enum class Swizzle : uint32_t { B128 = 1, B64 = 2 };
+
+template <uint32_t leading_bytes, uint32_t stride_bytes, Swizzle swizzle>
+struct Operand {
+    uint32_t low;
+    explicit Operand(uint32_t address) : low(((address & 0x3ffff) >> 4) | (leading_bytes >> 4 << 16)) {}
+    uint64_t at(uint32_t bytes) const {
+        constexpr uint64_t high = stride_bytes >> 4 | static_cast<uint32_t>(swizzle) << 30;
+        return high << 32 | (low + bytes / 16);
+    }
+};
+
+// Element (row, k) of an operand in shared memory; rows along M or N.
+inline float operand_element(uint64_t descriptor, bool is_k_major, int row, int k) {
+    const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4, leading = static_cast<uint32_t>(descriptor >> 16 & 0x3fff) << 4,
+                   stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4;
+    const bool is_128 = descriptor >> 62 == 1;
+    const int line = is_128 ? 128 : 64, outer = is_k_major ? row : k, inner = is_k_major ? k : row, wide = line / 2;
+    uint32_t at = start + static_cast<uint32_t>(outer / 8) * stride + static_cast<uint32_t>(outer % 8 * line);
+    at += static_cast<uint32_t>(inner / wide) * leading + static_cast<uint32_t>(inner % wide * 2);
+    at ^= is_128 ? at >> 3 & 0x70 : at >> 3 & 0x30;
+    return low_bf16(load_shared<uint16_t>(emulator::self().cluster_rank << 24 | at));
+}
+
+template <int width, bool b_is_k_major, int sign>
+struct RegisterAtom {
+    static constexpr int kWidth = width, kSign = sign;
+    static constexpr bool kBIsKMajor = b_is_k_major;
+};
+using MmaN32 = RegisterAtom<32, true, 1>;
+using MmaN32BMn = RegisterAtom<32, false, 1>;
+using MmaN128BMn = RegisterAtom<128, false, 1>;
+struct MmaSharedN32 : RegisterAtom<32, true, 1> {};
+
+struct MmaBring {
+    const uint32_t *a;
+    float *c;
+};
+
+// Accumulator (row, column) of the warpgroup: which thread, which element.
+inline float &accumulator(void **all, int row, int column) {
+    const int warp = row / 16, lane = row % 8 * 4 + column % 8 / 2;
+    return static_cast<MmaBring *>(all[warp * 32 + lane])->c[column / 8 * 4 + row % 16 / 8 * 2 + column % 2];
+}
+
+template <class Atom, class ReadA>
+void multiply(void **all, uint64_t b, ScaleOut scale, ReadA a) {
+    for (int n = 0; n < Atom::kWidth; n++) {
+        float column[16];
+        for (int k = 0; k < 16; k++) column[k] = operand_element(b, Atom::kBIsKMajor, n, k);
+        for (int m = 0; m < 64; m++) {
+            float sum = 0;
+            for (int k = 0; k < 16; k++) sum += a(m, k) * column[k];
+            float &c = accumulator(all, m, n);
+            c = (scale == ScaleOut::Zero ? 0.f : c) + static_cast<float>(Atom::kSign) * sum;
+        }
+    }
+}
+
+template <class Atom, int n>
+void mma(const uint32_t (&a)[4], uint64_t b, float (&c)[n], ScaleOut scale = ScaleOut::One) {
+    static_assert(n == Atom::kWidth / 2);
+    MmaBring bring{a, c};
+    emulator::meet_warpgroup(&bring, [b, scale](void **all) {
+        multiply<Atom>(all, b, scale, [all](int m, int k) {
+            const int warp = m / 16, lane = m % 8 * 4 + k % 8 / 2, word = k / 8 * 2 + m % 16 / 8;
+            const uint32_t pair = static_cast<MmaBring *>(all[warp * 32 + lane])->a[word];
+            return k % 2 ? high_bf16(pair) : low_bf16(pair);
+        });
+    });
+}
+template <class Atom, int n>
+void mma(uint64_t a, uint64_t b, float (&c)[n], ScaleOut scale = ScaleOut::One) {
+    MmaBring bring{nullptr, c};
+    emulator::meet_warpgroup(&bring, [a, b, scale](void **all) {
+        multiply<Atom>(all, b, scale, [a](int m, int k) { return operand_element(a, true, m, k); });
+    });
+}
+
+template <int n>
+void pin(float (&)[n]) {}
+inline void mma_begin() {}
+inline void mma_commit() {}
+template <int groups_in_flight>
+void mma_wait() {}
+
+template <int n>
+void as_operand(uint32_t (&a)[n / 8][4], const float (&c)[n]) {
+    for (int k = 0; k < n / 8; k++)
+        for (int j = 0; j < 4; j++) a[k][j] = pack_bf16(c[8 * k + 2 * j], c[8 * k + 2 * j + 1]);
+}
+
+}  // namespace fkdai

@@ -1,0 +1,93 @@
+"""What nvcc makes of the kernels: the compiler's report, PTX, and machine code as instructions and loops. Used by lint_kernels.py."""
+import importlib.util
+import pathlib
+import re
+import shutil
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FLAGS = ["-gencode", "arch=compute_90a,code=sm_90a", "-std=c++20", "-O3"]
+
+
+def sources(tree):
+    """The files with kernels of a source tree."""
+    return sorted((tree / "src/cuda").glob("*/*_launch.cu"))
+
+
+def compile_kernel(nvcc, source, folder):
+    """Returns (ptxas report, PTX text, cubin)."""
+    cubin, ptx, include = folder / f"{source.stem}.cubin", folder / f"{source.stem}.ptx", f"-I{source.parents[1]}"
+    built = subprocess.run([nvcc, *FLAGS, include, "-Xptxas", "-v", "-cubin", source, "-o", cubin], capture_output=True, text=True)
+    if built.returncode != 0:
+        raise SystemExit(f"{source}: {built.stderr}")
+    subprocess.run([nvcc, "-arch=compute_90a", *FLAGS[2:], include, "-ptx", source, "-o", ptx], check=True, capture_output=True)
+    return built.stderr, ptx.read_text(), cubin
+
+
+def cuda_release(nvcc):
+    return re.search(r"release ([\d.]+)", subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout).group(1)
+
+
+def entries(report):
+    """kernel name -> (registers, spill bytes, stack bytes) from `ptxas -v`."""
+    found = {}
+    for block in report.split("Compiling entry function ")[1:]:
+        name = re.match(r"'(\w+)'", block).group(1)
+        short = re.search(r"\d+([a-z_]+_kernel)", name).group(1)
+        number = lambda pattern: sum(int(n) for n in re.findall(pattern, block))
+        found[short] = (number(r"Used (\d+) registers"), number(r"(\d+) bytes spill"), number(r"(\d+) bytes stack frame"))
+    return found
+
+
+def disassembler(nvcc):
+    """nvdisasm of a toolkit, or of Triton; None if there is none."""
+    triton = importlib.util.find_spec("triton")
+    places = [shutil.which("nvdisasm"), pathlib.Path(nvcc).resolve().parent / "nvdisasm"]
+    places += [pathlib.Path(folder) / "backends/nvidia/bin/nvdisasm" for folder in (triton.submodule_search_locations if triton else ())]
+    return next((place for place in places if place and pathlib.Path(place).exists()), None)
+
+
+def disassemble(nvcc, cubin):
+    """Machine code as text; None without nvdisasm."""
+    nvdisasm = disassembler(nvcc)
+    return subprocess.run([nvdisasm, "-c", cubin], check=True, capture_output=True, text=True).stdout if nvdisasm else None
+
+
+def code_of(kernel, sass):
+    """The instructions of one kernel, and the places of its labels."""
+    body = re.search(rf"^\.text\.\S*{kernel}\S*:\n(.*?)(?=^\.text\.|\Z)", sass, re.M | re.S).group(1)
+    code, labels = [], {}
+    for line in body.splitlines():
+        label, instruction = re.match(r"(\.L_x_\d+):", line), re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(.*?;)", line)
+        if label:
+            labels[label.group(1)] = len(code)
+        elif instruction:
+            code.append(instruction.group(1))
+    return code, labels
+
+
+def loops_of(kernel, sass):
+    """The loops of one kernel, shortest first, each a list of instructions. A jump back over 1,000 is a wait far from its loop."""
+    code, labels = code_of(kernel, sass)
+    found = []
+    for at, text in enumerate(code):
+        target = re.search(r"\bBRA\b.*`\((\.L_x_\d+)\)", text)
+        start = labels.get(target.group(1), at + 1) if target else at + 1
+        if start <= at < start + 1000:
+            found.append(code[start:at + 1])
+    return sorted(found, key=len)
+
+
+def hot_loops(kernel, sass, ledger):
+    """(name, loops) for each hot loop of the ledger: the shortest that have the instructions which tell it apart, so many of each at least,
+    and not those of others: a wait that the compiler put behind the loop jumps back into its middle, and looks like a shorter one. Where a
+    role stands there in `copies`, as many of the shortest."""
+    for name, want in ledger["loops"].items():
+        count = lambda loop, mark: sum(bool(re.search(mark, instruction)) for instruction in loop)
+        yield name, [loop for loop in loops_of(kernel, sass) if all(count(loop, mark) >= least for mark, least in want["has"].items())
+                     and not any(count(loop, mark) for mark in want.get("has_not", ()))][:want.get("copies", 1)]
+
+
+def without_places(code):
+    """The instructions without the names of labels."""
+    return [re.sub(r"\.L_x_\d+", "L", instruction) for instruction in code]
