@@ -29,7 +29,7 @@ check-gpu:
 bench:
 	@tools/bootstrap bench
 	@tools/build bench -DFKDA_BUILD_BENCH=ON
-	@.venv/bin/python tools/bench.py
+	@python3 tools/bench.py
 
 clean:
 	rm -rf build out

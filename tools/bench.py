@@ -5,7 +5,7 @@ Runs build/bench/bench/fkda_bench_cpu, prints its rows as they come, and leaves 
 
     tools/bench.py             out/cpu.jsonl and out/cpu.svg
     tools/bench.py --quick     fewer tokens, fewer repetitions
-    tools/bench.py --record    the same, and bench/results/cpu.jsonl, from which tools/report.py writes docs/benchmarks.md
+    tools/bench.py --record    the same, and bench/results/cpu.jsonl, from which tools/report/report.py writes docs/benchmarks.md
 """
 import argparse
 import json
@@ -14,9 +14,10 @@ import pathlib
 import subprocess
 import sys
 
-from report_cpu import WORDS, draw_cpu, ratio_of
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools" / "report"))
+from report_cpu import WORDS, draw_cpu, ratio_of  # noqa: E402
+
 PROGRAM = ROOT / "build/bench/bench/fkda_bench_cpu"
 
 
@@ -57,11 +58,11 @@ def main():
     out.mkdir(exist_ok=True)
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (out / "cpu.jsonl").write_text(lines)
-    draw_cpu(rows, out / "cpu.svg")
+    (out / "cpu.svg").write_text(draw_cpu(rows))
     if arguments.record:
         results.mkdir(exist_ok=True)
         (results / "cpu.jsonl").write_text(lines)
-    print("wrote out/cpu.jsonl and out/cpu.svg" + (", bench/results/cpu.jsonl; tools/report.py makes the page" if arguments.record else ""))
+    print("wrote out/cpu.jsonl and out/cpu.svg" + (", bench/results/cpu.jsonl; tools/report/report.py makes the page" if arguments.record else ""))
 
 
 if __name__ == "__main__":

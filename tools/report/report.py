@@ -8,14 +8,16 @@
 
 A file that is missing leaves its section out.
 """
+import argparse
 import json
 import math
 import pathlib
 import sys
 
-from report_cpu import cpu_section, draw_cpu
+from charts import grouped_bars, token_lines
+from report_cpu import cpu_section, draw_cpu, paragraph
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
 GATES = ("random", "slow", "floor")
 GATES_TEXT = {"random": "random", "slow": "slow channels", "floor": "all −5"}
@@ -45,7 +47,7 @@ def belongs_to(rows):
     word = lambda key: ", ".join(map(str, values(key)))
     clocks = " to ".join(str(clock) for clock in dict.fromkeys((min(values("sm_mhz")), max(values("sm_mhz")))))
     extra = f", torch {word('torch')}, Triton {word('triton')}, flash-linear-attention {word('fla')}" if "torch" in rows[0] else ""
-    return (f"{word('gpu')}, driver {word('driver')}, SM clock {clocks} MHz, commit {word('commit')}{extra}. "
+    return paragraph(f"{word('gpu')}, driver {word('driver')}, SM clock {clocks} MHz, commit {word('commit')}{extra}. "
             f"{word('method')}; median of {word('runs')} runs; fp32 states in and out.")
 
 
@@ -83,31 +85,25 @@ def peers_section(rows, baselines):
     body, ratios = peer_rows(rows, baselines)
     heading = ["case", "gates", "flashkda, ms", "of HBM floor", "FLA Triton, ms", "flashkda is faster by", "FlashKDA (earlier), ms", "flashkda is faster by"]
     worst = max(row["out_from_flashkda"] for row in rows)
-    return ["## GPU, against other kernels", "", belongs_to(rows), "",
+    return ["## GPU, against other kernels", "", belongs_to(rows), "", paragraph(
             f"FLA is `chunk_kda` of flash-linear-attention in Triton, in the same process on the same tensors; the answers differ by at most {worst:.1e} "
             f"relative RMS. FlashKDA ({baselines['flashkda']}) was measured earlier on an {baselines['gpu']} (driver {baselines['driver']}, {baselines['date']}; "
-            f"{baselines['method'].split(';')[0]}).", "",
+            f"{baselines['method'].split(';')[0]})."), "", paragraph(
             f"Geometric mean over the lines: {geomean(ratios['fla']):.2f}x faster than FLA in the same run, {geomean(ratios['flashkda_ms']):.2f}x faster than "
-            "FlashKDA's earlier figures.", "", *table(heading, body), "![bars: milliseconds a case](gpu_peers.svg)", ""]
+            "FlashKDA's earlier figures."), "", *table(heading, body), "![bars: milliseconds a case](gpu_peers.svg)", ""]
 
 
-def draw_peers(rows, baselines, path):
-    pyplot = plotter()
-    shown = [row for row in rows if row["gates"] == ("slow" if any(r["gates"] == "slow" for r in rows) else rows[0]["gates"])]
+def draw_peers(rows, baselines):
+    gates = "slow" if any(row["gates"] == "slow" for row in rows) else rows[0]["gates"]
+    shown = [row for row in rows if row["gates"] == gates]
     cases = distinct(shown, "case")
-    series = {"FlashKDA (earlier)": {row["case"]: baseline_of(baselines, row).get("flashkda_ms") for row in shown}}
-    for who, name in (("fla", "FLA Triton"), ("flashkda", "flashkda")):
-        series[name] = {row["case"]: row["median_ms"] for row in shown if row["who"] == who}
-    series["HBM floor"] = {row["case"]: row["hbm_floor_ms"] for row in shown}
-    figure, axes = pyplot.subplots(figsize=(9, 4))
-    for i, (name, color) in enumerate(zip(series, ("tab:orange", "tab:gray", "tab:blue", "lightsteelblue"))):
-        places = [place + 0.2 * (i - 1.5) for place in range(len(cases))]
-        axes.bar(places, [series[name].get(case) or 0 for case in cases], width=0.2, label=name, color=color)
-    axes.set_xticks(range(len(cases)), [case.replace(" ", "\n", 1) for case in cases])
-    axes.set_ylabel("ms")
-    axes.set_title(f"KDA prefill on {rows[0]['gpu']}, gates: {GATES_TEXT[shown[0]['gates']]}")
-    axes.legend()
-    save(figure, path)
+    of = lambda who, key: {row["case"]: row[key] for row in shown if row["who"] == who}
+    earlier = {row["case"]: baseline_of(baselines, row).get("flashkda_ms") for row in shown}
+    series = [("FLA Triton", "fla", of("fla", "median_ms")), ("FlashKDA (earlier)", "FlashKDA", earlier),
+              ("flashkda", "flashkda", of("flashkda", "median_ms")), ("what the memory needs", "floor", of("flashkda", "hbm_floor_ms"))]
+    subtitle = f"{rows[0]['gpu']}, {shown[0]['T']} tokens, H heads, milliseconds a call; less is better. fp32 states in and out, gates: {GATES_TEXT[gates]}"
+    return grouped_bars("KDA prefill: flashkda and its peers", subtitle, "ms", [case.replace("T8192 ", "") for case in cases],
+                        [(name, color, [values.get(case) for case in cases]) for name, color, values in series])
 
 
 # ---------------------------------------------------------------- suites
@@ -128,10 +124,10 @@ def suite_rows(rows, baselines):
 
 
 def suites_section(rows, baselines):
-    lines = ["## GPU, suites", "", belongs_to(rows), "",
+    lines = ["## GPU, suites", "", belongs_to(rows), "", paragraph(
              "The floor is the time that the fewest bytes need at 4.2 TB/s: 1280 a token and head, and the states once in and once out. Spread (10th to "
              "90th percentile), TB/s, fraction and ratio are those of the slowest gates. FlashKDA's figures are those of bench/baselines, where it has the "
-             "shape.", ""]
+             "shape."), ""]
     heading = ["case", *(f"{GATES_TEXT[gates]}, ms" for gates in GATES), "spread, ms", "floor, ms", "TB/s", "of the floor", "FlashKDA (earlier), ms",
                "faster by"]
     for suite in distinct(rows, "suite"):
@@ -139,57 +135,52 @@ def suites_section(rows, baselines):
     return [*lines, "![lines: fraction of the HBM floor](gpu_shapes.svg)", ""] if any(row["suite"] == "shapes" for row in rows) else lines
 
 
-def draw_shapes(rows, path):
-    pyplot = plotter()
+def draw_shapes(rows):
     dense = [row for row in rows if row["suite"] == "shapes" and row["N"] == 1 and row["gates"] == rows[0]["gates"]]
-    figure, axes = pyplot.subplots(figsize=(9, 4))
-    for H in sorted(distinct(dense, "H"), reverse=True):
-        line = sorted((row for row in dense if row["H"] == H), key=lambda row: row["T"])
-        axes.plot([row["T"] for row in line], [100 * row["hbm_fraction"] for row in line], marker="o", label=f"H = {H:.0f}")
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("tokens, one sequence")
-    axes.set_ylabel("% of the HBM floor")
-    axes.set_ylim(bottom=0)
-    axes.set_title(f"KDA prefill on {rows[0]['gpu']}: how near to what the memory allows")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    save(figure, path)
+    lines = [(f"H = {H:.0f}", sorted((row["T"], 100 * row["hbm_fraction"]) for row in dense if row["H"] == H))
+             for H in sorted(distinct(dense, "H"), reverse=True)]
+    subtitle = f"{rows[0]['gpu']}, one sequence; H heads. 100 % is the time that the fewest bytes need at 4.2 TB/s"
+    return token_lines("KDA prefill: how near to what the memory allows", subtitle, "tokens of the sequence", lines)
 
 
-# ---------------------------------------------------------------- charts and file
+# ---------------------------------------------------------------- the page
 
 
-def plotter():
-    import matplotlib
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "flashkda"    # the same lines make the same file
-    from matplotlib import pyplot
-    return pyplot
-
-
-def save(figure, path):
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
-
-
-def main():
+def files_of_the_page():
+    """path -> text"""
     cpu, gpu, peers = read("cpu.jsonl"), [row for row in read("gpu.jsonl") if row["backend"] == "cuda"], read("peers.jsonl")
     baselines = json.loads((ROOT / "bench" / "baselines" / "h200_baselines.json").read_text())
-    text = ["# Benchmarks", "", "Written by `tools/report.py` from the JSON lines in `bench/results`; do not edit.", ""]
+    if not (cpu or gpu or peers):
+        sys.exit(f"{RESULTS} has no JSON lines; record some first")
+    text = ["# Benchmarks", "", "Written by `tools/report/report.py` from the JSON lines in `bench/results`; do not edit.", ""]
+    files = {}
     if peers:
         text += peers_section(peers, baselines)
-        draw_peers(peers, baselines, DOCS / "gpu_peers.svg")
+        files["gpu_peers.svg"] = draw_peers(peers, baselines)
     if gpu:
         text += suites_section(gpu, baselines)
         if any(row["suite"] == "shapes" for row in gpu):
-            draw_shapes(gpu, DOCS / "gpu_shapes.svg")
+            files["gpu_shapes.svg"] = draw_shapes(gpu)
     if cpu:
         text += cpu_section(cpu)
-        draw_cpu(cpu, DOCS / "cpu.svg")
-    if not (cpu or gpu or peers):
-        sys.exit(f"{RESULTS} has no JSON lines; record some first")
-    (DOCS / "benchmarks.md").write_text("\n".join(text))
-    print("wrote docs/benchmarks.md")
+        files["cpu.svg"] = draw_cpu(cpu)
+    return {"benchmarks.md": "\n".join(text), **files}
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--check", action="store_true", help="compare instead of writing; exit 1 if a file is not what the results say")
+    arguments = arguments.parse_args()
+    files = files_of_the_page()
+    if arguments.check:
+        stale = [name for name, text in files.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]
+        print("\n".join(f"docs/{name} is not what tools/report/report.py writes" for name in stale) or f"{len(files)} files are as written")
+        return 1 if stale else 0
+    for name, text in files.items():
+        (DOCS / name).write_text(text)
+    print(f"wrote docs/: {', '.join(files)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""tools/report: charts start at zero, text of a picture does not overlap, and figures follow the sources."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "report"))
+import charts  # noqa: E402
+import figures  # noqa: E402
+import sources  # noqa: E402
+import svg  # noqa: E402
+
+
+@pytest.mark.parametrize("script", ["figures.py", "report.py"])
+def test_what_is_committed_is_what_the_script_writes(script):
+    done = subprocess.run([sys.executable, ROOT / "tools" / "report" / script, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_figure_follows_the_sources(tmp_path, monkeypatch):
+    shutil.copytree(sources.CUDA, tmp_path / "cuda")
+    config = tmp_path / "cuda/prefill_sm90/mapping/duo_config.cuh"
+    config.write_text(config.read_text().replace("kChainRegisters = 208", "kChainRegisters = 200"))
+    monkeypatch.setattr(sources, "CUDA", tmp_path / "cuda")
+    drawn = {f"{name}.svg": draw(sources.kernel()) for name, draw in figures.FIGURES.items()}
+    assert [line for line in figures.differences(drawn)] == ["docs/figures/mappings.svg is not what tools/report/figures.py draws"]
+
+
+def test_layouts_are_those_that_the_sources_assert():
+    kernel = sources.kernel()
+    assert kernel["shared"].size("Stage") == 29 * 1024
+    assert kernel["plan"].FKDAI_RELAY_BYTES == kernel["quad"].kRelayBytesOfCluster
+    assert kernel["solo"].size("Smem") <= 232448 - 1024
+
+
+def test_bars_are_as_long_as_their_values():
+    text = charts.lying_bars("title", "subtitle", "axis", [("group", [("a", "flashkda", 100, ""), ("b", "plain", 300, "")])], [])
+    lengths = [float(width) for width in re.findall(r'<rect class="f-(?:flashkda|plain)" [^>]*width="([\d.]+)"', text)]
+    assert len(lengths) == 2 and lengths[1] == pytest.approx(3 * lengths[0], rel=1e-2)
+    assert charts.nice_ticks(0.41)[0] == 0 and charts.nice_ticks(0.41)[-1] >= 0.41
+
+
+def test_text_that_overlaps_or_leaves_the_picture_is_an_error():
+    drawing = svg.Drawing(200, 100, "test")
+    drawing.text(10, 50, "first")
+    with pytest.raises(AssertionError, match="overlaps 'first'"):
+        drawing.text(20, 52, "second")
+    with pytest.raises(AssertionError, match="leaves the picture"):
+        drawing.text(180, 80, "a long line")
+    with pytest.raises(AssertionError, match="at least 11"):
+        drawing.text(10, 90, "small", size=9)
+
+
+def test_both_modes_have_every_colour():
+    drawing = svg.Drawing(200, 100, "test")
+    drawing.text(10, 50, "text", color="chain")
+    light, dark = svg.PALETTE["chain"]
+    text = drawing.render()
+    assert re.search(rf"\.f-chain{{fill:{light}}}.*@media \(prefers-color-scheme: dark\){{.*\.f-chain{{fill:{dark}}}", text, re.S)
