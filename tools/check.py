@@ -117,26 +117,27 @@ def tool_suite(name, *command):
     return Suite(name, int(status == 0), int(status not in (0, 77)), int(status == 77), time.time() - started, output)
 
 
-def cuda_programs_suite():
-    """What only a GPU can run is at least built wherever nvcc is (tests/gpu); the library there is static, and used from outside."""
-    if not can_compile_kernels():
-        return Suite("cuda programs build", skipped=1)
-    say("building the programs of tests/gpu")
+def build_suite(name, build, *options):
+    """A build with a static library, which is then used from outside; its other tests are not run."""
+    say(f"{name}: build/{build}")
     started = time.time()
-    status, output = run(["tools/build", "check-gpu", "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_GPU_TESTS=ON", "-DFKDA_BUILD_CLI=OFF", "-DFKDA_CUDA=ON",
-                          "-DBUILD_SHARED_LIBS=OFF"])
+    status, output = run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DBUILD_SHARED_LIBS=OFF", *options])
     if status == 0:
-        status, output = run(["ctest", "--test-dir", "build/check-gpu", "-R", "^(consumer|exports)$", "--output-on-failure", "--no-tests=error"])
-    return Suite("cuda programs build", int(status == 0), int(status != 0), 0, time.time() - started, output)
+        status, output = run(["ctest", "--test-dir", f"build/{build}", "-R", "^(consumer|exports)$", "--output-on-failure", "--no-tests=error"])
+    return Suite(name, int(status == 0), int(status != 0), 0, time.time() - started, output)
 
 
 def debug_build_suite():
     """Everything compiles without optimization and without a warning."""
-    say("building everything for debugging")
-    started = time.time()
-    status, output = run(["tools/build", "check-debug", "-DCMAKE_BUILD_TYPE=Debug", "-DFKDA_WERROR=ON", "-DFKDA_CUDA=OFF", "-DFKDA_BUILD_TESTS=ON",
-                          "-DFKDA_BUILD_BENCH=ON", "-DFKDA_BUILD_EXAMPLES=ON"])
-    return Suite("debug build", int(status == 0), int(status != 0), 0, time.time() - started, output)
+    return build_suite("debug build", "check-debug", "-DCMAKE_BUILD_TYPE=Debug", "-DFKDA_WERROR=ON", "-DFKDA_CUDA=OFF", "-DFKDA_BUILD_BENCH=ON",
+                       "-DFKDA_BUILD_EXAMPLES=ON")
+
+
+def cuda_programs_suite():
+    """What only a GPU can run is at least built wherever nvcc is (tests/gpu)."""
+    if not can_compile_kernels():
+        return Suite("cuda programs build", skipped=1)
+    return build_suite("cuda programs build", "check-gpu", "-DFKDA_BUILD_GPU_TESTS=ON", "-DFKDA_BUILD_CLI=OFF", "-DFKDA_CUDA=ON")
 
 
 def house_suites():
@@ -148,7 +149,7 @@ STEPS = {
     "house": house_suites,
     "c": lambda: c_suites("check-release", "release"),
     "sanitize": lambda: c_suites("check-sanitize", "sanitized", ["-DFKDA_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
-                                                                   "-DBUILD_SHARED_LIBS=OFF", "-DFKDA_CUDA=OFF"], SANITIZER_ENV),
+                                                                   "-DFKDA_CUDA=OFF"], SANITIZER_ENV),
     "python": python_suites,
 }
 
