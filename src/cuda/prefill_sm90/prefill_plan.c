@@ -33,7 +33,8 @@ int fkdai_prefill_clusters(fkdai_prefill_grid grid) { return grid.mapping == FKD
 
 int fkdai_prefill_singles(fkdai_prefill_grid grid)
 {
-    return grid.mapping == FKDAI_SOLO ? grid.workers : grid.mapping == FKDAI_EITHER ? grid.workers * DUO_RANKS : 0;
+    if ((grid.mapping & FKDAI_SOLO) == 0) return 0;
+    return grid.mapping == FKDAI_SOLO ? grid.workers : grid.workers * DUO_RANKS;
 }
 
 /* Whole clusters, so one block more than there are workers may be launched. */

@@ -12,9 +12,9 @@
 extern "C" {
 #endif
 
-/* Who works on a job: a cluster of four blocks or of two that share it, or one block; or, if asked for, the fastest of them, where EITHER in a
- * grid leaves the choice between duo and solo to the device, which knows the lengths. The bits are the same. */
-typedef enum fkdai_prefill_mapping { FKDAI_QUAD, FKDAI_DUO, FKDAI_SOLO, FKDAI_EITHER } fkdai_prefill_mapping;
+/* Who works on a job: one block, or a cluster of two or of four blocks that share it. EITHER: asked for, the fastest of them; in a grid, the
+ * device chooses between solo and duo once it knows the lengths. The bits are the same. */
+typedef enum fkdai_prefill_mapping { FKDAI_SOLO = 1, FKDAI_DUO = 2, FKDAI_EITHER = FKDAI_SOLO | FKDAI_DUO, FKDAI_QUAD = 4 } fkdai_prefill_mapping;
 
 typedef struct fkdai_prefill_grid {
     fkdai_prefill_mapping mapping;

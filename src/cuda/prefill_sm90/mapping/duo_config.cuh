@@ -58,8 +58,6 @@ using View = SharedView<Smem>;
 
 // The stage of the i-th chunk that a CTA prepares: its own, and the peer's received one.
 __device__ __forceinline__ RingSlot own_slot(uint32_t i) { return ring_slot<kOwnStages>(i); }
-// (The index is kOwnStages + i % kReceivedStages; written so, the solve loop takes two instructions more. CUDA 13.0)
-__device__ __forceinline__ RingSlot received_slot(uint32_t i) { return {kStages - 1 - (i + 1) % kReceivedStages, (i / kReceivedStages) & 1}; }
-static_assert(kReceivedStages == 2);
+__device__ __forceinline__ RingSlot received_slot(uint32_t i) { return {kOwnStages + i % kReceivedStages, (i / kReceivedStages) & 1}; }
 
 }  // namespace fkdai::prefill::duo
