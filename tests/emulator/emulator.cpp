@@ -1,39 +1,47 @@
-// emulator.cpp: fibers, meetings, and the cluster's shared memory.
+// emulator.cpp: the scheduler, meetings, the copy engine, the cluster's shared memory.
 #include "emulator.h"
-
-#include <ucontext.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <memory>
-#include <random>
+#include <cstdlib>
+
+#include "fiber.h"
 
 namespace emulator {
+
+Thread *running = nullptr;
+
 namespace {
 
-constexpr size_t kStackBytes = 128 * 1024;
-constexpr uint32_t kRankShift = 24;
-enum MeetingKey : int { kWarpMeeting = 100, kWarpgroupMeeting = 200, kBlockMeeting = 300 };
-
-struct Fiber {
-    Thread thread;
-    ucontext_t context;
-    std::vector<char> stack;
-    std::function<bool()> ready;
-    bool done = false;
+struct Worker : Thread {
+    Fiber fiber;
+    Condition waits_for;     // without one: for nothing, or in a meeting
+    bool is_done = false;
 };
+Worker &worker() { return static_cast<Worker &>(*running); }
 
-ucontext_t scheduler;
-Fiber *running = nullptr;
-const std::function<void()> *body = nullptr;
+// xorshift64*: orders need no more, and it is called once a thread and round.
+struct Random {
+    using result_type = uint64_t;
+    uint64_t state;
+    static constexpr uint64_t min() { return 0; }
+    static constexpr uint64_t max() { return UINT64_MAX; }
+    uint64_t operator()() {
+        state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
+        return state * UINT64_C(0x2545f4914f6cdd1d);
+    }
+};
 
 struct Copy {
-    Fiber *by;
-    unsigned patience;   // rounds of the scheduler that it takes on average
+    Thread *by;
+    unsigned patience;       // rounds of the scheduler that it takes on average
     std::function<void()> happen;
 };
+
+const std::function<void()> *body = nullptr;
 std::vector<Copy> in_flight;
 bool copies_wait = false;
+std::vector<Worker *> next_round;    // who may be able to go on in it: all but those in meetings
 
 void finish_copy(size_t i) {
     const Copy copy = std::move(in_flight[i]);
@@ -44,10 +52,12 @@ void finish_copy(size_t i) {
 
 void enter() {
     (*body)();
-    running->done = true;
-    Meeting &cluster = *running->thread.cluster_meeting;   // it waits for those who have not ended
-    cluster.expected--, cluster.settle();
-    swapcontext(&running->context, &scheduler);
+    Worker &w = worker();
+    Meeting &cluster = *w.cluster_meeting;    // it waits for those who have not ended
+    cluster.expected--;
+    if (cluster.expected > 0 && cluster.waiting.size() == cluster.expected) let_go(cluster);
+    w.is_done = true;
+    w.fiber.leave_for_good();
 }
 
 constexpr unsigned kLate = 100;
@@ -55,35 +65,44 @@ bool is_late(const Thread &t, Laggard laggard) {
     return t.warp() == laggard.warp && static_cast<int>(t.cluster_rank) == laggard.rank && t.lane() >= 4;
 }
 
-bool run_all(std::vector<std::unique_ptr<Fiber>> &fibers, unsigned seed, Laggard laggard) {
-    std::mt19937 random(seed);
-    std::vector<size_t> order(fibers.size());
-    for (size_t i = 0; i < order.size(); i++) order[i] = i;
-    size_t left = fibers.size();
+bool can_go_on(Worker &w) {
+    running = &w;
+    return w.waits_for.holds == nullptr || w.waits_for.holds(w.waits_for.ready);
+}
+
+void print_deadlock(const std::vector<std::unique_ptr<Worker>> &workers) {
+    printf("deadlock: waiting warps");
+    for (auto &w : workers)
+        if (!w->is_done && w->lane() == 0) printf(" %u/%d", w->block.x, w->warp());
+    printf("\n");
+}
+
+bool run_all(const std::vector<std::unique_ptr<Worker>> &workers, unsigned seed, Laggard laggard) {
+    Random random{0x9e3779b97f4a7c15u + seed};
+    std::vector<Worker *> round;
+    next_round.clear();
+    for (auto &w : workers) next_round.push_back(w.get());
+    size_t left = workers.size();
     copies_wait = seed != 0;
     while (left > 0 || !in_flight.empty()) {
-        bool moved = false, held_back = false;
+        bool moved = false;
         for (size_t i = in_flight.size(); i-- > 0;)
             if (random() % in_flight[i].patience == 0) finish_copy(i), moved = true;
-        if (seed != 0) std::shuffle(order.begin(), order.end(), random);
-        for (size_t i : order) {
-            Fiber &fiber = *fibers[i];
-            if (fiber.done || (fiber.ready && !fiber.ready())) continue;
-            if (is_late(fiber.thread, laggard) && random() % kLate != 0) {
-                held_back = true;
+        round.swap(next_round), next_round.clear();
+        if (seed != 0) std::shuffle(round.begin(), round.end(), random);
+        for (Worker *w : round) {
+            const bool is_ready = can_go_on(*w), is_held_back = is_ready && is_late(*w, laggard) && random() % kLate != 0;
+            moved = moved || is_ready;
+            if (!is_ready || is_held_back) {
+                next_round.push_back(w);
                 continue;
             }
-            fiber.ready = nullptr;
-            running = &fiber;
-            swapcontext(&scheduler, &fiber.context);
-            moved = true;
-            left -= fiber.done;
+            w->waits_for = {};
+            w->fiber.resume();
+            left -= w->is_done;
         }
-        if (moved || held_back || !in_flight.empty()) continue;
-        printf("deadlock: waiting warps");
-        for (auto &fiber : fibers)
-            if (!fiber->done && fiber->thread.lane() == 0) printf(" %u/%d", fiber->thread.block.x, fiber->thread.warp());
-        printf("\n");
+        if (moved || !in_flight.empty()) continue;
+        print_deadlock(workers);
         return false;
     }
     return true;
@@ -91,12 +110,26 @@ bool run_all(std::vector<std::unique_ptr<Fiber>> &fibers, unsigned seed, Laggard
 
 }  // namespace
 
-Thread &self() { return running->thread; }
+void wait_until(Condition condition) {
+    worker().waits_for = condition;
+    next_round.push_back(&worker());
+    worker().fiber.leave();
+}
 
-void block_until(std::function<bool()> ready) {
-    if (ready()) return;
-    running->ready = std::move(ready);
-    swapcontext(&running->context, &scheduler);
+void wait_for_others(Meeting &meeting) {
+    meeting.waiting.push_back(running);
+    worker().fiber.leave();
+}
+
+void let_go(Meeting &meeting) {
+    for (Thread *t : meeting.waiting) next_round.push_back(static_cast<Worker *>(t));
+    meeting.waiting.clear();
+}
+
+void meet_cluster() {
+    Meeting &m = *self().cluster_meeting;
+    if (m.waiting.size() + 1 < m.expected) wait_for_others(m);
+    else let_go(m);
 }
 
 void copy_later(std::function<void()> copy) {
@@ -104,60 +137,30 @@ void copy_later(std::function<void()> copy) {
     else copy();
 }
 
-void meet(Meeting &meeting, unsigned size, unsigned index, void *bring, const std::function<void(void **)> &last) {
-    const unsigned generation = meeting.generation;
-    meeting.brought[index] = bring;
-    if (++meeting.arrived == size) {
-        last(meeting.brought);
-        meeting.arrived = 0, meeting.generation++;
-    } else {
-        block_until([&meeting, generation] { return meeting.generation != generation; });
-    }
-}
-
-void meet_warp(void *bring, const std::function<void(void **)> &last) {
-    Thread &t = self();
-    meet(t.own().meetings[kWarpMeeting + t.warp()], 32, static_cast<unsigned>(t.lane()), bring, last);
-}
-
-void meet_warpgroup(void *bring, const std::function<void(void **)> &last) {
-    Thread &t = self();
-    meet(t.own().meetings[kWarpgroupMeeting + t.warp() / 4], 128, t.thread.x % 128, bring, last);
-}
-
-uint8_t *shared_pointer(uint32_t address) {
-    return (*self().cluster)[address >> kRankShift].base + (address & ((1u << kRankShift) - 1));
-}
-
-Mbarrier &mbarrier(uint32_t address) {
-    return (*self().cluster)[address >> kRankShift].barriers[address & ((1u << kRankShift) - 1)];
+Block::Block(unsigned threads, size_t shared_bytes)
+    : memory(nullptr, free), warps((threads + 31) / 32, Meeting(32)),
+      warpgroups((threads + 127) / 128, Meeting(128)), named(16, Meeting(128)), all(threads) {
+    void *bytes = nullptr;
+    if (posix_memalign(&bytes, 1024, shared_bytes) != 0) abort();
+    memory.reset(static_cast<uint8_t *>(memset(bytes, 0xff, shared_bytes)));
 }
 
 bool launch(unsigned blocks, unsigned ranks, unsigned threads, size_t shared_bytes, unsigned seed, const std::function<void()> &kernel,
             Laggard laggard) {
     body = &kernel;
     for (unsigned first = 0; first < blocks; first += ranks) {
-        std::vector<Block> cluster(ranks);
-        Meeting all;
-        all.expected = ranks * threads;
-        std::vector<std::unique_ptr<Fiber>> fibers;
-        for (unsigned rank = 0; rank < ranks; rank++) {
-            cluster[rank].memory.assign(shared_bytes + 1024, 0xff);
-            cluster[rank].base = cluster[rank].memory.data() + (-reinterpret_cast<uintptr_t>(cluster[rank].memory.data()) & 1023);
-            cluster[rank].threads = threads;
-            for (unsigned t = 0; t < threads; t++) {
-                auto fiber = std::make_unique<Fiber>();
-                fiber->thread = {{t}, {first + rank}, rank, &cluster, &all, {blocks}};
-                fiber->stack.resize(kStackBytes);
-                getcontext(&fiber->context);
-                fiber->context.uc_stack.ss_sp = fiber->stack.data();
-                fiber->context.uc_stack.ss_size = kStackBytes;
-                fiber->context.uc_link = &scheduler;
-                makecontext(&fiber->context, enter, 0);
-                fibers.push_back(std::move(fiber));
-            }
+        std::vector<Block> cluster;
+        for (unsigned rank = 0; rank < ranks; rank++) cluster.emplace_back(threads, shared_bytes);
+        Meeting all(ranks * threads);
+        std::vector<std::unique_ptr<Worker>> workers;
+        for (unsigned i = 0; i < ranks * threads; i++) {
+            auto w = std::make_unique<Worker>();
+            w->thread = {i % threads}, w->block = {first + i / threads}, w->grid = {blocks};
+            w->cluster_rank = i / threads, w->cluster = &cluster, w->cluster_meeting = &all;
+            w->fiber.begin(enter);
+            workers.push_back(std::move(w));
         }
-        if (!run_all(fibers, seed, laggard)) return false;
+        if (!run_all(workers, seed, laggard)) return false;
     }
     return true;
 }
@@ -166,16 +169,15 @@ bool launch(unsigned blocks, unsigned ranks, unsigned threads, size_t shared_byt
 
 void __syncthreads() {
     ::emulator::Thread &t = ::emulator::self();
-    ::emulator::meet(t.own().meetings[::emulator::kBlockMeeting], t.own().threads, t.thread.x, nullptr, [](void **) {});
+    ::emulator::meet(t.own().all, t.thread.x, nullptr, [](void **) {});
 }
 
 int __syncthreads_or(int predicate) {
     ::emulator::Thread &t = ::emulator::self();
-    const unsigned threads = t.own().threads;
-    ::emulator::meet(t.own().meetings[::emulator::kBlockMeeting], threads, t.thread.x, &predicate, [threads](void **all) {
+    ::emulator::meet(t.own().all, t.thread.x, &predicate, [&t](void **all) {
         int any = 0;
-        for (unsigned i = 0; i < threads; i++) any |= *static_cast<int *>(all[i]);
-        for (unsigned i = 0; i < threads; i++) *static_cast<int *>(all[i]) = any;
+        for (unsigned i = 0; i < t.own().all.expected; i++) any |= *static_cast<int *>(all[i]);
+        for (unsigned i = 0; i < t.own().all.expected; i++) *static_cast<int *>(all[i]) = any;
     });
     return predicate;
 }

@@ -1,90 +1,112 @@
-// emulator.h: runs CUDA device code on the host, one fiber per thread, so that kernels can be tested without a GPU.
+// emulator.h: runs CUDA device code on the host, one fiber per thread, so that kernels can be tested without a GPU and without a CUDA toolkit.
 //
-// The kernel's own sources are compiled by the host compiler; only the small headers of src/cuda/device that hold PTX
-// are replaced (tests/emulator/device). Clusters, named barriers, mbarriers with byte counts, ldmatrix and stmatrix,
-// wgmma through its real descriptors and swizzles, tensor-map loads and copies between CTAs are emulated; a state in
-// which nobody can move is reported as a deadlock. Copies happen at once or, in shuffled orders, some time before
-// somebody must have waited for them; products happen at issue. What the emulator cannot show is a missing fence, and
-// speed.
+// The kernel's own sources are compiled by the host's C++ compiler; what a CUDA compiler adds to the language is in cuda/, and only the small
+// headers of src/cuda/device that hold PTX are replaced (device/). Clusters, named barriers, mbarriers with byte counts, ldmatrix and stmatrix,
+// wgmma through its real descriptors and swizzles, tensor-map loads and copies between CTAs are emulated; a state in which nobody can move is
+// reported as a deadlock. Copies happen at once or, in shuffled orders, some time before somebody must have waited for them; products happen
+// at issue. What the emulator cannot show is a missing fence, and speed.
 #pragma once
 
 #include <cuda.h>
 #include <cuda_bf16.h>
-#include <vector_functions.h>
-#include <vector_types.h>
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <functional>
-#include <map>
+#include <memory>
 #include <vector>
-
-#undef __launch_bounds__
-#define __launch_bounds__(...)
-#define __cluster_dims__(...)
-#undef __grid_constant__
-#define __grid_constant__
-#undef __shared__
-#define __shared__ static    // one block at a time
-#undef __forceinline__
-#define __forceinline__ inline
 
 namespace emulator {
 
 struct Index { unsigned x = 0, y = 0, z = 0; };
+struct Thread;
 
 // Threads that meet: the last to arrive acts on what all brought, then all go on.
 struct Meeting {
-    unsigned arrived = 0, generation = 0;
-    unsigned expected = 0;   // of a cluster: threads that have not ended
-    void *brought[1024];
-    void settle() { if (arrived == expected && expected > 0) arrived = 0, generation++; }
+    explicit Meeting(unsigned threads) : expected(threads), brought(threads) { waiting.reserve(threads); }
+    unsigned expected;                // of a cluster: threads that have not ended
+    std::vector<void *> brought;      // by each, in order
+    std::vector<Thread *> waiting;    // who arrived before the last
 };
 
+// As on the GPU it lies in the 8 bytes of shared memory that the kernel sets aside for it.
 struct Mbarrier {
-    int count = 0, pending = 0, bytes = 0;
-    unsigned phase = 0;
+    int16_t count, pending;
+    int32_t bytes : 31;
+    uint32_t phase : 1;
     void settle() { if (pending == 0 && bytes == 0) phase ^= 1, pending = count; }
 };
+static_assert(sizeof(Mbarrier) == 8);
 
 struct Block {
-    std::vector<uint8_t> memory;             // shared
-    uint8_t *base;                           // aligned to 1024
-    std::map<uint32_t, Mbarrier> barriers;   // by address inside the block
-    std::map<int, Meeting> meetings;         // warps, warpgroups, named barriers, all
-    unsigned threads = 0;
+    Block(unsigned threads, size_t shared_bytes);
+    std::unique_ptr<uint8_t, void (*)(void *)> memory;    // shared, aligned to 1024
+    std::vector<Meeting> warps, warpgroups, named;        // named barriers: ids 0 ... 15 of 128 threads
+    Meeting all;
 };
 
 struct Thread {
-    Index thread, block;
+    Index thread, block, grid;
     unsigned cluster_rank;
     std::vector<Block> *cluster;
     Meeting *cluster_meeting;
-    Index grid;
     int stores_in_flight = 0;   // of the copy engine, from shared memory
     int warp() const { return static_cast<int>(thread.x / 32); }
     int lane() const { return static_cast<int>(thread.x % 32); }
     Block &own() const { return (*cluster)[cluster_rank]; }
 };
 
-Thread &self();
-void block_until(std::function<bool()> ready);
-void meet(Meeting &meeting, unsigned size, unsigned index, void *bring, const std::function<void(void **)> &last);
-void meet_warp(void *bring, const std::function<void(void **)> &last);
-void meet_warpgroup(void *bring, const std::function<void(void **)> &last);
+extern Thread *running;
+inline Thread &self() { return *running; }
+
+// What a thread waits for, looked at in every round of the scheduler. A fact that holds only between two rounds is missed, as on the GPU.
+struct Condition {
+    bool (*holds)(const void *ready) = nullptr;
+    const void *ready = nullptr;
+};
+void wait_until(Condition condition);
+template <class Ready>
+void block_until(const Ready &ready) {
+    if (!ready()) wait_until({[](const void *r) { return (*static_cast<const Ready *>(r))(); }, &ready});
+}
+
+void wait_for_others(Meeting &meeting);
+void let_go(Meeting &meeting);
+template <class Last>
+void meet(Meeting &meeting, unsigned index, void *bring, const Last &last) {
+    meeting.brought[index] = bring;
+    if (meeting.waiting.size() + 1 < meeting.expected) return wait_for_others(meeting);
+    last(meeting.brought.data());
+    let_go(meeting);
+}
+template <class Last>
+void meet_warp(void *bring, const Last &last) {
+    Thread &t = self();
+    meet(t.own().warps[t.warp()], static_cast<unsigned>(t.lane()), bring, last);
+}
+template <class Last>
+void meet_warpgroup(void *bring, const Last &last) {
+    Thread &t = self();
+    meet(t.own().warpgroups[t.warp() / 4], t.thread.x % 128, bring, last);
+}
+void meet_cluster();
 
 // The copy engine: `copy` happens at any time from now on (at once when the order is not shuffled), as if by this thread.
 void copy_later(std::function<void()> copy);
 
-uint8_t *shared_pointer(uint32_t address);    // any block of the cluster: rank in the top byte
-Mbarrier &mbarrier(uint32_t address);
+// An address of shared memory: the rank of a block of the cluster in the top byte.
+inline constexpr uint32_t kRankShift = 24, kInBlock = (1u << kRankShift) - 1;
+inline uint8_t *shared_pointer(uint32_t address) {
+    return (*self().cluster)[address >> kRankShift].memory.get() + (address & kInBlock);
+}
+inline Mbarrier &mbarrier(uint32_t address) { return *reinterpret_cast<Mbarrier *>(shared_pointer(address)); }
 
 // A warp whose lanes from the fifth on come late to everything: only once in kLate rounds of the scheduler. warp < 0: none.
 struct Laggard { int rank = 0, warp = -1; };
 
-// Runs `blocks` blocks of `threads` threads as clusters of `ranks`, one cluster after the other, in an order that `seed` shuffles.
-// Returns false on a deadlock.
+// Runs `blocks` blocks of `threads` threads as clusters of `ranks`, one cluster after the other, in an order that `seed` shuffles. Shared memory
+// begins at a multiple of 1024 and ends where AddressSanitizer sees it. Returns false on a deadlock.
 bool launch(unsigned blocks, unsigned ranks, unsigned threads, size_t shared_bytes, unsigned seed, const std::function<void()> &kernel,
             Laggard laggard = {});
 
@@ -103,8 +125,6 @@ static_assert(sizeof(TensorMap) <= sizeof(CUtensorMap));
 #define blockIdx (::emulator::self().block)
 #define gridDim (::emulator::self().grid)
 
-inline float __uint_as_float(uint32_t x) { float f; memcpy(&f, &x, 4); return f; }
-inline uint32_t __float_as_uint(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
 inline void __syncwarp() { ::emulator::meet_warp(nullptr, [](void **) {}); }
 void __syncthreads();
 int __syncthreads_or(int predicate);
@@ -138,5 +158,3 @@ inline int __any_sync(unsigned, int predicate) {
     });
     return bring.result;
 }
-template <class T> T max(T a, T b) { return a > b ? a : b; }
-template <class T> T min(T a, T b) { return a < b ? a : b; }

@@ -6,11 +6,11 @@ namespace fkdai {
 
 inline uint32_t shared_address(const void *p) {
     const emulator::Thread &t = emulator::self();
-    return t.cluster_rank << 24 | static_cast<uint32_t>(static_cast<const uint8_t *>(p) - t.own().base);
+    return t.cluster_rank << emulator::kRankShift | static_cast<uint32_t>(static_cast<const uint8_t *>(p) - t.own().memory.get());
 }
 
 template <class T>
-T &dynamic_shared() { return *reinterpret_cast<T *>(emulator::self().own().base); }
+T &dynamic_shared() { return *reinterpret_cast<T *>(emulator::self().own().memory.get()); }
 
 template <class T>
 T load_shared(uint32_t address) {

@@ -5,7 +5,7 @@
 namespace fkdai {
 
 inline void barrier_init(uint32_t barrier, uint32_t arrivals) {
-    emulator::mbarrier(barrier) = {static_cast<int>(arrivals), static_cast<int>(arrivals), 0, 0};
+    emulator::mbarrier(barrier) = {static_cast<int16_t>(arrivals), static_cast<int16_t>(arrivals), 0, 0};
 }
 inline void fence_barrier_init() {}
 inline void arrive(uint32_t barrier) {
@@ -36,17 +36,12 @@ inline void wait_together(uint32_t barrier, uint32_t parity) {
 inline void wait_for_either(uint32_t barrier, uint32_t parity, uint32_t other, uint32_t other_parity) {
     emulator::block_until([=] { return has_flipped(barrier, parity) || has_flipped(other, other_parity); });
 }
-inline uint32_t peer_address(uint32_t address, uint32_t rank) { return (address & 0xffffffu) | rank << 24; }
-inline void cluster_sync() {
-    emulator::Meeting &m = *emulator::self().cluster_meeting;
-    const unsigned turn = m.generation;
-    m.arrived++, m.settle();
-    emulator::block_until([&m, turn] { return m.generation != turn; });
-}
+inline uint32_t peer_address(uint32_t address, uint32_t rank) { return (address & emulator::kInBlock) | rank << emulator::kRankShift; }
+inline void cluster_sync() { emulator::meet_cluster(); }
 inline void fence_async_proxy() {}
 inline void warpgroup_sync(int id) {
     emulator::Thread &t = emulator::self();
-    emulator::meet(t.own().meetings[id], 128, t.thread.x % 128, nullptr, [](void **) {});
+    emulator::meet(t.own().named[id], t.thread.x % 128, nullptr, [](void **) {});
 }
 
 }  // namespace fkdai

@@ -63,8 +63,8 @@ inline void load_bytes_in_each(uint32_t destination, const void *source, uint32_
     for (uint32_t rank = 0; rank < 16; rank++)
         if (ranks >> rank & 1)
             emulator::copy_later([=] {
-                memcpy(emulator::shared_pointer((destination & 0xffffffu) | rank << 24), source, bytes);
-                deliver((barrier & 0xffffffu) | rank << 24, bytes);
+                memcpy(emulator::shared_pointer((destination & emulator::kInBlock) | rank << emulator::kRankShift), source, bytes);
+                deliver((barrier & emulator::kInBlock) | rank << emulator::kRankShift, bytes);
             });
 }
 inline void prefetch_l2(const void *, uint32_t) {}

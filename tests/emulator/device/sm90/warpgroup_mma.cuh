@@ -18,17 +18,25 @@ struct Operand {
     }
 };
 
-// Element (row, k) of an operand in shared memory; rows along M or N.
-inline float operand_element(uint64_t descriptor, bool is_k_major, int row, int k) {
-    const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4, leading = static_cast<uint32_t>(descriptor >> 16 & 0x3fff) << 4,
-                   stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4;
-    const bool is_128 = descriptor >> 62 == 1;
-    const int line = is_128 ? 128 : 64, outer = is_k_major ? row : k, inner = is_k_major ? k : row, wide = line / 2;
-    uint32_t at = start + static_cast<uint32_t>(outer / 8) * stride + static_cast<uint32_t>(outer % 8 * line);
-    at += static_cast<uint32_t>(inner / wide) * leading + static_cast<uint32_t>(inner % wide * 2);
-    at ^= is_128 ? at >> 3 & 0x70 : at >> 3 & 0x30;
-    return low_bf16(load_shared<uint16_t>(emulator::self().cluster_rank << 24 | at));
-}
+// Element (row, k) of an operand in this block's shared memory; rows along M or N.
+struct SharedOperand {
+    const uint8_t *block = emulator::shared_pointer(emulator::self().cluster_rank << emulator::kRankShift);
+    uint64_t descriptor;
+    bool is_k_major;
+    explicit SharedOperand(uint64_t d, bool k_major) : descriptor(d), is_k_major(k_major) {}
+    float operator()(int row, int k) const {
+        const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4, leading = static_cast<uint32_t>(descriptor >> 16 & 0x3fff) << 4,
+                       stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4;
+        const bool is_128 = descriptor >> 62 == 1;
+        const int line = is_128 ? 128 : 64, outer = is_k_major ? row : k, inner = is_k_major ? k : row, wide = line / 2;
+        uint32_t at = start + static_cast<uint32_t>(outer / 8) * stride + static_cast<uint32_t>(outer % 8 * line);
+        at += static_cast<uint32_t>(inner / wide) * leading + static_cast<uint32_t>(inner % wide * 2);
+        at ^= is_128 ? at >> 3 & 0x70 : at >> 3 & 0x30;
+        uint16_t bits;
+        memcpy(&bits, block + at, sizeof bits);
+        return low_bf16(bits);
+    }
+};
 
 template <int width, bool b_is_k_major, int sign>
 struct RegisterAtom {
@@ -51,16 +59,22 @@ inline float &accumulator(void **all, int row, int column) {
     return static_cast<MmaBring *>(all[warp * 32 + lane])->c[column / 8 * 4 + row % 16 / 8 * 2 + column % 2];
 }
 
+// c = (0 or c) +- A B, [64,N] = [64,16] [16,N]: every sum over k in order, all columns of a row side by side.
 template <class Atom, class ReadA>
-void multiply(void **all, uint64_t b, ScaleOut scale, ReadA a) {
-    for (int n = 0; n < Atom::kWidth; n++) {
-        float column[16];
-        for (int k = 0; k < 16; k++) column[k] = operand_element(b, Atom::kBIsKMajor, n, k);
-        for (int m = 0; m < 64; m++) {
-            float sum = 0;
-            for (int k = 0; k < 16; k++) sum += a(m, k) * column[k];
+void multiply(void **all, uint64_t b, ScaleOut scale, const ReadA &a) {
+    const SharedOperand read_b(b, Atom::kBIsKMajor);
+    float right[16][Atom::kWidth];
+    for (int k = 0; k < 16; k++)
+        for (int n = 0; n < Atom::kWidth; n++) right[k][n] = read_b(n, k);
+    for (int m = 0; m < 64; m++) {
+        float sum[Atom::kWidth] = {};
+        for (int k = 0; k < 16; k++) {
+            const float left = a(m, k);
+            for (int n = 0; n < Atom::kWidth; n++) sum[n] += left * right[k][n];
+        }
+        for (int n = 0; n < Atom::kWidth; n++) {
             float &c = accumulator(all, m, n);
-            c = (scale == ScaleOut::Zero ? 0.f : c) + static_cast<float>(Atom::kSign) * sum;
+            c = (scale == ScaleOut::Zero ? 0.f : c) + static_cast<float>(Atom::kSign) * sum[n];
         }
     }
 }
@@ -80,9 +94,7 @@ void mma(const uint32_t (&a)[4], uint64_t b, float (&c)[n], ScaleOut scale = Sca
 template <class Atom, int n>
 void mma(uint64_t a, uint64_t b, float (&c)[n], ScaleOut scale = ScaleOut::One) {
     MmaBring bring{nullptr, c};
-    emulator::meet_warpgroup(&bring, [a, b, scale](void **all) {
-        multiply<Atom>(all, b, scale, [a](int m, int k) { return operand_element(a, true, m, k); });
-    });
+    emulator::meet_warpgroup(&bring, [a, b, scale](void **all) { multiply<Atom>(all, b, scale, SharedOperand(a, true)); });
 }
 
 template <int n>
