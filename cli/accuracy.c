@@ -1,4 +1,4 @@
-/* The three measures, and the one table of bars. */
+/* The three measures, and the bars of a file. */
 #include "accuracy.h"
 
 #include <math.h>
@@ -72,45 +72,49 @@ void accuracy_merge(accuracy *a, const accuracy *other)
 
 double accuracy_m1(const accuracy *a) { return ratio(sqrt(a->err2), sqrt(a->ref2)); }
 
-/*
- * Bars on M1. Rounding to bf16 alone is 1.66e-3 relative RMS on data whose mantissas are spread evenly: 2.2e-3 leaves a third for
- * tiles where they are not. Few elements average nothing out: there the bar is what a single rounding can be, 2^-8. The host backends are exact to fp32: 2e-6 before rounding for out, and 1e-5 for a state, which sums the
- * errors of all its tokens. The GPU multiplies in bf16 inside, so its bars are those of the best published kernels, 4.5e-3 and 3.5e-3.
- */
-static const struct { double out_f32, out_bf16, state_f32, state_bf16; } bars[FKDA_BACKEND_COUNT] = {
-    [FKDA_BACKEND_CUDA] = {4.5e-3, 4.5e-3, 3.5e-3, 4.5e-3},
-    [FKDA_BACKEND_CPU] = {2e-6, 2.2e-3, 1e-5, 2.2e-3},
-    [FKDA_BACKEND_REF] = {2e-6, 2.2e-3, 1e-5, 2.2e-3},
-};
-#define ANSWER_BF16 2.2e-3    /* what an answer stored as bf16 is itself off; independent, so squares add */
-#define ONE_ROUNDING 0x1p-8
-#define FEW_ELEMENTS 1024     /* the spread of M1 falls as 1/sqrt(elements): 12 % of 1.66e-3 for 64, 3 % for 1024 */
+/* ---------------------------------------------------------------- bars: tests/bars.def says what each is for */
+
+#define FKDA_BAR(arithmetic, class, out, state, m2, why) static const bars_of arithmetic##_##class = {out, state, m2};
+#define FKDA_BAR_NUMBER(name, value, why) static const double number_##name = value;
+typedef struct bars_of {
+    double out, state, m2;
+} bars_of;
+#include "../tests/bars.def"
+#undef FKDA_BAR
+#undef FKDA_BAR_NUMBER
 
 static double for_count(double bar, fkda_dtype dtype, int64_t count)
 {
-    return dtype == FKDA_BF16 && count < FEW_ELEMENTS ? fmax(bar, ONE_ROUNDING) : bar;
+    return dtype == FKDA_BF16 && (double)count < number_few_elements ? fmax(bar, number_one_rounding) : bar;
 }
 
-static double with_answer(double bar, fkda_dtype want_dtype, int64_t count)
+/* The bar of an answer that is itself stored in bf16; independent, so squares add. */
+static double with_answer(double bar, double stored, fkda_dtype want_dtype, int64_t count)
 {
-    if (want_dtype != FKDA_BF16) return bar;
-    const double answer = for_count(ANSWER_BF16, want_dtype, count);
-    return sqrt(bar * bar + answer * answer);
+    return want_dtype == FKDA_BF16 ? hypot(bar, for_count(stored, want_dtype, count)) : bar;
+}
+
+static const bars_of *arithmetic_of(fkda_backend backend)
+{
+    return backend == FKDA_BACKEND_CUDA ? &bf16_model : backend == FKDA_BACKEND_CPU ? &f32_any : &f64_any;
 }
 
 double accuracy_bar_out(fkda_backend backend, fkda_dtype got_dtype, fkda_dtype want_dtype, int64_t count)
 {
-    const double bar = got_dtype == FKDA_BF16 ? bars[backend].out_bf16 : bars[backend].out_f32;
-    return with_answer(for_count(bar, got_dtype, count), want_dtype, count);
+    const double bar = arithmetic_of(backend)->out;    /* that of bf16 includes the rounding of out */
+    return with_answer(for_count(got_dtype == FKDA_BF16 ? fmax(bar, stored_bf16.out) : bar, got_dtype, count), stored_bf16.out, want_dtype, count);
 }
 
 double accuracy_bar_state(fkda_backend backend, fkda_dtype got_dtype, fkda_dtype want_dtype, int64_t count)
 {
-    const double bar = got_dtype == FKDA_BF16 ? bars[backend].state_bf16 : bars[backend].state_f32;
-    return with_answer(for_count(bar, got_dtype, count), want_dtype, count);
+    double bar = arithmetic_of(backend)->state;
+    if (got_dtype == FKDA_BF16) bar = bar < stored_bf16.state ? stored_bf16.state : hypot(bar, stored_bf16.state);
+    return with_answer(for_count(bar, got_dtype, count), stored_bf16.state, want_dtype, count);
 }
+
+double accuracy_m2_factor(void) { return bf16_model.m2; }    /* the others' too */
 
 int accuracy_is_inside(const accuracy *a, double bar)
 {
-    return accuracy_m1(a) <= bar && a->m2 <= ACCURACY_M2_FACTOR * bar;    /* false for NaN */
+    return accuracy_m1(a) <= bar && a->m2 <= accuracy_m2_factor() * bar;    /* false for NaN */
 }

@@ -31,11 +31,11 @@ void accuracy_add(accuracy *a, const accuracy_matrix *m);
 void accuracy_merge(accuracy *a, const accuracy *other);
 double accuracy_m1(const accuracy *a);
 
-/* The most that M1 may be; M2 may be ACCURACY_M2_FACTOR times that. got_dtype and want_dtype as stored;
+/* The most that M1 may be; M2 may be accuracy_m2_factor() times that. got_dtype and want_dtype as stored;
  * count: elements compared. */
 double accuracy_bar_out(fkda_backend backend, fkda_dtype got_dtype, fkda_dtype want_dtype, int64_t count);
 double accuracy_bar_state(fkda_backend backend, fkda_dtype got_dtype, fkda_dtype want_dtype, int64_t count);
-#define ACCURACY_M2_FACTOR 3.0
+double accuracy_m2_factor(void);
 
 int accuracy_is_inside(const accuracy *a, double bar);
 

@@ -21,7 +21,7 @@ typedef struct verify_row {
 
 typedef struct verify_total {
     accuracy sums;
-    double bar;                   /* on M1; on M2 ACCURACY_M2_FACTOR times that */
+    double bar;                   /* on M1; on M2 accuracy_m2_factor() times that */
     const char *answer;           /* "file" or "ref" */
     fkda_dtype got_dtype, want_dtype;
 } verify_total;

@@ -74,7 +74,7 @@ static void print_total(const char *name, const verify_total *t)
     char stored[32];
     snprintf(stored, sizeof stored, "%s / %s", safetensors_dtype_name(t->got_dtype), safetensors_dtype_name(t->want_dtype));
     printf("  %-11s  %-11s  %8.2e <= %7.1e   %8.2e <= %7.1e   %13.3g   %s\n", name, stored, fabs(accuracy_m1(&t->sums)), t->bar,
-           fabs(t->sums.m2), ACCURACY_M2_FACTOR * t->bar, fabs(t->sums.m3), verdict(accuracy_is_inside(&t->sums, t->bar)));
+           fabs(t->sums.m2), accuracy_m2_factor() * t->bar, fabs(t->sums.m3), verdict(accuracy_is_inside(&t->sums, t->bar)));
 }
 
 void verify_print_text(const work_options *w, const problem *p, const verify_result *r)
@@ -102,7 +102,7 @@ static void add_total(cJSON *object, const char *name, const verify_total *t)
     json_add_number(item, "m2", t->sums.m2);
     json_add_number(item, "m3", t->sums.m3);
     json_add_number(item, "bar_m1", t->bar);
-    json_add_number(item, "bar_m2", ACCURACY_M2_FACTOR * t->bar);
+    json_add_number(item, "bar_m2", accuracy_m2_factor() * t->bar);
     cJSON_AddStringToObject(item, "dtype", safetensors_dtype_name(t->got_dtype));
     cJSON_AddStringToObject(item, "answer", t->answer);
     cJSON_AddStringToObject(item, "answer_dtype", safetensors_dtype_name(t->want_dtype));

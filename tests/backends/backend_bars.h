@@ -4,17 +4,16 @@
 #ifndef FKDA_TEST_BACKEND_BARS_H
 #define FKDA_TEST_BACKEND_BARS_H
 
+#include "bars.h"
 #include "case_run.h"
 
 typedef struct backend_bars {
     fkda_backend id;
-    double out;                      /* M1 of out; a case's M2 may be M2_FACTOR times as much */
-    double state;                    /* M1 of the final state */
+    bar bar;
     int takes_any_width;             /* K, V of 1 ... 256; otherwise only 64 and 128 */
     int splits_bitwise;              /* an fp32 state carried over a chunk boundary gives the same bits as one run */
 } backend_bars;
 
-#define M2_FACTOR 3.0
 #define CHUNK_MULTIPLE 64    /* a multiple of every backend's chunk */
 
 /* Does the backend owe this case? */

@@ -39,15 +39,15 @@ static void compare(const backend_bars *bars, const case_spec *s, case_result *r
     if (s->final == FKDA_BF16) metric_undo_bf16(r->state, ref->state, r->state_count);
     const double out = metric_m1(r->out, ref->out, r->out_count), tile = worst_tile(s, r->out, ref->out);
     const double final = metric_m1(r->state, ref->state, r->state_count);
-    if (out / bars->out > sum->worst) {
-        sum->worst = out / bars->out;
+    if (out / bars->bar.out > sum->worst) {
+        sum->worst = out / bars->bar.out;
         strcpy(sum->worst_name, s->name);
     }
-    const int is_inside = s->exact ? is_exact : out <= bars->out && tile <= M2_FACTOR * bars->out && final <= bars->state;
+    const int is_inside = s->exact ? is_exact : out <= bars->bar.out && tile <= bars->bar.m2 * bars->bar.out && final <= bars->bar.state;
     if (is_inside) return;
     sum->failed += 1;
     print_error("%s on %s: out M1 %.2e (bar %.1e), M2 %.2e (bar %.1e), final_state M1 %.2e (bar %.1e)%s\n", s->name, fkda_backend_name(bars->id),
-                out, bars->out, tile, M2_FACTOR * bars->out, final, bars->state, s->exact ? ", and every bit was owed" : "");
+                out, bars->bar.out, tile, bars->bar.m2 * bars->bar.out, final, bars->bar.state, s->exact ? ", and every bit was owed" : "");
 }
 
 static void run_case(const backend_bars *bars, const case_spec *s, int threads, tally *sum)
@@ -73,8 +73,8 @@ static void run_case(const backend_bars *bars, const case_spec *s, int threads, 
 static void every_case(const backend_bars *bars)
 {
     tally sum = {0};
-    for (int i = 0; i < case_count(); ++i) {
-        const case_spec s = case_at(i);
+    for (int i = 0; i < case_count("fwd"); ++i) {
+        const case_spec s = case_at("fwd", i);
         run_case(bars, &s, 2 + i % 2, &sum);
     }
     print_message("%s: %d cases ran, %d skipped (no such width), %d failed; closest to the bar of out: %s, %.2f of it\n", fkda_backend_name(bars->id),
@@ -148,7 +148,7 @@ static void recorded(const backend_bars *bars, const char *name, const char *gat
     case_result r = case_run(&f.spec, &f.values, &setup);
     const double out = metric_m1(r.out, f.out, r.out_count), tile = worst_tile(&f.spec, r.out, f.out), final = metric_m1(r.state, f.state, r.state_count);
     print_message("%s: %s: out M1 %.2e, M2 %.2e, final_state M1 %.2e\n", fkda_backend_name(bars->id), name, out, tile, final);
-    if (!(out <= bars->out) || !(tile <= M2_FACTOR * bars->out) || !(final <= bars->state)) fail_msg("outside the bars");
+    if (!(out <= bars->bar.out) || !(tile <= bars->bar.m2 * bars->bar.out) || !(final <= bars->bar.state)) fail_msg("outside the bars");
     result_free(&r);
     float64_file_free(&f);
 }

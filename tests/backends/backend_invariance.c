@@ -115,7 +115,7 @@ static void split_at(const backend_bars *bars, const case_spec *s, const input_v
     const double future = metric_m1(second.out, one->out + first.out_count, second.out_count);
     const double out = past > future ? past : future, final = metric_m1(second.state, one->state, one->state_count);
     const int must_be_equal = bars->splits_bitwise && at % CHUNK_MULTIPLE == 0;
-    if (!(out <= (must_be_equal ? 0 : bars->out)) || !(final <= (must_be_equal ? 0 : bars->state)))
+    if (!(out <= (must_be_equal ? 0 : bars->bar.out)) || !(final <= (must_be_equal ? 0 : bars->bar.state)))
         fail_msg("%s: cut at %lld of %lld: out off by %.2e, final_state by %.2e", fkda_backend_name(bars->id), (long long)at, (long long)s->T, out, final);
     result_free(&first);
     result_free(&second);

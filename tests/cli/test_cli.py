@@ -196,7 +196,7 @@ def test_verify_table(small, tmp_path):
 
 def test_verify_f32_output(small):
     line = flashkda("verify", small.path, "--out-dtype", "f32", "--json").json
-    assert line["pass"] and line["out"]["m1"] < line["out"]["bar_m1"] == 2e-6
+    assert line["pass"] and line["out"]["m1"] < line["out"]["bar_m1"] == 1e-7  # K = 16: the reference
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F32"])

@@ -9,10 +9,11 @@
 
 #include <cmocka.h>
 
+#include "bars.h"
 #include "problem.h"
 
-#define OUT_BAR 2e-6      /* relative RMS before rounding to bf16 */
-#define STATE_BAR 1e-5
+#define OUT_BAR BAR(f32, any).out
+#define STATE_BAR BAR(f32, any).state
 
 static void expect_within(const char *name, const problem_options *options, double out_bar, double state_bar)
 {
@@ -62,8 +63,8 @@ static void every_kind_of_input(void **state)
         snprintf(name, sizeof name, "kind %zu", i);
         expect_within(name, &kinds[i], OUT_BAR, STATE_BAR);
     }
-    /* Rounding to bf16 alone costs 1.66e-3. */
-    expect_within("bf16 out and state", &(problem_options){.T = 200, .output = FKDA_BF16, .final_state = FKDA_BF16}, 2.2e-3, 2.2e-3);
+    expect_within("bf16 out and state", &(problem_options){.T = 200, .output = FKDA_BF16, .final_state = FKDA_BF16},
+                  BAR(stored, bf16).out, BAR(stored, bf16).state);
 }
 
 static void extremes(void **state)
@@ -83,7 +84,7 @@ static void extremes(void **state)
 
     /* Eigenvalues at -0.9994 keep every rounding of |k^|^2 for the whole sequence: T times one ulp. */
     const problem_options oscillating = {.T = 1024, .g_mean = -16, .has_same_keys = 1, .beta_mean = 8, .beta_multiplier = 2};
-    expect_within("same keys, beta 2, no gate", &oscillating, 1e-3, 1e-3);
+    expect_within("same keys, beta 2, no gate", &oscillating, BAR(f32, undamped).out, BAR(f32, undamped).state);
 }
 
 /* One-hot keys, no decay, b in {0, 1/2, 1} and small integers: every product is exact, so the answer is the reference's bit for bit. */

@@ -8,9 +8,11 @@ import torch
 from fla.ops.kda import chunk_kda
 
 import flash_kda
+from bars import bar
 from recurrence import recurrence, relative_rms
-from test_fla import BOUND, OPTIONS, fla_inputs
+from test_fla import OPTIONS, fla_inputs
 
+BAR = bar("bf16", "any")  # FLA's own tests for this backend ask for the same, 0.006
 HAS_GPU = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
 pytestmark = [pytest.mark.skipif(not HAS_GPU, reason="needs a GPU of compute capability 9.0"), pytest.mark.usefixtures("no_grad")]
 
@@ -37,7 +39,7 @@ def check(inputs, calls, cu_seqlens=None):
     out, state = chunk_kda(**inputs, **OPTIONS, output_final_state=True, cu_seqlens=cu_seqlens)
     assert len(calls) == 1 and calls[0].startswith("cuda: "), calls
     want_out, want_state = recurrence(**inputs, scale=128**-0.5, cu_seqlens=cu_seqlens)
-    assert relative_rms(out, want_out) < BOUND and relative_rms(state, want_state) < BOUND
+    assert relative_rms(out, want_out) < BAR.out and relative_rms(state, want_state) < BAR.state
     return out
 
 
@@ -68,4 +70,4 @@ def test_triton_agrees(calls, monkeypatch):
     monkeypatch.setenv("FLA_FLASH_KDA", "0")
     theirs = chunk_kda(**inputs, **OPTIONS, output_final_state=True)
     assert len(calls) == 1
-    assert all(relative_rms(a, b.double()) < 2 * BOUND for a, b in zip(ours, theirs))
+    assert all(relative_rms(a, b.double()) < 2 * bound for a, b, bound in zip(ours, theirs, (BAR.out, BAR.state)))

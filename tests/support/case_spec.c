@@ -1,10 +1,11 @@
-/* The words of cases.def. */
-#include "harness.h"
-
+/* The words of cases.def. Kernel tests that have no cmocka use this too. */
 #include "case_spec.h"
 
-#include <inttypes.h>
 #include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define DTYPES "none|bf16|f32|f16|i32|i64"    /* the order of fkda_dtype */
 
@@ -36,6 +37,8 @@ static const word_key word_keys[] = {
     {"norm", "l2|none", offsetof(case_spec, norm)},
     {"view", "plain|gaps|heads_first|tokens_first|mixed", offsetof(case_spec, view)},
     {"exact", "no|yes", offsetof(case_spec, exact)},
+    {"params", "model|unit", offsetof(case_spec, is_unit)},
+    {"last", "usual|nan", offsetof(case_spec, last_is_nan)},
 };
 
 /* A key whose word is a number. */
@@ -47,6 +50,7 @@ typedef struct number_key {
 static const number_key int_keys[] = {
     {"B", offsetof(case_spec, B)}, {"T", offsetof(case_spec, T)},   {"H", offsetof(case_spec, H)},
     {"HV", offsetof(case_spec, HV)}, {"K", offsetof(case_spec, K)}, {"V", offsetof(case_spec, V)}, {"tail", offsetof(case_spec, tail)},
+    {"draws", offsetof(case_spec, draws)},
 };
 static const number_key real_keys[] = {{"scale", offsetof(case_spec, scale)}, {"lb", offsetof(case_spec, lower_bound)}};
 
@@ -71,20 +75,56 @@ static int position_of(const char *word, const char *words)
     }
 }
 
-/* "3,0,17" or "1*300,5": packed sequences; "none": packed, and there are none. */
+static _Noreturn void refuse(const case_spec *spec, const char *what, const char *word)
+{
+    fprintf(stderr, "cases.def: %s: %s %s\n", spec->name, what, word);
+    abort();
+}
+
+static void add_sequence(case_spec *spec, int64_t length)
+{
+    if (spec->N == CASE_MAX_SEQUENCES) refuse(spec, "too many sequences in", "lens");
+    spec->bounds[spec->N + 1] = spec->bounds[spec->N] + length;
+    spec->N += 1;
+}
+
+/* The sequences from `first` on, times - 1 times more. */
+static void repeat_sequences(case_spec *spec, int64_t first, int64_t times)
+{
+    const int64_t count = spec->N - first;
+    for (int64_t i = 0; i < (times - 1) * count; ++i) add_sequence(spec, spec->bounds[first + i % count + 1] - spec->bounds[first + i % count]);
+}
+
+/* "3,0,17", "1*300,5", "(64,0)*96", "T,40" after T=: packed sequences; "none": packed, and there are none. */
 static void parse_lens(case_spec *spec, const char *word)
 {
+    int64_t group = -1;    /* where an open parenthesis began */
     spec->B = 1;
     spec->N = 0;
-    for (word = strcmp(word, "none") == 0 ? "" : word; *word != 0;) {
-        char *end;
-        const int64_t length = strtoll(word, &end, 10);
-        const int64_t times = *end == '*' ? strtoll(end + 1, &end, 10) : 1;
-        assert_true(*end == ',' || *end == 0);
-        assert_true(spec->N + times <= CASE_MAX_SEQUENCES);
-        for (int64_t i = 0; i < times; ++i, ++spec->N) spec->bounds[spec->N + 1] = spec->bounds[spec->N] + length;
-        word = *end == ',' ? end + 1 : end;
+    for (const char *at = strcmp(word, "none") == 0 ? "" : word; *at != 0;) {
+        char *end = NULL;
+        int64_t first = spec->N;
+        if (*at == '(' && group < 0) {
+            group = spec->N;
+            ++at;
+            continue;
+        }
+        if (*at == ')' && group >= 0) {
+            first = group;
+            group = -1;
+            end = (char *)at + 1;
+        } else if (*at == 'T') {
+            add_sequence(spec, spec->T);
+            end = (char *)at + 1;
+        } else {
+            add_sequence(spec, strtoll(at, &end, 10));
+        }
+        if (end == at) refuse(spec, "no length at", at);
+        if (*end == '*') repeat_sequences(spec, first, strtoll(end + 1, &end, 10));
+        if (*end != ',' && *end != 0 && *end != ')') refuse(spec, "no length at", end);
+        at = *end == ',' ? end + 1 : end;
     }
+    if (group >= 0) refuse(spec, "an open parenthesis in", word);
     if (spec->cu == FKDA_NONE) spec->cu = FKDA_I64;
 }
 
@@ -127,7 +167,8 @@ static void set_pair(case_spec *spec, const char *key, const char *word)
         static const char *const inputs[] = {"q", "k", "v", "g", "b"};
         for (size_t i = 0; i < COUNT(inputs); ++i) set_pair(spec, inputs[i], word);
     } else if (!set_number(spec, key, word) && !set_word(spec, key, word)) {
-        fail_msg("cases.def: %s: no meaning for %s=%s", spec->name, key, word);
+        fprintf(stderr, "%s=", key);
+        refuse(spec, "no meaning for", word);
     }
 }
 
@@ -143,11 +184,11 @@ case_spec case_parse(const char *name, const char *text)
     case_spec spec = defaults;
     snprintf(spec.name, sizeof spec.name, "%s", name);
     char copy[512];
-    assert_true(strlen(text) < sizeof copy);
+    if (strlen(text) >= sizeof copy) refuse(&spec, "too long:", text);
     strcpy(copy, text);
     for (char *pair = strtok(copy, " "); pair != NULL; pair = strtok(NULL, " ")) {
         char *const word = strchr(pair, '=');
-        if (word == NULL) fail_msg("cases.def: %s: %s lacks '='", name, pair);
+        if (word == NULL) refuse(&spec, "no '=' in", pair);
         *word = 0;
         set_pair(&spec, pair, word + 1);
     }
@@ -157,7 +198,7 @@ case_spec case_parse(const char *name, const char *text)
         spec.T = spec.bounds[spec.N] + spec.tail;
     } else {
         spec.N = spec.B;
-        assert_true(spec.N <= CASE_MAX_SEQUENCES);
+        if (spec.N > CASE_MAX_SEQUENCES) refuse(&spec, "too large:", "B");
         for (int64_t n = 0; n <= spec.N; ++n) spec.bounds[n] = n * spec.T;
     }
     return spec;
@@ -166,32 +207,68 @@ case_spec case_parse(const char *name, const char *text)
 /* -------------------------------------------------------------- the table */
 
 typedef struct row {
-    const char *name, *text;
-    int first, last;    /* FKDA_RANGE: T runs over it */
+    const char *group, *name, *text;    /* group: an operation, or a suite of kernel tests */
+    int first, last;                    /* a range: T runs over it */
 } row;
 
-static const row table[] = {
-#define FKDA_CASE(name, text) {#name, text, 0, 0},
-#define FKDA_RANGE(name, first, last, text) {#name, text, first, last},
+#define FKDA_CASE(operation, name, text)
+#define FKDA_RANGE(operation, name, first, last, text)
+#define FKDA_KERNEL_CASE(suite, name, text)
+#define FKDA_KERNEL_RANGE(suite, name, first, last, text)
+
+static const row operation_cases[] = {
+#undef FKDA_CASE
+#undef FKDA_RANGE
+#define FKDA_CASE(operation, name, text) {#operation, #name, text, 0, 0},
+#define FKDA_RANGE(operation, name, first, last, text) {#operation, #name, text, first, last},
 #include "cases.def"
 #undef FKDA_CASE
 #undef FKDA_RANGE
+#define FKDA_CASE(operation, name, text)
+#define FKDA_RANGE(operation, name, first, last, text)
 };
 
-int case_count(void)
+static const row kernel_cases[] = {
+#undef FKDA_KERNEL_CASE
+#undef FKDA_KERNEL_RANGE
+#define FKDA_KERNEL_CASE(suite, name, text) {#suite, #name, KERNEL_CASE_DEFAULTS text, 0, 0},
+#define FKDA_KERNEL_RANGE(suite, name, first, last, text) {#suite, #name, KERNEL_CASE_DEFAULTS text, first, last},
+#include "cases.def"
+};
+
+static int count_rows(const row *table, size_t rows, const char *group)
 {
     int count = 0;
-    for (size_t i = 0; i < COUNT(table); ++i) count += table[i].last - table[i].first + 1;
+    for (size_t i = 0; i < rows; ++i)
+        if (strcmp(table[i].group, group) == 0) count += table[i].last - table[i].first + 1;
     return count;
 }
 
-case_spec case_at(int i)
+static case_spec spec_at(const row *table, const char *group, int i)
 {
     const row *r = table;
-    for (; i > r->last - r->first; ++r) i -= r->last - r->first + 1;
+    for (;; ++r) {
+        if (strcmp(r->group, group) != 0) continue;
+        if (i <= r->last - r->first) break;
+        i -= r->last - r->first + 1;
+    }
     if (r->last == 0) return case_parse(r->name, r->text);
     char name[CASE_NAME_BYTES], text[512];
     snprintf(name, sizeof name, "%s_%d", r->name, r->first + i);
     snprintf(text, sizeof text, "T=%d %s", r->first + i, r->text);
-    return case_parse(name, text);
+    case_spec spec = case_parse(name, text);
+    spec.is_of_range = 1;
+    return spec;
+}
+
+int case_count(const char *operation) { return count_rows(operation_cases, COUNT(operation_cases), operation); }
+case_spec case_at(const char *operation, int i) { return spec_at(operation_cases, operation, i); }
+int kernel_case_count(const char *suite) { return count_rows(kernel_cases, COUNT(kernel_cases), suite); }
+case_spec kernel_case_at(const char *suite, int i) { return spec_at(kernel_cases, suite, i); }
+
+case_spec kernel_case_parse(const char *name, const char *text)
+{
+    char all[512];
+    snprintf(all, sizeof all, "%s%s", KERNEL_CASE_DEFAULTS, text);
+    return case_parse(name, all);
 }

@@ -8,7 +8,11 @@
 
 #include "flashkda.h"
 
-enum { CASE_MAX_SEQUENCES = 512, CASE_NAME_BYTES = 64, CASE_WORD_BYTES = 16 };
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { CASE_MAX_SEQUENCES = 1024, CASE_NAME_BYTES = 64, CASE_WORD_BYTES = 16 };
 
 /* How a tensor [B,T,heads,width] lies in memory. */
 typedef enum case_view {
@@ -33,14 +37,28 @@ typedef struct case_spec {
     int in_place, row_gap;                     /* states: one buffer; gaps between rows */
     int view;
     int exact;                                 /* the output must equal the reference bit for bit */
+    int is_unit;                               /* params=unit */
+    int last_is_nan;                           /* packed: the last sequence is NaN in every input */
+    int64_t draws;                             /* fresh inputs that a repeating suite draws */
+    int is_of_range;                           /* from a RANGE of the table */
     char keys[CASE_WORD_BYTES], gates[CASE_WORD_BYTES], betas[CASE_WORD_BYTES], values[CASE_WORD_BYTES];    /* input_values.c */
 } case_spec;
 
-/* Parses "key=word key=word ..." over the defaults; fails the test on a word it does not know. */
+/* Parses "key=word key=word ..." over the defaults; ends the program on a word it does not know. */
 case_spec case_parse(const char *name, const char *text);
 
-/* The table of cases.def with its ranges expanded. */
-int case_count(void);
-case_spec case_at(int i);
+/* The tables of cases.def with their ranges expanded: the cases of an operation, and those of a suite of kernel tests. A suite or an operation
+ * that is not in the table has no cases. */
+int case_count(const char *operation);
+case_spec case_at(const char *operation, int i);
+int kernel_case_count(const char *suite);
+case_spec kernel_case_at(const char *suite, int i);
 
+/* Over what a kernel case says: what the kernels are built for. */
+#define KERNEL_CASE_DEFAULTS "K=128 V=128 out=bf16 params=unit "
+case_spec kernel_case_parse(const char *name, const char *text);
+
+#ifdef __cplusplus
+}
+#endif
 #endif

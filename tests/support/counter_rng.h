@@ -9,6 +9,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 uint64_t rng_seed(void);                                   /* the run's seed; the first call chooses and prints it */
 uint64_t rng_stream(const char *name, uint64_t number);    /* a stream for a name and a number */
 uint64_t rng_bits(uint64_t stream, uint64_t i);            /* 64 random bits */
@@ -16,4 +20,7 @@ double rng_uniform(uint64_t stream, uint64_t i);           /* in (0, 1) */
 double rng_normal(uint64_t stream, uint64_t i);            /* mean 0, variance 1 */
 int64_t rng_below(uint64_t stream, uint64_t i, int64_t n); /* in [0, n) */
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -34,6 +34,8 @@ static double key_value(const char *word, uint64_t stream, int64_t t, int64_t h,
 {
     const uint64_t own = (uint64_t)((t * H + h) * K + c), base = (uint64_t)(h * K + c) + (UINT64_C(1) << 60);
     if (strcmp(word, "normal") == 0) return rng_normal(stream, own);
+    if (strcmp(word, "shifted") == 0) return 1 + rng_normal(stream, own);
+    if (strcmp(word, "huge") == 0) return 1e20 * rng_normal(stream, own);    /* their squares overflow fp32 */
     if (strcmp(word, "uniform") == 0) return rng_uniform(stream, own);
     if (strcmp(word, "same") == 0) return rng_normal(stream, base);
     if (strcmp(word, "signs") == 0) return (t % 2 ? -1 : 1) * rng_normal(stream, base);
@@ -65,6 +67,8 @@ static double gate_logit(const char *word, uint64_t stream, int64_t i, int64_t c
     const uint64_t at = (uint64_t)i;
     const double sign = rng_below(stream, at, 2) ? 1 : -1;
     if (strcmp(word, "usual") == 0) return rng_normal(stream, at);
+    if (strcmp(word, "slow") == 0) return 2 * rng_normal(stream, at) - 4;
+    if (strcmp(word, "weak") == 0) return rng_normal(stream, at) - 8;
     if (strcmp(word, "sweep") == 0) {
         static const double logits[] = {-12, -8, -4, 0, 8};
         return logits[rng_below(stream, at, 5)];
@@ -80,6 +84,7 @@ static double gate_logit(const char *word, uint64_t stream, int64_t i, int64_t c
     if (strcmp(word, "steep") == 0) return 1e4;
     if (strcmp(word, "long") == 0) return -16;
     if (strcmp(word, "bits") == 0) return random_bits(stream, at);
+    if (strcmp(word, "odd") == 0) return i % 3 != 0 ? random_bits(stream, at) : sign * (rng_below(stream, at / 3, 2) ? 1e30 : (double)INFINITY);
     no_such_class("gates", word);
 }
 
@@ -161,17 +166,36 @@ static void draw_tokens(const case_spec *s, input_values *x)
             x->beta[i] = rounded(s->beta_dtype, beta_value(s, rng_stream(s->name, 4), i, i / s->HV == s->bounds[n]));
 }
 
+/* Of a gate, as models have them: A_log = log U(1,16), dt_bias = softplus^-1 of log-uniform(1e-3, 0.1). */
+static double A_log_value(const case_spec *s, uint64_t stream, int64_t i)
+{
+    return s->is_unit ? 0.3 * rng_normal(stream, (uint64_t)i) : log(1 + 15 * rng_uniform(stream, (uint64_t)i));
+}
+
+static double dt_bias_value(const case_spec *s, uint64_t stream, int64_t i)
+{
+    return s->is_unit ? 0.5 * rng_normal(stream, (uint64_t)i) : log(expm1(1e-3 * pow(100, rng_uniform(stream, (uint64_t)i))));
+}
+
+static void make_last_nan(const case_spec *s, input_values *x)
+{
+    const int64_t first = s->bounds[s->N - 1], end = s->bounds[s->N];
+    for (int64_t i = first * s->H * s->K; i < end * s->H * s->K; ++i) x->q[i] = x->k[i] = NAN;
+    for (int64_t i = first * s->HV * s->V; i < end * s->HV * s->V; ++i) x->v[i] = NAN;
+    for (int64_t i = first * s->HV * s->K; i < end * s->HV * s->K; ++i) x->g[i] = NAN;
+    for (int64_t i = first * s->HV; i < end * s->HV; ++i) x->beta[i] = NAN;
+}
+
 input_values values_draw(const case_spec *s)
 {
     input_values x = values_alloc(s);
     draw_tokens(s, &x);
     const uint64_t A = rng_stream(s->name, 5), bias = rng_stream(s->name, 6), state = rng_stream(s->name, 7);
-    for (int64_t i = 0; i < s->HV; ++i)    /* log U(1,16) */
-        x.A_log[i] = rounded(s->A_log, log(1 + 15 * rng_uniform(A, (uint64_t)i)));
-    for (int64_t i = 0; i < s->HV * s->K; ++i)    /* softplus^-1 of log-uniform(1e-3, 0.1) */
-        x.dt_bias[i] = rounded(s->dt_bias, log(expm1(1e-3 * pow(100, rng_uniform(bias, (uint64_t)i)))));
+    for (int64_t i = 0; i < s->HV; ++i) x.A_log[i] = rounded(s->A_log, A_log_value(s, A, i));
+    for (int64_t i = 0; i < s->HV * s->K; ++i) x.dt_bias[i] = rounded(s->dt_bias, dt_bias_value(s, bias, i));
     const int64_t elems = s->initial == FKDA_NONE ? 0 : s->N * case_state_elems(s);
-    for (int64_t i = 0; i < elems; ++i) x.initial[i] = rounded(s->initial, plain_value(s->values, state, i));
+    for (int64_t i = 0; i < elems; ++i) x.initial[i] = rounded(s->initial, (s->is_unit ? 0.1 : 1) * plain_value(s->values, state, i));
+    if (s->last_is_nan) make_last_nan(s, &x);
     return x;
 }
 

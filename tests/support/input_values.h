@@ -7,6 +7,10 @@
 
 #include "case_spec.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct input_values {
     float *q, *k;         /* [rows,H,K] */
     float *v;             /* [rows,HV,V] */
@@ -38,4 +42,7 @@ input_values pieces_values(const case_spec *from, const input_values *x, const p
 static inline int64_t case_rows(const case_spec *spec) { return spec->bounds[spec->N]; }
 static inline int64_t case_state_elems(const case_spec *spec) { return spec->HV * spec->K * spec->V; }
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <signal.h>
 
+#include "bars.h"
 #include "case_run.h"
 #include "counter_rng.h"
 #include "dtype.h"
@@ -115,16 +116,74 @@ static void test_guards(void **state)
 static void test_case_table(void **state)
 {
     (void)state;
-    const int count = case_count();
+    const int count = case_count("fwd");
     assert_true(count >= 300);
+    assert_int_equal(case_count("decode"), 0);
     for (int i = 0; i < count; ++i) {
-        const case_spec a = case_at(i);
+        const case_spec a = case_at("fwd", i);
         assert_true(a.H >= 1 && a.HV % a.H == 0 && a.bounds[a.N] + a.tail == a.B * a.T);
         for (int j = 0; j < i; ++j) {
-            const case_spec b = case_at(j);
+            const case_spec b = case_at("fwd", j);
             if (strcmp(a.name, b.name) == 0) fail_msg("two cases are called %s", a.name);
         }
     }
+}
+
+/* Kernel cases are what the kernels are built for, and every suite has some. */
+static void test_kernel_case_table(void **state)
+{
+    (void)state;
+    static const char *const suites[] = {"check", "mappings", "races", "beside", "streams", "hang", "states", "tiny", "time"};
+    for (size_t s = 0; s < sizeof suites / sizeof *suites; ++s) {
+        if (kernel_case_count(suites[s]) == 0) fail_msg("no kernel cases for %s", suites[s]);
+        for (int i = 0; i < kernel_case_count(suites[s]); ++i) {
+            const case_spec c = kernel_case_at(suites[s], i);
+            assert_true(c.K == 128 && c.V == 128 && c.out == FKDA_BF16 && c.is_unit && c.gate == FKDA_GATE_BOUNDED && c.H == c.HV);
+        }
+    }
+    const case_spec last = kernel_case_at("check", 3 + 80 + 80 + 78 - 1);
+    assert_string_equal(last.name, "before_nan_i32_80");
+    assert_true(last.is_of_range && last.N == 2 && last.bounds[1] == 80 && last.bounds[2] == 120 && last.cu == FKDA_I32 && last.initial == FKDA_NONE);
+}
+
+static void expect_lens(const char *text, int64_t N, const int64_t *want)
+{
+    const case_spec s = case_parse("lens", text);
+    assert_int_equal(s.N, N);
+    assert_memory_equal(s.bounds, want, (size_t)(N + 1) * sizeof *want);
+}
+
+static void test_lens(void **state)
+{
+    (void)state;
+    expect_lens("lens=none", 0, (const int64_t[]){0});
+    expect_lens("lens=3", 1, (const int64_t[]){0, 3});
+    expect_lens("lens=3,0,17*2", 4, (const int64_t[]){0, 3, 3, 20, 37});
+    expect_lens("lens=(64,0)*2,5", 5, (const int64_t[]){0, 64, 64, 128, 128, 133});
+    expect_lens("lens=1,(2*2,3)*2", 7, (const int64_t[]){0, 1, 3, 5, 8, 10, 12, 15});
+    expect_lens("T=7 lens=T,40", 2, (const int64_t[]){0, 7, 47});
+}
+
+static void expect_class(const char *text, bar want)
+{
+    const case_spec s = kernel_case_parse("class", text);
+    const bar got = bar_bf16_of(&s);
+    if (got.out != want.out || got.state != want.state || got.m2 != want.m2) fail_msg("%s: bars of another class, out %.1e", text, got.out);
+}
+
+static void test_classes_of_bars(void **state)
+{
+    (void)state;
+    expect_class("T=31 H=2", BAR(bf16, few));
+    expect_class("T=32 H=2", BAR(bf16, any));
+    expect_class("lens=1*512 H=1", BAR(bf16, any));
+    expect_class("T=255", BAR(bf16, any));
+    expect_class("lens=0,256 gates=slow", BAR(bf16, long));
+    expect_class("lens=256,255", BAR(bf16, any));
+    expect_class("T=1000 keys=shifted", BAR(bf16, any));
+    expect_class("T=1000 gates=open", BAR(bf16, any));
+    expect_class("T=1000 keys=same", BAR(bf16, parallel));
+    expect_class("T=1 keys=cos99", BAR(bf16, parallel));
 }
 
 /* bf16 inputs are drawn as bf16, whatever the case says about the rest; the same case draws the same values. */
@@ -147,6 +206,17 @@ static void test_values(void **state)
     values_free(&b);
 }
 
+static void test_last_sequence_of_nan(void **state)
+{
+    (void)state;
+    const case_spec s = case_parse("nan", "lens=3,2 last=nan H=1");
+    input_values drawn = values_draw(&s);
+    for (int64_t i = 0; i < 5 * s.K; ++i) assert_true(isnan(drawn.q[i]) == (i >= 3 * s.K) && isnan(drawn.k[i]) == (i >= 3 * s.K) && isnan(drawn.g[i]) == (i >= 3 * s.K));
+    for (int64_t i = 0; i < 5 * s.V; ++i) assert_true(isnan(drawn.v[i]) == (i >= 3 * s.V));
+    for (int64_t i = 0; i < 5; ++i) assert_true(isnan(drawn.beta[i]) == (i >= 3));
+    values_free(&drawn);
+}
+
 int main(void)
 {
     rng_seed();
@@ -155,7 +225,11 @@ int main(void)
         cmocka_unit_test(test_undone_rounding),
         cmocka_unit_test(test_guards),
         cmocka_unit_test(test_case_table),
+        cmocka_unit_test(test_kernel_case_table),
+        cmocka_unit_test(test_lens),
+        cmocka_unit_test(test_classes_of_bars),
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_last_sequence_of_nan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,29 @@
+/* tests/bars.def as constants, BAR(bf16, any).out; and which class a case is in. */
+#ifndef FKDA_TEST_BARS_H
+#define FKDA_TEST_BARS_H
+
+#include "case_spec.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct bar {
+    double out, state;    /* of M1 */
+    double m2;            /* M2 of out, in units of the bar of its M1 */
+} bar;
+
+#define FKDA_BAR(arithmetic, class, out, state, m2, why) static const bar fkda_bar_##arithmetic##_##class = {out, state, m2};
+#define FKDA_BAR_NUMBER(name, value, why)
+#include "bars.def"
+#undef FKDA_BAR
+#undef FKDA_BAR_NUMBER
+#define BAR(arithmetic, class) (fkda_bar_##arithmetic##_##class)
+
+/* What a kernel with bf16 operands owes a case. */
+bar bar_bf16_of(const case_spec *spec);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
