@@ -1,0 +1,163 @@
+// emulated_call.h: a case in the memory of the emulated device, run by the prefill kernels in any mapping, and its errors against the oracle.
+#pragma once
+
+#include "emulator.h"
+
+#include <algorithm>
+
+#include "bars.h"
+#include "oracle_values.h"
+#include "prefill_sm90/prefill_kernel.cuh"
+#include "prefill_sm90/problem/workspace.cuh"
+
+namespace emulated {
+
+using namespace fkdai;
+using namespace fkdai::prefill;
+
+constexpr uint64_t kLaunchNumber = 8;
+constexpr uint32_t kPoison = 0xffffffff;
+constexpr int kGuard = 64 * 128;    // elements behind out that nobody may touch
+
+struct Setup {
+    int workers = 0;                 // clusters or blocks; 0: one for each (sequence, head). Fewer: the timeline is cut
+    fkdai_prefill_mapping mapping = FKDAI_DUO;    // FKDAI_EITHER: `workers` clusters or twice as many blocks
+    bool is_planned_once = false;    // by the plan kernel, as for many sequences; else by every block for itself
+    int state_shift = 0;             // elements by which the states miss the alignment of the copy engine
+};
+
+inline uint16_t bf16_of(float x) { return static_cast<uint16_t>(pack_bf16(x, 0.f)); }
+inline std::vector<uint16_t> all_bf16(const float *x, int64_t count) {
+    std::vector<uint16_t> all(static_cast<size_t>(count));
+    for (size_t i = 0; i < all.size(); i++) all[i] = bf16_of(x[i]);
+    return all;
+}
+
+struct Errors {
+    double out, state;    // M1
+};
+
+struct Call {
+    case_spec spec;
+    Setup setup;
+    input_values values;
+    int64_t rows;             // B * T
+    std::vector<uint16_t> q, k, v, g, beta, out;              // [B,T,H,128]; beta [B,T,H]
+    std::vector<float> initial_f32, final_f32, final;         // [N,H,V,K] behind state_shift elements; final: what came out, widened
+    std::vector<uint16_t> initial_bf16, final_bf16;
+    std::vector<int64_t> bounds;
+    unsigned status = 0;      // what the kernel left there
+    std::vector<uint8_t> workspace;    // a run finds what the one before has left, as a replay does
+
+    Call(const case_spec &s, const Setup &how) : spec(s), setup(how), values(values_draw(&s)), rows(s.B * s.T), bounds(s.bounds, s.bounds + s.N + 1) {
+        store_inputs();
+    }
+    ~Call() { values_free(&values); }
+    Call(const Call &) = delete;
+
+    // From `values`; rows in no sequence are NaN.
+    void store_inputs() {
+        const int64_t H = spec.H, with_values = case_rows(&spec) * H;
+        q = all_bf16(values.q, with_values * 128), k = all_bf16(values.k, with_values * 128), v = all_bf16(values.v, with_values * 128);
+        g = all_bf16(values.g, with_values * 128), beta = all_bf16(values.beta, with_values);
+        for (auto *x : {&q, &k, &v, &g}) x->resize(static_cast<size_t>(rows * H * 128), 0x7fff);
+        beta.resize(static_cast<size_t>(rows * H), 0x7fff);
+        out.resize(static_cast<size_t>(rows * H * 128 + kGuard));
+        const size_t shift = static_cast<size_t>(setup.state_shift), count = static_cast<size_t>(spec.N * H * 16384);
+        initial_f32.assign(count + shift, 0), initial_bf16.assign(count + shift, 0), final.assign(count, 0);
+        for (size_t i = 0; i < count && spec.initial != FKDA_NONE; i++) {
+            const float x = values.initial[i / 16384 * 16384 + i % 128 * 128 + i / 128 % 128];
+            initial_f32[i + shift] = x, initial_bf16[i + shift] = bf16_of(x);
+        }
+        final_f32 = initial_f32, final_bf16 = initial_bf16;
+    }
+
+    bool has_bf16_states() const { return spec.initial == FKDA_BF16 || spec.final == FKDA_BF16; }
+    States<void *> rows_of(std::vector<float> &wide, std::vector<uint16_t> &narrow) {
+        const int64_t stride = spec.H * 16384;
+        if (has_bf16_states()) return {narrow.data() + setup.state_shift, stride, Element::BF16};
+        return {wide.data() + setup.state_shift, stride, Element::F32};
+    }
+
+    // A GPU knows one NaN; here its bits depend on the order of operands that the compiler chose. What nobody wrote stays what it was.
+    void read_final() {
+        for (size_t i = 0; i < final.size(); i++) {
+            const size_t at = i + static_cast<size_t>(setup.state_shift);
+            final[i] = has_bf16_states() ? low_bf16(final_bf16[at]) : final_f32[at];
+            if (std::isnan(final[i]) && __float_as_uint(final[i]) != kPoison) final[i] = __uint_as_float(0x7fffffff);
+        }
+    }
+
+    CUtensorMap map(const std::vector<uint16_t> &x, int channels = kHalf) const {
+        const int H = static_cast<int>(spec.H), T = static_cast<int>(spec.T);
+        const emulator::TensorMap m{x.data(), 128, int64_t{H} * 128, int64_t{T} * H * 128, H, T, static_cast<int>(spec.B), kChunk, channels};
+        CUtensorMap map;
+        memcpy(&map, &m, sizeof m);
+        return map;
+    }
+
+    Params params() {
+        const int64_t H = spec.H, T = spec.T;
+        Params p{};
+        p.q = map(q), p.k = map(k), p.v = map(v), p.g = map(g), p.o = map(out, 16);
+        p.beta = reinterpret_cast<const __nv_bfloat16 *>(beta.data()), p.out = reinterpret_cast<__nv_bfloat16 *>(out.data());
+        p.beta_strides = {T * H, H, 1}, p.out_strides = {T * H * 128, H * 128, 128};
+        p.A_log = {values.A_log, spec.A_log == FKDA_NONE ? Element::Absent : Element::F32};
+        p.dt_bias = {values.dt_bias, spec.dt_bias == FKDA_NONE ? Element::Absent : Element::F32};
+        const States<void *> from = rows_of(initial_f32, initial_bf16), to = rows_of(final_f32, final_bf16);
+        if (spec.initial != FKDA_NONE) p.initial_state = {spec.in_place ? to.data : from.data, from.row_stride, from.element};
+        if (spec.final != FKDA_NONE) p.final_state = to;
+        p.sequences = {spec.cu != FKDA_NONE ? bounds.data() : nullptr, true, static_cast<int>(spec.N), static_cast<int>(T)};
+        p.status = &status;
+        p.heads = static_cast<int>(H), p.scale = static_cast<float>(spec.scale), p.lower_bound = static_cast<float>(spec.lower_bound);
+        return p;
+    }
+
+    bool has_raised_flags(const fkdai_prefill_layout &layout) const {
+        const auto *const flag = reinterpret_cast<const uint64_t *>(workspace.data() + layout.is_ready), *const end = flag + (layout.cut - layout.is_ready) / 8;
+        return std::find(flag, end, kLaunchNumber) != end;
+    }
+
+    // False after a deadlock, or if the same launch could not come again.
+    bool run(unsigned seed, emulator::Laggard laggard = {}) {
+        std::fill(out.begin(), out.end(), uint16_t{0xffff});
+        std::fill(final_f32.begin(), final_f32.end(), __uint_as_float(kPoison));
+        std::fill(final_bf16.begin(), final_bf16.end(), uint16_t{0xffff});
+        if (spec.in_place) final_f32 = initial_f32, final_bf16 = initial_bf16;
+        Params p = params();
+        const fkdai_prefill_grid grid{setup.mapping, setup.workers > 0 ? setup.workers : static_cast<int>(spec.N * spec.H)};
+        fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(spec.N, spec.H, grid);
+        if (schedule != FKDAI_SCHEDULE_NONE && setup.is_planned_once) schedule = FKDAI_SCHEDULE_ONCE;
+        const fkdai_prefill_layout layout = fkdai_prefill_make_layout(spec.N, grid, schedule);
+        if (workspace.size() != layout.bytes) workspace.assign(layout.bytes, 0xff);
+        place_workspace(p, grid, schedule, workspace.data(), kLaunchNumber);
+        if (schedule == FKDAI_SCHEDULE_ONCE && !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p); })) return false;
+        // as many bytes as dynamic_shared leaves of them on a GPU
+        const bool ended = emulator::launch(static_cast<unsigned>(fkdai_prefill_blocks(grid)), static_cast<unsigned>(fkdai_prefill_ranks(grid)), kThreads,
+                                            kSharedBytes - 1024, seed, [&] { prefill_kernel(p); }, laggard);
+        read_final();
+        return ended && !has_raised_flags(layout);
+    }
+
+    bool same_bits(const Call &other) const {
+        return out == other.out && memcmp(final.data(), other.final.data(), final.size() * sizeof(float)) == 0;
+    }
+    bool is_guard_kept() const { return std::all_of(out.end() - kGuard, out.end(), [](uint16_t x) { return x == 0xffff; }); }
+
+    // Of the sequences that are not NaN.
+    Errors errors() const {
+        const oracle::Answer want = oracle::answer(spec, values);
+        const int64_t sequences = spec.N - spec.last_is_nan, outs = spec.bounds[sequences] * spec.H * 128;
+        double d_out = 0, r_out = 1e-300, d_state = 0, r_state = 1e-300;
+        for (int64_t i = 0; i < outs; i++) d_out += std::pow(low_bf16(out[i]) - want.out[i], 2), r_out += std::pow(want.out[i], 2);
+        for (int64_t i = 0; i < sequences * spec.H * 16384 && spec.final != FKDA_NONE; i++)
+            d_state += std::pow(final[i] - want.state[i], 2), r_state += std::pow(want.state[i], 2);
+        return {std::sqrt(d_out / r_out), std::sqrt(d_state / r_state)};
+    }
+    bool is_inside(const Errors &e) const {
+        const bar b = bar_bf16_of(&spec);
+        return e.out <= b.out && e.state <= b.state;
+    }
+};
+
+}  // namespace emulated
