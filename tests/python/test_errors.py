@@ -165,7 +165,11 @@ def test_states_that_overlap_in_part(problem):
     refused(p, ValueError, "final_state", "initial_state", "overlaps")
 
 
-WITHOUT_CUDA = "this library was built without CUDA"
+def without_device_1():
+    """What a call on tensors of cuda:1 hears before anything else: no CUDA in this build, no GPU in this machine, or only one."""
+    if "CUDA off" in flash_kda.build_info():
+        return "this library was built without CUDA", "FKDA_ERR_UNSUPPORTED"
+    return "but there are 1 devices" if flash_kda.backends()["cuda"].available else "no usable GPU", "FKDA_ERR_NO_DEVICE"
 
 
 class OnCuda(torch.Tensor):
@@ -182,7 +186,7 @@ def test_device_memory(problem, road):
     everywhere = type(p)(p, **{name: x.as_subclass(OnCuda) for name, x in p.items() if isinstance(x, torch.Tensor)})
     if road == "attributes":
         refused(mixed, ValueError, "k is on device cuda:1", "q is on cpu")
-        refused(everywhere, RuntimeError, WITHOUT_CUDA, "q is on cuda:1", "FKDA_ERR_UNSUPPORTED")
+        refused(everywhere, RuntimeError, "q is on cuda:1", *without_device_1())
     else:  # the table tells where the memory really is
         with torch.no_grad():
             mixed.check()
@@ -192,11 +196,11 @@ def test_device_memory(problem, road):
     dict(lower_bound=None), dict(scale=None), dict(q=torch.zeros(3)), dict(v=torch.zeros(1, 5, 2, 128, dtype=torch.int16)),
     dict(cu_seqlens=torch.tensor([7])), dict(k=torch.zeros(1)),
 ], ids=lambda change: next(iter(change)))  # fmt: skip
-def test_a_build_without_cuda_says_so_before_anything_else(problem, road, change):
+def test_no_device_is_said_before_anything_else(problem, road, change):
     if road == "attributes":
         p = problem(**change)
         p.update({name: x.as_subclass(OnCuda) for name, x in p.items() if isinstance(x, torch.Tensor) and name != "k"})
-        refused(p, RuntimeError, WITHOUT_CUDA)
+        refused(p, RuntimeError, *without_device_1())
 
 
 def test_width_beyond_every_backend(problem):
