@@ -4,11 +4,14 @@
     tools/pack_gpu.py [--without-sanitizer] [FOLDER]      default build/gpu
 
 FOLDER/tests      the programs                     FOLDER/lib         shared libraries they need beside libc
+FOLDER/manifest.json   the parts of the check, from CTest's list: name, labels, command, limit, tests expected
 FOLDER/python     the module flash_kda             FOLDER/packages    what pytest needs, for a Python that lacks it
 FOLDER/sanitizer  NVIDIA's compute-sanitizer, unless PyPI cannot be reached; more than half of the folder
 """
 import argparse
 import importlib.util
+import json
+import os
 import pathlib
 import re
 import shutil
@@ -16,8 +19,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PROGRAMS = ("cuda_cases", "first_capture", "launch_time", "prefill_check", "prefill_stress", "prefill_bounds", "prefill_tiny", "planted_bugs",
-            "prefill_time", "prefill_marks", "probe_instructions", "probe_products", "probe_cluster")
+BUILD = ROOT / "build/check-gpu"
 # For tests/python beside torch and numpy, which a GPU machine brings. Pure Python or abi3.
 PACKAGES = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "safetensors", "einops", "fla")
 SANITIZER = "nvidia-cuda-sanitizer-api==13.5.25"    # the wheels of 13.0 to 13.2 lack a helper program of theirs
@@ -35,11 +37,42 @@ def pack_programs(folder):
     for name in ("tests", "lib"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir(parents=True)
-    for program in PROGRAMS:
-        built = ROOT / "build/check-gpu/tests/gpu" / program
-        shutil.copy2(built, folder / "tests" / program)
+    for built in (BUILD / "tests/gpu").iterdir():
+        if not built.is_file() or not os.access(built, os.X_OK):
+            continue
+        shutil.copy2(built, folder / "tests" / built.name)
         for library in re.findall(r"=> (\S*/libcmocka\.\S+)", must("ldd", built)):
             shutil.copy2(library, folder / "lib")
+
+
+def packed_word(word):
+    """A word of a command as it is in the folder, or relative to the repository."""
+    path = pathlib.Path(word)
+    if path.name.startswith("python"):
+        return "python3"    # whatever Python that machine has
+    if path.is_relative_to(BUILD / "tests/gpu"):
+        return f"tests/{path.name}"
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else word
+
+
+def part_of(test):
+    """An entry of the manifest from an entry of CTest's list. Labels with a value (expect=3) say what check_gpu.py needs to know."""
+    properties = {p["name"]: p["value"] for p in test["properties"]}
+    labels = properties["LABELS"]
+    values = lambda key: [label.partition("=")[2] for label in labels if label.startswith(f"{key}=")]
+    return {"name": test["name"], "labels": [label for label in labels if "=" not in label], "command": [packed_word(word) for word in test["command"]],
+            "seconds": int(properties["TIMEOUT"]), "expected": int(values("expect")[0]), "imports": values("imports"),
+            "tool": "".join(values("tool")), "planted": "".join(values("planted"))}
+
+
+def pack_manifest(folder):
+    listed = json.loads(must("ctest", "--test-dir", BUILD, "-C", "packed", "-L", "^gpu$", "--show-only=json-v1"))
+    lost = [test["name"] for test in listed["tests"] if "command" not in test]    # CTest's way to say that the program is not there
+    if lost or not listed["tests"]:
+        sys.exit(f"CTest lists no program for: {', '.join(lost) or 'the label gpu'}")
+    parts = [part_of(test) for test in listed["tests"]]
+    (folder / "manifest.json").write_text(json.dumps({"parts": parts}, indent=1) + "\n")
+    return len(parts)
 
 
 def pack_python(folder):
@@ -79,12 +112,13 @@ def main():
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     pack_programs(folder)
+    parts = pack_manifest(folder)
     pack_python(folder)
     if arguments.without_sanitizer:
         shutil.rmtree(folder / "sanitizer", ignore_errors=True)
     else:
         pack_sanitizer(folder)
-    print(f"{folder}: {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 2**20:.0f} MiB")
+    print(f"{folder}: {parts} parts, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 2**20:.0f} MiB")
 
 
 if __name__ == "__main__":

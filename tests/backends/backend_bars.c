@@ -4,7 +4,7 @@
 #include "backend_bars.h"
 
 /* Host memory only: a backend that reads CUDA memory has its own suite. */
-static const struct { fkda_backend id; const bar *bar; int takes_any_width, splits_bitwise; } all_bars[] = {
+static const struct { fkda_backend id; const accuracy_bar *bar; int takes_any_width, splits_bitwise; } all_bars[] = {
     {FKDA_BACKEND_CPU, &BAR(f32, any), 0, 1},
     {FKDA_BACKEND_REF, &BAR(f64, any), 1, 0},    /* its state is double inside */
 };

@@ -9,7 +9,7 @@
 
 typedef struct backend_bars {
     fkda_backend id;
-    bar bar;
+    accuracy_bar bar;
     int takes_any_width;             /* K, V of 1 ... 256; otherwise only 64 and 128 */
     int splits_bitwise;              /* an fp32 state carried over a chunk boundary gives the same bits as one run */
 } backend_bars;

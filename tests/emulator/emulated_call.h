@@ -155,8 +155,8 @@ struct Call {
         return {std::sqrt(d_out / r_out), std::sqrt(d_state / r_state)};
     }
     bool is_inside(const Errors &e) const {
-        const bar b = bar_bf16_of(&spec);
-        return e.out <= b.out && e.state <= b.state;
+        const accuracy_bar bar = bar_bf16_of(&spec);
+        return e.out <= bar.out && e.state <= bar.state;
     }
 };
 

@@ -1,67 +1,44 @@
-// gpu_case.cuh: one problem on the device: seeded inputs, poisoned outputs between guards, a launch under a watchdog, and errors against
+// gpu_case.cuh: one case on the device: seeded inputs, poisoned outputs between guards, a launch under a watchdog, and errors against
 // the oracle.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <vector>
 
-#include "prefill_sm90/prefill_launch.h"
+#include "bars.h"
+#include "gpu_inputs.cuh"
+#include "gpu_oracle.cuh"
 #include "gpu_watch.cuh"
-#include "kda_oracle.cuh"
+#include "prefill_sm90/prefill_launch.h"
 
-enum class Gates { Random, Slow, AllMinus5 };
-
-inline int asked_mapping = -1;  // of all cases, from a program's last word: pair, solo or quad; else as chosen
+inline int asked_mapping = -1;  // of all cases, from a program's last word: duo, solo or quad; else as chosen
 
 // Takes the word away.
 inline void read_mapping(int &argc, char **argv) {
     const std::string last = argc > 1 ? argv[argc - 1] : "";
-    asked_mapping = last == "pair" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : -1;
+    asked_mapping = last == "duo" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : -1;
     if (asked_mapping >= 0) argc--;
 }
 
-struct CaseShape {
-    std::vector<int64_t> lengths;  // of the sequences
-    int64_t H = 1;
-    bool packed = true;            // dense: equal lengths
-    Gates gates = Gates::Random;
-    bool has_initial = true, is_int32 = false;
-    float key_bias = 0.f;          // > 0: correlated keys
-    int64_t tail_tokens = 0;       // packed: of one more sequence behind the others, NaN in every input; errors() leaves it out
-    float value_scale = 1.f;
-    bool heads_outside = false;    // strides of a [B,H,T,128] tensor
-    int mapping = asked_mapping;   // < 0: as the library chooses
-    unsigned seed = 1;
-};
-
-__device__ inline float unit_noise(uint64_t i, unsigned seed) {  // splitmix64, in (0, 1)
-    uint64_t x = i + seed * 0x9e3779b97f4a7c15ull;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull, x = (x ^ (x >> 27)) * 0x94d049bb133111ebull, x ^= x >> 31;
-    return (static_cast<float>(x >> 40) + 0.5f) / 16777216.f;
-}
-__device__ inline float normal_noise(uint64_t i, unsigned seed) {
-    return sqrtf(-2.f * logf(unit_noise(2 * i, seed))) * cospif(2.f * unit_noise(2 * i + 1, seed));
-}
-template <class T>
-__global__ void fill_normal(T *x, int64_t count, float mean, float deviation, unsigned seed) {
-    for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < count;
-         i += static_cast<int64_t>(gridDim.x) * blockDim.x)
-        x[i] = static_cast<T>(mean + deviation * normal_noise(i, seed));
+inline std::vector<int64_t> lengths_of(const case_spec &s) {
+    std::vector<int64_t> lengths;
+    for (int64_t n = 0; n < s.N; n++) lengths.push_back(s.bounds[n + 1] - s.bounds[n]);
+    return lengths;
 }
 
 struct Errors {
-    double out, state, bad;
+    double out, state, bad;  // M1; elements that are not finite
 };
 
 struct DeviceCase {
-    CaseShape shape;
     static constexpr int64_t kGuardBytes = 4096;  // on both sides of out and of the final state
-    int64_t B, T, N;
+    case_spec spec;
+    std::vector<int64_t> lengths;  // of the sequences: those of the spec, or a list that a program made
+    unsigned seed;
+    int64_t B, T, N, H;
     __nv_bfloat16 *q, *k, *v, *g, *beta, *out;
     float *A_log, *dt_bias, *initial, *final;
     int64_t *cu;
@@ -72,8 +49,9 @@ struct DeviceCase {
     int poison_byte = 0xff;
     fkdai_prefill_call call{};
 
-    int64_t rows() const { return B * T * shape.H; }
-    int64_t state_count() const { return N * shape.H * 128 * 128; }
+    int64_t rows() const { return B * T * H; }
+    int64_t state_count() const { return N * H * 128 * 128; }
+    bool is_packed() const { return spec.cu != FKDA_NONE; }
 
     template <class X>
     static X *allocate(int64_t count) {
@@ -86,40 +64,26 @@ struct DeviceCase {
         return reinterpret_cast<X *>(allocate<char>(count * static_cast<int64_t>(sizeof(X)) + 2 * kGuardBytes) + kGuardBytes);
     }
 
-    explicit DeviceCase(const CaseShape &s, int multiprocessors) : shape(s) {
+    DeviceCase(const case_spec &s, int multiprocessors, int mapping = asked_mapping) : DeviceCase(s, lengths_of(s), multiprocessors, mapping) {}
+    // Packed sequences of these lengths.
+    DeviceCase(const case_spec &s, const std::vector<int64_t> &list, int multiprocessors, int mapping = asked_mapping)
+        : spec(s), lengths(list), seed(seed_of(s)), H(s.H) {
+        expect_launchable(s);
         std::vector<int64_t> cumulative(1, 0);
-        for (int64_t length : s.lengths) cumulative.push_back(cumulative.back() + length);
-        if (s.tail_tokens > 0) cumulative.push_back(cumulative.back() + s.tail_tokens);
-        N = static_cast<int64_t>(cumulative.size()) - 1;
-        B = s.packed ? 1 : N, T = s.packed ? cumulative.back() : s.lengths[0];
+        for (int64_t length : lengths) cumulative.push_back(cumulative.back() + length);
+        N = static_cast<int64_t>(lengths.size());
+        B = is_packed() ? 1 : s.B, T = is_packed() ? cumulative.back() : s.T;
         const int64_t count = rows() * 128;
         q = allocate<__nv_bfloat16>(count), k = allocate<__nv_bfloat16>(count), v = allocate<__nv_bfloat16>(count);
         g = allocate<__nv_bfloat16>(count), out = allocate_guarded<__nv_bfloat16>(count), beta = allocate<__nv_bfloat16>(rows());
-        A_log = allocate<float>(s.H), dt_bias = allocate<float>(s.H * 128);
+        A_log = allocate<float>(H), dt_bias = allocate<float>(H * 128);
         initial = allocate<float>(state_count()), final = allocate_guarded<float>(state_count());
         status = allocate<unsigned>(1);
         CHECK_CUDA(cudaMemset(status, 0, sizeof *status));
         cu = allocate<int64_t>(N + 1), cu32 = allocate<int32_t>(N + 1);
-        const std::vector<int32_t> narrow(cumulative.begin(), cumulative.end());
-        CHECK_CUDA(cudaMemcpy(cu, cumulative.data(), (N + 1) * 8, cudaMemcpyHostToDevice));
-        CHECK_CUDA(cudaMemcpy(cu32, narrow.data(), (N + 1) * 4, cudaMemcpyHostToDevice));
+        store_bounds(cumulative);
         fill_inputs();
-        const int64_t t_stride = s.heads_outside ? 128 : s.H * 128, h_stride = s.heads_outside ? T * 128 : 128;
-        const auto strided = [&](const void *x) { return fkdai_tensor{x, {T * s.H * 128, t_stride, h_stride}}; };
-        call.q = strided(q), call.k = strided(k), call.v = strided(v), call.g = strided(g);
-        call.out = out, call.out_stride = call.q.stride;
-        call.beta = {beta, {T * s.H, s.H, 1}};
-        call.A_log = {A_log, FKDAI_F32}, call.dt_bias = {dt_bias, FKDAI_F32};
-        if (s.packed) call.cu_seqlens = {s.is_int32 ? static_cast<void *>(cu32) : cu, s.is_int32 ? FKDAI_I32 : FKDAI_I64};
-        if (s.has_initial) call.initial_state = initial, call.initial_rows = {s.H * 128 * 128, FKDAI_F32};
-        call.final_state = final, call.final_rows = {s.H * 128 * 128, FKDAI_F32};
-        call.B = B, call.T = T, call.N = N, call.H = s.H;
-        call.device_status = status;
-        call.scale = 0.08838834764831845f, call.lower_bound = -5.f;
-        call.grid = fkdai_prefill_make_grid(s.mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(s.mapping), B * T, N, s.H, multiprocessors);
-        workspace_bytes = fkdai_prefill_workspace_bytes(N, s.H, call.grid);
-        workspace = allocate<char>(static_cast<int64_t>(workspace_bytes));
-        call.workspace = workspace;
+        make_call(multiprocessors, mapping);
     }
     ~DeviceCase() {
         for (void *x : {static_cast<void *>(q), static_cast<void *>(k), static_cast<void *>(v), static_cast<void *>(g),
@@ -131,30 +95,55 @@ struct DeviceCase {
     DeviceCase(const DeviceCase &) = delete;
     static void *guarded(void *data) { return static_cast<char *>(data) - kGuardBytes; }
 
-    void reseed(unsigned seed) {
-        shape.seed = seed;
+    void store_bounds(const std::vector<int64_t> &bounds) const {
+        const std::vector<int32_t> narrow(bounds.begin(), bounds.end());
+        CHECK_CUDA(cudaMemcpy(cu, bounds.data(), bounds.size() * 8, cudaMemcpyHostToDevice));
+        CHECK_CUDA(cudaMemcpy(cu32, narrow.data(), narrow.size() * 4, cudaMemcpyHostToDevice));
+    }
+
+    void make_call(int multiprocessors, int mapping) {
+        const bool is_heads_first = spec.view == VIEW_HEADS_FIRST;
+        const auto strided = [&](const void *x) {
+            return fkdai_tensor{x, {T * H * 128, is_heads_first ? 128 : H * 128, is_heads_first ? T * 128 : 128}};
+        };
+        const auto element = [](int dtype) { return dtype == FKDA_BF16 ? FKDAI_BF16 : FKDAI_F32; };
+        call.q = strided(q), call.k = strided(k), call.v = strided(v), call.g = strided(g);
+        call.out = out, call.out_stride = call.q.stride;
+        call.beta = {beta, {T * H, H, 1}};
+        call.A_log = {A_log, FKDAI_F32}, call.dt_bias = {dt_bias, FKDAI_F32};
+        if (is_packed()) call.cu_seqlens = {spec.cu == FKDA_I32 ? static_cast<void *>(cu32) : cu, spec.cu == FKDA_I32 ? FKDAI_I32 : FKDAI_I64};
+        if (spec.initial != FKDA_NONE) call.initial_state = initial, call.initial_rows = {H * 128 * 128, element(spec.initial)};
+        call.final_state = final, call.final_rows = {H * 128 * 128, element(spec.final)};
+        call.B = B, call.T = T, call.N = N, call.H = H;
+        call.device_status = status;
+        call.scale = static_cast<float>(spec.scale), call.lower_bound = static_cast<float>(spec.lower_bound);
+        call.grid = fkdai_prefill_make_grid(mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(mapping), B * T, N, H, multiprocessors);
+        workspace_bytes = fkdai_prefill_workspace_bytes(N, H, call.grid);
+        workspace = allocate<char>(static_cast<int64_t>(workspace_bytes));
+        call.workspace = workspace;
+    }
+
+    void reseed(unsigned new_seed) {
+        seed = new_seed;
         fill_inputs();
     }
     void fill_inputs() {
-        const CaseShape &s = shape;
         const int64_t count = rows() * 128;
-        const float mean = s.gates == Gates::Random ? 0.f : s.gates == Gates::Slow ? -4.f : 30.f;
-        const float deviation = s.gates == Gates::Random ? 1.f : s.gates == Gates::Slow ? 2.f : 0.f;
-        const bool plain = s.gates == Gates::AllMinus5;
-        fill_normal<<<512, 256>>>(q, count, 0.f, 1.f, s.seed * 16 + 1);
-        fill_normal<<<512, 256>>>(k, count, s.key_bias, 1.f, s.seed * 16 + 2);
-        fill_normal<<<512, 256>>>(v, count, 0.f, s.value_scale, s.seed * 16 + 3);
-        fill_normal<<<512, 256>>>(g, count, mean, deviation, s.seed * 16 + 4);
-        fill_normal<<<512, 256>>>(beta, rows(), 0.f, 1.f, s.seed * 16 + 5);
-        fill_normal<<<512, 256>>>(A_log, s.H, 0.f, plain ? 0.f : 0.3f, s.seed * 16 + 6);
-        fill_normal<<<512, 256>>>(dt_bias, s.H * 128, 0.f, plain ? 0.f : 0.5f, s.seed * 16 + 7);
-        fill_normal<<<512, 256>>>(initial, state_count(), 0.f, 0.1f * s.value_scale, s.seed * 16 + 8);
+        const Spread normal{0.f, 1.f};
+        fill_normal<<<512, 256>>>(q, count, normal, seed * 16 + 1);
+        fill_normal<<<512, 256>>>(k, count, spread_of_keys(spec), seed * 16 + 2);
+        fill_normal<<<512, 256>>>(v, count, normal, seed * 16 + 3);
+        fill_normal<<<512, 256>>>(g, count, spread_of_gates(spec), seed * 16 + 4);
+        fill_normal<<<512, 256>>>(beta, rows(), normal, seed * 16 + 5);
+        fill_normal<<<512, 256>>>(A_log, H, Spread{0.f, 0.3f}, seed * 16 + 6);
+        fill_normal<<<512, 256>>>(dt_bias, H * 128, Spread{0.f, 0.5f}, seed * 16 + 7);
+        if (spec.initial == FKDA_BF16) fill_normal<<<512, 256>>>(reinterpret_cast<__nv_bfloat16 *>(initial), state_count(), Spread{0.f, 0.1f}, seed * 16 + 8);
+        else fill_normal<<<512, 256>>>(initial, state_count(), Spread{0.f, 0.1f}, seed * 16 + 8);
         CHECK_CUDA(cudaGetLastError());
-        if (s.tail_tokens > 0) {
-            const int64_t at = (T - s.tail_tokens) * s.H;
-            for (__nv_bfloat16 *x : {q, k, v, g}) CHECK_CUDA(cudaMemset(x + at * 128, 0xff, s.tail_tokens * s.H * 256));
-            CHECK_CUDA(cudaMemset(beta + at, 0xff, s.tail_tokens * s.H * 2));
-        }
+        if (!spec.last_is_nan) return;
+        const int64_t at = (T - lengths.back()) * H;
+        for (__nv_bfloat16 *x : {q, k, v, g}) CHECK_CUDA(cudaMemset(x + at * 128, 0xff, lengths.back() * H * 256));
+        CHECK_CUDA(cudaMemset(beta + at, 0xff, lengths.back() * H * 2));
     }
 
     // Another byte every time: what a call leaves in its workspace, or finds in its outputs, must not matter.
@@ -194,27 +183,25 @@ struct DeviceCase {
         return all;
     }
 
-    // Relative RMS of out and of the final state; elements of the sequences that are not finite.
+    // Of the sequences that are not NaN. States in fp32.
     Errors errors() {
-        const CaseShape &s = shape;
-        const int64_t valid = (rows() - (s.packed ? s.tail_tokens * s.H : 0)) * 128;
+        const int64_t sequences = N - spec.last_is_nan, valid = rows() - (spec.last_is_nan ? lengths.back() * H : 0);
         double *ref_out = allocate<double>(rows() * 128), *ref_final = allocate<double>(state_count());
         double *sums = allocate<double>(6), host[6];
         const auto tensor = [](const fkdai_tensor &x) {
             return oracle::Tensor{static_cast<const __nv_bfloat16 *>(x.data), x.stride.batch, x.stride.token, x.stride.head};
         };
-        const oracle::Problem problem{tensor(call.q), tensor(call.k), tensor(call.v), tensor(call.g), tensor(call.beta),
-                                      A_log, dt_bias, s.packed ? cu : nullptr, s.has_initial ? initial : nullptr,
-                                      ref_out, ref_final, T, s.H, 0.08838834764831845, -5.0};
+        const oracle::Rule rule{FKDA_GATE_BOUNDED, FKDA_BETA_LOGIT, FKDA_QK_NORM_L2, 1.0, call.lower_bound, call.scale};
+        const oracle::DeviceProblem problem{rule, tensor(call.q), tensor(call.k), tensor(call.v), tensor(call.g), tensor(call.beta), A_log, dt_bias,
+                                            is_packed() ? cu : nullptr, spec.initial == FKDA_NONE ? nullptr : initial, ref_out, ref_final, T, H};
         CHECK_CUDA(cudaMemset(sums, 0, sizeof host));
         CHECK_CUDA(cudaMemset(ref_out, 0, rows() * 1024));
-        oracle::forward<<<static_cast<unsigned>(N * s.H), 512>>>(problem);
+        oracle::forward<<<static_cast<unsigned>(N * H), 512>>>(problem);
         CHECK_CUDA(cudaGetLastError());
-        oracle::compare<<<512, 256>>>(out, ref_out, valid, sums);
-        oracle::compare<<<512, 256>>>(final, ref_final, static_cast<int64_t>(s.lengths.size()) * s.H * 16384, sums + 3);
+        oracle::compare<<<512, 256>>>(out, ref_out, valid * 128, sums);
+        oracle::compare<<<512, 256>>>(final, ref_final, sequences * H * 16384, sums + 3);
         CHECK_CUDA(cudaMemcpy(host, sums, sizeof host, cudaMemcpyDeviceToHost));
         cudaFree(ref_out), cudaFree(ref_final), cudaFree(sums);
-        return {std::sqrt(host[0] / (host[1] > 0 ? host[1] : 1)), std::sqrt(host[3] / (host[4] > 0 ? host[4] : 1)),
-                host[2] + host[5]};
+        return {std::sqrt(host[0] / (host[1] > 0 ? host[1] : 1)), std::sqrt(host[3] / (host[4] > 0 ? host[4] : 1)), host[2] + host[5]};
     }
 };

@@ -45,14 +45,9 @@ struct Tally {
     }
 };
 
-inline CaseShape packed_shape(std::vector<int64_t> lengths, int64_t H, unsigned seed = 1) {
-    CaseShape s;
-    s.lengths = std::move(lengths), s.H = H, s.seed = seed;
+// A packed case whose sequences a program makes: DeviceCase takes their lengths.
+inline case_spec packed_spec(const char *name, int64_t H) {
+    case_spec s = kernel_case_parse(name, "lens=none");
+    s.H = s.HV = H;
     return s;
-}
-
-inline std::vector<int64_t> repeated(const std::vector<int64_t> &what, int times) {
-    std::vector<int64_t> all;
-    for (int i = 0; i < times; i++) all.insert(all.end(), what.begin(), what.end());
-    return all;
 }

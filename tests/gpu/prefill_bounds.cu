@@ -1,6 +1,6 @@
-// prefill_bounds.cu: arguments at their limits: broken cu_seqlens, more pairs than a grid dimension holds, states at any allowed place.
+// prefill_bounds.cu: arguments at their limits: broken cu_seqlens, more jobs than a grid dimension holds, states at any allowed place.
 //
-//     prefill_bounds [fuzz | many | states]...      without a word: all of them
+//     prefill_bounds [fuzz | many | states]... [duo | solo | quad]      without a word: all of them
 //
 // Prints one line per check and "ran N, failed M"; exit code 1 if any failed, 3 after a hang, 77 without a GPU.
 #include <array>
@@ -42,23 +42,17 @@ void mutate(std::vector<int64_t> &bounds, int64_t T, bool is_int32) {
         for (int64_t &b : bounds) b = static_cast<int32_t>(b);
 }
 
-void store_bounds(const DeviceCase &c, const std::vector<int64_t> &bounds) {
-    const std::vector<int32_t> narrow(bounds.begin(), bounds.end());
-    CHECK_CUDA(cudaMemcpy(c.cu, bounds.data(), bounds.size() * 8, cudaMemcpyHostToDevice));
-    CHECK_CUDA(cudaMemcpy(c.cu32, narrow.data(), narrow.size() * 4, cudaMemcpyHostToDevice));
-}
-
 // Runs on these bounds. Good: the sequences finite, the rows behind them as they were, no bit set. Broken: everything NaN, the bit set. Never a byte outside.
 bool is_answered(DeviceCase &c, const std::vector<int64_t> &bounds, unsigned long long *counter) {
     unsigned long long nans = 0;
     unsigned status = 0;
     c.poison();
-    store_bounds(c, bounds);
+    c.store_bounds(bounds);
     CHECK_CUDA(cudaMemset(c.status, 0, sizeof *c.status));
     CHECK_CUDA(cudaMemset(counter, 0, sizeof *counter));
     c.run();
     const bool broken = is_broken(bounds, c.T);
-    const int64_t valid = (broken ? c.T : bounds.back()) * c.shape.H * 128;
+    const int64_t valid = (broken ? c.T : bounds.back()) * c.H * 128;
     count_nans<<<64, 256>>>(c.out, valid, counter);
     count_nans<<<64, 256>>>(c.final, c.state_count(), counter);
     CHECK_CUDA(cudaMemcpy(&nans, counter, sizeof nans, cudaMemcpyDeviceToHost));
@@ -72,30 +66,31 @@ void fuzz() {
     unsigned long long *const counter = DeviceCase::allocate<unsigned long long>(1);
     int wrong = 0, broken = 0, arrays = 0;
     for (int group = 0; group < 100; group++) {
-        CaseShape s = packed_shape({}, 1 + static_cast<int64_t>(noise() % 4));
+        case_spec s = packed_spec("fuzz", 1 + static_cast<int64_t>(noise() % 4));
+        std::vector<int64_t> lengths;
         const uint64_t most = std::array<uint64_t, 3>{15, 100, 700}[group % 3];  // sequences: one cluster each, a schedule, a plan kernel
-        for (uint64_t n = 1 + noise() % most; n > 0; n--) s.lengths.push_back(static_cast<int64_t>(noise() % 40));
-        s.lengths.push_back(1), s.is_int32 = group % 2 == 0;
-        DeviceCase c(s, multiprocessors);
+        for (uint64_t n = 1 + noise() % most; n > 0; n--) lengths.push_back(static_cast<int64_t>(noise() % 40));
+        lengths.push_back(1), s.cu = group % 2 == 0 ? FKDA_I32 : FKDA_I64;
+        DeviceCase c(s, lengths, multiprocessors);
         std::vector<int64_t> good(1, 0);
-        for (int64_t length : s.lengths) good.push_back(good.back() + length);
+        for (int64_t length : lengths) good.push_back(good.back() + length);
         for (int i = 0; i < 100; i++, arrays++) {
             std::vector<int64_t> bounds = good;
-            mutate(bounds, c.T, s.is_int32);
+            mutate(bounds, c.T, s.cu == FKDA_I32);
             broken += is_broken(bounds, c.T);
             if (is_answered(c, bounds, counter)) continue;
-            if (++wrong <= 5) printf("     group %d, array %d: N=%lld H=%lld T=%lld\n", group, i, (long long)c.N, (long long)s.H, (long long)c.T);
+            if (++wrong <= 5) printf("     group %d, array %d: N=%lld H=%lld T=%lld\n", group, i, (long long)c.N, (long long)c.H, (long long)c.T);
         }
     }
     cudaFree(counter);
     tally.report("fuzz: " + std::to_string(arrays) + " cu_seqlens", wrong == 0 && broken > arrays / 2, std::to_string(broken) + " of them broken");
 }
 
-// ------------------------------------------------------------------ many pairs
+// ------------------------------------------------------------------ many jobs
 
 // Sequence n of `whole`, alone, in the memory of `whole` but for its outputs.
 bool is_as_alone(const DeviceCase &whole, int64_t n, int64_t start, int64_t length) {
-    const int64_t H = whole.shape.H, row = H * 128, matrices = H * 16384;
+    const int64_t H = whole.H, row = H * 128, matrices = H * 16384;
     __nv_bfloat16 *const out = DeviceCase::allocate<__nv_bfloat16>(length * row);
     float *const final = DeviceCase::allocate<float>(matrices);
     fkdai_prefill_call call = whole.call;
@@ -119,15 +114,15 @@ bool is_as_alone(const DeviceCase &whole, int64_t n, int64_t start, int64_t leng
 
 void many() {
     watched = "8192 sequences, H=12";
-    CaseShape s = packed_shape({}, 12);
-    for (int n = 0; n < 8192; n++) s.lengths.push_back(1 + static_cast<int64_t>(noise() % 40));
-    DeviceCase c(s, multiprocessors);
+    std::vector<int64_t> lengths;
+    for (int n = 0; n < 8192; n++) lengths.push_back(1 + static_cast<int64_t>(noise() % 40));
+    DeviceCase c(packed_spec("many", 12), lengths, multiprocessors);
     c.poison();
     c.run();
     int differ = 0, looked = 0;
     int64_t start = 0;
-    for (int64_t n = 0; n < c.N; start += s.lengths[n], n++)
-        if (n % 61 == 0 || n == c.N - 1) looked++, differ += !is_as_alone(c, n, start, s.lengths[n]);
+    for (int64_t n = 0; n < c.N; start += lengths[n], n++)
+        if (n % 61 == 0 || n == c.N - 1) looked++, differ += !is_as_alone(c, n, start, lengths[n]);
     tally.report("many: 8192 sequences, H=12: as alone, bitwise", differ == 0 && c.touched() == 0, std::to_string(looked) + " of them looked at");
 }
 
@@ -141,7 +136,7 @@ struct StatePlace {
 template <class X>
 bool state_is_right(const DeviceCase &c, const StatePlace &at, const std::vector<float> &initial, const std::vector<float> &want,
                     const KeptBits &want_out) {
-    const int64_t row = c.shape.H * 16384, stride = row + at.gap, count = at.shift + c.N * stride + 64;
+    const int64_t row = c.H * 16384, stride = row + at.gap, count = at.shift + c.N * stride + 64;
     std::vector<X> before(count, X(7.f)), after(count);
     for (int64_t i = 0; i < c.N * row; i++) before[at.shift + i / row * stride + i % row] = X(initial[i]);
     X *const from = DeviceCase::allocate<X>(count), *const to = at.is_in_place ? from : DeviceCase::allocate<X>(count);
@@ -163,7 +158,9 @@ bool state_is_right(const DeviceCase &c, const StatePlace &at, const std::vector
 void states() {
     for (const int64_t H : {3, 20}) {
         watched = "states";
-        DeviceCase c(packed_shape({70, 0, 5, 400, 33}, H), multiprocessors);
+        case_spec spec = kernel_case_at("states", 0);
+        spec.H = spec.HV = H;
+        DeviceCase c(spec, multiprocessors);
         std::vector<float> initial(c.state_count()), want(c.state_count());
         CHECK_CUDA(cudaMemcpy(initial.data(), c.initial, c.state_count() * 4, cudaMemcpyDeviceToHost));
         for (float &x : initial) x = static_cast<float>(__nv_bfloat16(x));

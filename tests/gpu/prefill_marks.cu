@@ -1,7 +1,7 @@
 // prefill_marks.cu: where the time of a chunk goes. The kernel is built once more with clock marks (prefill_marks.cuh); one problem runs, and
 // for every role the cycles from one moment to the next are printed, medians over 64 chunks of the first CTA.
 //
-//     prefill_marks [H [T]] [quad]      default 32 heads, 8192 tokens, the pair
+//     prefill_marks [H [T]] [quad]      default 32 heads, 8192 tokens, a duo
 #define FKDA_MARKS
 #include "prefill_sm90/prefill_launch.cu"
 
@@ -46,15 +46,15 @@ void print_role(int first, int last) {
 int main(int argc, char **argv) {
     const int multiprocessors = multiprocessors_or_skip("prefill_marks");
     read_mapping(argc, argv);
-    CaseShape s;
-    s.mapping = asked_mapping == FKDAI_QUAD ? FKDAI_QUAD : FKDAI_DUO;  // the marked ones
-    s.H = argc > 1 ? atoi(argv[1]) : 32, s.lengths = {argc > 2 ? atoi(argv[2]) : 8192}, s.packed = false;
-    if (s.H < 1 || s.lengths[0] < static_cast<int64_t>(kFirstMarked + kMarkedChunks + 1) * kChunk) {
+    case_spec s = kernel_case_parse("marks", "T=8192 H=32");
+    if (argc > 1) s.H = s.HV = atoi(argv[1]);
+    if (argc > 2) s.T = s.bounds[1] = atoi(argv[2]);
+    if (s.H < 1 || s.T < static_cast<int64_t>(kFirstMarked + kMarkedChunks + 1) * kChunk) {
         printf("prefill_marks: H at least 1, T at least %u\n", (kFirstMarked + kMarkedChunks + 1) * kChunk);
         return 2;
     }
     CHECK_CUDA(fkdai_prefill_load());
-    DeviceCase c(s, multiprocessors);
+    DeviceCase c(s, multiprocessors, asked_mapping == FKDAI_QUAD ? FKDAI_QUAD : FKDAI_DUO);  // the marked ones
     for (int i = 0; i < 3; i++) c.run();
     CHECK_CUDA(cudaMemcpyFromSymbol(at, marked_clock, sizeof at));
     for (int first = 0, m = 1; m <= kMarks; m++)

@@ -1,35 +1,12 @@
 // prefill_time.cu: CUDA-graph replays of the prefill kernel alone, fp32 states in and out; median of single replays.
 //
-//     prefill_time [repeats]
+//     prefill_time [repeats] [duo | solo | quad]      suite time of cases.def
 #include <algorithm>
+#include <cstring>
 
 #include "gpu_case.cuh"
 
 namespace {
-
-struct TimeCase {
-    const char *name;
-    std::vector<int64_t> lengths;
-    int64_t H;
-    bool packed;
-};
-
-std::vector<TimeCase> cases() {
-    const std::vector<int64_t> mixed{1300, 547, 2048, 963, 271, 3063}, even(8, 1024);
-    std::vector<TimeCase> all;
-    for (int64_t H : {96, 64}) {
-        all.push_back({"8192 fixed", {8192}, H, false});
-        all.push_back({"mixed", mixed, H, true});
-        all.push_back({"8 x 1024", even, H, true});
-    }
-    all.push_back({"8192 fixed", {8192}, 32, false});
-    all.push_back({"8192 fixed", {8192}, 8, false});
-    all.push_back({"2048", {2048}, 12, false});
-    all.push_back({"1024", {1024}, 4, false});
-    all.push_back({"64 x 128", std::vector<int64_t>(64, 128), 32, true});
-    all.push_back({"8 x 2048", std::vector<int64_t>(8, 2048), 16, true});
-    return all;
-}
 
 float median_ms(DeviceCase &c, int repeats, float *spread) {
     cudaStream_t stream;
@@ -69,19 +46,18 @@ int main(int argc, char **argv) {
     cudaDeviceProp properties;
     CHECK_CUDA(cudaGetDeviceProperties(&properties, 0));
     CHECK_CUDA(fkdai_prefill_load());
-    printf("%-12s %3s  %9s %9s %9s  spread   TB/s   (random, slow, all -5; ms)\n", "case", "H", "random", "slow", "-5");
-    for (const TimeCase &t : cases()) {
+    printf("%-20s %3s  %9s %9s %9s  spread   TB/s   (gates; ms)\n", "case", "H", "usual", "slow", "floor");
+    for (int i = 0; i < kernel_case_count("time"); i++) {
+        case_spec spec = kernel_case_at("time", i);
         float ms[3], spread[3];
         double bytes = 0;
-        for (const Gates g : {Gates::Random, Gates::Slow, Gates::AllMinus5}) {
-            CaseShape s;
-            s.lengths = t.lengths, s.H = t.H, s.packed = t.packed, s.gates = g;
-            DeviceCase c(s, properties.multiProcessorCount);
-            ms[static_cast<int>(g)] = median_ms(c, repeats, &spread[static_cast<int>(g)]);
+        for (int g = 0; g < 3; g++) {
+            strcpy(spec.gates, g == 0 ? "usual" : g == 1 ? "slow" : "floor");
+            DeviceCase c(spec, properties.multiProcessorCount);
+            ms[g] = median_ms(c, repeats, &spread[g]);
             bytes = 1280.0 * static_cast<double>(c.rows()) + 8.0 * static_cast<double>(c.state_count());
         }
-        printf("%-12s %3d  %9.4f %9.4f %9.4f  %.4f  %5.2f\n", t.name, static_cast<int>(t.H), ms[0], ms[1], ms[2], spread[0],
-               bytes / ms[0] * 1e-9);
+        printf("%-20s %3d  %9.4f %9.4f %9.4f  %.4f  %5.2f\n", spec.name, static_cast<int>(spec.H), ms[0], ms[1], ms[2], spread[0], bytes / ms[0] * 1e-9);
         fflush(stdout);
     }
     return 0;

@@ -11,17 +11,18 @@ static int is_one_of(const char *word, const char *const *words)
     return *words != NULL;
 }
 
-bar bar_bf16_of(const case_spec *s)
+accuracy_bar bar_bf16_of(const case_spec *s)
 {
     static const char *const parallel[] = {"same", "cos90", "cos99", "period16", "uniform", NULL};
     static const char *const usual_gates[] = {"usual", "slow", "floor", NULL};
     if (is_one_of(s->keys, parallel)) return BAR(bf16, parallel);
     int64_t shortest = INT64_MAX;    /* of the sequences with tokens */
-    for (int64_t n = 0; n < s->N; ++n) {
+    const int64_t sequences = s->N - s->last_is_nan;
+    for (int64_t n = 0; n < sequences; ++n) {
         const int64_t tokens = s->bounds[n + 1] - s->bounds[n];
         if (tokens > 0 && tokens < shortest) shortest = tokens;
     }
-    if (s->bounds[s->N] * s->H < FEW_ROWS) return BAR(bf16, few);
+    if (s->bounds[sequences] * s->H < FEW_ROWS) return BAR(bf16, few);
     if (shortest >= LONG_TOKENS && strcmp(s->keys, "normal") == 0 && is_one_of(s->gates, usual_gates)) return BAR(bf16, long);
     return BAR(bf16, any);
 }

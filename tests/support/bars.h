@@ -8,12 +8,12 @@
 extern "C" {
 #endif
 
-typedef struct bar {
+typedef struct accuracy_bar {
     double out, state;    /* of M1 */
     double m2;            /* M2 of out, in units of the bar of its M1 */
-} bar;
+} accuracy_bar;
 
-#define FKDA_BAR(arithmetic, class, out, state, m2, why) static const bar fkda_bar_##arithmetic##_##class = {out, state, m2};
+#define FKDA_BAR(arithmetic, class, out, state, m2, why) static const accuracy_bar fkda_bar_##arithmetic##_##class = {out, state, m2};
 #define FKDA_BAR_NUMBER(name, value, why)
 #include "bars.def"
 #undef FKDA_BAR
@@ -21,7 +21,7 @@ typedef struct bar {
 #define BAR(arithmetic, class) (fkda_bar_##arithmetic##_##class)
 
 /* What a kernel with bf16 operands owes a case. */
-bar bar_bf16_of(const case_spec *spec);
+accuracy_bar bar_bf16_of(const case_spec *spec);
 
 #ifdef __cplusplus
 }

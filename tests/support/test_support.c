@@ -164,10 +164,10 @@ static void test_lens(void **state)
     expect_lens("T=7 lens=T,40", 2, (const int64_t[]){0, 7, 47});
 }
 
-static void expect_class(const char *text, bar want)
+static void expect_class(const char *text, accuracy_bar want)
 {
     const case_spec s = kernel_case_parse("class", text);
-    const bar got = bar_bf16_of(&s);
+    const accuracy_bar got = bar_bf16_of(&s);
     if (got.out != want.out || got.state != want.state || got.m2 != want.m2) fail_msg("%s: bars of another class, out %.1e", text, got.out);
 }
 
@@ -178,6 +178,8 @@ static void test_classes_of_bars(void **state)
     expect_class("T=32 H=2", BAR(bf16, any));
     expect_class("lens=1*512 H=1", BAR(bf16, any));
     expect_class("T=255", BAR(bf16, any));
+    expect_class("lens=31,300 last=nan", BAR(bf16, few));
+    expect_class("lens=300,3 last=nan", BAR(bf16, long));
     expect_class("lens=0,256 gates=slow", BAR(bf16, long));
     expect_class("lens=256,255", BAR(bf16, any));
     expect_class("T=1000 keys=shifted", BAR(bf16, any));
