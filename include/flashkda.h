@@ -19,10 +19,12 @@
  * How to use it, from simple to planned:
  *     fkda_fwd                         one call: check, plan, run
  *     fkda_fwd_plan, fkda_fwd_run      plan once, run often: no allocation, no synchronisation
- *     fkda_fwd_query, fkda_fwd_workspace_size, fkda_plan_describe, fkda_backend_status    questions; nothing runs
+ *     fkda_fwd_query, fkda_fwd_advise, fkda_fwd_workspace_size, fkda_plan_describe, fkda_backend_status    questions; nothing runs
  *
  * Everywhere: a desc holds what a plan may depend on and no pointer, the args hold pointers and no shape. Zero-initialise both
  * and set struct_size; a zero field means its default. Only `scale` and `lower_bound` have none: they are taken literally.
+ * Descs and args grow by fields at their end. struct_size may be the size of any version from 0.1.0 on: fields that the caller's version
+ * lacks are 0. A larger one, up to 4096, is taken where all that this library does not know is 0, and is FKDA_ERR_STRUCT_SIZE otherwise.
  * Every function may be called from any thread. Nothing here prints, exits or throws. A function that fails returns a status,
  * leaves a sentence in fkda_last_error(), and has written to no output. The caller owns all memory.
  *
@@ -197,8 +199,8 @@ typedef struct fkda_fwd_args {
 
 typedef void *fkda_stream;           /* a cudaStream_t for CUDA memory; ignored for host memory */
 
-/* A plan is plain data, owned and freely copied by the caller; valid in this process only. */
-typedef struct fkda_plan { uint64_t opaque[144]; } fkda_plan;
+/* A plan of any operation: plain data, owned and freely copied by the caller; valid in this process only. Its size never changes. */
+typedef struct fkda_plan { uint64_t opaque[192]; } fkda_plan;
 
 /* ---------------------------------------------------------------- simple */
 
@@ -234,6 +236,21 @@ FKDA_API size_t fkda_plan_workspace_size(const fkda_plan *plan);    /* 0 if it i
 /* Would desc run here, and where? FKDA_OK and *backend (never AUTO), or the status that fkda_fwd_plan would give, *backend untouched
  * and the reasons in fkda_last_error(). backend may be NULL. */
 FKDA_API fkda_status fkda_fwd_query(const fkda_fwd_desc *desc, fkda_backend *backend);
+
+/* Arguments that a copy can stand for. */
+typedef enum fkda_arg {
+    FKDA_ARG_Q = 0, FKDA_ARG_K = 1, FKDA_ARG_V = 2, FKDA_ARG_G = 3, FKDA_ARG_BETA = 4, FKDA_ARG_OUT = 5, FKDA_ARG_A_LOG = 6,
+    FKDA_ARG_DT_BIAS = 7, FKDA_ARG_CU_SEQLENS = 8, FKDA_ARG_INITIAL_STATE = 9, FKDA_ARG_FINAL_STATE = 10
+} fkda_arg;
+
+/* Which arguments must be copied before fkda_fwd takes the call, and into what? FKDA_OK: bit 1u << FKDA_ARG_* of *copies is set for each of them,
+ * and *takes is a desc that fkda_fwd_plan accepts: desc itself, with defaults filled in, but these arguments contiguous and in the dtype (states:
+ * also the layout) that is taken. The copies are to be aligned to FKDA_COPY_ALIGN; of out and final_state the result is to be copied back.
+ * takes->H above desc->H: q and k are taken with a head for each value head, so that their copies repeat every head HV/H times.
+ * *copies is 0 exactly where the call is taken as it lies. Where no copy helps: the status that fkda_fwd_plan would give, nothing written.
+ * Of args only addresses are looked at; NULL, also in its place: suitably aligned. takes may be desc. */
+FKDA_API fkda_status fkda_fwd_advise(const fkda_fwd_desc *desc, const fkda_fwd_args *args, fkda_fwd_desc *takes, uint32_t *copies);
+#define FKDA_COPY_ALIGN 16
 
 FKDA_API fkda_backend fkda_plan_backend(const fkda_plan *plan);
 

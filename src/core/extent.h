@@ -2,25 +2,24 @@
 #ifndef FKDAI_EXTENT_H
 #define FKDAI_EXTENT_H
 
-#include "flashkda.h"
+#include "operation.h"
 
-#define FKDAI_TENSOR_COUNT 6
+typedef struct fkdai_shape {
+    int64_t B, T, heads, width;
+} fkdai_shape;
 
-/* One of q, k, v, g, beta, out of a desc: [B,T,heads,width]. */
-typedef struct fkdai_tensor_view {
-    const char *name;
-    const fkda_tensor_desc *desc;
-    int64_t heads, width;
-} fkdai_tensor_view;
+/* The matrices of a state: HV of them are a row. */
+typedef struct fkdai_state_shape {
+    int64_t rows, HV, K, V;        /* rows: without a pool */
+} fkdai_state_shape;
 
-/* Tensor i in [0, FKDAI_TENSOR_COUNT), in the order q, k, v, g, beta, out. */
-fkdai_tensor_view fkdai_tensor_at(const fkda_fwd_desc *desc, int i);
+/* Fill in the default strides of desc.<name>; refuse those that are negative, overlap or overflow. */
+fkda_status fkdai_resolve_tensor(const char *name, fkda_tensor_desc *tensor, fkdai_shape shape);
+fkda_status fkdai_resolve_state(const char *name, fkda_state_desc *state, fkdai_state_shape shape);
 
-/* Fills in the default strides and row strides; refuses those that are negative, overlap or overflow. */
-fkda_status fkdai_resolve_strides(fkda_fwd_desc *desc);
-
-/* Bytes from the first element to behind the last; 0 if there is no element. The desc is resolved. */
-int64_t fkdai_tensor_bytes(const fkda_fwd_desc *desc, int i);
-int64_t fkdai_state_bytes(const fkda_fwd_desc *desc, const fkda_state_desc *state, int64_t dense_rows);
+/* Of what is resolved. */
+fkdai_extent fkdai_tensor_extent(const fkda_tensor_desc *tensor, fkdai_shape shape);
+fkdai_extent fkdai_state_extent(const fkda_state_desc *state, fkdai_state_shape shape);
+fkdai_extent fkdai_array_extent(fkda_dtype dtype, int64_t count);
 
 #endif

@@ -1,17 +1,22 @@
-/* What may be asked. The order of checks is fixed, so that every bad input has one answer. */
+/* Rules that operations share. The order of checks is fixed, so that every bad input has one answer. */
 #ifndef FKDAI_VALIDATE_H
 #define FKDAI_VALIDATE_H
 
-#include "flashkda.h"
+#include "operation.h"
 
-/* Checks desc by itself and writes it to *resolved with every default filled in. */
-fkda_status fkdai_resolve_fwd(const fkda_fwd_desc *desc, fkda_fwd_desc *resolved);
+/* Sets of dtypes. */
+#define FKDAI_FLOATS (1u << FKDA_BF16 | 1u << FKDA_F32 | 1u << FKDA_F16)
+#define FKDAI_INTS   (1u << FKDA_I32 | 1u << FKDA_I64)
+#define FKDAI_ABSENT (1u << FKDA_NONE)
 
-/* Checks the pointers, their alignment and overlap, and (host memory, or a host copy) the values of cu_seqlens. */
-fkda_status fkdai_validate_args(const fkda_fwd_desc *resolved, const fkda_fwd_args *args);
+/* desc.<name> has one of the allowed dtypes; `rule` is the list in words. */
+fkda_status fkdai_check_dtype(const char *name, fkda_dtype dtype, unsigned allowed, const char *rule);
+fkda_status fkdai_check_tensor_dtype(const char *name, const fkda_tensor_desc *tensor);
+fkda_status fkdai_check_state_dtypes(const char *name, const fkda_state_desc *state);
 
-/* Checks the workspace of a plan that needs `needed` bytes: large enough, aligned, apart from every argument. args are checked. */
-fkda_status fkdai_validate_workspace(const fkda_fwd_desc *resolved, const fkda_fwd_args *args, size_t needed, const void *workspace,
-                                     size_t workspace_bytes);
+/* Checks the pointers, their alignment and overlap, the values that the host can read, and the workspace of a plan that needs `needed` bytes:
+ * large enough, aligned, apart from every argument. desc is resolved. */
+fkda_status fkdai_validate_call(const fkdai_operation *operation, const fkdai_desc *desc, const void *args, size_t needed,
+                                const void *workspace, size_t workspace_bytes);
 
 #endif

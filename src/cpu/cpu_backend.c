@@ -48,9 +48,9 @@ static int32_t panels_per_task(const fkda_fwd_desc *d, int threads)
     return panels;
 }
 
-static fkda_status plan(fkdai_plan *plan)
+static fkda_status plan_fwd(fkdai_plan *plan)
 {
-    const fkda_fwd_desc *const d = &plan->desc;
+    const fkda_fwd_desc *const d = &plan->desc.fwd;
     const char *reason;
     const fkdai_cpu_ukr *const ukr = fkdai_cpu_ukr_chosen(&reason);
     REQUIRE(d->memory == FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "the tensors are in CUDA memory, this backend reads host memory");
@@ -103,16 +103,16 @@ static void run_items(void *context, int64_t first, int64_t count, int thread)
     }
 }
 
-static fkda_status run(const fkdai_plan *plan, const fkda_fwd_args *args, void *workspace, fkda_stream stream)
+static fkda_status run_fwd(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream)
 {
     (void)stream;
     fkdai_cpu_plan own;
     memcpy(&own, plan->own, sizeof own);
-    const fkda_fwd_desc *const d = &plan->desc;
+    const fkda_fwd_desc *const d = &plan->desc.fwd;
     call c = {d, args, &own, workspace, d->cu_seqlens == FKDA_NONE ? 1 : 2};
     const int64_t items = c.visits * d->N * d->HV * parts_per_head(d, &own);
     fkdai_cpu_for_each(items, FKDAI_CPU_HEADS_PER_TASK, own.threads, run_items, &c);
     return FKDA_OK;
 }
 
-const fkdai_backend fkdai_cpu = {FKDA_BACKEND_CPU, "cpu", present, plan, run};
+const fkdai_backend fkdai_cpu = {.present = present, .offers = {[FKDAI_OP_FWD] = {plan_fwd, run_fwd, NULL}}};

@@ -13,9 +13,9 @@ static fkda_status present(char *text, size_t size)
     return FKDA_OK;
 }
 
-static fkda_status plan(fkdai_plan *plan)
+static fkda_status plan_fwd(fkdai_plan *plan)
 {
-    const fkda_fwd_desc *const d = &plan->desc;
+    const fkda_fwd_desc *const d = &plan->desc.fwd;
     REQUIRE(d->memory == FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "the tensors are in CUDA memory, this backend reads host memory");
     REQUIRE(d->K <= FKDAI_REF_MAX_WIDTH, FKDA_ERR_UNSUPPORTED, "K = %lld, at most %d is taken", (long long)d->K, FKDAI_REF_MAX_WIDTH);
     REQUIRE(d->V <= FKDAI_REF_MAX_WIDTH, FKDA_ERR_UNSUPPORTED, "V = %lld, at most %d is taken", (long long)d->V, FKDAI_REF_MAX_WIDTH);
@@ -59,13 +59,13 @@ FKDAI_NOINLINE static void run_all(const fkda_fwd_desc *d, const fkda_fwd_args *
         }
 }
 
-static fkda_status run(const fkdai_plan *plan, const fkda_fwd_args *args, void *workspace, fkda_stream stream)
+static fkda_status run_fwd(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream)
 {
     (void)stream;
     const fkdai_fp_environment callers = fkdai_fp_enter();
-    run_all(&plan->desc, args, workspace);
+    run_all(&plan->desc.fwd, args, workspace);
     fkdai_fp_leave(&callers);
     return FKDA_OK;
 }
 
-const fkdai_backend fkdai_ref = {FKDA_BACKEND_REF, "ref", present, plan, run};
+const fkdai_backend fkdai_ref = {.present = present, .offers = {[FKDAI_OP_FWD] = {plan_fwd, run_fwd, NULL}}};

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "dtype.h"
-#include "extent.h"
+#include "op_fwd.h"
 
 static uint64_t mix(uint64_t x)
 {
@@ -41,20 +41,21 @@ typedef struct stream {
     int is_same_for_all_tokens;
 } stream;
 
-/* Fills tensor i of the desc; everything between the rows is NaN. */
-static void *fill_tensor(problem *p, int i, stream s, int64_t first_token)
+/* Fills one of q to beta; everything between the rows is NaN. */
+static void *fill_tensor(problem *p, fkda_arg i, stream s, int64_t first_token)
 {
-    const fkdai_tensor_view t = fkdai_tensor_at(&p->desc, i);
-    const int64_t bytes = fkdai_tensor_bytes(&p->desc, i);
+    const fkda_tensor_desc *const t = fkdai_fwd_tensor(&p->desc, i);
+    const fkdai_shape shape = fkdai_fwd_shape(&p->desc, i);
+    const int64_t bytes = fkdai_tensor_extent(t, shape).bytes;
     void *const data = own(p, bytes);
     memset(data, 0xff, (size_t)bytes);
     for (int64_t b = 0; b < p->desc.B; ++b)
         for (int64_t n = 0; n < p->desc.T; ++n)
-            for (int64_t h = 0; h < t.heads; ++h)
-                for (int64_t c = 0; c < t.width; ++c) {
+            for (int64_t h = 0; h < shape.heads; ++h)
+                for (int64_t c = 0; c < shape.width; ++c) {
                     const int64_t token = s.is_same_for_all_tokens ? 0 : b * p->desc.T + n + first_token;
-                    const double value = s.mean + s.spread * random_normal(s.seed, (uint64_t)((token * t.heads + h) * t.width + c));
-                    fkdai_store(data, t.desc->dtype, b * t.desc->batch_stride + n * t.desc->token_stride + h * t.desc->head_stride + c, value);
+                    const double value = s.mean + s.spread * random_normal(s.seed, (uint64_t)((token * shape.heads + h) * shape.width + c));
+                    fkdai_store(data, t->dtype, b * t->batch_stride + n * t->token_stride + h * t->head_stride + c, value);
                 }
     return data;
 }
@@ -124,21 +125,23 @@ problem problem_make(const problem_options *o)
 {
     problem p = {.desc = make_desc(o)};
     fkda_fwd_desc *const d = &p.desc;
-    if (d->N == 0) d->N = d->B;
-    if (fkdai_resolve_strides(d) != FKDA_OK) { fprintf(stderr, "%s\n", fkda_last_error()); abort(); }
+    fkdai_desc resolved;
+    if (fkdai_resolve(&fkdai_op_fwd, d, &resolved) != FKDA_OK) { fprintf(stderr, "%s\n", fkda_last_error()); abort(); }
+    *d = resolved.fwd;
+    const int64_t out_bytes = fkdai_tensor_extent(&d->out, fkdai_fwd_shape(d, FKDA_ARG_OUT)).bytes;
     const uint64_t seed = o->seed * 16;
     const double g_spread = o->g_spread != 0 ? (double)o->g_spread : 1;
     p.args = (fkda_fwd_args){.struct_size = sizeof p.args};
-    p.args.q = fill_tensor(&p, 0, (stream){seed, 0, 1, 0}, o->first_token);
-    p.args.k = fill_tensor(&p, 1, (stream){seed + 1, 0, 1, o->has_same_keys}, o->first_token);
-    p.args.v = fill_tensor(&p, 2, (stream){seed + 2, 0, 1, 0}, o->first_token);
-    p.args.g = fill_tensor(&p, 3, (stream){seed + 3, (double)o->g_mean, g_spread, 0}, o->first_token);
-    p.args.beta = fill_tensor(&p, 4, (stream){seed + 4, (double)o->beta_mean, 1, 0}, o->first_token);
-    p.args.out = own(&p, fkdai_tensor_bytes(d, 5));
+    p.args.q = fill_tensor(&p, FKDA_ARG_Q, (stream){seed, 0, 1, 0}, o->first_token);
+    p.args.k = fill_tensor(&p, FKDA_ARG_K, (stream){seed + 1, 0, 1, o->has_same_keys}, o->first_token);
+    p.args.v = fill_tensor(&p, FKDA_ARG_V, (stream){seed + 2, 0, 1, 0}, o->first_token);
+    p.args.g = fill_tensor(&p, FKDA_ARG_G, (stream){seed + 3, (double)o->g_mean, g_spread, 0}, o->first_token);
+    p.args.beta = fill_tensor(&p, FKDA_ARG_BETA, (stream){seed + 4, (double)o->beta_mean, 1, 0}, o->first_token);
+    p.args.out = own(&p, out_bytes);
     p.args.A_log = fill_vector(&p, d->A_log, d->HV, (stream){seed + 5, 0.5, 0.5, 0});
     p.args.dt_bias = fill_vector(&p, d->dt_bias, d->HV * d->K, (stream){seed + 6, 0, 1, 0});
     p.args.cu_seqlens = make_bounds(&p, o);
-    p.out_elems = fkdai_tensor_bytes(d, 5) / fkdai_dtype_bytes(d->out.dtype);
+    p.out_elems = out_bytes / fkdai_dtype_bytes(d->out.dtype);
     p.state_elems = d->N * d->HV * d->K * d->V;
     p.args.initial_state = fill_vector(&p, d->initial_state.dtype, p.state_elems, (stream){seed + 7, 0, 0.2, 0});
     p.args.final_state = own(&p, p.state_elems * fkdai_dtype_bytes(d->final_state.dtype));
@@ -161,7 +164,7 @@ fkda_status problem_run(problem *p, fkda_backend backend, int threads)
     const size_t bytes = fkda_plan_workspace_size(&plan);
     void *const workspace = test_alloc(bytes);
     memset(workspace, 0xff, bytes);
-    memset(p->args.out, 0xff, (size_t)fkdai_tensor_bytes(&p->desc, 5));
+    memset(p->args.out, 0xff, (size_t)fkdai_tensor_extent(&p->desc.out, fkdai_fwd_shape(&p->desc, FKDA_ARG_OUT)).bytes);
     if (p->args.final_state != p->args.initial_state)
         memset(p->args.final_state, 0xff, (size_t)(p->state_elems * fkdai_dtype_bytes(p->desc.final_state.dtype)));
     const fkda_status status = fkda_fwd_run(&plan, &p->args, workspace, bytes, NULL);

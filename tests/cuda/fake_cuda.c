@@ -6,7 +6,7 @@
 
 fake_cuda fake;
 
-const fkdai_backend *const fkdai_backends[] = {&fkdai_cuda, NULL};
+const fkdai_backend_entry fkdai_backends[] = {{FKDA_BACKEND_CUDA, "cuda", &fkdai_cuda}, {FKDA_BACKEND_AUTO, "auto", NULL}};
 
 static void note(const char *call)
 {

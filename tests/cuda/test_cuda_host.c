@@ -89,11 +89,10 @@ static void test_refusals_name_field_and_rule(void **unused)
 static void test_machines(void **unused)
 {
     (void)unused;
-    fkdai_plan plan = {.desc = good_desc()};
+    const fkda_fwd_desc d = good_desc();
+    fkdai_plan plan = {.operation = &fkdai_op_fwd};
     fkdai_cuda_machine m = {.status = FKDA_ERR_DRIVER, .reason = "no usable GPU: too old"};
-    plan.desc.HV = plan.desc.H, plan.desc.N = 1, plan.desc.beta_multiplier = 1;
-    fkda_tensor_desc *const tensors[] = {&plan.desc.q, &plan.desc.k, &plan.desc.v, &plan.desc.g, &plan.desc.beta, &plan.desc.out};
-    for (size_t i = 0; i < 6; ++i) tensors[i]->dtype = FKDA_BF16, tensors[i]->head_stride = 128;
+    assert_int_equal(fkdai_resolve(&fkdai_op_fwd, &d, &plan.desc), FKDA_OK);
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_ERR_DRIVER);
     m = (fkdai_cuda_machine){.device_count = 1, .devices = {{"GPU", 8, 0, 108, 166912}}};
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_ERR_ARCH);

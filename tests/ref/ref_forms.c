@@ -5,9 +5,9 @@
 
 #include "bars.h"
 #include "case_run.h"
+#include "operation.h"
 #include "ref.h"
 #include "ref_suite.h"
-#include "validate.h"
 
 static double *caught;    /* [T,V] of the item that runs, or NULL */
 
@@ -56,11 +56,12 @@ static void compare_case(const case_spec *spec)
     input_values x = values_draw(spec);
     const run_setup setup = {.backend = FKDA_BACKEND_REF, .poison = 0xa5};
     case_image image = image_build(spec, &x, &setup);
-    fkda_fwd_desc desc;
-    assert_int_equal(fkdai_resolve_fwd(&image.desc, &desc), FKDA_OK);
+    fkdai_desc resolved;
+    assert_int_equal(fkdai_resolve(&fkdai_op_fwd, &image.desc, &resolved), FKDA_OK);
+    const fkda_fwd_desc *const desc = &resolved.fwd;
     for (int64_t n = 0; n < spec->N; ++n)
         for (int64_t hv = 0; hv < spec->HV; ++hv) {
-            const fkdai_ref_item item = {&desc, &image.args, fkdai_sequence_at(&desc, image.args.cu_seqlens, n), hv};
+            const fkdai_ref_item item = {desc, &image.args, fkdai_sequence_at(desc, image.args.cu_seqlens, n), hv};
             compare_item(spec, &item, x.initial + (n * spec->HV + hv) * spec->K * spec->V);
         }
     image_free(&image);

@@ -3,7 +3,8 @@
  *
  * A call that this thread has made before asks the runtime for two things, cudaPeekAtLastError and cudaGetDevice, and launches: the plan
  * kernel if there is one, and the prefill kernel. New memory costs a cudaPointerGetAttributes each for q,
- * out, final_state and device_status, new tensors an encoded map each for q, k, v, g and, where a block may work alone, out; another current device costs two cudaSetDevice. tests/cuda holds this.
+ * out, final_state and device_status, new tensors an encoded map each for q, k, v, g and, where a block may work alone, out; another current
+ * device costs two cudaSetDevice. tests/cuda holds this.
  */
 #include <cuda_runtime_api.h>
 #include <stdatomic.h>
@@ -46,11 +47,15 @@ static fkda_status present(char *text, size_t size)
 }
 
 /* Tensors in host memory are refused without waking the driver: a process that woke it cannot fork() children that use the GPU. */
-static fkda_status plan(fkdai_plan *plan)
+static const fkdai_cuda_machine *machine_for(const fkdai_plan *plan)
 {
     static const fkdai_cuda_machine nothing_known = {.status = FKDA_OK};
-    return fkdai_cuda_plan(plan->desc.memory == FKDA_MEMORY_CUDA ? fkdai_cuda_the_machine() : &nothing_known, plan);
+    return plan->desc.head.memory == FKDA_MEMORY_CUDA ? fkdai_cuda_the_machine() : &nothing_known;
 }
+
+static fkda_status plan_any(fkdai_plan *plan) { return fkdai_cuda_plan(machine_for(plan), plan); }
+
+static fkda_status suit_any(fkdai_plan *plan, const void *args, uint32_t *copies) { return fkdai_cuda_suit(machine_for(plan), plan, args, copies); }
 
 /* ---------------------------------------------------------------- one run */
 
@@ -71,22 +76,30 @@ static fkda_status check_seqlens(const fkda_fwd_desc *d, const fkda_fwd_args *a,
     return status;
 }
 
-/* With desc.device current. */
-static fkda_status run_here(const fkda_fwd_desc *d, const fkdai_cuda_own *own, const fkda_fwd_args *args, void *workspace, cudaStream_t stream)
+/* Where the first argument and everything that is written lie. */
+static fkda_status check_places(const fkdai_operation *operation, const void *args, int device)
 {
-    TRY(load_kernels(d->device));
-    TRY(fkdai_cuda_check_place("q", args->q, d->device));
-    TRY(fkdai_cuda_check_place("out", args->out, d->device));
-    TRY(fkdai_cuda_check_place("final_state", args->final_state, d->device));
-    TRY(fkdai_cuda_check_place("device_status", args->device_status, d->device));
-    TRY(check_seqlens(d, args, stream));
-    const int error = own->kernel->run(d, &own->plan, args, workspace, stream);
+    for (int i = 0; i < operation->argument_count; ++i) {
+        const fkdai_argument *const argument = &operation->arguments[i];
+        if (i == 0 || argument->access == FKDAI_WRITE) TRY(fkdai_cuda_check_place(argument->name, fkdai_pointer(operation, args, i), device));
+    }
+    return FKDA_OK;
+}
+
+/* With desc.device current. */
+static fkda_status run_here(const fkdai_plan *plan, const fkdai_cuda_own *own, const void *args, void *workspace, cudaStream_t stream)
+{
+    const int device = plan->desc.head.device;
+    TRY(load_kernels(device));
+    TRY(check_places(plan->operation, args, device));
+    if (plan->operation->id == FKDAI_OP_FWD) TRY(check_seqlens(&plan->desc.fwd, args, stream));
+    const int error = own->kernel->run(&plan->desc, &own->plan, args, workspace, stream);
     return error == cudaSuccess ? FKDA_OK : fkdai_cuda_fail(own->kernel->name, error);
 }
 
-static fkda_status run(const fkdai_plan *plan, const fkda_fwd_args *args, void *workspace, fkda_stream stream)
+static fkda_status run_any(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream)
 {
-    const int device = plan->desc.device;
+    const int device = plan->desc.head.device;
     int current = -1;
     fkdai_cuda_own own;
     memcpy(&own, plan->own, sizeof own);
@@ -94,12 +107,13 @@ static fkda_status run(const fkdai_plan *plan, const fkda_fwd_args *args, void *
     const cudaError_t prior = cudaPeekAtLastError();    /* left as it is: it belongs to whoever caused it */
     REQUIRE(prior == cudaSuccess, FKDA_ERR_CUDA_PRIOR, "before this call: %s (%s)", cudaGetErrorString(prior), cudaGetErrorName(prior));
     TRY_CUDA(cudaGetDevice(&current));
-    if (current == device) return run_here(&plan->desc, &own, args, workspace, stream);
+    if (current == device) return run_here(plan, &own, args, workspace, stream);
     TRY_CUDA(cudaSetDevice(device));
-    const fkda_status status = run_here(&plan->desc, &own, args, workspace, stream);
+    const fkda_status status = run_here(plan, &own, args, workspace, stream);
     const cudaError_t back = cudaSetDevice(current);
     if (status == FKDA_OK && back != cudaSuccess) return fkdai_cuda_fail("cudaSetDevice", back);
     return status;
 }
 
-const fkdai_backend fkdai_cuda = {FKDA_BACKEND_CUDA, "cuda", present, plan, run};
+/* The same functions for every operation that a kernel does. */
+const fkdai_backend fkdai_cuda = {.present = present, .offers = {[FKDAI_OP_FWD] = {plan_any, run_any, suit_any}}};

@@ -1,6 +1,6 @@
 /*
- * What the CUDA backend knows of a kernel. cuda_kernels.c lists them in order of preference: of those that run on the device the first that
- * takes the desc does the call, and their refusals are joined into one sentence.
+ * What the CUDA backend knows of a kernel. cuda_kernels.c lists them in order of preference: of those that do the operation and run on the device
+ * the first that takes the desc does the call, and their refusals are joined into one sentence.
  */
 #ifndef FKDAI_CUDA_KERNEL_H
 #define FKDAI_CUDA_KERNEL_H
@@ -16,6 +16,7 @@ typedef struct fkdai_cuda_kernel_plan {
 typedef struct fkdai_cuda_kernel {
     const char *name;              /* begins its refusals: "prefill_sm90" */
     const char *architectures;     /* for people: "sm_90" */
+    fkdai_operation_id operation;  /* whose desc and args the functions below are given */
 
     int (*runs_on)(const fkdai_cuda_device *device);
 
@@ -24,11 +25,15 @@ typedef struct fkdai_cuda_kernel {
     fkda_status (*plan)(const fkdai_cuda_device *device, fkdai_plan *plan, fkdai_cuda_kernel_plan *to);
 
     /* What its copies need of addresses. Pure. */
-    fkda_status (*check_args)(const fkda_fwd_desc *desc, const fkda_fwd_args *args);
+    fkda_status (*check_args)(const fkdai_desc *desc, const void *args);
+
+    /* Describes as copies in desc, and marks in *copies, the arguments that plan or check_args would refuse and a copy mends. args may be NULL:
+     * addresses are unknown; those of arguments marked before do not count. Pure. */
+    fkda_status (*suit)(fkdai_desc *desc, const void *args, uint32_t *copies);
 
     /* Both with the device current, and a cudaError_t as result. load: once a device, before a capture. run: enqueues, as prefill_launch.h says. */
     int (*load)(void);
-    int (*run)(const fkda_fwd_desc *desc, const fkdai_cuda_kernel_plan *plan, const fkda_fwd_args *args, void *workspace, fkda_stream stream);
+    int (*run)(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, void *workspace, fkda_stream stream);
 } fkdai_cuda_kernel;
 
 extern const fkdai_cuda_kernel fkdai_prefill_sm90;

@@ -21,33 +21,73 @@ void fkdai_cuda_architectures(char *text, size_t size)
         used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "", (*k)->architectures);
 }
 
-static fkda_status check_device(const fkdai_cuda_machine *m, const fkda_fwd_desc *d)
+static fkda_status check_device(const fkdai_cuda_machine *m, const fkdai_head *h)
 {
-    REQUIRE(d->memory == FKDA_MEMORY_CUDA, FKDA_ERR_UNSUPPORTED, "the tensors are in host memory, this backend reads CUDA memory");
+    REQUIRE(h->memory == FKDA_MEMORY_CUDA, FKDA_ERR_UNSUPPORTED, "the tensors are in host memory, this backend reads CUDA memory");
     REQUIRE(m->status == FKDA_OK, m->status, "%s", m->reason);
-    REQUIRE(d->device < m->device_count, FKDA_ERR_NO_DEVICE, "desc.device = %d, but there are %d devices", (int)d->device, m->device_count);
-    if (fkdai_cuda_has_kernel(m, d->device)) return FKDA_OK;
-    const fkdai_cuda_device *const on = &m->devices[d->device];
+    REQUIRE(h->device < m->device_count, FKDA_ERR_NO_DEVICE, "desc.device = %d, but there are %d devices", (int)h->device, m->device_count);
+    return FKDA_OK;
+}
+
+static fkda_status refuse_device(const fkdai_cuda_device *on, int device)
+{
     char architectures[64];
     fkdai_cuda_architectures(architectures, sizeof architectures);
-    return fkdai_fail(FKDA_ERR_ARCH, "device %d (%s) is sm_%d%d, kernels exist for %s", (int)d->device, on->name, on->major, on->minor, architectures);
+    return fkdai_fail(FKDA_ERR_ARCH, "device %d (%s) is sm_%d%d, kernels exist for %s", device, on->name, on->major, on->minor, architectures);
+}
+
+static int serves(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, const fkdai_plan *plan)
+{
+    return kernel->operation == plan->operation->id && kernel->runs_on(on);
+}
+
+static fkda_status ask(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, fkdai_plan *plan)
+{
+    fkdai_cuda_own own = {.kernel = kernel};
+    TRY(kernel->plan(on, plan, &own.plan));
+    memcpy(plan->own, &own, sizeof own);
+    return FKDA_OK;
 }
 
 fkda_status fkdai_cuda_plan(const fkdai_cuda_machine *machine, fkdai_plan *plan)
 {
-    TRY(check_device(machine, &plan->desc));
-    const fkdai_cuda_device *const on = &machine->devices[plan->desc.device];
+    TRY(check_device(machine, &plan->desc.head));
+    const fkdai_cuda_device *const on = &machine->devices[plan->desc.head.device];
     char reasons[FKDAI_SENTENCE_BYTES];
     size_t used = 0;
     for (const fkdai_cuda_kernel *const *k = fkdai_cuda_kernels; *k != NULL; ++k) {
-        if (!(*k)->runs_on(on)) continue;
-        fkdai_cuda_own own = {.kernel = *k};
-        if ((*k)->plan(on, plan, &own.plan) == FKDA_OK) {
-            memcpy(plan->own, &own, sizeof own);
-            return FKDA_OK;
-        }
+        if (!serves(*k, on, plan)) continue;
+        if (ask(*k, on, plan) == FKDA_OK) return FKDA_OK;
         if (used < sizeof reasons)
             used += (size_t)snprintf(reasons + used, sizeof reasons - used, "%s%s: %s", used ? "; " : "", (*k)->name, fkda_last_error());
     }
-    return fkdai_fail(FKDA_ERR_UNSUPPORTED, "%s", reasons);
+    return used == 0 ? refuse_device(on, plan->desc.head.device) : fkdai_fail(FKDA_ERR_UNSUPPORTED, "%s", reasons);
+}
+
+/* With copies. A refusal leaves plan->desc and *copies as they were. */
+static fkda_status ask_to_suit(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, fkdai_plan *plan, const void *args, uint32_t *copies)
+{
+    const fkdai_desc as_it_lies = plan->desc;
+    uint32_t marked = *copies;
+    fkda_status status = kernel->suit(&plan->desc, args, &marked);
+    if (status == FKDA_OK) status = ask(kernel, on, plan);
+    if (status == FKDA_OK) *copies = marked;
+    else plan->desc = as_it_lies;
+    return status;
+}
+
+fkda_status fkdai_cuda_suit(const fkdai_cuda_machine *machine, fkdai_plan *plan, const void *args, uint32_t *copies)
+{
+    fkdai_cuda_own own;
+    const fkda_status status = fkdai_cuda_plan(machine, plan);
+    if (status != FKDA_OK && status != FKDA_ERR_UNSUPPORTED) return status;
+    const fkdai_cuda_device *const on = &machine->devices[plan->desc.head.device];
+    if (status == FKDA_OK) {
+        memcpy(&own, plan->own, sizeof own);
+        return ask_to_suit(own.kernel, on, plan, args, copies);    /* its addresses may still need a copy */
+    }
+    if (plan->desc.head.memory != FKDA_MEMORY_CUDA) return status;
+    for (const fkdai_cuda_kernel *const *k = fkdai_cuda_kernels; *k != NULL; ++k)
+        if (serves(*k, on, plan) && ask_to_suit(*k, on, plan, args, copies) == FKDA_OK) return FKDA_OK;
+    return fkdai_cuda_plan(machine, plan);    /* for its sentence */
 }

@@ -14,6 +14,10 @@ _Static_assert(sizeof(fkdai_cuda_own) <= FKDAI_PLAN_OWN_BYTES, "fkdai_plan.own i
 /* Fills in plan->own, workspace_bytes and choice, or refuses with one sentence. */
 fkda_status fkdai_cuda_plan(const fkdai_cuda_machine *machine, fkdai_plan *plan);
 
+/* The same, with arguments described as copies where that is needed: by the kernel that takes the desc as it lies, else by the first that takes it
+ * with copies. */
+fkda_status fkdai_cuda_suit(const fkdai_cuda_machine *machine, fkdai_plan *plan, const void *args, uint32_t *copies);
+
 /* Does any kernel run there? */
 int fkdai_cuda_has_kernel(const fkdai_cuda_machine *machine, int device);
 

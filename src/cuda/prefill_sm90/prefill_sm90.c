@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend/cuda_kernel.h"
+#include "op_fwd.h"
 #include "prefill_sm90/prefill_launch.h"
 #include "status.h"
 
@@ -29,10 +30,10 @@ static fkda_status check_meaning(const fkda_fwd_desc *d)
 }
 
 /* The copy engine reads rows through 16-byte units, and strides below 2^40 bytes. */
-static fkda_status check_rows(const char *name, const fkda_tensor_desc *t, const fkda_fwd_desc *d)
+static fkda_status check_rows(const char *name, const fkda_tensor_desc *t, fkdai_shape shape)
 {
     const struct { const char *name; int64_t stride, size; } axes[3] = {
-        {"batch", t->batch_stride, d->B}, {"token", t->token_stride, d->T}, {"head", t->head_stride, d->H}};
+        {"batch", t->batch_stride, shape.B}, {"token", t->token_stride, shape.T}, {"head", t->head_stride, shape.heads}};
     REFUSE_UNLESS(t->dtype == FKDA_BF16, "%s has dtype %d, kernels exist for bf16", name, (int)t->dtype);
     for (int i = 0; i < 3; ++i) {
         if (axes[i].size <= 1) continue;
@@ -61,23 +62,97 @@ static fkda_status check_sizes(const fkda_fwd_desc *d)
     return FKDA_OK;
 }
 
+/* The arguments that it has rules for, in the order in which they are checked. */
+static const fkda_arg ruled[] = {FKDA_ARG_Q, FKDA_ARG_K, FKDA_ARG_V, FKDA_ARG_G, FKDA_ARG_OUT, FKDA_ARG_BETA, FKDA_ARG_INITIAL_STATE,
+                                 FKDA_ARG_FINAL_STATE};
+enum { RULED_COUNT = sizeof ruled / sizeof *ruled };
+
+static const char *name_of(fkda_arg argument) { return fkdai_op_fwd.arguments[argument].name; }
+
+/* How one argument lies, but for its address. */
+static fkda_status check_form(const fkda_fwd_desc *d, fkda_arg argument)
+{
+    switch (argument) {
+    case FKDA_ARG_INITIAL_STATE: return check_state(name_of(argument), &d->initial_state);
+    case FKDA_ARG_FINAL_STATE: return check_state(name_of(argument), &d->final_state);
+    case FKDA_ARG_BETA:
+        REFUSE_UNLESS(d->beta.dtype == FKDA_BF16, "beta has dtype %d, kernels exist for bf16", (int)d->beta.dtype);
+        return FKDA_OK;
+    default: return check_rows(name_of(argument), fkdai_fwd_tensor(d, argument), fkdai_fwd_shape(d, argument));
+    }
+}
+
+/* Bytes that are moved at once. */
+static unsigned unit_of(const fkda_fwd_desc *d, fkda_arg argument)
+{
+    switch (argument) {
+    case FKDA_ARG_INITIAL_STATE: return d->initial_state.dtype == FKDA_F32 ? 8 : 4;
+    case FKDA_ARG_FINAL_STATE: return d->final_state.dtype == FKDA_F32 ? 8 : 4;
+    case FKDA_ARG_BETA: return 2;
+    default: return 16;
+    }
+}
+
+static fkda_status check_address(const fkda_fwd_desc *d, const void *args, fkda_arg argument)
+{
+    const void *const data = fkdai_pointer(&fkdai_op_fwd, args, (int)argument);
+    const unsigned bytes = unit_of(d, argument);
+    REQUIRE((uintptr_t)data % bytes == 0, FKDA_ERR_MISALIGNED, "args.%s = %p is not aligned to the %u bytes that are moved at once",
+            name_of(argument), data, bytes);
+    return FKDA_OK;
+}
+
 static fkda_status check_desc(const fkda_fwd_desc *d)
 {
     TRY(check_meaning(d));
     TRY(check_sizes(d));
-    TRY(check_rows("q", &d->q, d));
-    TRY(check_rows("k", &d->k, d));
-    TRY(check_rows("v", &d->v, d));
-    TRY(check_rows("g", &d->g, d));
-    TRY(check_rows("out", &d->out, d));
-    REFUSE_UNLESS(d->beta.dtype == FKDA_BF16, "beta has dtype %d, kernels exist for bf16", (int)d->beta.dtype);
-    TRY(check_state("initial_state", &d->initial_state));
-    return check_state("final_state", &d->final_state);
+    for (int i = 0; i < RULED_COUNT; ++i) TRY(check_form(d, ruled[i]));
+    return FKDA_OK;
 }
+
+static fkda_status check_args(const fkdai_desc *desc, const void *args)
+{
+    for (int i = 0; i < RULED_COUNT; ++i) TRY(check_address(&desc->fwd, args, ruled[i]));
+    return FKDA_OK;
+}
+
+/* ---------------------------------------------------------------- what it takes as a copy */
+
+static fkda_status copy(fkda_fwd_desc *d, fkda_arg argument, uint32_t *copies)
+{
+    fkda_state_desc *const state = argument == FKDA_ARG_INITIAL_STATE ? &d->initial_state : &d->final_state;
+    const int is_state = argument == FKDA_ARG_INITIAL_STATE || argument == FKDA_ARG_FINAL_STATE;
+    if (is_state) state->layout = FKDA_STATE_NHVK;
+    return fkdai_fwd_copy(d, argument, is_state ? state->dtype : FKDA_BF16, copies);
+}
+
+/* Fewer query heads than value heads: copies of q and k have one for each. */
+static fkda_status repeat_heads(fkda_fwd_desc *d, uint32_t *copies)
+{
+    if (d->H == d->HV) return FKDA_OK;
+    d->H = d->HV;
+    TRY(copy(d, FKDA_ARG_Q, copies));
+    return copy(d, FKDA_ARG_K, copies);
+}
+
+/* The rules above, asked of one argument after the other. */
+static fkda_status suit(fkdai_desc *desc, const void *args, uint32_t *copies)
+{
+    fkda_fwd_desc *const d = &desc->fwd;
+    TRY(repeat_heads(d, copies));
+    for (int i = 0; i < RULED_COUNT; ++i) {
+        const int has_address = args != NULL && !(*copies >> ruled[i] & 1u);
+        const int lies_well = check_form(d, ruled[i]) == FKDA_OK && (!has_address || check_address(d, args, ruled[i]) == FKDA_OK);
+        if (!lies_well) TRY(copy(d, ruled[i], copies));
+    }
+    return FKDA_OK;
+}
+
+/* ---------------------------------------------------------------- one call */
 
 static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cuda_kernel_plan *to)
 {
-    const fkda_fwd_desc *const d = &plan->desc;
+    const fkda_fwd_desc *const d = &plan->desc.fwd;
     TRY(check_desc(d));
     REFUSE_UNLESS(on->shared_bytes >= fkdai_prefill_shared_bytes(), "device %d offers %d bytes of shared memory per block, the kernel needs %d",
                   (int)d->device, on->shared_bytes, fkdai_prefill_shared_bytes());
@@ -91,27 +166,6 @@ static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cud
              names[grid.mapping].mapping, d->N * d->H, grid.workers, names[grid.mapping].workers);
     return FKDA_OK;
 }
-
-static fkda_status check_address(const char *name, const void *data, unsigned bytes)
-{
-    REQUIRE((uintptr_t)data % bytes == 0, FKDA_ERR_MISALIGNED, "args.%s = %p is not aligned to the %u bytes that are moved at once", name, data,
-            bytes);
-    return FKDA_OK;
-}
-
-static fkda_status check_args(const fkda_fwd_desc *d, const fkda_fwd_args *a)
-{
-    TRY(check_address("q", a->q, 16));
-    TRY(check_address("k", a->k, 16));
-    TRY(check_address("v", a->v, 16));
-    TRY(check_address("g", a->g, 16));
-    TRY(check_address("out", a->out, 16));
-    TRY(check_address("initial_state", a->initial_state, d->initial_state.dtype == FKDA_F32 ? 8 : 4));
-    TRY(check_address("final_state", a->final_state, d->final_state.dtype == FKDA_F32 ? 8 : 4));
-    return FKDA_OK;
-}
-
-/* ---------------------------------------------------------------- one call */
 
 static fkdai_element element(fkda_dtype dtype)
 {
@@ -131,8 +185,10 @@ static fkdai_strides strides(const fkda_fwd_desc *d, const fkda_tensor_desc *t)
     return (fkdai_strides){d->B > 1 ? t->batch_stride : d->K, d->T > 1 ? t->token_stride : d->K, d->H > 1 ? t->head_stride : d->K};
 }
 
-static int run(const fkda_fwd_desc *d, const fkdai_cuda_kernel_plan *plan, const fkda_fwd_args *a, void *workspace, fkda_stream stream)
+static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, void *workspace, fkda_stream stream)
 {
+    const fkda_fwd_desc *const d = &desc->fwd;
+    const fkda_fwd_args *const a = args;
     fkdai_prefill_grid grid;
     memcpy(&grid, plan, sizeof grid);
     const fkdai_prefill_call call = {
@@ -144,7 +200,11 @@ static int run(const fkda_fwd_desc *d, const fkdai_cuda_kernel_plan *plan, const
         .final_state = a->final_state, .final_rows = {d->final_state.row_stride, element(d->final_state.dtype)},
         .B = d->B, .T = d->T, .N = d->N, .H = d->H, .scale = d->scale, .lower_bound = d->lower_bound,
         .grid = grid, .workspace = workspace, .device_status = a->device_status,
-    };    return fkdai_prefill_launch(&call, stream);
+    };
+    return fkdai_prefill_launch(&call, stream);
 }
 
-const fkdai_cuda_kernel fkdai_prefill_sm90 = {"prefill_sm90", "sm_90", runs_on, plan, check_args, fkdai_prefill_load, run};
+const fkdai_cuda_kernel fkdai_prefill_sm90 = {
+    .name = "prefill_sm90", .architectures = "sm_90", .operation = FKDAI_OP_FWD,
+    .runs_on = runs_on, .plan = plan, .check_args = check_args, .suit = suit, .load = fkdai_prefill_load, .run = run,
+};
