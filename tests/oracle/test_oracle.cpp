@@ -14,8 +14,8 @@ extern "C" {
 #include "bars.h"
 #include "case_run.h"
 #include "counter_rng.h"
+#include "operation.h"
 #include "ref.h"
-#include "validate.h"
 
 // The reference's outputs are caught before they are rounded (ld --wrap).
 void __wrap_fkdai_ref_write_out(const fkdai_ref_item *item, int64_t t, const double *out);
@@ -38,8 +38,9 @@ namespace {
 oracle::Answer reference_answer(const case_spec &s, const input_values &x) {
     const run_setup setup{FKDA_BACKEND_REF, 1, 0xa5, GUARD_AT_END};
     case_image image = image_build(&s, &x, &setup);
-    fkda_fwd_desc desc;
-    assert_int_equal(fkdai_resolve_fwd(&image.desc, &desc), FKDA_OK);
+    fkdai_desc resolved;
+    assert_int_equal(fkdai_resolve(&fkdai_op_fwd, &image.desc, &resolved), FKDA_OK);
+    const fkda_fwd_desc &desc = resolved.fwd;
     oracle::Answer all{std::vector<double>(static_cast<size_t>(case_rows(&s) * s.HV * s.V)), std::vector<double>(static_cast<size_t>(s.N * case_state_elems(&s)))};
     caught = all.out.data();
     std::vector<double> S(static_cast<size_t>(s.K * s.V));    // [K,V]
