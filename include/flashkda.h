@@ -25,6 +25,7 @@
  * and set struct_size; a zero field means its default. Only `scale` and `lower_bound` have none: they are taken literally.
  * Descs and args grow by fields at their end. struct_size may be the size of any version from 0.1.0 on: fields that the caller's version
  * lacks are 0. A larger one, up to 4096, is taken where all that this library does not know is 0, and is FKDA_ERR_STRUCT_SIZE otherwise.
+ * The structs inside them never change.
  * Every function may be called from any thread. Nothing here prints, exits or throws. A function that fails returns a status,
  * leaves a sentence in fkda_last_error(), and has written to no output. The caller owns all memory.
  *

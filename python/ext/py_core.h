@@ -5,7 +5,8 @@
  *     py_torch.c      what is looked up in torch, once
  *     py_tensor.c     a torch tensor as a plain struct: exchange table, or attribute by attribute
  *     py_refuse.c     why a tensor cannot be read in memory, in words
- *     py_describe.c   tensors -> fkda_fwd_desc and fkda_fwd_args; shapes, dtypes, layouts; which arguments need a copy
+ *     py_describe.c   tensors -> fkda_fwd_desc and fkda_fwd_args; shapes, dtypes, layouts
+ *     py_copies.c     which arguments need a copy, and in which dtype: asked of the library
  *     py_autograd.c   derivatives that torch would want, version counters of what was written
  *     py_fwd.c        numbers, plan, scratch, run
  *     py_scratch.c    where a call's workspace comes from
@@ -110,12 +111,19 @@ typedef struct py_call {
     py_view view[PY_ARGUMENT_COUNT];
     fkda_fwd_desc desc;
     fkda_fwd_args args;
-    unsigned copies;    /* arguments that flashkda.h cannot take as they lie */
+    unsigned copies;    /* arguments that flashkda.h has no words for as they lie: described as contiguous copies without an address */
 } py_call;
 
-/* From call->view to call->desc and call->args, without scale, gate and threads. Sets call->copies: what the C API cannot take, and on
- * CUDA tensors also what the kernels cannot, where a copy helps. */
+/* From call->view to call->desc, call->args and call->copies, without scale, gate and threads. */
 int fkdai_py_describe(py_call *call);
+
+/* ---------------------------------------------------------------- py_copies.c */
+
+int fkdai_py_is_output(py_argument argument);
+
+/* {position: (dtype, how often each of its heads is repeated)}: the arguments that must be copied before the call is taken. NULL with an
+ * exception: no copy helps. */
+PyObject *fkdai_py_copies(const py_core *core, const py_call *call);
 
 /* ---------------------------------------------------------------- py_autograd.c */
 
@@ -143,6 +151,7 @@ void fkdai_py_free_scratch(py_core *core);
 
 PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 int fkdai_py_raise(fkda_status status);    /* the library's last error as an exception; returns -1 */
+int fkdai_py_refuse_call(const py_call *call, fkda_status status);    /* the same, or in the words of this module */
 PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused);
 
 /* ---------------------------------------------------------------- py_questions.c */

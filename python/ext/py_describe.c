@@ -1,6 +1,6 @@
 /*
  * Tensors -> fkda_fwd_desc and fkda_fwd_args. Shapes, dtypes and devices are checked against each other here, where all of them are
- * known; a tensor whose dtype or layout flashkda.h cannot take is put on the list of copies instead of being refused.
+ * known; a tensor whose dtype or layout flashkda.h has no words for is put on the list of copies, and described as the copy.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -89,10 +89,8 @@ static layout layout_of(const py_view *view, int inner)
         if (view->shape[i] != 1 && view->stride[i] != step) return LAYOUT_COPY;
         step *= view->shape[i];
     }
-    return (uintptr_t)view->data % (uintptr_t)view->item_bytes == 0 ? LAYOUT_PLAIN : LAYOUT_COPY;
+    return LAYOUT_PLAIN;
 }
-
-static int is_output(py_argument argument) { return argument == ARG_OUT || argument == ARG_FINAL_STATE; }
 
 static int refuse_dtype(const py_view *view, const char *rule)
 {
@@ -103,8 +101,15 @@ static int refuse_dtype(const py_view *view, const char *rule)
     return -1;
 }
 
-/* Checks what the values are and how they lie; lists the argument for a copy where flashkda.h could not take it. */
-static int take_values(py_call *call, py_argument argument, int inner)
+/* What flashkda.h is told of an argument: as it lies, or as the copy that will stand for it. */
+typedef struct form {
+    fkda_dtype dtype;
+    const void *data;    /* NULL: the copy is not there yet */
+    int is_copy;
+} form;
+
+/* Checks what the values are and how they lie; lists the argument for a copy where flashkda.h has no words for it. */
+static int take_values(py_call *call, py_argument argument, int inner, form *taken)
 {
     const py_view *const view = &call->view[argument];
     const int is_index = argument == ARG_CU_SEQLENS;
@@ -113,39 +118,16 @@ static int take_values(py_call *call, py_argument argument, int inner)
     if (view->is_negated && view->item_bytes == 1)    /* torch cannot negate these */
         return refuse_dtype(view, "a floating point dtype of 16 bits or more, as the tensor has the negative bit");
     const layout lies = layout_of(view, inner);
-    if (lies == LAYOUT_OVERLAPS && is_output(argument)) {
+    if (lies == LAYOUT_OVERLAPS && fkdai_py_is_output(argument)) {
         PyErr_Format(PyExc_ValueError, "%s has elements that share memory (an expanded tensor), so it cannot be written", view->name);
         return -1;
     }
-    const int is_known = is_index || view->dtype == FKDA_BF16 || view->dtype == FKDA_F32;
-    if (lies != LAYOUT_PLAIN || !is_known || view->is_negated) call->copies |= 1u << argument;
+    *taken = (form){view->dtype, view->data, lies != LAYOUT_PLAIN || view->dtype == FKDA_NONE || view->is_negated};
+    if (!taken->is_copy) return 0;
+    call->copies |= 1u << argument;
+    taken->data = NULL;
+    if (view->dtype == FKDA_NONE) taken->dtype = FKDA_F32;    /* which holds what the others hold, but for float64 */
     return 0;
-}
-
-/* ---------------------------------------------------------------- what the CUDA kernels read and write */
-
-/* Kernels move 16 bytes of a row at once, and two elements of a state. */
-static int suits_kernels(const py_view *view, py_argument argument)
-{
-    const int is_state = argument == ARG_INITIAL_STATE || argument == ARG_FINAL_STATE;
-    const int64_t bytes = is_state ? 2 * view->item_bytes : 16;
-    if (!is_state && view->dtype != FKDA_BF16) return 0;
-    if (argument == ARG_BETA) return 1;
-    if ((uintptr_t)view->data % (uintptr_t)bytes != 0) return 0;
-    for (int i = 0; i < view->ndim - 1; ++i)
-        if (view->shape[i] > 1 && view->stride[i] * view->item_bytes % bytes != 0) return 0;
-    return 1;
-}
-
-/* Lists what only the kernels cannot take: dtypes, pitches, and q and k with fewer heads than v. */
-static void describe_for_kernels(py_call *call)
-{
-    static const py_argument arguments[] = {ARG_Q, ARG_K, ARG_V, ARG_G, ARG_BETA, ARG_OUT, ARG_INITIAL_STATE, ARG_FINAL_STATE};
-    for (size_t i = 0; i < sizeof arguments / sizeof *arguments; ++i) {
-        const py_view *const view = &call->view[arguments[i]];
-        if (view->tensor != NULL && !suits_kernels(view, arguments[i])) call->copies |= 1u << arguments[i];
-    }
-    if (call->desc.HV != call->desc.H) call->copies |= 1u << ARG_Q | 1u << ARG_K;
 }
 
 /* ---------------------------------------------------------------- one rule per tensor */
@@ -155,32 +137,42 @@ static int64_t stride_of(const py_view *view, int axis) { return view->shape[axi
 
 static int describe_tensor(py_call *call, py_argument argument, fkda_tensor_desc *desc, const void **data)
 {
+    form taken;
     const py_view *const view = &call->view[argument];
     const int inner = view->ndim == 4 ? 1 : 0;    /* beta [B,T,HV] has width 1 and no axis for it */
-    if (take_values(call, argument, inner) < 0) return -1;
-    *desc = (fkda_tensor_desc){stride_of(view, 0), stride_of(view, 1), stride_of(view, 2), view->dtype, 0};
-    *data = view->data;
+    if (take_values(call, argument, inner, &taken) < 0) return -1;
+    desc->dtype = taken.dtype;
+    *data = taken.data;
+    if (taken.is_copy) return 0;
+    desc->batch_stride = stride_of(view, 0);
+    desc->token_stride = stride_of(view, 1);
+    desc->head_stride = stride_of(view, 2);
     return 0;
 }
 
-static int describe_state(py_call *call, py_argument argument, const int64_t *wanted, fkda_state_desc *desc)
+static int describe_state(py_call *call, py_argument argument, const int64_t *wanted, fkda_state_desc *desc, const void **data)
 {
+    form taken;
     const py_view *const view = &call->view[argument];
     if (view->tensor == NULL) return 0;
-    if (require_shape(view, "[N,HV,V,K]", 4, wanted) < 0 || take_values(call, argument, 3) < 0) return -1;
-    desc->dtype = view->dtype;
+    if (require_shape(view, "[N,HV,V,K]", 4, wanted) < 0 || take_values(call, argument, 3, &taken) < 0) return -1;
+    desc->dtype = taken.dtype;
     desc->layout = FKDA_STATE_NHVK;
-    desc->row_stride = stride_of(view, 0);
+    desc->row_stride = taken.is_copy ? 0 : stride_of(view, 0);
+    *data = taken.data;
     return 0;
 }
 
-static int describe_parameter(py_call *call, py_argument argument, const char *rule, int ndim, const int64_t *wanted, fkda_dtype *dtype)
+static int describe_parameter(py_call *call, py_argument argument, const char *rule, int ndim, const int64_t *wanted, fkda_dtype *dtype,
+                              const void **data)
 {
+    form taken;
     const py_view *const view = &call->view[argument];
     if (view->tensor == NULL) return 0;
-    if (require_parameter_shape(view, rule, ndim, wanted) < 0) return -1;
-    *dtype = view->dtype;
-    return take_values(call, argument, view->ndim);
+    if (require_parameter_shape(view, rule, ndim, wanted) < 0 || take_values(call, argument, view->ndim, &taken) < 0) return -1;
+    *dtype = taken.dtype;
+    *data = taken.data;
+    return 0;
 }
 
 static int describe_sizes(py_call *call)
@@ -201,14 +193,16 @@ static int describe_sizes(py_call *call)
         return -1;
     }
     if (cu_seqlens->tensor == NULL) return 0;
-    if (require_ndim(cu_seqlens, "[N+1]", 1) < 0 || take_values(call, ARG_CU_SEQLENS, 1) < 0) return -1;
+    form taken;
+    if (require_ndim(cu_seqlens, "[N+1]", 1) < 0 || take_values(call, ARG_CU_SEQLENS, 1, &taken) < 0) return -1;
     if (cu_seqlens->shape[0] < 1 || d->B != 1) {
         PyErr_Format(PyExc_ValueError, "cu_seqlens has %lld entries and q has B = %lld, but packed sequences need N + 1 >= 1 entries and B = 1",
                      (long long)cu_seqlens->shape[0], (long long)d->B);
         return -1;
     }
     d->N = cu_seqlens->shape[0] - 1;
-    d->cu_seqlens = cu_seqlens->dtype;
+    d->cu_seqlens = taken.dtype;
+    call->args.cu_seqlens = taken.data;
     return 0;
 }
 
@@ -226,7 +220,7 @@ static int describe_tensors(py_call *call)
         describe_tensor(call, ARG_V, &d->v, &a->v) < 0 || describe_tensor(call, ARG_G, &d->g, &a->g) < 0 ||
         describe_tensor(call, ARG_BETA, &d->beta, &a->beta) < 0 || describe_tensor(call, ARG_OUT, &d->out, &out) < 0)
         return -1;
-    a->out = call->view[ARG_OUT].data;
+    a->out = out == NULL ? NULL : call->view[ARG_OUT].data;
     return 0;
 }
 
@@ -248,33 +242,6 @@ static int check_devices(const py_call *call)
     return 0;
 }
 
-static const char *end_of(const py_view *view)
-{
-    int64_t last = 0;
-    if (view->is_empty) return view->data;
-    for (int i = 0; i < view->ndim; ++i) last += (view->shape[i] - 1) * view->stride[i];
-    return view->data + (last + 1) * view->item_bytes;
-}
-
-/* flashkda.h refuses outputs that overlap something. When a copy stands in for one of the two it cannot see that, so look here. */
-static int check_overlaps(const py_call *call)
-{
-    for (int o = 0; o < PY_ARGUMENT_COUNT; ++o) {
-        const py_view *const out = &call->view[o];
-        if (out->tensor == NULL || !is_output((py_argument)o)) continue;
-        for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
-            const py_view *const in = &call->view[i];
-            if (i == o || in->tensor == NULL || out->data >= end_of(in) || in->data >= end_of(out)) continue;
-            const int in_place = o == ARG_FINAL_STATE && i == ARG_INITIAL_STATE && in->data == out->data && end_of(in) == end_of(out);
-            if (in_place) continue;
-            PyErr_Format(PyExc_ValueError, "%s overlaps %s in memory, but outputs may not share memory with other arguments", out->name,
-                         in->name);
-            return -1;
-        }
-    }
-    return 0;
-}
-
 int fkdai_py_describe(py_call *call)
 {
     fkda_fwd_desc *const d = &call->desc;
@@ -286,16 +253,12 @@ int fkdai_py_describe(py_call *call)
     d->device = q->device;
 
     const int64_t state[4] = {d->N, d->HV, d->V, d->K}, bias[2] = {d->HV, d->K};
-    if (describe_state(call, ARG_INITIAL_STATE, state, &d->initial_state) < 0 ||
-        describe_state(call, ARG_FINAL_STATE, state, &d->final_state) < 0 ||
-        describe_parameter(call, ARG_A_LOG, "[HV]", 1, bias, &d->A_log) < 0 ||
-        describe_parameter(call, ARG_DT_BIAS, "[HV,K] or [HV*K]", 2, bias, &d->dt_bias) < 0)
+    const void *final_state = NULL;
+    if (describe_state(call, ARG_INITIAL_STATE, state, &d->initial_state, &call->args.initial_state) < 0 ||
+        describe_state(call, ARG_FINAL_STATE, state, &d->final_state, &final_state) < 0 ||
+        describe_parameter(call, ARG_A_LOG, "[HV]", 1, bias, &d->A_log, &call->args.A_log) < 0 ||
+        describe_parameter(call, ARG_DT_BIAS, "[HV,K] or [HV*K]", 2, bias, &d->dt_bias, &call->args.dt_bias) < 0)
         return -1;
-    call->args.initial_state = call->view[ARG_INITIAL_STATE].data;
-    call->args.final_state = call->view[ARG_FINAL_STATE].data;
-    call->args.A_log = call->view[ARG_A_LOG].data;
-    call->args.dt_bias = call->view[ARG_DT_BIAS].data;
-    call->args.cu_seqlens = call->view[ARG_CU_SEQLENS].data;
-    if (d->memory == FKDA_MEMORY_CUDA) describe_for_kernels(call);
-    return call->copies == 0 ? 0 : check_overlaps(call);
+    call->args.final_state = final_state == NULL ? NULL : call->view[ARG_FINAL_STATE].data;
+    return 0;
 }

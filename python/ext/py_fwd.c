@@ -100,10 +100,16 @@ static int check_cuda(py_core *core, const py_call *call)
     return -1;
 }
 
-/* What the kernels lack and no copy brings, in the words of this module. */
-static int check_gate(const py_call *call)
+/* Is it the softplus gate that is not taken? Then in the words of this module. */
+int fkdai_py_refuse_call(const py_call *call, fkda_status status)
 {
-    if (call->desc.memory != FKDA_MEMORY_CUDA || call->desc.gate != FKDA_GATE_SOFTPLUS) return 0;
+    fkda_fwd_desc bounded = call->desc;
+    uint32_t copies;
+    bounded.gate = FKDA_GATE_BOUNDED;
+    bounded.lower_bound = -1.0f;
+    fkdai_py_raise(status);
+    if (status != FKDA_ERR_UNSUPPORTED || call->desc.gate != FKDA_GATE_SOFTPLUS || fkda_fwd_advise(&bounded, NULL, &bounded, &copies) != FKDA_OK)
+        return -1;
     PyErr_SetString(PyExc_RuntimeError, "lower_bound is None (the softplus gate), but for CUDA tensors only the bounded gate exists: "
                     "give a lower_bound in [-5, 0), or tensors in cpu memory");
     return -1;
@@ -131,23 +137,38 @@ static int stream_of(py_core *core, const py_call *call, fkda_stream *stream)
     return call->desc.memory == FKDA_MEMORY_CUDA ? fkdai_py_current_stream(core, call->desc.device, stream) : 0;
 }
 
-static int run(py_core *core, const py_call *call)
+/* -1: an exception. Otherwise *status is the library's answer. */
+static int run(py_core *core, const py_call *call, fkda_status *status)
 {
     fkda_plan plan;
     fkda_stream stream;
     py_scratch scratch;
-    fkda_status status = fkda_fwd_plan(&call->desc, &plan);
-    if (status != FKDA_OK) return fkdai_py_raise(status);
+    *status = fkda_fwd_plan(&call->desc, &plan);
+    if (*status != FKDA_OK) return 0;
     if (warn_of_reference(core, &plan) < 0) return -1;
     if (stream_of(core, call, &stream) < 0 || fkdai_py_take_scratch(core, &call->view[ARG_Q], fkda_plan_workspace_size(&plan), &scratch) < 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
-    status = fkda_fwd_run(&plan, &call->args, scratch.data, scratch.bytes, stream);
+    *status = fkda_fwd_run(&plan, &call->args, scratch.data, scratch.bytes, stream);
     Py_END_ALLOW_THREADS
     fkdai_py_give_scratch(core, &scratch);
-    if (status != FKDA_OK) return fkdai_py_raise(status);
+    if (*status != FKDA_OK) return 0;
     last_plan = plan;
     return fkdai_py_count_writes(core, call);
+}
+
+/* None after a run, or what must be copied before one. The library is asked for copies only where it does not take the call. */
+static PyObject *run_or_ask(py_core *core, const py_call *call)
+{
+    fkda_status status = FKDA_ERR_UNSUPPORTED;
+    if (call->copies == 0 && run(core, call, &status) < 0) return NULL;
+    if (status == FKDA_OK) Py_RETURN_NONE;
+    const int copies_may_help = status == FKDA_ERR_UNSUPPORTED || status == FKDA_ERR_MISALIGNED;
+    PyObject *const copies = copies_may_help ? fkdai_py_copies(core, call) : PyDict_New();
+    if (copies == NULL || PyDict_Size(copies) > 0) return copies;
+    Py_DECREF(copies);
+    fkdai_py_raise(status);
+    return NULL;
 }
 
 PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
@@ -162,10 +183,9 @@ PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t 
     PyObject *const scale = arguments[ARG_SCALE], *const lower_bound = arguments[ARG_LOWER_BOUND];
     if (read_tensors(core, &call, arguments) < 0 || check_cuda(core, &call) < 0 || fkdai_py_describe(&call) < 0 ||
         describe_numbers(core, &call, scale, lower_bound) < 0 || fkdai_py_check_derivatives(core, &call, scale, lower_bound) < 0 ||
-        check_gate(&call) < 0 || (call.desc.memory == FKDA_MEMORY_HOST && fkdai_py_thread_count(core, &call.desc.threads) < 0))
+        (call.desc.memory == FKDA_MEMORY_HOST && fkdai_py_thread_count(core, &call.desc.threads) < 0))
         return NULL;
-    if (call.copies == 0 && run(core, &call) < 0) return NULL;
-    return PyLong_FromUnsignedLong(call.copies);
+    return run_or_ask(core, &call);
 }
 
 PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused)

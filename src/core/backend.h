@@ -7,7 +7,7 @@
  *   run       does it.  args are the operation's, checked; workspace is large and aligned enough.  Nothing is written before the last check that
  *             can fail.
  *   suit      describes in plan->desc as copies, and marks in *copies, the arguments that it takes only as a copy, and then plans as `plan`
- *             does.  args may be NULL: addresses are unknown.  Those of marked arguments do not count.  What it takes as it lies stays.
+ *             does.  args may be NULL: addresses are unknown.  What it takes as it lies stays.
  */
 #ifndef FKDAI_BACKEND_H
 #define FKDAI_BACKEND_H

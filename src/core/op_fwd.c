@@ -229,24 +229,29 @@ static int is_empty(const fkdai_desc *desc) { return desc->fwd.N == 0; }
 
 static fkda_dtype *dtype_at(fkda_fwd_desc *d, int argument)
 {
+    if (argument < TENSOR_COUNT) return &tensor_at(d, argument)->dtype;
     switch (argument) {
     case FKDA_ARG_A_LOG: return &d->A_log;
     case FKDA_ARG_DT_BIAS: return &d->dt_bias;
     case FKDA_ARG_CU_SEQLENS: return &d->cu_seqlens;
     case FKDA_ARG_INITIAL_STATE: return &d->initial_state.dtype;
-    case FKDA_ARG_FINAL_STATE: return &d->final_state.dtype;
-    default: return &tensor_at(d, argument)->dtype;
+    default: return &d->final_state.dtype;
     }
 }
 
 fkda_status fkdai_fwd_copy(fkda_fwd_desc *d, fkda_arg argument, fkda_dtype dtype, uint32_t *copies)
 {
-    if (argument == FKDA_ARG_INITIAL_STATE) d->initial_state.row_stride = 0;
-    else if (argument == FKDA_ARG_FINAL_STATE) d->final_state.row_stride = 0;
-    else if ((int)argument < TENSOR_COUNT) *tensor_at(d, argument) = (fkda_tensor_desc){.dtype = dtype};
-    *dtype_at(d, argument) = dtype;
+    const char *const name = arguments[argument].name;
     *copies |= 1u << argument;
-    return resolve_strides(d);
+    if ((int)argument < TENSOR_COUNT) {
+        *tensor_at(d, argument) = (fkda_tensor_desc){.dtype = dtype};
+        return fkdai_resolve_tensor(name, tensor_at(d, argument), fkdai_fwd_shape(d, argument));
+    }
+    *dtype_at(d, argument) = dtype;
+    if (argument != FKDA_ARG_INITIAL_STATE && argument != FKDA_ARG_FINAL_STATE) return FKDA_OK;
+    fkda_state_desc *const state = argument == FKDA_ARG_INITIAL_STATE ? &d->initial_state : &d->final_state;
+    state->row_stride = 0;
+    return fkdai_resolve_state(name, state, state_shape(d, d->N));
 }
 
 /* Half precision, and addresses between elements. */

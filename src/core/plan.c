@@ -100,10 +100,14 @@ fkda_status fkdai_make_plan(const fkdai_operation *operation, const void *desc, 
 
 fkda_status fkdai_make_suited_plan(const fkdai_operation *operation, const void *desc, const void *args, fkdai_plan *plan, uint32_t *copies)
 {
-    const question with_copies = {args, copies};
+    const question as_it_lies = {.copies = NULL}, with_copies = {args, copies};
+    char before[FKDAI_SENTENCE_BYTES];
     *copies = 0;
     TRY(begin(operation, desc, plan));
+    memcpy(before, fkda_last_error(), strlen(fkda_last_error()) + 1);
     TRY(operation->suit(&plan->desc, args, copies));
     TRY(operation->refuse(&plan->desc));
-    return choose(&with_copies, plan);
+    if (choose(&as_it_lies, plan) == FKDA_OK) TRY(ask(plan->backend, &with_copies, plan));    /* its addresses may still need a copy */
+    else TRY(choose(&with_copies, plan));
+    return fkdai_fail(FKDA_OK, "%s", before);
 }

@@ -28,7 +28,7 @@ typedef struct fkdai_cuda_kernel {
     fkda_status (*check_args)(const fkdai_desc *desc, const void *args);
 
     /* Describes as copies in desc, and marks in *copies, the arguments that plan or check_args would refuse and a copy mends. args may be NULL:
-     * addresses are unknown; those of arguments marked before do not count. Pure. */
+     * addresses are unknown. Pure. */
     fkda_status (*suit)(fkdai_desc *desc, const void *args, uint32_t *copies);
 
     /* Both with the device current, and a cudaError_t as result. load: once a device, before a capture. run: enqueues, as prefill_launch.h says. */

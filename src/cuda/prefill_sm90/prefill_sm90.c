@@ -141,8 +141,7 @@ static fkda_status suit(fkdai_desc *desc, const void *args, uint32_t *copies)
     fkda_fwd_desc *const d = &desc->fwd;
     TRY(repeat_heads(d, copies));
     for (int i = 0; i < RULED_COUNT; ++i) {
-        const int has_address = args != NULL && !(*copies >> ruled[i] & 1u);
-        const int lies_well = check_form(d, ruled[i]) == FKDA_OK && (!has_address || check_address(d, args, ruled[i]) == FKDA_OK);
+        const int lies_well = check_form(d, ruled[i]) == FKDA_OK && (args == NULL || check_address(d, args, ruled[i]) == FKDA_OK);
         if (!lies_well) TRY(copy(d, ruled[i], copies));
     }
     return FKDA_OK;

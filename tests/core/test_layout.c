@@ -1,0 +1,121 @@
+/*
+ * The layout of the public structs as version 0.1.0 had them, on 64-bit machines. Programs are compiled with it: lines are added here when fields
+ * are appended, and never change.
+ */
+#include "harness.h"
+
+#define FIELD(type, field, offset)                                                                                        \
+    do {                                                                                                                  \
+        if (offsetof(type, field) != (offset)) fail_msg("%s.%s is at %zu, not %d", #type, #field, offsetof(type, field), (offset)); \
+    } while (0)
+
+static void test_structs_inside_never_change(void **state)
+{
+    (void)state;
+    FIELD(fkda_tensor_desc, batch_stride, 0);
+    FIELD(fkda_tensor_desc, token_stride, 8);
+    FIELD(fkda_tensor_desc, head_stride, 16);
+    FIELD(fkda_tensor_desc, dtype, 24);
+    FIELD(fkda_tensor_desc, reserved, 28);
+    assert_int_equal(sizeof(fkda_tensor_desc), 32);
+    FIELD(fkda_state_desc, dtype, 0);
+    FIELD(fkda_state_desc, layout, 4);
+    FIELD(fkda_state_desc, row_stride, 8);
+    FIELD(fkda_state_desc, slot_count, 16);
+    FIELD(fkda_state_desc, slot_dtype, 24);
+    FIELD(fkda_state_desc, slot_null, 28);
+    assert_int_equal(sizeof(fkda_state_desc), 32);
+    assert_int_equal(sizeof(fkda_plan), 1536);
+}
+
+static void test_fwd_desc(void **state)
+{
+    (void)state;
+    FIELD(fkda_fwd_desc, struct_size, 0);
+    FIELD(fkda_fwd_desc, backend, 8);
+    FIELD(fkda_fwd_desc, memory, 12);
+    FIELD(fkda_fwd_desc, device, 16);
+    FIELD(fkda_fwd_desc, threads, 20);
+    FIELD(fkda_fwd_desc, flags, 24);
+    FIELD(fkda_fwd_desc, reserved, 28);
+    FIELD(fkda_fwd_desc, B, 32);
+    FIELD(fkda_fwd_desc, T, 40);
+    FIELD(fkda_fwd_desc, N, 48);
+    FIELD(fkda_fwd_desc, H, 56);
+    FIELD(fkda_fwd_desc, HV, 64);
+    FIELD(fkda_fwd_desc, K, 72);
+    FIELD(fkda_fwd_desc, V, 80);
+    FIELD(fkda_fwd_desc, q, 88);
+    FIELD(fkda_fwd_desc, k, 120);
+    FIELD(fkda_fwd_desc, v, 152);
+    FIELD(fkda_fwd_desc, g, 184);
+    FIELD(fkda_fwd_desc, beta, 216);
+    FIELD(fkda_fwd_desc, out, 248);
+    FIELD(fkda_fwd_desc, cu_seqlens, 280);
+    FIELD(fkda_fwd_desc, A_log, 284);
+    FIELD(fkda_fwd_desc, dt_bias, 288);
+    FIELD(fkda_fwd_desc, gate, 292);
+    FIELD(fkda_fwd_desc, lower_bound, 296);
+    FIELD(fkda_fwd_desc, beta_kind, 300);
+    FIELD(fkda_fwd_desc, beta_multiplier, 304);
+    FIELD(fkda_fwd_desc, qk_norm, 308);
+    FIELD(fkda_fwd_desc, scale, 312);
+    FIELD(fkda_fwd_desc, initial_state, 320);
+    FIELD(fkda_fwd_desc, final_state, 352);
+    FIELD(fkda_fwd_desc, checkpoints, 384);
+    FIELD(fkda_fwd_desc, checkpoint_every, 416);
+    FIELD(fkda_fwd_desc, checkpoint_count, 424);
+}
+
+static void test_fwd_args(void **state)
+{
+    (void)state;
+    FIELD(fkda_fwd_args, struct_size, 0);
+    FIELD(fkda_fwd_args, q, 8);
+    FIELD(fkda_fwd_args, k, 16);
+    FIELD(fkda_fwd_args, v, 24);
+    FIELD(fkda_fwd_args, g, 32);
+    FIELD(fkda_fwd_args, beta, 40);
+    FIELD(fkda_fwd_args, out, 48);
+    FIELD(fkda_fwd_args, A_log, 56);
+    FIELD(fkda_fwd_args, dt_bias, 64);
+    FIELD(fkda_fwd_args, cu_seqlens, 72);
+    FIELD(fkda_fwd_args, cu_seqlens_host, 80);
+    FIELD(fkda_fwd_args, initial_state, 88);
+    FIELD(fkda_fwd_args, final_state, 96);
+    FIELD(fkda_fwd_args, initial_slots, 104);
+    FIELD(fkda_fwd_args, final_slots, 112);
+    FIELD(fkda_fwd_args, initial_mask, 120);
+    FIELD(fkda_fwd_args, checkpoint_state, 128);
+    FIELD(fkda_fwd_args, checkpoint_offsets, 136);
+    FIELD(fkda_fwd_args, checkpoint_slots, 144);
+    FIELD(fkda_fwd_args, device_status, 152);
+}
+
+/* A struct of every published size is taken, by value: the table of the row cannot lose one. */
+static void test_published_sizes_are_taken(void **state)
+{
+    (void)state;
+    static const size_t desc_sizes[] = {432}, args_sizes[] = {160};
+    struct { fkda_fwd_desc desc; fkda_plan plan; } d = {.desc = {.B = 1, .T = 1, .H = 1, .K = 1, .V = 1, .scale = 1}};
+    for (size_t i = 0; i < sizeof desc_sizes / sizeof *desc_sizes; ++i) {
+        d.desc.struct_size = desc_sizes[i];
+        if (fkda_fwd_plan(&d.desc, &d.plan) != FKDA_OK) fail_msg("%s", fkda_last_error());
+    }
+    for (size_t i = 0; i < sizeof args_sizes / sizeof *args_sizes; ++i) {
+        const fkda_fwd_args a = {.struct_size = args_sizes[i]};
+        assert_int_equal(fkda_fwd_run(&d.plan, &a, NULL, 0, NULL), FKDA_ERR_NULL_POINTER);    /* args.q, and not the size */
+    }
+}
+
+int main(void)
+{
+    if (sizeof(void *) != 8) return 0;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_structs_inside_never_change),
+        cmocka_unit_test(test_fwd_desc),
+        cmocka_unit_test(test_fwd_args),
+        cmocka_unit_test(test_published_sizes_are_taken),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
