@@ -1,7 +1,7 @@
 """The slow road of ``fwd``: tensors that cannot be taken as they lie go through contiguous copies.
 
 Which ones, in which dtype, and whether q and k are repeated for every value head, is what the library answers (``fkda_fwd_advise``).
-``copy_`` of torch resolves the negative bit in both directions.
+The negative bit is resolved beside the conversion: ``copy_`` between float16 and float32 does not see it on the CPU (torch 2.13).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _stand_in(position: int, tensor: torch.Tensor, dtype: torch.dtype, repeats: 
         return torch.zeros(tensor.shape, dtype=dtype, device=tensor.device)  # rows that no sequence has must not look like NaN, see below
     if repeats > 1:
         tensor = tensor.unsqueeze(3).expand(-1, -1, -1, repeats, -1)
-    copy = torch.empty(tensor.shape, dtype=dtype, device=tensor.device).copy_(tensor)
+    copy = torch.empty(tensor.shape, dtype=dtype, device=tensor.device).copy_(tensor.resolve_neg())
     return copy.flatten(2, 3) if repeats > 1 else copy
 
 
@@ -39,14 +39,18 @@ def _with_untouched_rows(out: torch.Tensor, stand_in: torch.Tensor, cu_seqlens: 
     return torch.where(is_written[:, None, None] | stand_in.isnan(), stand_in.to(dtype), out.to(dtype))
 
 
+def _write(to: torch.Tensor, values: torch.Tensor) -> None:
+    to.copy_(values.to(to.dtype) if to.is_neg() else values)
+
+
 def _copy_back_out(out: torch.Tensor, stand_in: torch.Tensor, cu_seqlens: Optional[torch.Tensor]) -> None:
     if cu_seqlens is None:
-        out.copy_(stand_in)
+        _write(out, stand_in)
     elif out.is_cuda:
-        out.copy_(_with_untouched_rows(out, stand_in, cu_seqlens))
+        _write(out, _with_untouched_rows(out, stand_in, cu_seqlens))
     else:
         end = int(cu_seqlens[-1])
-        out[:, :end].copy_(stand_in[:, :end])
+        _write(out[:, :end], stand_in[:, :end])
 
 
 @torch.inference_mode()
@@ -55,4 +59,4 @@ def copy_back(copies: dict, arguments: tuple, stand_ins: tuple) -> None:
     if _OUT in copies:
         _copy_back_out(arguments[_OUT], stand_ins[_OUT], arguments[_CU_SEQLENS])
     if _FINAL_STATE in copies:
-        arguments[_FINAL_STATE].copy_(stand_ins[_FINAL_STATE])
+        _write(arguments[_FINAL_STATE], stand_ins[_FINAL_STATE])

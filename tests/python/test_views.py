@@ -39,6 +39,17 @@ def test_negative_bit(problem, name, form):
     assert torch.equal(out.to(want_out.dtype), want_out) and torch.equal(state, want_state)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", FLOATING)
+def test_negative_bit_beside_a_conversion(problem, name, dtype):
+    p = problem(lens=[7, 0, 13])
+    p[name] = p[name].to(dtype)
+    plain = Problem(p, **{output: p[output].clone() for output in OUTPUTS})
+    p[name] = negated(p[name])
+    want, got = plain.run(), p.run()
+    assert all(torch.equal(x, y) and not y.isnan().any() for x, y in zip(got, want))
+
+
 def test_negative_bit_of_everything(problem):
     p = problem(T=20)
     p.update({name: imaginary(x) for name, x in p.items() if isinstance(x, torch.Tensor)})

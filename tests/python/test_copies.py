@@ -1,0 +1,217 @@
+"""Which arguments of a CUDA call go through copies, into what, and that the results come back: without a GPU.
+
+The package is built once more, with the CUDA kernels' own rules and the reference in their place (cuda_in_host_memory.c). Its CUDA tensors are
+host tensors that say they are on a GPU.
+"""
+
+import importlib
+import pathlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+import types
+
+import pytest
+import torch
+
+from conftest import Problem, make_problem
+from recurrence import recurrence, relative_rms
+
+ROOT = pathlib.Path(__file__).parents[2]
+SOURCES = ["python/ext/*.c", "src/core/*.c", "src/ref/*.c", "src/cuda/backend/cuda_plan.c", "src/cuda/backend/cuda_kernels.c",
+           "src/cuda/prefill_sm90/*.c", "tests/python/cuda_in_host_memory.c"]  # fmt: skip
+INCLUDES = ["include", "src/core", "src/ref", "src/cuda", sysconfig.get_paths()["include"]]
+ORDER = "q k v g beta scale out A_log dt_bias lower_bound initial_state final_state cu_seqlens".split()
+BF16, F32, F16, F64 = torch.bfloat16, torch.float32, torch.float16, torch.float64
+BOUND = 2.2e-3  # rounding to bf16
+
+pytestmark = pytest.mark.usefixtures("no_grad")
+
+
+class OnCuda(torch.Tensor):
+    """A host tensor that says it is on a GPU."""
+
+    device = property(lambda self: torch.device("cuda:0"))
+    is_cuda = property(lambda self: True)
+
+
+def on_cuda(make):
+    """torch's function, for "CUDA" memory too. Blocks of bytes are aligned as torch's CUDA allocator aligns them."""
+
+    def made(*sizes, device=None, **options):
+        if device is None:
+            return make(*sizes, **options)
+        if options.get("dtype") != torch.uint8:
+            return make(*sizes, **options).as_subclass(OnCuda)
+        block = make(sizes[0] + 512, **options)
+        return block[-block.data_ptr() % 512 :].as_subclass(OnCuda)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """flash_kda over cuda_in_host_memory.c, under another name."""
+    folder = tmp_path_factory.mktemp("built")
+    shutil.copytree(ROOT / "python/flash_kda", folder / "flash_kda_in_host_memory", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    sources = [path for pattern in SOURCES for path in sorted(ROOT.glob(pattern)) if path.name != "registry.c"]
+    subprocess.run(["cc", "-std=c11", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-D_DEFAULT_SOURCE", "-DPy_LIMITED_API=0x030A0000",
+                    "-DFKDA_WITH_CUDA=1", '-DFKDA_BUILD_INFO="a test"', *(f"-I{ROOT / name}" for name in INCLUDES), *sources, "-lm",
+                    "-o", folder / "flash_kda_in_host_memory/_core.abi3.so"], check=True)  # fmt: skip
+    sys.path.insert(0, str(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("empty", "zeros", "arange"):
+            patch.setattr(torch, name, on_cuda(getattr(torch, name)))
+        patch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=0))
+        module = importlib.import_module("flash_kda_in_host_memory")
+        module._core._use_exchange_table(False)  # the table would tell where the memory is
+        yield module
+    sys.path.remove(str(folder))
+
+
+def problem_on_cuda(**options):
+    p = make_problem(**options)
+    return Problem({name: x.as_subclass(OnCuda) if isinstance(x, torch.Tensor) else x for name, x in p.items()})
+
+
+def copies_of(package, p):
+    """{name: (dtype, repeats)}; None: it ran."""
+    copies = package._core.fwd(*(p.get(name) for name in ORDER))
+    return None if copies is None else {ORDER[position]: copy for position, copy in copies.items()}
+
+
+def check(package, p, expected):
+    plain = {name: x.as_subclass(torch.Tensor) if isinstance(x, torch.Tensor) else x for name, x in p.items()}
+    want, want_state = recurrence(**{name: x.clone() if isinstance(x, torch.Tensor) else x for name, x in plain.items() if name not in ("out", "final_state")})
+    assert copies_of(package, p) == (expected or None)
+    package.fwd(**p)
+    assert package.last_plan().startswith("cuda: ")
+    assert relative_rms(plain["out"], want) <= 2 * BOUND
+    if plain.get("final_state") is not None:
+        assert relative_rms(plain["final_state"], want_state) <= 2 * BOUND
+
+
+def widened(x, extra):
+    """The same values in rows that are longer by so many elements."""
+    wide = torch.full((*x.shape[:-1], x.shape[-1] + extra), float("nan"), dtype=x.dtype).as_subclass(type(x))
+    wide[..., : x.shape[-1]] = x
+    return wide[..., : x.shape[-1]]
+
+
+def shifted(x, elements):
+    """The same values, so many elements behind an address of 64 bytes."""
+    flat = torch.full((x.numel() + 128,), float("nan"), dtype=x.dtype)
+    begin = -(flat.data_ptr() // x.element_size()) % (64 // x.element_size()) + elements
+    moved = flat[begin : begin + x.numel()].view(x.shape)
+    moved.copy_(x.as_subclass(torch.Tensor))
+    return moved.as_subclass(type(x))
+
+
+def test_nothing_to_copy(package):
+    check(package, problem_on_cuda(T=7), {})
+    check(package, problem_on_cuda(lens=[3, 0, 4]), {})
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, F64], ids=str)
+@pytest.mark.parametrize("name", ["q", "k", "v", "g", "beta", "out"])
+def test_dtypes(package, name, dtype):
+    p = problem_on_cuda(T=7)
+    check(package, Problem(p, **{name: p[name].to(dtype)}), {name: (BF16, 1)})
+
+
+@pytest.mark.parametrize("name,dtype,copy", [
+    ("initial_state", BF16, None), ("initial_state", F16, F32), ("final_state", F64, F32), ("final_state", BF16, None),
+    ("A_log", BF16, None), ("A_log", F16, F32), ("dt_bias", F64, F32),
+])  # fmt: skip
+def test_dtypes_that_kernels_convert(package, name, dtype, copy):
+    p = problem_on_cuda(T=7)
+    check(package, Problem(p, **{name: p[name].to(dtype)}), {name: (copy, 1)} if copy else {})
+
+
+@pytest.mark.parametrize("extra", [8, 4, 1])
+@pytest.mark.parametrize("name", ["q", "k", "v", "g", "out"])
+def test_pitches_of_16_bytes(package, name, extra):
+    p = problem_on_cuda(T=7)
+    check(package, Problem(p, **{name: widened(p[name], extra)}), {name: (BF16, 1)} if extra % 8 else {})
+
+
+def test_any_pitch_of_beta(package):
+    p = problem_on_cuda(T=7)
+    check(package, Problem(p, beta=shifted(widened(p["beta"], 3), 1)), {})
+    check(package, Problem(p, beta=widened(p["beta"], 3)), {})
+
+
+@pytest.mark.parametrize("name,dtype,elements,is_copied", [
+    *((name, BF16, elements, elements < 8) for name in ("q", "k", "v", "g", "out") for elements in (1, 4, 8)),
+    *((name, F32, elements, elements < 2) for name in ("initial_state", "final_state") for elements in (1, 2)),
+    *((name, BF16, elements, elements < 2) for name in ("initial_state", "final_state") for elements in (1, 2)),
+    ("A_log", F32, 1, False), ("dt_bias", F32, 1, False), ("beta", BF16, 1, False),
+], ids=str)  # fmt: skip
+def test_addresses(package, name, dtype, elements, is_copied):
+    p = problem_on_cuda(T=7)
+    check(package, Problem(p, **{name: shifted(p[name].to(dtype), elements)}), {name: (dtype, 1)} if is_copied else {})
+
+
+def test_rows_of_states_in_pairs(package):
+    p = problem_on_cuda(B=2)
+    row = p["initial_state"][0].numel()
+    for extra, copies in ((2, {}), (1, {"final_state": (F32, 1)})):
+        rows = torch.zeros(2, row + extra).as_subclass(OnCuda)[:, :row].view(p["final_state"].shape)
+        check(package, Problem(p, final_state=rows), copies)
+
+
+@pytest.mark.parametrize("H,HV", [(1, 2), (2, 6)])
+def test_fewer_query_heads(package, H, HV):
+    p = problem_on_cuda(T=7, H=H, HV=HV)
+    check(package, p, {"q": (BF16, HV // H), "k": (BF16, HV // H)})
+    check(package, Problem(p, k=p["k"].half(), v=p["v"].float()), {"q": (BF16, HV // H), "k": (BF16, HV // H), "v": (BF16, 1)})
+
+
+def test_without_words(package):
+    """Forms that flashkda.h has no words for, beside others: all are named in one answer."""
+    p = problem_on_cuda(T=7, H=4)
+    check(package, Problem(p, k=p["k"][:, :, :1].expand(-1, -1, 4, -1)), {"k": (BF16, 1)})
+    check(package, Problem(p, v=torch._neg_view(-p["v"]), g=p["g"].transpose(1, 3).contiguous().transpose(1, 3)), {"v": (BF16, 1), "g": (BF16, 1)})
+    check(package, Problem(p, q=p["q"].double(), out=shifted(p["out"], 1), A_log=torch._neg_view(-p["A_log"].half())),
+          {"q": (BF16, 1), "out": (BF16, 1), "A_log": (F32, 1)})  # fmt: skip
+
+
+def test_state_in_place_through_a_copy(package):
+    p = problem_on_cuda(T=7)
+    p["initial_state"] = shifted(p["initial_state"], 1)
+    p["final_state"] = p["initial_state"]
+    check(package, p, {"initial_state": (F32, 1), "final_state": (F32, 1)})
+
+
+def test_rows_behind_the_last_sequence_stay(package):
+    p = problem_on_cuda(lens=[3, 4], out=torch.full((1, 9, 2, 128), 7.0).as_subclass(OnCuda))
+    for name in ("q", "k", "v", "g", "beta"):
+        p[name] = torch.cat([p[name], p[name][:, :2] * float("nan")], 1)
+    package.fwd(**p)
+    assert (p["out"][:, 7:] == 7).all() and not p["out"].isnan().any()
+
+
+def refused(package, p, error, *words):
+    before = {name: x.clone() for name, x in p.items() if name in ("out", "final_state")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "empty", None)  # nothing is copied before it is known that copies help
+        patch.setattr(torch, "zeros", None)
+        with pytest.raises(error) as caught:
+            package.fwd(**p)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert all(torch.equal(p[name].nan_to_num(), x.nan_to_num()) for name, x in before.items())
+
+
+def test_refusals_beside_copies(package):
+    importlib.import_module("flash_kda_in_host_memory._copies")
+    half = lambda p: Problem(p, q=p["q"].half())
+    refused(package, half(problem_on_cuda(K=64)), RuntimeError, "K = 64, kernels exist for K = 128")
+    for p in (problem_on_cuda(lower_bound=None), half(problem_on_cuda(lower_bound=None))):
+        refused(package, p, RuntimeError, "lower_bound is None (the softplus gate)", "only the bounded gate exists")
+    refused(package, problem_on_cuda(lower_bound=None, K=64), RuntimeError, "K = 64, kernels exist for K = 128")
+    p = problem_on_cuda(T=7)
+    storage = torch.zeros(p["out"].numel() + 1, dtype=BF16).as_subclass(OnCuda)
+    overlapping = Problem(p, out=storage[:-1].view(p["out"].shape), v=storage[1:].view(p["out"].shape))
+    refused(package, overlapping, ValueError, "args.out", "overlaps args.v")
+    refused(package, half(overlapping), ValueError, "out overlaps v in memory")
