@@ -10,6 +10,7 @@
 namespace emulator {
 
 Thread *running = nullptr;
+uint64_t changes = 0;
 
 namespace {
 
@@ -41,13 +42,15 @@ struct Copy {
 const std::function<void()> *body = nullptr;
 std::vector<Copy> in_flight;
 bool copies_wait = false;
-std::vector<Worker *> next_round;    // who may be able to go on in it: all but those in meetings
+std::vector<Worker *> next_round;    // who can go on in it
+std::vector<Worker *> polled;        // who waits for a condition; the rest is in meetings
 
 void finish_copy(size_t i) {
     const Copy copy = std::move(in_flight[i]);
     in_flight.erase(in_flight.begin() + static_cast<ptrdiff_t>(i));
     running = copy.by;
     copy.happen();
+    changes++;
 }
 
 void enter() {
@@ -80,7 +83,8 @@ void print_deadlock(const std::vector<std::unique_ptr<Worker>> &workers) {
 bool run_all(const std::vector<std::unique_ptr<Worker>> &workers, unsigned seed, Laggard laggard) {
     Random random{0x9e3779b97f4a7c15u + seed};
     std::vector<Worker *> round;
-    next_round.clear();
+    next_round.clear(), polled.clear();
+    uint64_t seen = changes;
     for (auto &w : workers) next_round.push_back(w.get());
     size_t left = workers.size();
     copies_wait = seed != 0;
@@ -89,19 +93,21 @@ bool run_all(const std::vector<std::unique_ptr<Worker>> &workers, unsigned seed,
         for (size_t i = in_flight.size(); i-- > 0;)
             if (random() % in_flight[i].patience == 0) finish_copy(i), moved = true;
         round.swap(next_round), next_round.clear();
+        if (changes != seen) round.insert(round.end(), polled.begin(), polled.end()), polled.clear();
+        seen = changes;
         if (seed != 0) std::shuffle(round.begin(), round.end(), random);
         for (Worker *w : round) {
             const bool is_ready = can_go_on(*w), is_held_back = is_ready && is_late(*w, laggard) && random() % kLate != 0;
             moved = moved || is_ready;
             if (!is_ready || is_held_back) {
-                next_round.push_back(w);
+                (is_ready ? next_round : polled).push_back(w);
                 continue;
             }
             w->waits_for = {};
             w->fiber.resume();
             left -= w->is_done;
         }
-        if (moved || !in_flight.empty()) continue;
+        if (moved || !in_flight.empty() || changes != seen) continue;
         print_deadlock(workers);
         return false;
     }
@@ -112,7 +118,7 @@ bool run_all(const std::vector<std::unique_ptr<Worker>> &workers, unsigned seed,
 
 void wait_until(Condition condition) {
     worker().waits_for = condition;
-    next_round.push_back(&worker());
+    polled.push_back(&worker());
     worker().fiber.leave();
 }
 

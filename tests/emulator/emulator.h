@@ -22,6 +22,8 @@ namespace emulator {
 struct Index { unsigned x = 0, y = 0, z = 0; };
 struct Thread;
 
+extern uint64_t changes;    // of what conditions look at: phases of barriers, flags, copies
+
 // Threads that meet: the last to arrive acts on what all brought, then all go on.
 struct Meeting {
     explicit Meeting(unsigned threads) : expected(threads), brought(threads) { waiting.reserve(threads); }
@@ -35,7 +37,7 @@ struct Mbarrier {
     int16_t count, pending;
     int32_t bytes : 31;
     uint32_t phase : 1;
-    void settle() { if (pending == 0 && bytes == 0) phase ^= 1, pending = count; }
+    void settle() { if (pending == 0 && bytes == 0) phase ^= 1, pending = count, changes++; }
 };
 static_assert(sizeof(Mbarrier) == 8);
 
@@ -60,7 +62,8 @@ struct Thread {
 extern Thread *running;
 inline Thread &self() { return *running; }
 
-// What a thread waits for, looked at in every round of the scheduler. A fact that holds only between two rounds is missed, as on the GPU.
+// What a thread waits for, looked at in every round of the scheduler before which something changed. A fact that holds only between two rounds is
+// missed, as on the GPU.
 struct Condition {
     bool (*holds)(const void *ready) = nullptr;
     const void *ready = nullptr;
