@@ -213,7 +213,10 @@ static void test_last_sequence_of_nan(void **state)
     (void)state;
     const case_spec s = case_parse("nan", "lens=3,2 last=nan H=1");
     input_values drawn = values_draw(&s);
-    for (int64_t i = 0; i < 5 * s.K; ++i) assert_true(isnan(drawn.q[i]) == (i >= 3 * s.K) && isnan(drawn.k[i]) == (i >= 3 * s.K) && isnan(drawn.g[i]) == (i >= 3 * s.K));
+    for (int64_t i = 0; i < 5 * s.K; ++i) {
+        const int is_last = i >= 3 * s.K;
+        assert_true(isnan(drawn.q[i]) == is_last && isnan(drawn.k[i]) == is_last && isnan(drawn.g[i]) == is_last);
+    }
     for (int64_t i = 0; i < 5 * s.V; ++i) assert_true(isnan(drawn.v[i]) == (i >= 3 * s.V));
     for (int64_t i = 0; i < 5; ++i) assert_true(isnan(drawn.beta[i]) == (i >= 3));
     values_free(&drawn);
