@@ -25,7 +25,7 @@ def rows():
 
 
 def table():
-    text = "| arithmetic, class | M1 of out | M1 of final state | M2 of out, in units of its M1 | what it is for |\n|---|---|---|---|---|\n"
+    text = "| arithmetic, class | M1 of out | M1 of final state | M2 of out, in bars of its M1 | what it is for |\n|---|---|---|---|---|\n"
     numbers = "\n"
     for is_number, words, why in rows():
         if is_number:

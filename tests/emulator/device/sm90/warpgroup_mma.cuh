@@ -60,7 +60,7 @@ inline float &accumulator(void **all, int row, int column) {
 }
 
 // c = (0 or c) +- A B, [64,N] = [64,16] [16,N]: every sum over k in order, all columns of a row side by side. In double, where no product is
-// subnormal: in float, those of decayed numbers took half of the emulator's time.
+// subnormal: in float, those of decayed numbers took half of the emulator's time. So a sum that overflows fp32 on the way and comes back is not seen.
 template <class Atom, class ReadA>
 void multiply(void **all, uint64_t b, ScaleOut scale, const ReadA &a) {
     const SharedOperand read_b(b, Atom::kBIsKMajor);
