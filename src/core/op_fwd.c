@@ -63,7 +63,7 @@ const fkda_tensor_desc *fkdai_fwd_tensor(const fkda_fwd_desc *d, fkda_arg argume
     return (const fkda_tensor_desc *)(const void *)((const char *)d + tensor_offsets[argument]);
 }
 
-static fkda_tensor_desc *tensor_at(fkda_fwd_desc *d, int argument) { return (fkda_tensor_desc *)(void *)((char *)d + tensor_offsets[argument]); }
+static fkda_tensor_desc *tensor_at(fkda_fwd_desc *d, fkda_arg argument) { return (fkda_tensor_desc *)(void *)((char *)d + tensor_offsets[argument]); }
 
 fkdai_shape fkdai_fwd_shape(const fkda_fwd_desc *d, fkda_arg argument)
 {
@@ -176,7 +176,7 @@ static fkda_status check_shape(const fkda_fwd_desc *d)
 
 static fkda_status resolve_strides(fkda_fwd_desc *d)
 {
-    for (int i = 0; i < TENSOR_COUNT; ++i) TRY(fkdai_resolve_tensor(arguments[i].name, tensor_at(d, i), fkdai_fwd_shape(d, (fkda_arg)i)));
+    for (int i = 0; i < TENSOR_COUNT; ++i) TRY(fkdai_resolve_tensor(arguments[i].name, tensor_at(d, (fkda_arg)i), fkdai_fwd_shape(d, (fkda_arg)i)));
     TRY(fkdai_resolve_state("initial_state", &d->initial_state, state_shape(d, d->N)));
     TRY(fkdai_resolve_state("final_state", &d->final_state, state_shape(d, d->N)));
     TRY(fkdai_resolve_state("checkpoints", &d->checkpoints, state_shape(d, d->checkpoint_count)));
@@ -192,7 +192,7 @@ static void fill_scalars(fkda_fwd_desc *d)
     if (d->cu_seqlens == FKDA_NONE && d->N == 0) d->N = d->B;
     if (d->beta_multiplier == 0) d->beta_multiplier = 1;
     for (int i = 0; i < TENSOR_COUNT; ++i)
-        if (tensor_at(d, i)->dtype == FKDA_NONE) tensor_at(d, i)->dtype = FKDA_BF16;
+        if (tensor_at(d, (fkda_arg)i)->dtype == FKDA_NONE) tensor_at(d, (fkda_arg)i)->dtype = FKDA_BF16;
 }
 
 static fkda_status resolve(fkdai_desc *desc)
@@ -227,9 +227,9 @@ static int is_empty(const fkdai_desc *desc) { return desc->fwd.N == 0; }
 
 /* ---------------------------------------------------------------- copies */
 
-static fkda_dtype *dtype_at(fkda_fwd_desc *d, int argument)
+static fkda_dtype *dtype_at(fkda_fwd_desc *d, fkda_arg argument)
 {
-    if (argument < TENSOR_COUNT) return &tensor_at(d, argument)->dtype;
+    if ((int)argument < TENSOR_COUNT) return &tensor_at(d, argument)->dtype;
     switch (argument) {
     case FKDA_ARG_A_LOG: return &d->A_log;
     case FKDA_ARG_DT_BIAS: return &d->dt_bias;
@@ -258,7 +258,7 @@ fkda_status fkdai_fwd_copy(fkda_fwd_desc *d, fkda_arg argument, fkda_dtype dtype
 static fkda_status suit(fkdai_desc *desc, const void *args, uint32_t *copies)
 {
     for (int i = 0; i <= FKDA_ARG_FINAL_STATE; ++i) {
-        const fkda_dtype dtype = *dtype_at(&desc->fwd, i);
+        const fkda_dtype dtype = *dtype_at(&desc->fwd, (fkda_arg)i);
         if (dtype == FKDA_NONE) continue;
         const uintptr_t address = args == NULL ? 0 : (uintptr_t)fkdai_pointer(&fkdai_op_fwd, args, i);
         if (dtype == FKDA_F16) TRY(fkdai_fwd_copy(&desc->fwd, (fkda_arg)i, FKDA_F32, copies));
