@@ -174,7 +174,7 @@ static void test_structs_grow(void **state)
 {
     (void)state;
     struct { fkda_sum_desc known; int64_t later; } d = {desc_of(4, 77), 0};
-    struct { fkda_sum_args known; void *later; } a = {good_args(), NULL};
+    struct { fkda_sum_args known; int64_t later; } a = {good_args(), 0};
     const float bias = 5;
     a.known.bias = &bias;
     d.known.struct_size = SUM_FIRST_DESC, a.known.struct_size = SUM_FIRST_ARGS;
@@ -187,10 +187,10 @@ static void test_structs_grow(void **state)
     for (int i = 0; i < 4; ++i) assert_true(out[i] == (float)(2 * i + 5));
 
     a.known = good_args();
-    a.known.struct_size = sizeof a, a.later = &a;
+    a.known.struct_size = sizeof a, a.later = 1;
     assert_refusal(call(&d, &a), FKDA_ERR_STRUCT_SIZE,
                    "args.struct_size = 40, and byte 32 is not 0, but this library knows fkda_sum_args up to byte 32");
-    a.later = NULL, d.later = INT64_C(1) << 56;    /* the last byte; 16 bytes of fields behind it would not be read */
+    a.later = 0, d.later = INT64_C(1) << 56;    /* the last byte; 16 bytes of fields behind it would not be read */
     assert_refusal(call(&d, &a), FKDA_ERR_STRUCT_SIZE,
                    "desc.struct_size = 56, and byte 55 is not 0, but this library knows fkda_sum_desc up to byte 48");
     d.later = 0;
