@@ -1,7 +1,8 @@
 # flashkda for people. The build itself is CMakeLists.txt; what is missing on the machine is installed by tools/bootstrap.
-.PHONY: help demo check check-gpu bench build clean
+.PHONY: help demo quick check check-gpu bench build clean
 help:
 	@echo "make demo    KDA prefill on recorded activations, on the best backend of this machine"
+	@echo "make quick   what a change breaks most often, in ten seconds: the quick C suites on a build without CUDA, ruff"
 	@echo "make check   every test: C suites, the same under sanitizers, command line, Python, flash-linear-attention"
 	@echo "make check-gpu   what only a Hopper GPU can show: every GPU test, stress, sanitizers; without one it says so and stops"
 	@echo "make bench   CPU backend against plain loops, one thread and two; a table, JSON lines and a picture in out/"
@@ -17,14 +18,20 @@ demo:
 	@tools/build release
 	@tools/demo
 
+quick:
+	@tools/bootstrap check
+	@tools/build dev --preset dev
+	@.venv/bin/python -m ruff check --quiet .
+	@ctest --preset quick -j $$(nproc) --progress
+
 check:
 	@tools/bootstrap check
 	@.venv/bin/python tools/check.py
 
 check-gpu:
 	@tools/bootstrap check
-	@.venv/bin/python tools/pack_gpu.py
-	@.venv/bin/python tools/check_gpu.py || [ $$? -eq 77 ]
+	@.venv/bin/python tools/gpu/pack_gpu.py
+	@.venv/bin/python tools/gpu/check_gpu.py || [ $$? -eq 77 ]
 
 bench:
 	@tools/bootstrap bench

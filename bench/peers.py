@@ -2,7 +2,7 @@
 """flashkda and its peers on one GPU, in one process, on the same tensors: JSON lines.
 
 Peers are flash-linear-attention's chunk_kda in Triton (its dispatch to flash_kda off, which is checked). Cases are those of
-cli/suites.def. Each is checked first (the answers agree), then timed: replays of a CUDA graph, the L2 cache flushed before each, events,
+cli/bench/suites.def. Each is checked first (the answers agree), then timed: replays of a CUDA graph, the L2 cache flushed before each, events,
 median. What cannot be captured is timed call by call with the same events, and its line says so.
 
     bench/peers.py                          suite seed, three gate families, lines on standard output
@@ -19,9 +19,9 @@ import sys
 
 os.environ["FLA_FLASH_KDA"] = "0"    # before fla is imported: chunk_kda stays in Triton
 
-import torch    # noqa: E402
+import torch
 
-import flash_kda    # noqa: E402
+import flash_kda
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 K = 128
@@ -33,7 +33,7 @@ OPTIONS = dict(use_gate_in_kernel=True, use_qk_l2norm_in_kernel=True, use_beta_s
 
 def read_suite(suite):
     """(name, T, H, lens) of the suite's cases that the CUDA kernels take; lens is empty for one dense sequence."""
-    text = (ROOT / "cli" / "suites.def").read_text()
+    text = (ROOT / "cli/bench/suites.def").read_text()
     macros = dict(re.findall(r'^#define (\w+) "([^"]*)"', text, re.M))
     cases = []
     for line in re.findall(r"^FKDA_CASE\((.*)\)\s*$", text, re.M):
@@ -53,7 +53,7 @@ def parse_lens(text):
 
 
 def make_inputs(T, H, lens, gates):
-    """As cli/problem_made.c: normal q, k, v and logits in bf16, small fp32 states, one family of gates."""
+    """As cli/problem/problem_made.c: normal q, k, v and logits in bf16, small fp32 states, one family of gates."""
     random = torch.Generator(device="cuda").manual_seed(20250713)
     normal = lambda *shape: torch.randn(*shape, generator=random, device="cuda", dtype=torch.bfloat16)
     uniform = lambda *shape: torch.rand(*shape, generator=random, device="cuda")
@@ -134,7 +134,7 @@ def compile_share(cases, share, shares):
     seen = [0]
 
     def run(self, *args, **options):
-        self.nargs = dict(zip(self.arg_names, args))
+        self.nargs = dict(zip(self.arg_names, args, strict=False))
         for config in self.prune_configs(options):
             seen[0] += 1
             if seen[0] % shares == share:
@@ -155,7 +155,7 @@ def compile_all(jobs):
     """Triton compiles one candidate after the other in a process; on many cores that is most of a run's time."""
     command = [sys.executable, *sys.argv]
     workers = [subprocess.Popen([*command, "--compile-share", f"{i}/{jobs}"], stdout=subprocess.DEVNULL) for i in range(jobs)]
-    if any([worker.wait() for worker in workers]):
+    if [worker.wait() for worker in workers] != [0] * len(workers):
         print("bench/peers.py: a compiling process failed; Triton compiles the rest as it needs it", file=sys.stderr)
 
 
@@ -210,7 +210,7 @@ def measure_case(case, gates, peers, timer):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suite", default="seed", help="a suite of cli/suites.def (default seed)")
+    parser.add_argument("--suite", default="seed", help="a suite of cli/bench/suites.def (default seed)")
     parser.add_argument("--gates", choices=[*GATES, "all"], default="all")
     parser.add_argument("--peers", default="flashkda,fla", help="which, separated by commas; flashkda first")
     parser.add_argument("--runs", type=int, default=30)
@@ -223,7 +223,7 @@ def main():
     commit = options.commit or subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     cases = [case for case in read_suite(options.suite) if case[1] <= options.max_T]
     if not cases:
-        sys.exit(f"--suite is '{options.suite}', which has no case in cli/suites.def that the CUDA kernels take")
+        sys.exit(f"--suite is '{options.suite}', which has no case in cli/bench/suites.def that the CUDA kernels take")
     torch.set_grad_enabled(False)
     if options.compile_share:
         one_a_kind = {(H, bool(lens)): (name, T, H, lens) for name, T, H, lens in cases}    # Triton compiles again for these two alone

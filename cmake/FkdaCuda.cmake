@@ -3,8 +3,10 @@
 #   FKDA_CUDA        ON: needed.   OFF: left out.   AUTO: built if an nvcc is found.
 #   FKDA_WITH_CUDA   TRUE or FALSE
 #   FKDA_CUDA_TEXT   one line for people: what was found, or why the backend is off; part of fkda_build_info()
-#   FKDA_NVCC        the command: a program, then its options
+#   FKDA_NVCC        the command: a program, then its options; CMake's language CUDA is enabled with it
+#   fkda_cuda_code, fkda_cuda_kernel   how CUDA sources are compiled
 set(FKDA_OLDEST_CUDA 12.9)    # docs/decisions/0003
+set(FKDA_CUDA_ARCHITECTURES 90a)    # of all kernels: what nvcc must know; each names its own in fkda_cuda_kernel
 string(TOUPPER "${FKDA_CUDA}" choice)
 if(choice MATCHES "^(ON|1|TRUE|YES|Y)$")
   set(choice ON)
@@ -57,15 +59,22 @@ function(fkda_find_nvcc)
   set(FKDA_NVCC ${command} CACHE STRING "nvcc and its options")
 endfunction()
 
-# Compiles one empty kernel as the kernels are compiled: the toolkit is whole, knows sm_90a, and accepts the C++ compiler behind it.
+# The options of nvcc that compile for some architectures: machine code, no PTX.
+function(fkda_gencode result)
+  list(TRANSFORM ARGN REPLACE "(.+)" "-gencode=arch=compute_\\1,code=sm_\\1" OUTPUT_VARIABLE options)
+  set(${result} ${options} PARENT_SCOPE)
+endfunction()
+
+# Compiles one empty kernel as the kernels are compiled: the toolkit is whole, knows the architectures, and accepts the C++ compiler behind it.
 function(fkda_try_nvcc)
   set(key "${FKDA_NVCC} ${FKDA_CUDA_VERSION}")
   if("${FKDA_NVCC_TRIED}" STREQUAL "${key}")
     return()
   endif()
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/CMakeFiles/fkda_nvcc)
+  fkda_gencode(gencode ${FKDA_CUDA_ARCHITECTURES})
   file(WRITE ${folder}/try.cu "#include <cuda.h>\n#include <cuda_runtime.h>\n#include <cstdint>\n__global__ void empty() {}\n")
-  execute_process(COMMAND ${FKDA_NVCC} ${FKDA_NVCC_FLAGS} -c try.cu -o try.o WORKING_DIRECTORY ${folder} RESULT_VARIABLE result
+  execute_process(COMMAND ${FKDA_NVCC} ${gencode} -std=c++20 -c try.cu -o try.o WORKING_DIRECTORY ${folder} RESULT_VARIABLE result
                   OUTPUT_VARIABLE output ERROR_VARIABLE output)
   if(NOT result EQUAL 0)
     file(WRITE ${folder}/try.log "${output}\n${result}\n")
@@ -102,8 +111,6 @@ if(FKDA_WITH_CUDA)
   if(FKDA_CUDA_VERSION VERSION_LESS FKDA_OLDEST_CUDA)
     fkda_refuse_nvcc("is of CUDA ${FKDA_CUDA_VERSION}, but the kernels need ${FKDA_OLDEST_CUDA} or later")
   endif()
-  # What every kernel is compiled with, here and in tests/gpu.
-  set(FKDA_NVCC_FLAGS -gencode arch=compute_90a,code=sm_90a -std=c++20 -O3 -lineinfo)
   fkda_try_nvcc()
   list(GET FKDA_NVCC 0 program)
   set(CUDAToolkit_NVCC_EXECUTABLE ${program} CACHE FILEPATH "")    # the headers and libraries of this nvcc and of no other
@@ -111,6 +118,65 @@ if(FKDA_WITH_CUDA)
   if(NOT TARGET CUDA::cudart_static)
     fkda_refuse_nvcc("has no static CUDA runtime (libcudart_static.a) beside it")
   endif()
-  set(FKDA_CUDA_TEXT "CUDA ${FKDA_CUDA_VERSION} sm_90a")
+  list(JOIN FKDA_CUDA_ARCHITECTURES " sm_" named)
+  set(FKDA_CUDA_TEXT "CUDA ${FKDA_CUDA_VERSION} sm_${named}")
+
+  # The language CUDA, by this nvcc. The type of build adds nothing: the machine code is the same in all of them.
+  set(options ${FKDA_NVCC})
+  list(POP_FRONT options CMAKE_CUDA_COMPILER)
+  list(FIND options -ccbin at)
+  if(NOT at EQUAL -1)
+    list(REMOVE_AT options ${at})
+    list(GET options ${at} CMAKE_CUDA_HOST_COMPILER)
+    list(REMOVE_AT options ${at})
+  endif()
+  list(JOIN options " " CMAKE_CUDA_COMPILER_ARG1)
+  set(CMAKE_CUDA_ARCHITECTURES OFF)
+  enable_language(CUDA)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)    # CMake 3.25 does not know it
+  foreach(config DEBUG RELEASE RELWITHDEBINFO MINSIZEREL)
+    set(CMAKE_CUDA_FLAGS_${config} "")
+  endforeach()
 endif()
 message(STATUS "flashkda: ${FKDA_CUDA_TEXT}")
+
+# The CUDA sources of a target are compiled for some architectures, with the options that all CUDA code here has.
+function(fkda_cuda_code target)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ARCHITECTURES")
+  foreach(architecture IN LISTS arg_ARCHITECTURES)
+    if(NOT architecture IN_LIST FKDA_CUDA_ARCHITECTURES)
+      message(FATAL_ERROR "flashkda: ${target} is for sm_${architecture}, which cmake/FkdaCuda.cmake (FKDA_CUDA_ARCHITECTURES) does not list")
+    endif()
+  endforeach()
+  fkda_gencode(gencode ${arg_ARCHITECTURES})
+  set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES OFF CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF)
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${gencode};-O3;-lineinfo>")
+endfunction()
+
+# fkda_cuda_kernel(name ARCHITECTURES 90a... SOURCES file.cu... file.c...): one kernel's folder, host side included.
+#   <name>            the C sources              FKDA_CUDA_OBJECTS, a property of it: its CUDA sources, compiled
+#   <name>_compiled   the CUDA sources
+# To what links them, the CUDA objects are files of no language: the library stays a C library, without the C++ runtime, and so do its users.
+function(fkda_cuda_kernel name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ARCHITECTURES;SOURCES")
+  set(cuda_sources ${arg_SOURCES})
+  list(FILTER cuda_sources INCLUDE REGEX "\\.cu$")
+  list(REMOVE_ITEM arg_SOURCES ${cuda_sources})
+  fkda_folder(${name} USES fkda_core fkda_cuda_backend NEEDS CUDA::cudart_static SOURCES ${arg_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src/cuda)
+
+  add_library(${name}_compiled OBJECT ${cuda_sources})
+  set_target_properties(${name}_compiled PROPERTIES POSITION_INDEPENDENT_CODE ON CUDA_VISIBILITY_PRESET hidden)
+  target_include_directories(${name}_compiled PRIVATE ${PROJECT_SOURCE_DIR}/src/cuda)
+  target_compile_options(${name}_compiled PRIVATE -Xcompiler=-fno-exceptions,-fno-rtti,-fno-threadsafe-statics)
+  target_link_libraries(${name}_compiled PRIVATE fkda_warnings)
+  fkda_cuda_code(${name}_compiled ARCHITECTURES ${arg_ARCHITECTURES})
+
+  list(TRANSFORM cuda_sources REPLACE "(.+)" "${CMAKE_CURRENT_BINARY_DIR}/\\1.o" OUTPUT_VARIABLE objects)
+  add_custom_command(OUTPUT ${objects} DEPENDS ${name}_compiled $<TARGET_OBJECTS:${name}_compiled> VERBATIM COMMAND_EXPAND_LISTS
+                     COMMAND ${CMAKE_COMMAND} -E copy $<TARGET_OBJECTS:${name}_compiled> ${CMAKE_CURRENT_BINARY_DIR})
+  add_custom_target(${name}_objects DEPENDS ${objects})
+  add_dependencies(fkda_objects ${name}_objects)
+  set_property(TARGET fkda_objects APPEND PROPERTY INTERFACE_SOURCES ${objects})
+  set_target_properties(${name} PROPERTIES FKDA_CUDA_OBJECTS "${objects}")
+endfunction()

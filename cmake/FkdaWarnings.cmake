@@ -1,11 +1,17 @@
 # fkda_warnings: what every target of this project is compiled with.
-add_library(fkda_warnings INTERFACE)
-target_compile_options(fkda_warnings INTERFACE
-  $<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Wpedantic;-Wconversion;-Wshadow;-Wstrict-prototypes;-Wmissing-prototypes>)
 option(FKDA_WERROR "warnings are errors" OFF)
+set(common -Wall -Wextra -Wshadow -Wconversion)
+set(c ${common} -Wpedantic -Wstrict-prototypes -Wmissing-prototypes)
+list(JOIN common "," host)
+set(cuda -Xcompiler=${host})
 if(FKDA_WERROR)
-  target_compile_options(fkda_warnings INTERFACE $<$<COMPILE_LANGUAGE:C>:-Werror>)
+  list(APPEND common -Werror)
+  list(APPEND c -Werror)
+  list(APPEND cuda -Werror=all-warnings -Xcompiler=-Werror)
 endif()
+add_library(fkda_warnings INTERFACE)
+target_compile_options(fkda_warnings INTERFACE "$<$<COMPILE_LANGUAGE:C>:${c}>" "$<$<COMPILE_LANGUAGE:CXX>:${common}>"
+                                               "$<$<COMPILE_LANGUAGE:CUDA>:${cuda}>")
 # The same bits on every machine: no contraction that the source does not ask for. Never -ffast-math.
 target_compile_options(fkda_warnings INTERFACE $<$<COMPILE_LANGUAGE:C>:-ffp-contract=off>)
 if(FKDA_SANITIZE)

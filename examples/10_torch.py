@@ -1,7 +1,8 @@
 # flash-linear-attention on a CPU, unchanged: with the module flash_kda installed, chunk_kda calls it when grad is off.
-import flash_kda
 import torch
 from fla.ops.kda import chunk_kda
+
+import flash_kda
 
 T, H, K = 512, 4, 128
 q, k, v, g = (torch.randn(1, T, H, K, dtype=torch.bfloat16) for _ in range(4))

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Every test of flashkda: `make check`.
 
-Builds the library twice (shared, release; static, address and undefined-behaviour sanitizers), installs the wheel into .venv, runs the C
-suites on both builds and the Python suites, and prints one table: suite, ran, passed, failed, skipped, seconds. A suite that runs fewer
-tests than tools/expected_counts.json says has failed: a skip is not a pass.
+Looks at the sources, builds the library (shared, release; address and undefined-behaviour sanitizers; static, debug; static, with the GPU
+programs), installs the wheel into .venv, runs the C suites on the first two builds and the Python suites, and prints one table: suite, ran,
+passed, failed, skipped, seconds. A suite that runs fewer tests than tools/expected_counts.json says has failed: a skip is not a pass.
 
     tools/check.py             everything
-    tools/check.py --only c    one step: house, c, sanitize, python
+    tools/check.py --only c    one step: source, c, sanitize, python
     tools/check.py --record    everything, then writes the counts of a green run to tools/expected_counts.json
 """
 import argparse
+import concurrent.futures
+import functools
 import json
 import os
 import pathlib
@@ -82,15 +84,21 @@ def c_suites(build, label, options=(), env=None):
     return suites
 
 
-def python_suites():
-    """Installs the wheel into .venv and runs pytest over the command line, the module and flash-linear-attention."""
+@functools.cache
+def install_wheel():
+    """Builds the wheel on one core and installs it into .venv; returns (exit status, output)."""
     say("building and installing the Python wheel")
-    python = sys.executable
-    status, output = run([python, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--force-reinstall",
-                          "--config-settings=build-dir=build/wheel", "."])
+    return run([sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--force-reinstall",
+                "--config-settings=build-dir=build/wheel", "."], env={**os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "1"})
+
+
+def python_suites(_):
+    """pytest over the command line, the module and flash-linear-attention, with the wheel in .venv."""
+    status, output = install_wheel()
     if status != 0:
         return [Suite("python: wheel", failed=1, output=output)]
     suites = []
+    python = sys.executable
     env = {**os.environ, "FKDA_CLI": str(ROOT / "build/check-release/cli/flashkda"), "PYTHONDONTWRITEBYTECODE": "1"}
     for folder in ("cli", "python"):
         say(f"pytest tests/{folder}")
@@ -112,6 +120,7 @@ def python_suites():
 
 def tool_suite(name, *command):
     """A tool that says by its exit status what it found; 77 means that it could not look."""
+    say(name)
     started = time.time()
     status, output = run([sys.executable, *command])
     return Suite(name, int(status == 0), int(status not in (0, 77)), int(status == 77), time.time() - started, output)
@@ -121,7 +130,7 @@ def build_suite(name, build, *options):
     """A build with a static library, which is then used from outside; its other tests are not run."""
     say(f"{name}: build/{build}")
     started = time.time()
-    status, output = run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DBUILD_SHARED_LIBS=OFF", *options])
+    status, output = run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DBUILD_SHARED_LIBS=OFF", "-DFKDA_WERROR=ON", *options])
     if status == 0:
         status, output = run(["ctest", "--test-dir", f"build/{build}", "-R", "^(consumer|exports)$", "--output-on-failure", "--no-tests=error"])
     return Suite(name, int(status == 0), int(status != 0), 0, time.time() - started, output)
@@ -129,7 +138,7 @@ def build_suite(name, build, *options):
 
 def debug_build_suite():
     """Everything compiles without optimization and without a warning."""
-    return build_suite("debug build", "check-debug", "-DCMAKE_BUILD_TYPE=Debug", "-DFKDA_WERROR=ON", "-DFKDA_CUDA=OFF", "-DFKDA_BUILD_BENCH=ON",
+    return build_suite("debug build", "check-debug", "-DCMAKE_BUILD_TYPE=Debug", "-DFKDA_CUDA=OFF", "-DFKDA_BUILD_BENCH=ON",
                        "-DFKDA_BUILD_EXAMPLES=ON")
 
 
@@ -140,16 +149,28 @@ def cuda_programs_suite():
     return build_suite("cuda programs build", "check-gpu", "-DFKDA_BUILD_GPU_TESTS=ON", "-DFKDA_BUILD_CLI=OFF", "-DFKDA_CUDA=ON")
 
 
-def house_suites():
-    return [tool_suite("layers", "tools/check_layers.py"), tool_suite("kernel lint", "tools/lint_kernels.py"), debug_build_suite(),
-            cuda_programs_suite()]
+def source_suites(steps):
+    """Tools over the sources, and builds that must be free of warnings. Beside the tools, which need one core, the wheel of the last step."""
+    tools = [
+        ("layers", "tools/dev/check_layers.py"),
+        ("ruff", "-m", "ruff", "check", "."),
+        ("mypy", "-m", "mypy"),
+        ("figures", "tools/report/figures.py", "--check"),
+        ("report", "tools/report/report.py", "--check"),
+        ("kernel lint", "tools/dev/lint_kernels.py"),
+    ]
+    with concurrent.futures.ThreadPoolExecutor() as beside:
+        if "python" in steps:
+            beside.submit(install_wheel)
+        suites = [tool_suite(*tool) for tool in tools]
+    return [*suites, debug_build_suite(), cuda_programs_suite()]
 
 
 STEPS = {
-    "house": house_suites,
-    "c": lambda: c_suites("check-release", "release"),
-    "sanitize": lambda: c_suites("check-sanitize", "sanitized", ["-DFKDA_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
-                                                                   "-DFKDA_CUDA=OFF"], SANITIZER_ENV),
+    "source": source_suites,
+    "c": lambda _: c_suites("check-release", "release"),
+    "sanitize": lambda _: c_suites("check-sanitize", "sanitized", ["-DFKDA_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+                                                                     "-DFKDA_CUDA=OFF"], SANITIZER_ENV),
     "python": python_suites,
 }
 
@@ -203,7 +224,7 @@ def main():
     steps = [arguments.only] if arguments.only else list(STEPS)
     OUT.mkdir(parents=True, exist_ok=True)
     started = time.time()
-    results = {step: STEPS[step]() for step in steps}
+    results = {step: STEPS[step](steps) for step in steps}
     suites = [suite for step in steps for suite in results[step]]
     if not arguments.record:
         hold_to_expectation(suites, steps)

@@ -10,14 +10,14 @@ With those two, set ``FLA_FLASH_KDA=0`` if a model uses the option. A warning sa
 from __future__ import annotations
 
 import sys as _sys
-from typing import TYPE_CHECKING, NamedTuple, Optional, SupportsFloat
+from typing import TYPE_CHECKING, NamedTuple, SupportsFloat
 
 from . import _core
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Backend", "backends", "build_info", "fwd", "get_workspace_size", "last_plan", "__version__"]
+__all__ = ["Backend", "__version__", "backends", "build_info", "fwd", "get_workspace_size", "last_plan"]
 __version__ = _core.version
 
 
@@ -39,12 +39,12 @@ def fwd(
     beta: torch.Tensor,
     scale: SupportsFloat,
     out: torch.Tensor,
-    A_log: Optional[torch.Tensor],
-    dt_bias: Optional[torch.Tensor],
-    lower_bound: Optional[SupportsFloat],
-    initial_state: Optional[torch.Tensor] = None,
-    final_state: Optional[torch.Tensor] = None,
-    cu_seqlens: Optional[torch.Tensor] = None,
+    A_log: torch.Tensor | None,
+    dt_bias: torch.Tensor | None,
+    lower_bound: SupportsFloat | None,
+    initial_state: torch.Tensor | None = None,
+    final_state: torch.Tensor | None = None,
+    cu_seqlens: torch.Tensor | None = None,
 ) -> None:
     """Kimi Delta Attention, forward. Results are written into ``out`` and ``final_state``; returns None.
 

@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 from importlib import metadata
-from typing import Optional
 
 import flash_kda
 
@@ -18,7 +17,7 @@ CONDITIONS = (
 )
 
 
-def version_of(*distributions: str) -> Optional[str]:
+def version_of(*distributions: str) -> str | None:
     for name in distributions:
         try:
             return metadata.version(name)
@@ -27,7 +26,7 @@ def version_of(*distributions: str) -> Optional[str]:
     return None
 
 
-def folder_of(package: str) -> Optional[pathlib.Path]:
+def folder_of(package: str) -> pathlib.Path | None:
     """Where ``import package`` would find it, without importing it."""
     spec = importlib.util.find_spec(package)
     return pathlib.Path(spec.origin).parent if spec is not None and spec.origin is not None else None

@@ -6,8 +6,6 @@ The negative bit is resolved beside the conversion: ``copy_`` between float16 an
 
 from __future__ import annotations
 
-from typing import Optional
-
 import torch
 
 _OUT, _FINAL_STATE, _CU_SEQLENS = 6, 11, 12  # positions in fwd
@@ -43,7 +41,7 @@ def _write(to: torch.Tensor, values: torch.Tensor) -> None:
     to.copy_(values.to(to.dtype) if to.is_neg() else values)
 
 
-def _copy_back_out(out: torch.Tensor, stand_in: torch.Tensor, cu_seqlens: Optional[torch.Tensor]) -> None:
+def _copy_back_out(out: torch.Tensor, stand_in: torch.Tensor, cu_seqlens: torch.Tensor | None) -> None:
     if cu_seqlens is None:
         _write(out, stand_in)
     elif out.is_cuda:

@@ -1,4 +1,5 @@
 """Problems as numpy arrays, written as safetensors files by hand, and the token recurrence in float64 that answers them."""
+import itertools
 import json
 import struct
 
@@ -24,7 +25,8 @@ class Problem:
         self.tensors, self.metadata, self.path = {}, {}, None
 
     def put(self, name, values, dtype):
-        stored = to_bf16(values) if dtype == "BF16" else numpy.ascontiguousarray(values, {"F32": "<f4", "I32": "<i4", "I64": "<i8", "F16": "<f2", "F64": "<f8"}[dtype])
+        numbers = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "F16": "<f2", "F64": "<f8"}
+        stored = to_bf16(values) if dtype == "BF16" else numpy.ascontiguousarray(values, numbers[dtype])
         self.tensors[name] = (dtype, stored)
 
     def get(self, name):
@@ -87,7 +89,7 @@ def recurrence(p):
     scale = float(p.metadata.get("scale", K**-0.5))
     a, b = numpy.exp(log_decay(p)), sigmoid(p.get("beta"))
     bounds = p.get("cu_seqlens")
-    spans = [(n, 0, T) for n in range(B)] if bounds is None else [(0, int(x), int(y)) for x, y in zip(bounds, bounds[1:])]
+    spans = [(n, 0, T) for n in range(B)] if bounds is None else [(0, int(x), int(y)) for x, y in itertools.pairwise(bounds)]
     out, final = numpy.zeros((B, T, HV, V)), numpy.zeros((len(spans), HV, V, K))
     for n, (row, begin, end) in enumerate(spans):
         for hv in range(HV):

@@ -213,7 +213,8 @@ def test_verify_measures_like_numpy(small, tmp_path, dtype):
         for hv in range(4):
             err, ref = (got - want)[0, begin:end, hv], want[0, begin:end, hv]
             floor = 0.05 * numpy.sqrt((ref**2).mean())
-            tiles += [numpy.sqrt((err[i : i + 16] ** 2).mean()) / max(floor, numpy.sqrt((ref[i : i + 16] ** 2).mean())) for i in range(0, end - begin, 16)]
+            rms = lambda rows, i: numpy.sqrt((rows[i : i + 16] ** 2).mean())
+            tiles += [rms(err, i) / max(floor, rms(ref, i)) for i in range(0, end - begin, 16)]
     assert line["out"]["m2"] == pytest.approx(max(tiles), rel=1e-6)
     assert line["out"]["m3"] == pytest.approx((numpy.abs(got - want).max(-1) / numpy.abs(want).max(-1)).max() * 256, rel=1e-6)
 
@@ -281,7 +282,8 @@ def test_no_backend_takes_it(tmp_path):
     assert "K = 300" in flashkda("run", p.save(tmp_path / "in"), "-o", tmp_path / "out", expect=4).text
 
 
-@pytest.mark.parametrize("arguments", [["run", DATA / FILES[0], "-o", "/nonexistent/out"], ["verify", DATA / FILES[0]], ["bench", "--T", "8"]], ids=lambda a: a[0])
+@pytest.mark.parametrize("arguments", [["run", DATA / FILES[0], "-o", "/nonexistent/out"], ["verify", DATA / FILES[0]], ["bench", "--T", "8"]],
+                         ids=lambda a: a[0])
 def test_a_mistyped_instruction_set(arguments, monkeypatch):
     monkeypatch.setenv("FKDA_CPU_ISA", "avx1024")
     done = flashkda(*arguments, expect=2)

@@ -126,7 +126,7 @@ def bash(tmp_path):
     def complete(*words):
         """The candidates for the last word, as bash splits a command line."""
         code = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _flashkda; printf "%s\\n" "${COMPREPLY[@]}"'
-        done = subprocess.run(["bash", "-c", code, "bash", script, "flashkda", *words], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(["bash", "-c", code, "bash", script, "flashkda", *words], cwd=place, capture_output=True, text=True)
         assert done.returncode == 0 and done.stderr == ""
         return done.stdout.split("\n")[:-1] if done.stdout != "\n" else []
 

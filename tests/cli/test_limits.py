@@ -33,7 +33,8 @@ def sparse(path, T, H=1, K=64, B=1):
 
 
 @pytest.mark.parametrize("arguments", [["--T", str(2**30), "--H", "65536"], ["--lens", f"{2**17}x{2**13}", "--H", "65536"],
-                                       ["--T", str(2**30), "--H", "65536", "--json"], ["--T", str(2**30), "--H", "65536", "--backend", "ref", "--K", "1"]], ids=" ".join)
+                                       ["--T", str(2**30), "--H", "65536", "--json"],
+                                       ["--T", str(2**30), "--H", "65536", "--backend", "ref", "--K", "1"]], ids=" ".join)
 def test_a_bench_that_does_not_fit(arguments):
     done = flashkda("bench", *arguments, expect=2)
     assert done.out == "" and re.search(NEEDED, done.text) and "case 'T1073741824 H65536" in done.text and "--help" in done.text

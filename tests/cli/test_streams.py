@@ -52,7 +52,7 @@ def test_broken_streams(small, tmp_path):
                              (raw[:-1], "truncated, or not written to the end"), (raw + b"x", "what follows the last tensor belongs to none"),
                              (bytes(100), "the header length is 0"), (b"\xff" * 100, "perhaps this is not a safetensors file")):
         done = flashkda("run", "-", "-o", tmp_path / "out", input=bytes_, expect=3)
-        assert f"standard input: {sentence}" in done.text or sentence in done.text and "standard input" in done.text
+        assert f"standard input: {sentence}" in done.text or (sentence in done.text and "standard input" in done.text)
         assert not (tmp_path / "out").exists()
 
 
@@ -130,7 +130,8 @@ def test_quiet(small, tmp_path, command):
 # ---------------------------------------------------------------- outputs that cannot be written
 
 
-@pytest.mark.parametrize("arguments", [["info"], ["info", "--json"], ["help"], ["help", "--man"], ["version"], ["completion", "bash"], ["bench", "--runs", "1"],
+@pytest.mark.parametrize("arguments", [["info"], ["info", "--json"], ["help"], ["help", "--man"], ["version"], ["completion", "bash"],
+                                       ["bench", "--runs", "1"],
                                        ["bench", "--runs", "1", "--json"]], ids=" ".join)
 def test_unwritable_standard_output(arguments):
     with open("/dev/full", "w") as full:

@@ -1,6 +1,6 @@
-# cmake -DNM=nm -DLIBRARY=libflashkda.so -DSTATIC=0 -DOBJECTS=a.o;b.o -DHEADER=flashkda.h -DSANITIZE=... -P check_exports.cmake
+# cmake -DNM=nm -DREADELF=readelf -DLIBRARY=libflashkda.so -DSTATIC=0 -DOBJECTS=a.o;b.o -DHEADER=flashkda.h -DSANITIZE=... -P check_exports.cmake
 #   every exported symbol begins with fkda_;  every FKDA_API function is exported;  nothing is called that prints, exits or aborts
-#   (by our objects; what is linked statically, the CUDA runtime, is not ours)
+#   (by our objects; what is linked statically, the CUDA runtime, is not ours);  a shared library needs no C++ and no CUDA runtime
 # A static library also shows what its objects share: fkdai_*, micro-kernels ukr_*, namespace fkdai; a sanitizer's marks are left out.
 cmake_minimum_required(VERSION 3.22)
 if(STATIC)
@@ -11,6 +11,10 @@ if(STATIC)
   string(STRIP "${defined}" defined)
 else()
   execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY} OUTPUT_VARIABLE defined COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND ${READELF} -d ${LIBRARY} OUTPUT_VARIABLE dynamic COMMAND_ERROR_IS_FATAL ANY)
+  if(NOT dynamic MATCHES "NEEDED[^\n]*libc\\.so" OR dynamic MATCHES "NEEDED[^\n]*\\[(lib(stdc\\+\\+|c\\+\\+|cuda|gomp)[^\n]*)\\]")
+    message(FATAL_ERROR "the library needs ${CMAKE_MATCH_1}:\n${dynamic}")
+  endif()
 endif()
 string(REGEX REPLACE "\n" ";" defined "${defined}")
 set(exported "")

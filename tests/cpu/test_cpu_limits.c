@@ -69,19 +69,19 @@ static size_t address_space(void)
     return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Room for the workspace of two threads, none for a stack. */
+/* Enough for the workspace of two threads, none for a stack. */
 static int run_without_address_space(void)
 {
     twice *const t = run_alone();
     if (t == NULL) return WRONG;
     mallopt(M_MMAP_MAX, 0);    /* malloc takes from the heap alone, which grows now and stays */
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
-    void *const room = malloc(8 << 20);
-    if (room == NULL) return WRONG;
-    *(volatile char *)room = 0;    /* or a compiler leaves malloc and free out */
+    void *const held = malloc(8 << 20);
+    if (held == NULL) return WRONG;
+    *(volatile char *)held = 0;    /* or a compiler leaves malloc and free out */
     const size_t used = address_space();
     const struct rlimit limit = {used, used};
-    free(room);
+    free(held);
     if (setrlimit(RLIMIT_AS, &limit) != 0) return NOT_BOUND;
     return run_limited(t);
 }

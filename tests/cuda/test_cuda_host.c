@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "backend/cuda_plan.h"
+#include "cuda_plan.h"
 #include "fake_cuda.h"
 #include "flashkda.h"
 

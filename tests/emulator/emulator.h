@@ -35,8 +35,10 @@ struct Meeting {
 // As on the GPU it lies in the 8 bytes of shared memory that the kernel sets aside for it.
 struct Mbarrier {
     int16_t count, pending;
-    int32_t bytes : 31;
+    uint32_t bytes : 31;    // still to come, modulo 2^31: they may come before they are expected
     uint32_t phase : 1;
+    void expect(uint32_t more) { bytes = (bytes + more) & 0x7fffffffu; }
+    void deliver(uint32_t came) { bytes = (bytes - came) & 0x7fffffffu; }
     void settle() { if (pending == 0 && bytes == 0) phase ^= 1, pending = count, changes++; }
 };
 static_assert(sizeof(Mbarrier) == 8);

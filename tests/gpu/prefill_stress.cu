@@ -113,7 +113,7 @@ void streams() {
         for (auto &c : cases) c->poison();
         CHECK_CUDA(cudaDeviceSynchronize());
         spin<<<1, 1, 0, stream[random() % 2]>>>(random() % 400000);
-        const unsigned start = random() % count, step = random() % 2 ? 1 : count - 1;
+        const unsigned start = static_cast<unsigned>(random() % count), step = random() % 2 ? 1 : count - 1;
         for (unsigned i = 0; i < count; i++) {
             const unsigned which = (start + i * step) % count;
             cases[which]->launch(stream[which % 2]);

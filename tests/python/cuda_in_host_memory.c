@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "backend/cuda_plan.h"
+#include "cuda_plan.h"
 #include "prefill_sm90/prefill_launch.h"
 #include "status.h"
 

@@ -1,5 +1,7 @@
 """Kimi Delta Attention in float64, token by token, as the paper writes it: what every test here compares with."""
 
+import itertools
+
 import torch
 
 
@@ -33,7 +35,7 @@ def recurrence(q, k, v, g, beta, scale, A_log, dt_bias, lower_bound, initial_sta
     v, b, log_a = v.double(), torch.sigmoid(beta.double()), log_decay(g, A_log, dt_bias, lower_bound)
     bounds = [(n, 0, T) for n in range(B)]
     if cu_seqlens is not None:
-        bounds = [(0, *pair) for pair in zip(cu_seqlens.tolist()[:-1], cu_seqlens.tolist()[1:])]
+        bounds = [(0, *pair) for pair in itertools.pairwise(cu_seqlens.tolist())]
     S0 = torch.zeros(len(bounds), HV, V, K, dtype=torch.float64, device=q.device) if initial_state is None else initial_state.double()
     out = torch.zeros(B, T, HV, V, dtype=torch.float64, device=q.device)
     threads = torch.get_num_threads()

@@ -1,5 +1,5 @@
-"""tools/check_gpu.py with programs that only pretend: what it counts, what it calls bad, what it says without a GPU; and the list that
-tools/pack_gpu.py makes of CTest's."""
+"""tools/gpu/check_gpu.py with programs that only pretend: what it counts, what it calls bad, what it says without a GPU; and the list that
+tools/gpu/pack_gpu.py makes of CTest's."""
 
 import importlib.util
 import json
@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-TOOLS = pathlib.Path(__file__).parents[2] / "tools"
+TOOLS = pathlib.Path(__file__).parents[2] / "tools/gpu"
 
 
 def load(name):
@@ -85,7 +85,7 @@ def test_no_gpu(tool, folder, capsys, monkeypatch):
 
 def test_no_manifest(tool, folder, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["check_gpu.py", "--build", str(folder)])
-    with pytest.raises(SystemExit, match="no manifest.json"):
+    with pytest.raises(SystemExit, match=r"no manifest\.json"):
         tool.main()
 
 
@@ -110,7 +110,8 @@ def test_sanitizer_is_believed_only_after_a_planted_bug(tool, folder, capsys, mo
 
 
 def python_part(file, imports, expected):
-    return part("pytest.some", ("python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/python/{file}"), 100, expected, ("gpu", "python"), imports=imports)
+    command = ("python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/python/{file}")
+    return part("pytest.some", command, 100, expected, ("gpu", "python"), imports=imports)
 
 
 def test_parts_that_may_be_missing(tool, folder, capsys, monkeypatch):
@@ -156,8 +157,9 @@ def test_manifest_is_the_list_of_ctest(tmp_path, monkeypatch):
     subprocess.run(["cmake", "-S", tmp_path, "-B", pack.BUILD], check=True, capture_output=True)
     assert pack.pack_manifest(tmp_path) == 3
     parts = {p["name"]: p for p in json.loads((tmp_path / "manifest.json").read_text())["parts"]}
-    assert parts["check.quad"] == {"name": "check.quad", "labels": ["gpu", "kernel"], "command": ["tests/prefill_check", "quad"], "seconds": 150, "expected": 267,
-                                   "imports": [], "tool": "", "planted": ""}
-    assert parts["pytest.cuda"]["command"] == ["python3", "-m", "pytest", "tests/python/test_cuda.py"] and parts["pytest.cuda"]["imports"] == ["fla", "torch"]
+    assert parts["check.quad"] == {"name": "check.quad", "labels": ["gpu", "kernel"], "command": ["tests/prefill_check", "quad"],
+                                   "seconds": 150, "expected": 267, "imports": [], "tool": "", "planted": ""}
+    assert parts["pytest.cuda"]["command"] == ["python3", "-m", "pytest", "tests/python/test_cuda.py"]
+    assert parts["pytest.cuda"]["imports"] == ["fla", "torch"]
     assert parts["sanitizer.memcheck"]["command"] == ["tests/prefill_tiny"] and parts["sanitizer.memcheck"]["expected"] == 18
     assert parts["sanitizer.memcheck"]["tool"] == "memcheck" and parts["sanitizer.memcheck"]["planted"] == "outside"

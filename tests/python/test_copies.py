@@ -21,7 +21,7 @@ from recurrence import recurrence, relative_rms
 ROOT = pathlib.Path(__file__).parents[2]
 SOURCES = ["python/ext/*.c", "src/core/*.c", "src/ref/*.c", "src/cuda/backend/cuda_plan.c", "src/cuda/backend/cuda_kernels.c",
            "src/cuda/prefill_sm90/*.c", "tests/python/cuda_in_host_memory.c"]  # fmt: skip
-INCLUDES = ["include", "src/core", "src/ref", "src/cuda", sysconfig.get_paths()["include"]]
+INCLUDES = ["include", "src/core", "src/ref", "src/cuda", "src/cuda/backend", sysconfig.get_paths()["include"]]
 ORDER = "q k v g beta scale out A_log dt_bias lower_bound initial_state final_state cu_seqlens".split()
 BF16, F32, F16, F64 = torch.bfloat16, torch.float32, torch.float16, torch.float64
 BOUND = 2.2e-3  # rounding to bf16
@@ -83,7 +83,8 @@ def copies_of(package, p):
 
 def check(package, p, expected):
     plain = {name: x.as_subclass(torch.Tensor) if isinstance(x, torch.Tensor) else x for name, x in p.items()}
-    want, want_state = recurrence(**{name: x.clone() if isinstance(x, torch.Tensor) else x for name, x in plain.items() if name not in ("out", "final_state")})
+    copy = {name: x.clone() if isinstance(x, torch.Tensor) else x for name, x in plain.items() if name not in ("out", "final_state")}
+    want, want_state = recurrence(**copy)
     assert copies_of(package, p) == (expected or None)
     package.fwd(**p)
     assert package.last_plan().startswith("cuda: ")

@@ -48,7 +48,7 @@ def run_fresh(problem):
 
 
 def same_bits(a, b):
-    return all((x is None and y is None) or torch.equal(x.view(torch.uint8), y.view(torch.uint8)) for x, y in zip(a, b))
+    return all((x is None and y is None) or torch.equal(x.view(torch.uint8), y.view(torch.uint8)) for x, y in zip(a, b, strict=True))
 
 
 # ---------------------------------------------------------------- what it computes
@@ -99,7 +99,7 @@ def test_parameters(name, dtype):
 
 def test_recorded_activations():
     with safe_open(DATA / "kda_lb.safetensors", "pt", device="cuda") as file:
-        inputs = {name: file.get_tensor(name) for name in file.keys()}
+        inputs = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a file is no dict
         metadata = file.metadata()
     want_out, want_state = inputs.pop("out").double(), inputs.pop("final_state").double()
     out, state = torch.empty_like(inputs["v"]), torch.empty_like(inputs["initial_state"])
@@ -206,7 +206,7 @@ def test_refusals():
 
 def test_recorded_softplus_activations_are_refused():
     with safe_open(DATA / "kda_softplus.safetensors", "pt", device="cuda") as file:
-        inputs = {name: file.get_tensor(name) for name in file.keys() if name not in ("out", "final_state")}
+        inputs = {name: file.get_tensor(name) for name in file.keys() if name not in ("out", "final_state")}  # noqa: SIM118  a file is no dict
     with pytest.raises(RuntimeError, match="softplus gate"):
         flash_kda.fwd(**inputs, scale=0.1, lower_bound=None, out=torch.empty_like(inputs["v"]))
 
@@ -316,7 +316,7 @@ def test_alone_and_packed():
         states = pool["initial_state"].expand(count, -1, -1, -1).contiguous()
         bounds = torch.tensor([0, *lens]).cumsum(0).cuda()
         out, state = run_fresh(Problem(pool, **tensors, initial_state=states, final_state=states, cu_seqlens=bounds))
-        for n, (length, begin) in enumerate(zip(lens, bounds.tolist())):
+        for n, (length, begin) in enumerate(zip(lens, bounds.tolist(), strict=False)):
             if length not in alone:
                 cut = {name: pool[name][:, :length] for name in ("q", "k", "v", "g", "beta", "out")}
                 alone[length] = run_fresh(Problem(pool, **cut))
@@ -398,12 +398,12 @@ def test_two_streams(road):
     streams = [torch.cuda.Stream() for _ in problems]
     torch.cuda.synchronize()
     for _ in range(20):
-        for p, stream in zip(problems, streams):
+        for p, stream in zip(problems, streams, strict=True):
             with torch.cuda.stream(stream):
                 p["out"].fill_(float("nan"))
                 p.run()
         torch.cuda.synchronize()
-        for p, answer in zip(problems, want):
+        for p, answer in zip(problems, want, strict=True):
             assert same_bits((p["out"], p["final_state"]), answer)
 
 

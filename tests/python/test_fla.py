@@ -178,12 +178,12 @@ REFUSALS = {
 @pytest.mark.parametrize("change", REFUSALS)
 def test_when_fla_does_not_call(monkeypatch, change):
     monkeypatch.setattr(flash_kda, "fwd", lambda *args, **kwargs: pytest.fail("FLA called flash_kda.fwd"))
-    with torch.set_grad_enabled(change == "grad is on"), pytest.raises(Exception):  # and its own kernels do not run on a CPU
+    with torch.set_grad_enabled(change == "grad is on"), pytest.raises(Exception):  # noqa: B017  and its own kernels do not run on a CPU
         chunk_kda(**{**fla_inputs(1, 4, 2, N=1), **OPTIONS, **REFUSALS[change]})
 
 
 def test_environment_turns_fla_off(monkeypatch):
     monkeypatch.setenv("FLA_FLASH_KDA", "0")
     monkeypatch.setattr(flash_kda, "fwd", lambda *args, **kwargs: pytest.fail("FLA called flash_kda.fwd"))
-    with torch.no_grad(), pytest.raises(Exception):
+    with torch.no_grad(), pytest.raises(Exception):  # noqa: B017
         chunk_kda(**fla_inputs(1, 4, 2, N=1), **OPTIONS)

@@ -70,4 +70,4 @@ def test_triton_agrees(calls, monkeypatch):
     monkeypatch.setenv("FLA_FLASH_KDA", "0")
     theirs = chunk_kda(**inputs, **OPTIONS, output_final_state=True)
     assert len(calls) == 1
-    assert all(relative_rms(a, b.double()) < 2 * bound for a, b, bound in zip(ours, theirs, (BAR.out, BAR.state)))
+    assert all(relative_rms(a, b.double()) < 2 * bound for a, b, bound in zip(ours, theirs, (BAR.out, BAR.state), strict=True))

@@ -117,7 +117,7 @@ def test_strides_along_axes_of_size_1(problem, stride):
     p = problem(B=1, T=1, H=1)
 
     def odd(x):
-        return x.as_strided(x.shape, [stride if size == 1 else step for size, step in zip(x.shape, x.stride())])
+        return x.as_strided(x.shape, [stride if size == 1 else step for size, step in zip(x.shape, x.stride(), strict=True)])
 
     p.update({name: odd(x) for name, x in p.items() if isinstance(x, torch.Tensor)})
     p.check()

@@ -228,7 +228,7 @@ def test_nothing_leaks():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     calls(2000)
     after = references()
-    assert all(abs(a - b) < 100 for a, b in zip(after, references_before))
+    assert all(abs(a - b) < 100 for a, b in zip(after, references_before, strict=True))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096  # KiB
 
 

@@ -28,13 +28,13 @@ def test_a_figure_follows_the_sources(tmp_path, monkeypatch):
     config.write_text(config.read_text().replace("kChainRegisters = 208", "kChainRegisters = 200"))
     monkeypatch.setattr(sources, "CUDA", tmp_path / "cuda")
     drawn = {f"{name}.svg": draw(sources.kernel()) for name, draw in figures.FIGURES.items()}
-    assert [line for line in figures.differences(drawn)] == ["docs/figures/mappings.svg is not what tools/report/figures.py draws"]
+    assert list(figures.differences(drawn)) == ["docs/figures/mappings.svg is not what tools/report/figures.py draws"]
 
 
 def test_layouts_are_those_that_the_sources_assert():
     kernel = sources.kernel()
     assert kernel["shared"].size("Stage") == 29 * 1024
-    assert kernel["plan"].FKDAI_RELAY_BYTES == kernel["quad"].kRelayBytesOfCluster
+    assert kernel["quad"].kRelayBytesOfCluster == kernel["plan"].FKDAI_RELAY_BYTES
     assert kernel["solo"].size("Smem") <= 232448 - 1024
 
 

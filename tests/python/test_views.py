@@ -47,7 +47,7 @@ def test_negative_bit_beside_a_conversion(problem, name, dtype):
     plain = Problem(p, **{output: p[output].clone() for output in OUTPUTS})
     p[name] = negated(p[name])
     want, got = plain.run(), p.run()
-    assert all(torch.equal(x, y) and not y.isnan().any() for x, y in zip(got, want))
+    assert all(torch.equal(x, y) and not y.isnan().any() for x, y in zip(got, want, strict=True))
 
 
 def test_negative_bit_of_everything(problem):

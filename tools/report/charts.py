@@ -103,7 +103,7 @@ def token_lines(title, subtitle, axis, lines):
         drawing.text(x(t), bottom + 18, f"{t:,}", 12, "middle", "muted")
     drawing.text(left + 20, bottom + 40, axis, 12, color="muted")
     ends = sorted((y(points[-1][1]), i) for i, (_, points) in enumerate(lines))
-    label_y = {i: at for (_, i), at in zip(ends, apart([at for at, _ in ends], 15))}
+    label_y = {i: at for (_, i), at in zip(ends, apart([at for at, _ in ends], 15), strict=True)}
     for i, (name, points) in enumerate(lines):
         color = shade("flashkda", 1 - 0.5 * i / max(1, len(lines) - 1))
         drawing.line([(x(t), y(p)) for t, p in points], color, 2)

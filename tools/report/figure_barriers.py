@@ -16,7 +16,7 @@ def draw(kernel):
     d = Drawing(900, TOP + ROW * len(messages) + 58, "Barriers of one chunk of a duo")
     d.text(16, 24, "One chunk that CTA 0 of a duo prepares: who tells whom, and by which barrier", 15, bold=True)
     x = [72 + 126 * i for i in range(len(COLUMNS))]
-    for at, (name, color) in zip(x, COLUMNS):
+    for at, (name, color) in zip(x, COLUMNS, strict=True):
         d.box(at - 56, 40, 112, 26, color, [name])
         d.line([(at, 66), (at, TOP + ROW * len(messages))], color, 1, dashed=True)
     for i, (by, to, name, remark) in enumerate(messages):

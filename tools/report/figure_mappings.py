@@ -61,7 +61,7 @@ def duo(d, c):
     cta(d, 330, 84, 250, "CTA 0", duo_roles(c, 0))
     cta(d, 634, 84, 250, "CTA 1", duo_roles(c, 1))
     operands, T = c.kOperandBytes // 1024, (c.size("Stage") - c.kOperandBytes) // 1024
-    for y, points in ((168, [(580, 168), (634, 168)]), (196, [(634, 196), (580, 196)])):
+    for points in ([(580, 168), (634, 168)], [(634, 196), (580, 196)]):
         d.line(points, "send", 2, arrow=True)
     d.text(607, 158, f"{operands} KB", 11, "middle")
     d.text(607, 214, f"and {T} KB", 11, "middle")

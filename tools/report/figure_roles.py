@@ -1,12 +1,12 @@
-"""What the warps of a duo do during two steps of the chain, from the measured durations of tools/model_prefill.py."""
+"""What the warps of a duo do during two steps of the chain, from the measured durations of tools/dev/model_prefill.py."""
 import pathlib
 import statistics
 import sys
 
 from svg import Drawing, text_width
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-import model_prefill  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "dev"))
+import model_prefill
 
 FIRST = 200    # a chunk far from both ends; figures call it n
 LEFT, WIDTH, TOP, ROW = 168, 716, 84, 40
@@ -44,7 +44,7 @@ def draw(kernel):
     for i, text in enumerate((
             f"Durations were read from samples at H = 8 on an H200: operands {measured['operands']:,} cycles, solve {measured['solve']:,}, chain {measured['chain']:,}, "
             f"copy {measured['copy']:,}.",
-            f"Drawn without their variation; with it the chain waits {waits:.0f} cycles a step (tools/model_prefill.py).")):
+            f"Drawn without their variation; with it the chain waits {waits:.0f} cycles a step (tools/dev/model_prefill.py).")):
         d.text(16, y + 50 + 18 * i, text, 12, color="muted")
     return d.render()
 

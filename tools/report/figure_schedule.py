@@ -36,7 +36,7 @@ def pieces(kernel, worker):
 
 
 def draw(kernel):
-    jobs, span, total = timeline(kernel)
+    jobs, span, _ = timeline(kernel)
     cost = kernel["shared"].kJobCost
     d = Drawing(900, 448, "Schedule: jobs on a timeline, cut into equal spans")
     d.text(16, 24, f"{len(LENGTHS)} sequences × {HEADS} heads on {WORKERS} workers", 15, bold=True)

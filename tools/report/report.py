@@ -43,7 +43,7 @@ def table(heading, rows):
 
 def belongs_to(rows):
     """One sentence for the machine behind a set of lines; every value that occurs is named."""
-    values = lambda key: sorted(set(row[key] for row in rows if key in row), key=str)
+    values = lambda key: sorted({row[key] for row in rows if key in row}, key=str)
     word = lambda key: ", ".join(map(str, values(key)))
     clocks = " to ".join(str(clock) for clock in dict.fromkeys((min(values("sm_mhz")), max(values("sm_mhz")))))
     extra = f", torch {word('torch')}, Triton {word('triton')}, flash-linear-attention {word('fla')}" if "torch" in rows[0] else ""

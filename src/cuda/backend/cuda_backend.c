@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cuda_places.h"
-#include "backend/cuda_plan.h"
+#include "cuda_places.h"
+#include "cuda_plan.h"
 #include "sequences.h"
 #include "status.h"
 

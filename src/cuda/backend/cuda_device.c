@@ -1,11 +1,11 @@
 /* Device query. */
-#include "backend/cuda_device.h"
+#include "cuda_device.h"
 
 #include <cuda_runtime_api.h>
 #include <pthread.h>
 #include <stdio.h>
 
-#include "backend/cuda_plan.h"
+#include "cuda_plan.h"
 #include "status.h"
 
 static fkdai_cuda_machine machine;

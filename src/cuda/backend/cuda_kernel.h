@@ -6,7 +6,7 @@
 #define FKDAI_CUDA_KERNEL_H
 
 #include "backend.h"
-#include "backend/cuda_device.h"
+#include "cuda_device.h"
 
 /* A plan as one kernel sees it. */
 typedef struct fkdai_cuda_kernel_plan {

@@ -1,5 +1,5 @@
 /* The ordered list of CUDA kernels. */
-#include "backend/cuda_kernel.h"
+#include "cuda_kernel.h"
 
 const fkdai_cuda_kernel *const fkdai_cuda_kernels[] = {
     &fkdai_prefill_sm90,

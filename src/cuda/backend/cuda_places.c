@@ -1,9 +1,9 @@
 /* Where the caller's pointers point. */
-#include "backend/cuda_places.h"
+#include "cuda_places.h"
 
 #include <cuda_runtime_api.h>
 
-#include "backend/cuda_device.h"
+#include "cuda_device.h"
 #include "status.h"
 
 /* Addresses that this thread has found on a device before: asking the driver again and again where the same tensors lie is a large part

@@ -1,5 +1,5 @@
 /* Asks the kernels in order; collects their refusals into one sentence. */
-#include "backend/cuda_plan.h"
+#include "cuda_plan.h"
 
 #include <stdio.h>
 #include <string.h>

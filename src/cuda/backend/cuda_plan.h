@@ -2,7 +2,7 @@
 #ifndef FKDAI_CUDA_PLAN_H
 #define FKDAI_CUDA_PLAN_H
 
-#include "backend/cuda_kernel.h"
+#include "cuda_kernel.h"
 
 /* plan->own of this backend. */
 typedef struct fkdai_cuda_own {

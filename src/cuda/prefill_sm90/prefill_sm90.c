@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/cuda_kernel.h"
+#include "cuda_kernel.h"
 #include "op_fwd.h"
 #include "prefill_sm90/prefill_launch.h"
 #include "status.h"

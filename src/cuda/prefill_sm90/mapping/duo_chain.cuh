@@ -38,22 +38,22 @@ struct ChainRole {
 
     __device__ __forceinline__ RingSlot slot_of(uint32_t number) const {
         if (mapping == FKDAI_QUAD) return ring_slot<kStages>(number);
-        return number % kRanks == rank ? own_slot(number / kRanks) : received_slot(number / kRanks);
+        return number % kRanks == static_cast<uint32_t>(rank) ? own_slot(number / kRanks) : received_slot(number / kRanks);
     }
 
     // Waits until the operands of a chunk but for T are there, and reads the first factors. Returns the address of its stage.
     __device__ __forceinline__ uint32_t await_operands(uint32_t number, Decays &entering) const {
         const RingSlot slot = slot_of(number);
-        const uint32_t stage = s.at(s->stages[0]) + slot.index * sizeof(Stage);
-        wait(s.at(s->barriers.operands_ready[0]) + slot.index * sizeof(uint64_t), slot.phase);
-        const uint32_t factors = stage + offsetof(Stage, gate_in) + quarter;
+        const uint32_t stage = s.at(s->stages[0]) + slot.index * uint32_t{sizeof(Stage)};
+        wait(s.at(s->barriers.operands_ready[0]) + slot.index * uint32_t{sizeof(uint64_t)}, slot.phase);
+        const uint32_t factors = stage + uint32_t{offsetof(Stage, gate_in)} + quarter;
 #pragma unroll
         for (int k = 0; k < kAhead; k++) entering[k] = load_float4(factors + k * 64);
         return stage;
     }
     __device__ __forceinline__ void await_solve(uint32_t number) const {
         const RingSlot slot = slot_of(number);
-        wait(s.at(s->barriers.solve_ready[0]) + slot.index * sizeof(uint64_t), slot.phase);
+        wait(s.at(s->barriers.solve_ready[0]) + slot.index * uint32_t{sizeof(uint64_t)}, slot.phase);
     }
 
     // One chunk. Returns the stage of the next one, if the piece has more: its operands are awaited behind the last product.
@@ -118,8 +118,8 @@ struct ChainRole {
     // The state leaves the chunk before (S, plain) and enters this one (S~).
     __device__ __forceinline__ void enter_chunk(uint32_t stage, Decays &leaving, Decays &entering, StateRows &state,
                                                 StateBf16 &state_bf16) const {
-        const uint32_t gate_in = stage + offsetof(Stage, gate_in) + quarter;
-        const uint32_t gate_out = stage + offsetof(Stage, gate_out) + quarter;
+        const uint32_t gate_in = stage + uint32_t{offsetof(Stage, gate_in)} + quarter;
+        const uint32_t gate_out = stage + uint32_t{offsetof(Stage, gate_out)} + quarter;
 #pragma unroll
         for (int k = 0; k < 8; k++) {
             if (k + kAhead < 8) entering[k + kAhead] = load_float4(gate_in + (k + kAhead) * 64);

@@ -28,7 +28,7 @@ struct LoadRole {
             raw.advance(p);
             info.is_last = !raw.valid;
             if (lane == 0) s->chunk_infos[number % kChunkInfos] = info;
-            if (loads_raw && number % kRanks == rank) load_raw(info, number);
+            if (loads_raw && number % kRanks == static_cast<uint32_t>(rank)) load_raw(info, number);
             else __syncwarp();
         }
         if (!loads_raw) return;

@@ -59,7 +59,7 @@ struct StoreRole {
         if (mapping == FKDAI_QUAD) {
             const uint32_t preparer = quad::kChains + number % kRanks;
             arrive_remote(peer_address(s.at(s->barriers.slot_free[i % quad::kSlots]), preparer));
-        } else if (number % kRanks == rank) {
+        } else if (number % kRanks == static_cast<uint32_t>(rank)) {
             arrive(s.at(s->barriers.stage_free[own_slot(i).index]));
         } else {
             arrive_remote(peer_address(s.at(s->barriers.stage_free[received_slot(i).index]), rank ^ 1));

@@ -29,7 +29,7 @@ struct ChainPiece {
         StateBf16 state_bf16;
         Decays leaving;  // Diag(2^(gamma_C - m))
         const RingSlot slot = stage_slot(number);
-        const uint32_t stage = s.at(s->stages[0]) + slot.index * sizeof(Stage);
+        const uint32_t stage = s.at(s->stages[0]) + slot.index * uint32_t{sizeof(Stage)};
 
         wait(s.at(s->barriers.operands_ready[slot.index]), slot.phase);
         enter_chunk(stage, state, state_bf16);                        // S~ = Diag(2^m) S                [64,128]
@@ -58,7 +58,7 @@ struct ChainPiece {
         if (rows >= kChunk) send_out(number);
         else write_out(number, rows);
 #pragma unroll
-        for (int k = 0; k < 8; k++) leaving[k] = load_float4(stage + offsetof(Stage, gate_out) + quarter + k * 64);
+        for (int k = 0; k < 8; k++) leaving[k] = load_float4(stage + uint32_t{offsetof(Stage, gate_out)} + quarter + k * 64);
         mma_wait<0>();
         pin(state);
 #pragma unroll
@@ -68,7 +68,7 @@ struct ChainPiece {
     }
 
     __device__ __forceinline__ void enter_chunk(uint32_t stage, StateRows &state, StateBf16 &state_bf16) const {
-        const uint32_t gate_in = stage + offsetof(Stage, gate_in) + quarter;
+        const uint32_t gate_in = stage + uint32_t{offsetof(Stage, gate_in)} + quarter;
         Decays entering;  // Diag(2^m)
 #pragma unroll
         for (int k = 0; k < 8; k++) entering[k] = load_float4(gate_in + k * 64);

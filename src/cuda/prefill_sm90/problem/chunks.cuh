@@ -35,7 +35,7 @@ __device__ __forceinline__ void clear_triangles(const SharedView<Smem> &s) {
     constexpr int kUnits = sizeof(Stage::mqk) / sizeof(uint4);
     for (int unit = thread_here(); unit < 2 * kUnits * stages; unit += threads) {
         const Stage &stage = s->stages[unit / (2 * kUnits)];
-        store_uint4((unit & kUnits ? s.at(stage.mqk) : s.at(stage.solve)) + unit % kUnits * sizeof(uint4), 0, 0, 0, 0);
+        store_uint4((unit & kUnits ? s.at(stage.mqk) : s.at(stage.solve)) + unit % kUnits * uint32_t{sizeof(uint4)}, 0, 0, 0, 0);
     }
     fence_async_proxy();
 }

@@ -50,7 +50,7 @@ __device__ __forceinline__ void multiply_state(uint32_t rows, const StateBf16 &s
     mma_begin();
 #pragma unroll
     for (int k = 0; k < 8; k++)
-        mma<MmaN32>(state_bf16[k], tokens.at((k & 3) * 32 + (k >> 2) * sizeof(Stage::kq[0])), x, k == 0 ? ScaleOut::Zero : ScaleOut::One);
+        mma<MmaN32>(state_bf16[k], tokens.at((k & 3) * 32 + (k >> 2) * uint32_t{sizeof(Stage::kq[0])}), x, k == 0 ? ScaleOut::Zero : ScaleOut::One);
     mma_commit();
 }
 

@@ -55,7 +55,7 @@ struct Operands {
         RowSquares squares;
         uint32_t x[8][4];
 #pragma unroll
-        for (int k = 0; k < 8; k++) load_matrices(x[k], (at ^ (k & 3) * 32) + (k >> 2) * sizeof(Stage::kq[0]));
+        for (int k = 0; k < 8; k++) load_matrices(x[k], (at ^ (k & 3) * 32) + (k >> 2) * uint32_t{sizeof(Stage::kq[0])});
 #pragma unroll
         for (int k = 0; k < 8; k++) squares.add(x[k]);
         const float first = squares.first(lane), second = squares.second(lane);
@@ -80,7 +80,7 @@ struct Operands {
         float sum = 0.f;
 #pragma unroll 1
         for (int unit = 0; unit < 16; unit++) {
-            const uint4 x = load_uint4(row + (unit >> 3) * sizeof(Stage::kq[0]) + (((unit & 7) ^ swizzle) * 16));
+            const uint4 x = load_uint4(row + (unit >> 3) * uint32_t{sizeof(Stage::kq[0])} + (((unit & 7) ^ swizzle) * 16));
             const uint32_t pair[4] = {x.x, x.y, x.z, x.w};
 #pragma unroll
             for (int j = 0; j < 4; j++) {
@@ -158,8 +158,8 @@ struct Operands {
         mma_begin();
 #pragma unroll
         for (int k = 0; k < 8; k++)
-            mma<MmaSharedN32>(a.at((k & 3) * 32 + (k >> 2) * sizeof(Stage::kq[0])),
-                              b.at((k & 3) * 32 + (k >> 2) * sizeof(Stage::ki[0])), c,
+            mma<MmaSharedN32>(a.at((k & 3) * 32 + (k >> 2) * uint32_t{sizeof(Stage::kq[0])}),
+                              b.at((k & 3) * 32 + (k >> 2) * uint32_t{sizeof(Stage::ki[0])}), c,
                               k == 0 ? ScaleOut::Zero : ScaleOut::One);
         mma_commit();
     }

@@ -20,7 +20,7 @@ __device__ __forceinline__ bool seqlens_are_broken(const Params &p) {
     const Sequences &of = p.sequences;
     if (of.cu_seqlens == nullptr) return false;
     const Schedule schedule = p.schedule_here();
-    if (schedule.cut != nullptr) return schedule.cut->span == 0 | schedule.prefix[of.count] == 0;
+    if (schedule.cut != nullptr) return (schedule.cut->span == 0) | (schedule.prefix[of.count] == 0);
     bool is_broken = false;
 #pragma unroll 1
     for (int n = thread_here(); n <= of.count; n += threads) is_broken |= of.is_broken_at(n);

@@ -120,9 +120,9 @@ struct StateIo {
     __device__ __forceinline__ int64_t whole_row(int row_half, int j) const { return (16 * warp + 8 * row_half + j) * kWidth + 4 * lane; }
 
     // Four rows wait in shared memory: row j for all lanes; or, for the half of the lanes that has them in the accumulator, its pairs.
-    __device__ __forceinline__ uint32_t staged_row(int j) const { return staging + ((lane * 16) ^ j * 32) + j * sizeof(StateStaging::row[0]); }
+    __device__ __forceinline__ uint32_t staged_row(int j) const { return staging + ((lane * 16) ^ j * 32) + j * uint32_t{sizeof(StateStaging::row[0])}; }
     __device__ __forceinline__ uint32_t staged_pair(int b) const {
-        const uint32_t row = lane >> 2 & 3, first = staging + row * sizeof(StateStaging::row[0]) + row * 32 + (lane & 3) * 8;
+        const uint32_t row = lane >> 2 & 3, first = staging + row * uint32_t{sizeof(StateStaging::row[0])} + row * 32 + (lane & 3) * 8;
         return (first ^ (b & 3) * 32) + (b >> 2) * 128;
     }
     __device__ __forceinline__ bool has_rows(int four) const { return lane >> 4 == four; }

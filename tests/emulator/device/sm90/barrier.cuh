@@ -19,7 +19,7 @@ inline void warp_arrive(uint32_t barrier, int lane) {
     if (lane == 0) arrive(barrier);
 }
 inline void arrive_expecting(uint32_t barrier, uint32_t bytes) {
-    emulator::mbarrier(barrier).bytes += static_cast<int>(bytes);
+    emulator::mbarrier(barrier).expect(bytes);
     arrive(barrier);
 }
 inline void arrive_remote(uint32_t barrier) { arrive(barrier); }

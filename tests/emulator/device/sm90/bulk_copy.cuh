@@ -6,7 +6,7 @@ namespace fkdai {
 
 inline void deliver(uint32_t barrier, uint32_t bytes) {
     emulator::Mbarrier &b = emulator::mbarrier(barrier);
-    b.bytes -= static_cast<int>(bytes);
+    b.deliver(bytes);
     b.settle();
 }
 inline uint32_t swizzle_128(uint32_t address) { return address ^ (address >> 3 & 0x70); }

@@ -79,7 +79,7 @@ double accuracy_m1(const accuracy *a) { return ratio(sqrt(a->err2), sqrt(a->ref2
 typedef struct bars_of {
     double out, state, m2;
 } bars_of;
-#include "../tests/bars.def"
+#include "../../tests/bars.def"
 #undef FKDA_BAR
 #undef FKDA_BAR_NUMBER
 

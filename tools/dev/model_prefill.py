@@ -4,8 +4,8 @@
 Two CTAs prepare alternate chunks; each chunk passes load, operands, solve, a copy to the peer, and both chains. A chunk starts as soon as
 what it needs is there: its stage, a group, a solver, the copy engine, the chunk before. Durations vary by +-`jitter`, as they do.
 
-    tools/model_prefill.py                                   the measured durations (H=8, cycles), and what changes would bring
-    tools/model_prefill.py chain=1450 operands=4500          with some of them changed
+    tools/dev/model_prefill.py                                   the measured durations (H=8, cycles), and what changes would bring
+    tools/dev/model_prefill.py chain=1450 operands=4500          with some of them changed
 
 It was set against one reading: 1,804 cycles a step, of which the chain waits 177, where the model says 1,700 and 90.
 """
@@ -26,8 +26,9 @@ MEASURED = {
     "own": 4, "received": 2,
     "jitter": 0.2,
 }
-CHANGES = ({}, {"jitter": 0.0}, {"chain": 1450}, {"operands": 4500}, {"chain": 1450, "operands": 4500}, {"operands": 2800, "groups": 1},
-           {"solve": 1500}, {"own": 5}, {"received": 3}, {"confirm": 200}, {"chain": 1300, "operands": 2800, "groups": 1})
+CHANGES: tuple[dict[str, float], ...] = (
+    {}, {"jitter": 0.0}, {"chain": 1450}, {"operands": 4500}, {"chain": 1450, "operands": 4500}, {"operands": 2800, "groups": 1},
+    {"solve": 1500}, {"own": 5}, {"received": 3}, {"confirm": 200}, {"chain": 1300, "operands": 2800, "groups": 1})
 CHUNKS, SKIPPED, DRAWS = 400, 100, 5
 
 
@@ -49,16 +50,16 @@ def run(d, seed, log=lambda what, cta, chunk, begin, end: None):
         solve_start = max(operands_end[n], sent.get(n - 2 * d["solvers"], 0.0))
         solve_end = solve_start + vary(d["solve"])
         older = n - 2 * d["received"]
-        room = 0.0 if older < 0 else chain_end[peer][older] + d["release"]
-        early = max(solve_start if room <= solve_start else max(solve_end, room), engine[maker])
+        free_at = 0.0 if older < 0 else chain_end[peer][older] + d["release"]
+        early = max(solve_start if free_at <= solve_start else max(solve_end, free_at), engine[maker])
         engine[maker] = early + d["copy"] - 300
-        late = max(solve_end, room, engine[maker])
+        late = max(solve_end, free_at, engine[maker])
         engine[maker] = late + 100
         log("load", maker, n, asked, load_end[maker])
         log("operands", maker, n, operands_start, operands_end[n])
         log("solve", maker, n, solve_start, solve_end)
         log("copy", maker, n, early, early + d["copy"])
-        received[n], sent[n] = max(early + d["copy"], late + d["copy_T"]), max(solve_end, room) + 200
+        received[n], sent[n] = max(early + d["copy"], late + d["copy_T"]), max(solve_end, free_at) + 200
         for cta in (0, 1):
             start = max(chain_end[cta][n - 1], solve_end if cta == maker else received[n])
             waited += (start - chain_end[cta][n - 1]) / 2 if n > SKIPPED else 0.0
@@ -77,7 +78,7 @@ def main():
     base = {**MEASURED, **{name: type(MEASURED[name])(value) for name, value in words.items()}}
     for change in CHANGES if not words else ({},):
         results = [run({**base, **change}, seed) for seed in range(DRAWS)]
-        step, wait = (statistics.mean(column) for column in zip(*results))
+        step, wait = (statistics.mean(column) for column in zip(*results, strict=True))
         named = ", ".join(f"{name} {value}" for name, value in {**words, **change}.items()) or "as measured"
         print(f"{named:40} {step:6.0f} cycles a step, of which the chain waits {wait:4.0f}")
 

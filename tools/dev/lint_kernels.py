@@ -2,13 +2,13 @@
 """Compiles every kernel for sm_90a and reads what the compiler says and what it emitted. Needs nvcc, no GPU.
 
 Fails on: serialized wgmma (C75xx), float atomics, missing proxy fences or waits, mbarrier operations of cluster scope (they
-become device-wide barriers), and registers, spills or stack above tools/kernel_ledger.json. Where nvdisasm is found (a CUDA
+become device-wide barriers), and registers, spills or stack above tools/dev/kernel_ledger.json. Where nvdisasm is found (a CUDA
 toolkit, or Triton's package), also on hot loops that are longer than the ledger says, or move descriptors out of vector
 registers (R2UR): an SM holds 32 KB of code (docs/decisions/0006), and the compiler finds ways to double a loop. Also if the code
 of quads does not lie first: at T = 1024 and H = 4 that costs 1.6 us of 36 (docs/notebook).
 
-    tools/lint_kernels.py                  prints one line per kernel; exit code 1 on a finding, 77 without nvcc
-    tools/lint_kernels.py --same-as HEAD   compares the machine code with that of a commit: instructions of every kernel and of its
+    tools/dev/lint_kernels.py                  prints one line per kernel; exit code 1 on a finding, 77 without nvcc
+    tools/dev/lint_kernels.py --same-as HEAD   compares the machine code with that of a commit: instructions of every kernel and of its
                                            hot loops; exit code 1 if a hot loop has another number of instructions, or something spills
 """
 import argparse
@@ -23,7 +23,7 @@ import tempfile
 import kernel_code
 from kernel_code import ROOT
 
-LEDGER = ROOT / "tools" / "kernel_ledger.json"
+LEDGER = ROOT / "tools/dev/kernel_ledger.json"
 
 
 def hot_kernels(ledger):
@@ -51,7 +51,8 @@ def findings_in_loops(sass, kernel, ledger):
     for name, loops in kernel_code.hot_loops(kernel, sass, ledger):
         want = ledger["loops"][name]
         if len(loops) < want.get("copies", 1):
-            yield f"{kernel}: {len(loops)} loops with {want['has']} and without {want.get('has_not', [])}, by which the {name}'s {want.get('copies', 1)} are known"
+            yield (f"{kernel}: {len(loops)} loops with {want['has']} and without {want.get('has_not', [])}, by which the {name}'s "
+                   f"{want.get('copies', 1)} are known")
         for loop in loops:
             moved = sum("R2UR" in instruction for instruction in loop)
             total += len(loop)
@@ -114,7 +115,7 @@ def compiled(nvcc, tree, folder):
 
 def compare_loops(kernel, before, after, ledger):
     """Prints the hot loops; yields those that have another number of instructions."""
-    for (name, old), (_, new) in zip(kernel_code.hot_loops(kernel, before, ledger), kernel_code.hot_loops(kernel, after, ledger)):
+    for (name, old), (_, new) in zip(kernel_code.hot_loops(kernel, before, ledger), kernel_code.hot_loops(kernel, after, ledger), strict=True):
         counts = [[len(loop) for loop in loops] for loops in (old, new)]
         print(f"    {name}: {counts[0]} -> {counts[1]} instructions")
         if counts[0] != counts[1]:

@@ -11,11 +11,11 @@ import pathlib
 import re
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SUFFIXES = {".c", ".h", ".cu", ".cuh", ".def", ".inc"}
 USERS = ("cli", "python", "bench", "examples")
 ARROWS = {
-    **{user: () for user in USERS},
+    **dict.fromkeys(USERS, ()),
     "core": (),
     "ref": ("core",),
     "cpu": ("core",),

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Compiles the device code with CUDA 12.9, the oldest that is promised, through its run-time compiler from PyPI. Needs no GPU and no toolkit.
 
-    tools/compile_cuda12.py      prints registers and spills of each kernel; exit code 1 if it does not compile or spills
+    tools/dev/compile_cuda12.py      prints registers and spills of each kernel; exit code 1 if it does not compile or spills
 
-The wheels go into .cache/cuda12. NVRTC has no C library of its own: tools/nvrtc_headers stands in for the few names that are used.
+The wheels go into .cache/cuda12. NVRTC has no C library of its own: tools/dev/nvrtc_headers stands in for the few names that are used.
 """
 import argparse
 import ctypes
@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "cuda12"
 WHEELS = ("nvidia-cuda-nvrtc-cu12==12.9.86", "nvidia-cuda-runtime-cu12==12.9.79", "nvidia-cuda-cccl-cu12==12.9.27")
 SOURCE = b'#include "prefill_sm90/prefill_kernel.cuh"\n'
@@ -31,7 +31,7 @@ def fetch():
 def compile_device_code():
     """Returns (status, log) of NVRTC."""
     nvrtc = ctypes.CDLL(str(CACHE / "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"))
-    includes = (ROOT / "src/cuda", ROOT / "tools/nvrtc_headers", CACHE / "nvidia/cuda_runtime/include", CACHE / "nvidia/cuda_cccl/include")
+    includes = (ROOT / "src/cuda", ROOT / "tools/dev/nvrtc_headers", CACHE / "nvidia/cuda_runtime/include", CACHE / "nvidia/cuda_cccl/include")
     options = [b"--gpu-architecture=sm_90a", b"-std=c++20", b"-default-device", b"--ptxas-options=-v", *(f"-I{i}".encode() for i in includes)]
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     if nvrtc.nvrtcCreateProgram(ctypes.byref(program), SOURCE, b"prefill.cu", 0, None, None) != 0:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Every test that needs a GPU, in one call. Runs what tools/pack_gpu.py has built; needs neither a compiler nor CMake.
+"""Every test that needs a GPU, in one call. Runs what tools/gpu/pack_gpu.py has built; needs neither a compiler nor CMake.
 
-    tools/check_gpu.py [--build FOLDER] [--json FILE] [--only WORD] [--allow WORD]...
+    tools/gpu/check_gpu.py [--build FOLDER] [--json FILE] [--only WORD] [--allow WORD]...
 
 The parts are those of FOLDER/manifest.json, which pack_gpu.py has written from CTest's list (tests/gpu/CMakeLists.txt): programs, pytest files
 (label python), and programs under compute-sanitizer (label sanitizer). Prints one line per part (ran, failed, skipped, seconds), the last lines of
@@ -21,7 +21,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 NO_GPU = 77
 BUG_FOUND = 99    # what compute-sanitizer is told to return
 
@@ -166,14 +166,14 @@ def describe_machine():
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--build", type=pathlib.Path, default=ROOT / "build/gpu", help="folder of tools/pack_gpu.py (default build/gpu)")
+    arguments.add_argument("--build", type=pathlib.Path, default=ROOT / "build/gpu", help="folder of tools/gpu/pack_gpu.py (default build/gpu)")
     arguments.add_argument("--json", type=pathlib.Path, help="write a summary there")
     arguments.add_argument("--only", help="run the parts whose name has this word")
     arguments.add_argument("--allow", action="append", default=[], help="a part that may be missing")
     arguments = arguments.parse_args()
     build = arguments.build.resolve()
     if not (build / "manifest.json").exists():
-        sys.exit(f"{build} has no manifest.json: run tools/pack_gpu.py, or give --build FOLDER")
+        sys.exit(f"{build} has no manifest.json: run tools/gpu/pack_gpu.py, or give --build FOLDER")
     present, why = has_gpu(build)
     if not present:
         print(f"check-gpu: nothing ran, everything skipped: {why}")

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 FLAGS = ["-gencode", "arch=compute_90a,code=sm_90a", "-std=c++20", "-O3"]
 
 
@@ -34,7 +34,7 @@ def entries(report):
     for block in report.split("Compiling entry function ")[1:]:
         name = re.match(r"'(\w+)'", block).group(1)
         short = re.search(r"\d+([a-z_]+_kernel)", name).group(1)
-        number = lambda pattern: sum(int(n) for n in re.findall(pattern, block))
+        number = lambda pattern, block=block: sum(int(n) for n in re.findall(pattern, block))
         found[short] = (number(r"Used (\d+) registers"), number(r"(\d+) bytes spill"), number(r"(\d+) bytes stack frame"))
     return found
 

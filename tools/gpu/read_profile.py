@@ -5,13 +5,13 @@
         --warp-sampling-interval 0 -o profile build/gpu/tests/prefill_time 3
     ncu --import profile.ncu-rep --page source --csv --print-source sass > profile.csv
 
-    tools/read_profile.py profile.csv                        the loops: size, share of all samples, stalls
-    tools/read_profile.py profile.csv --loop 4 --cycles 1850 one of them: each instruction's share of 1850 cycles a turn, with its stalls
-    tools/read_profile.py profile.csv --loop 4 --cycles 1850 --least 10     only those of at least 10 cycles
-    tools/read_profile.py profile.csv --runs --cycles 710000 --warps 2640 --least 50
+    tools/gpu/read_profile.py profile.csv                        the loops: size, share of all samples, stalls
+    tools/gpu/read_profile.py profile.csv --loop 4 --cycles 1850 one of them: each instruction's share of 1850 cycles a turn, with its stalls
+    tools/gpu/read_profile.py profile.csv --loop 4 --cycles 1850 --least 10     only those of at least 10 cycles
+    tools/gpu/read_profile.py profile.csv --runs --cycles 710000 --warps 2640 --least 50
         neighbours that run equally often, with the cycles that a warp takes for one pass: the kernel took 710000 cycles (SpeedOfLight:
         Elapsed Cycles) and had 2640 warps, 20 in each of 132 blocks. Warps that share a role's code may take different branches of it.
-    tools/read_profile.py profile.csv --runs --cycles 710000 --warps 2640 --between c370 11810
+    tools/gpu/read_profile.py profile.csv --runs --cycles 710000 --warps 2640 --between c370 11810
         the same of single instructions
 
 Samples count a warp's time, waiting or not: the cycles of a loop are those of one warp's turn. A mark in the kernel's code (prefill_marks)
@@ -41,7 +41,7 @@ class Instruction:
 
 def read(path):
     with open(path, newline="") as file:
-        rows = [row for row in csv.reader(file)]
+        rows = list(csv.reader(file))
     head = next(i for i, row in enumerate(rows) if "Address" in row)
     columns = {name: i for i, name in enumerate(rows[head])}
     base = int(rows[head + 1][columns["Address"]], 16)

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Prints the bars of tests/bars.def into docs/numerics.md, between the lines `<!-- bars -->` and `<!-- end of bars -->`.
 
-    tools/bars.py            writes the table
-    tools/bars.py --check    exit status 1 if the file is not what it would write
+    tools/report/print_bars.py            writes the table
+    tools/report/print_bars.py --check    exit status 1 if the file is not what it would write
 """
 import pathlib
 import re
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs/numerics.md"
 BEGIN, END = "<!-- bars -->\n", "<!-- end of bars -->\n"
 LINE = re.compile(r'^FKDA_BAR(_NUMBER)?\((.*), "(.*)"\)$')
@@ -39,13 +39,13 @@ def table():
 def main():
     before = DOCUMENT.read_text()
     head, found, rest = before.partition(BEGIN)
-    old, also_found, tail = rest.partition(END)
+    _, also_found, tail = rest.partition(END)
     if not found or not also_found:
         sys.exit(f"{DOCUMENT} lacks the lines {BEGIN.strip()} and {END.strip()}")
     after = head + BEGIN + table() + END + tail
     if sys.argv[1:] == ["--check"]:
         if after != before:
-            sys.exit(f"{DOCUMENT.relative_to(ROOT)} is not what tests/bars.def says: run tools/bars.py")
+            sys.exit(f"{DOCUMENT.relative_to(ROOT)} is not what tests/bars.def says: run tools/report/print_bars.py")
         print(f"{table().count(chr(10))} lines as in tests/bars.def")
     elif sys.argv[1:]:
         sys.exit(__doc__)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Builds everything that needs a GPU to run and lays it out in one folder, for tools/check_gpu.py here or on a machine without a compiler.
+"""Builds everything that needs a GPU to run and lays it out in one folder, for tools/gpu/check_gpu.py here or on a machine without a compiler.
 
-    tools/pack_gpu.py [--without-sanitizer] [FOLDER]      default build/gpu
+    tools/gpu/pack_gpu.py [--without-sanitizer] [FOLDER]      default build/gpu
 
 FOLDER/tests      the programs                     FOLDER/lib         shared libraries they need beside libc
 FOLDER/manifest.json   the parts of the check, from CTest's list: name, labels, command, limit, tests expected
@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build/check-gpu"
 # For tests/python beside torch and numpy, which a GPU machine brings. Pure Python or abi3.
 PACKAGES = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "safetensors", "einops", "fla")
@@ -60,8 +60,9 @@ def part_of(test):
     properties = {p["name"]: p["value"] for p in test["properties"]}
     labels = properties["LABELS"]
     values = lambda key: [label.partition("=")[2] for label in labels if label.startswith(f"{key}=")]
-    return {"name": test["name"], "labels": [label for label in labels if "=" not in label], "command": [packed_word(word) for word in test["command"]],
-            "seconds": int(properties["TIMEOUT"]), "expected": int(values("expect")[0]), "imports": values("imports"),
+    return {"name": test["name"], "labels": [label for label in labels if "=" not in label],
+            "command": [packed_word(word) for word in test["command"]], "seconds": int(properties["TIMEOUT"]),
+            "expected": int(values("expect")[0]), "imports": values("imports"),
             "tool": "".join(values("tool")), "planted": "".join(values("planted"))}
 
 
