@@ -247,7 +247,6 @@ typedef enum fkda_arg {
 /* Which arguments must be copied before fkda_fwd takes the call, and into what? FKDA_OK: bit 1u << FKDA_ARG_* of *copies is set for each of them,
  * and *takes is a desc that fkda_fwd_plan accepts: desc itself, with defaults filled in, but these arguments contiguous and in the dtype (states:
  * also the layout) that is taken. The copies are to be aligned to FKDA_COPY_ALIGN; of out and final_state the result is to be copied back.
- * takes->H above desc->H: q and k are taken with a head for each value head, so that their copies repeat every head HV/H times.
  * *copies is 0 exactly where the call is taken as it lies. Where no copy helps: the status that fkda_fwd_plan would give, nothing written.
  * Of args only addresses are looked at; NULL, also in its place: suitably aligned. takes may be desc. */
 FKDA_API fkda_status fkda_fwd_advise(const fkda_fwd_desc *desc, const fkda_fwd_args *args, fkda_fwd_desc *takes, uint32_t *copies);

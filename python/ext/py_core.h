@@ -121,8 +121,7 @@ int fkdai_py_describe(py_call *call);
 
 int fkdai_py_is_output(py_argument argument);
 
-/* {position: (dtype, how often each of its heads is repeated)}: the arguments that must be copied before the call is taken. NULL with an
- * exception: no copy helps. */
+/* {position: dtype}: the arguments that must be copied before the call is taken. NULL with an exception: no copy helps. */
 PyObject *fkdai_py_copies(const py_core *core, const py_call *call);
 
 /* ---------------------------------------------------------------- py_autograd.c */

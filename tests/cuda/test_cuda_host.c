@@ -73,16 +73,50 @@ static void test_refusals_name_field_and_rule(void **unused)
     reset();
     REFUSES(d.K = 96, FKDA_ERR_UNSUPPORTED, "K = 96, kernels exist for K = 128");
     REFUSES(d.V = 64, FKDA_ERR_UNSUPPORTED, "V = 64, kernels exist for V = 128");
-    REFUSES(d.HV = 4, FKDA_ERR_UNSUPPORTED, "HV = 4 and H = 2");
     REFUSES(d.gate = FKDA_GATE_SOFTPLUS, FKDA_ERR_UNSUPPORTED, "bounded gate");
-    REFUSES(d.beta_kind = FKDA_BETA_ACTIVATED, FKDA_ERR_UNSUPPORTED, "beta logits");
-    REFUSES(d.beta_multiplier = 2, FKDA_ERR_UNSUPPORTED, "beta_multiplier = 2");
     REFUSES(d.qk_norm = FKDA_QK_NORM_NONE, FKDA_ERR_UNSUPPORTED, "L2 norm");
     REFUSES(d.q.dtype = FKDA_F32, FKDA_ERR_UNSUPPORTED, "q has dtype 2");
     REFUSES(d.k.head_stride = 132, FKDA_ERR_UNSUPPORTED, "k.head_stride = 132 is not a multiple of 8");
     REFUSES(d.initial_state.dtype = FKDA_F32; d.initial_state.layout = FKDA_STATE_NHKV, FKDA_ERR_UNSUPPORTED, "initial_state.layout = 1");
     REFUSES(d.memory = FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "host memory");
     REFUSES(d.device = 2, FKDA_ERR_NO_DEVICE, "desc.device = 2, but there are 2 devices");
+}
+
+/* What beta means, in which dtype it lies, and how many value heads share a head of q and k: all of it reaches the launcher. */
+static void test_options_reach_the_launcher(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 16; ++i) {
+        fkda_fwd_desc d = good_desc();
+        const fkda_fwd_args a = good_args();
+        const int is_activated = i & 1, is_doubled = i >> 1 & 1, is_wide = i >> 2 & 1, shares = i >> 3;
+        d.H = 1, d.HV = shares ? 4 : 1;
+        d.beta_kind = is_activated ? FKDA_BETA_ACTIVATED : FKDA_BETA_LOGIT, d.beta_multiplier = is_doubled ? 2 : 0;
+        d.beta.dtype = is_wide ? FKDA_F32 : FKDA_BF16, d.beta.head_stride = shares ? 7 : 0;
+        reset();
+        if (fkda_fwd(&d, &a, scratch, sizeof scratch, NULL) != FKDA_OK) fail_msg("%d: %s", i, fkda_last_error());
+        const fkdai_prefill_call *const seen = &fake.last;
+        assert_true(seen->is_beta_activated == is_activated && seen->beta_multiplier == (is_doubled ? 2.0f : 1.0f));
+        assert_true(seen->beta.element == (is_wide ? FKDAI_F32 : FKDAI_BF16) && seen->g.element == FKDAI_BF16);
+        assert_true(seen->H == 1 && seen->HV == d.HV && seen->grid.workers == d.HV);
+        if (shares) assert_true(seen->beta.stride.head == 7 && seen->v.stride.head == 128);
+    }
+}
+
+/* 32-bit counts of the kernel hold whatever is not refused. */
+static void test_sizes(void **unused)
+{
+    (void)unused;
+    reset();
+    fkda_fwd_desc large = good_desc();
+    large.T = INT64_C(1) << 24, large.H = 2, large.HV = 64;    /* 2^37 elements */
+    assert_int_equal(fkda_fwd_query(&large, NULL), FKDA_OK);
+    REFUSES(d.T = INT32_MAX - 63, FKDA_ERR_UNSUPPORTED, "T = 2147483584 is not below 2^31 - 64");
+    REFUSES(d.H = d.HV = (INT64_C(1) << 30) + 1, FKDA_ERR_UNSUPPORTED, "HV = 1073741825 is above 2^30");
+    REFUSES(d.H = 2; d.HV = 1 << 17, FKDA_ERR_UNSUPPORTED, "HV*HV/H = 8589934592 is above 2^32");
+    REFUSES(d.B = INT64_C(1) << 31; d.T = 0, FKDA_ERR_UNSUPPORTED, "B = 2147483648 is not below 2^31");
+    REFUSES(d.cu_seqlens = FKDA_I64; d.N = INT64_C(1) << 28, FKDA_ERR_UNSUPPORTED, "N = 268435456 is above 2^28 - 1");
+    REFUSES(d.B = 1 << 10; d.T = 1 << 26, FKDA_ERR_UNSUPPORTED, "B*T = 68719476736 is not below 2^35");
 }
 
 /* The plan is a pure function of desc and machine: machines that this test invents. */
@@ -230,7 +264,8 @@ int main(void)
         cmocka_unit_test(test_host_memory_does_not_wake_the_driver),
         cmocka_unit_test(test_accepts_and_launches), cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_machines),
         cmocka_unit_test(test_run_checks),           cmocka_unit_test(test_device_guard),               cmocka_unit_test(test_every_call_may_fail),
-        cmocka_unit_test(test_checked_seqlens),      cmocka_unit_test(test_calls_of_a_call),
+        cmocka_unit_test(test_checked_seqlens),      cmocka_unit_test(test_calls_of_a_call),         cmocka_unit_test(test_options_reach_the_launcher),
+        cmocka_unit_test(test_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,6 +24,7 @@ struct Setup {
     fkdai_prefill_mapping mapping = FKDAI_DUO;    // FKDAI_EITHER: `workers` clusters or twice as many blocks
     bool is_planned_once = false;    // by the plan kernel, as for many sequences; else by every block for itself
     int state_shift = 0;             // elements by which the states miss the alignment of the copy engine
+    int beta_step = 1;               // elements from one head's beta to the next; NaN in between
 };
 
 inline uint16_t bf16_of(float x) { return static_cast<uint16_t>(pack_bf16(x, 0.f)); }
@@ -42,8 +43,10 @@ struct Call {
     Setup setup;
     input_values values;
     int64_t rows;             // B * T
-    std::vector<uint16_t> q, k, v, g, beta, out;              // [B,T,H,128]; beta [B,T,H]
-    std::vector<float> initial_f32, final_f32, final;         // [N,H,V,K] behind state_shift elements; final: what came out, widened
+    std::vector<uint16_t> q, k, v, g, out;                    // [B,T,H or HV,128]
+    std::vector<uint16_t> beta_bf16;                          // [B,T,HV], as beta_step says; one of the two is given to the kernel
+    std::vector<float> beta_f32;
+    std::vector<float> initial_f32, final_f32, final;         // [N,HV,V,K] behind state_shift elements; final: what came out, widened
     std::vector<uint16_t> initial_bf16, final_bf16;
     std::vector<int64_t> bounds;
     unsigned status = 0;      // what the kernel left there
@@ -57,13 +60,16 @@ struct Call {
 
     // From `values`; rows in no sequence are NaN.
     void store_inputs() {
-        const int64_t H = spec.H, with_values = case_rows(&spec) * H;
-        q = all_bf16(values.q, with_values * 128), k = all_bf16(values.k, with_values * 128), v = all_bf16(values.v, with_values * 128);
-        g = all_bf16(values.g, with_values * 128), beta = all_bf16(values.beta, with_values);
-        for (auto *x : {&q, &k, &v, &g}) x->resize(static_cast<size_t>(rows * H * 128), 0x7fff);
-        beta.resize(static_cast<size_t>(rows * H), 0x7fff);
-        out.resize(static_cast<size_t>(rows * H * 128 + kGuard));
-        const size_t shift = static_cast<size_t>(setup.state_shift), count = static_cast<size_t>(spec.N * H * 16384);
+        const int64_t H = spec.H, HV = spec.HV, with_values = case_rows(&spec);
+        q = all_bf16(values.q, with_values * H * 128), k = all_bf16(values.k, with_values * H * 128);
+        v = all_bf16(values.v, with_values * HV * 128), g = all_bf16(values.g, with_values * HV * 128);
+        for (auto *x : {&q, &k}) x->resize(static_cast<size_t>(rows * H * 128), 0x7fff);
+        for (auto *x : {&v, &g}) x->resize(static_cast<size_t>(rows * HV * 128), 0x7fff);
+        beta_f32.assign(static_cast<size_t>(rows * HV * setup.beta_step), NAN);
+        for (int64_t i = 0; i < with_values * HV; i++) beta_f32[static_cast<size_t>(i * setup.beta_step)] = values.beta[i];
+        beta_bf16 = all_bf16(beta_f32.data(), static_cast<int64_t>(beta_f32.size()));
+        out.resize(static_cast<size_t>(rows * HV * 128 + kGuard));
+        const size_t shift = static_cast<size_t>(setup.state_shift), count = static_cast<size_t>(spec.N * HV * 16384);
         initial_f32.assign(count + shift, 0), initial_bf16.assign(count + shift, 0), final.assign(count, 0);
         for (size_t i = 0; i < count && spec.initial != FKDA_NONE; i++) {
             const float x = values.initial[i / 16384 * 16384 + i % 128 * 128 + i / 128 % 128];
@@ -74,7 +80,7 @@ struct Call {
 
     bool has_bf16_states() const { return spec.initial == FKDA_BF16 || spec.final == FKDA_BF16; }
     States<void *> rows_of(std::vector<float> &wide, std::vector<uint16_t> &narrow) {
-        const int64_t stride = spec.H * 16384;
+        const int64_t stride = spec.HV * 16384;
         if (has_bf16_states()) return {narrow.data() + setup.state_shift, stride, Element::BF16};
         return {wide.data() + setup.state_shift, stride, Element::F32};
     }
@@ -88,20 +94,24 @@ struct Call {
         }
     }
 
-    CUtensorMap map(const std::vector<uint16_t> &x, int channels = kHalf) const {
-        const int H = static_cast<int>(spec.H), T = static_cast<int>(spec.T);
-        const emulator::TensorMap m{x.data(), 128, int64_t{H} * 128, int64_t{T} * H * 128, H, T, static_cast<int>(spec.B), kChunk, channels};
+    CUtensorMap map(const std::vector<uint16_t> &x, int64_t heads, int channels = kHalf) const {
+        const int T = static_cast<int>(spec.T);
+        const emulator::TensorMap m{x.data(), 128, heads * 128, T * heads * 128, static_cast<int>(heads), T, static_cast<int>(spec.B), kChunk, channels};
         CUtensorMap map;
         memcpy(&map, &m, sizeof m);
         return map;
     }
 
     Params params() {
-        const int64_t H = spec.H, T = spec.T;
+        const int64_t H = spec.H, HV = spec.HV, T = spec.T, step = setup.beta_step;
+        const bool has_wide_beta = spec.beta_dtype == FKDA_F32;
         Params p{};
-        p.q = map(q), p.k = map(k), p.v = map(v), p.g = map(g), p.o = map(out, 16);
-        p.beta = reinterpret_cast<const __nv_bfloat16 *>(beta.data()), p.out = reinterpret_cast<__nv_bfloat16 *>(out.data());
-        p.beta_strides = {T * H, H, 1}, p.out_strides = {T * H * 128, H * 128, 128};
+        p.q = map(q, H), p.k = map(k, H), p.v = map(v, HV), p.g = map(g, HV), p.o = map(out, HV, 16);
+        p.g_element = Element::BF16;
+        p.beta = {has_wide_beta ? static_cast<const void *>(beta_f32.data()) : beta_bf16.data(), {T * HV * step, HV * step, step},
+                  has_wide_beta ? Element::F32 : Element::BF16, spec.beta == FKDA_BETA_ACTIVATED, spec.multiplier == 2 ? 2.f : 1.f};
+        p.out = reinterpret_cast<__nv_bfloat16 *>(out.data()), p.out_strides = {T * HV * 128, HV * 128, 128};
+        p.key_factor = key_factor_of(static_cast<uint32_t>(HV / H));
         p.A_log = {values.A_log, spec.A_log == FKDA_NONE ? Element::Absent : Element::F32};
         p.dt_bias = {values.dt_bias, spec.dt_bias == FKDA_NONE ? Element::Absent : Element::F32};
         const States<void *> from = rows_of(initial_f32, initial_bf16), to = rows_of(final_f32, final_bf16);
@@ -109,7 +119,7 @@ struct Call {
         if (spec.final != FKDA_NONE) p.final_state = to;
         p.sequences = {spec.cu != FKDA_NONE ? bounds.data() : nullptr, true, static_cast<int>(spec.N), static_cast<int>(T)};
         p.status = &status;
-        p.heads = static_cast<int>(H), p.scale = static_cast<float>(spec.scale), p.lower_bound = static_cast<float>(spec.lower_bound);
+        p.heads = static_cast<int>(HV), p.scale = static_cast<float>(spec.scale), p.lower_bound = static_cast<float>(spec.lower_bound);
         return p;
     }
 
@@ -125,8 +135,8 @@ struct Call {
         std::fill(final_bf16.begin(), final_bf16.end(), uint16_t{0xffff});
         if (spec.in_place) final_f32 = initial_f32, final_bf16 = initial_bf16;
         Params p = params();
-        const fkdai_prefill_grid grid{setup.mapping, setup.workers > 0 ? setup.workers : static_cast<int>(spec.N * spec.H)};
-        fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(spec.N, spec.H, grid);
+        const fkdai_prefill_grid grid{setup.mapping, setup.workers > 0 ? setup.workers : static_cast<int>(spec.N * spec.HV)};
+        fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(spec.N, spec.HV, grid);
         if (schedule != FKDAI_SCHEDULE_NONE && setup.is_planned_once) schedule = FKDAI_SCHEDULE_ONCE;
         const fkdai_prefill_layout layout = fkdai_prefill_make_layout(spec.N, grid, schedule);
         if (workspace.size() != layout.bytes) workspace.assign(layout.bytes, 0xff);
@@ -147,10 +157,10 @@ struct Call {
     // Of the sequences that are not NaN.
     Errors errors() const {
         const oracle::Answer want = oracle::answer(spec, values);
-        const int64_t sequences = spec.N - spec.last_is_nan, outs = spec.bounds[sequences] * spec.H * 128;
+        const int64_t sequences = spec.N - spec.last_is_nan, outs = spec.bounds[sequences] * spec.HV * 128;
         double d_out = 0, r_out = 1e-300, d_state = 0, r_state = 1e-300;
         for (int64_t i = 0; i < outs; i++) d_out += std::pow(low_bf16(out[i]) - want.out[i], 2), r_out += std::pow(want.out[i], 2);
-        for (int64_t i = 0; i < sequences * spec.H * 16384 && spec.final != FKDA_NONE; i++)
+        for (int64_t i = 0; i < sequences * spec.HV * 16384 && spec.final != FKDA_NONE; i++)
             d_state += std::pow(final[i] - want.state[i], 2), r_state += std::pow(want.state[i], 2);
         return {std::sqrt(d_out / r_out), std::sqrt(d_state / r_state)};
     }

@@ -91,10 +91,11 @@ static fkdai_prefill_call launcher_call(const public_call *c, int multiprocessor
     const fkdai_strides rows = {d->T * d->H * 128, d->H * 128, 128};
     const fkdai_state_rows states = {d->H * 16384, FKDAI_F32};
     return (fkdai_prefill_call){
-        .q = {c->inputs[0], rows}, .k = {c->inputs[1], rows}, .v = {c->inputs[2], rows}, .g = {c->inputs[3], rows},
-        .beta = {c->inputs[4], {d->T * d->H, d->H, 1}}, .out = c->args.out, .out_stride = rows, .cu_seqlens = {c->bounds, FKDAI_I64},
+        .q = {c->inputs[0], rows, FKDAI_BF16}, .k = {c->inputs[1], rows, FKDAI_BF16}, .v = {c->inputs[2], rows, FKDAI_BF16},
+        .g = {c->inputs[3], rows, FKDAI_BF16},
+        .beta = {c->inputs[4], {d->T * d->H, d->H, 1}, FKDAI_BF16}, .beta_multiplier = 1.0f, .out = c->args.out, .out_stride = rows, .cu_seqlens = {c->bounds, FKDAI_I64},
         .initial_state = c->args.initial_state, .final_state = c->args.final_state, .initial_rows = states, .final_rows = states,
-        .B = 1, .T = d->T, .N = d->N, .H = d->H, .scale = d->scale, .lower_bound = d->lower_bound,
+        .B = 1, .T = d->T, .N = d->N, .H = d->H, .HV = d->H, .scale = d->scale, .lower_bound = d->lower_bound,
         .grid = fkdai_prefill_make_grid(FKDAI_EITHER, d->B * d->T, d->N, d->H, multiprocessors), .workspace = c->workspace,
     };
 }

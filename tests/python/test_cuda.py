@@ -161,7 +161,7 @@ def test_expanded_key_and_row_strided_beta():
 @pytest.mark.parametrize("H,HV", [(1, 2), (2, 6), (4, 8)])
 def test_more_value_heads(road, H, HV):
     p = cuda_problem(T=80, H=H, HV=HV)
-    assert copies_of(p) == {"q", "k"}
+    assert not copies_of(p)
     check(p)
 
 

@@ -47,7 +47,7 @@ struct Smem {
     alignas(1024) uint8_t out[kOutStages][kValueBytes];      // O [32][64 of this CTA], 128-byte swizzle
     alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
     StateStaging state_rows[4];                              // of each chain warp
-    float beta[kOwnStages][kChunk];                          // sigmoid(beta)
+    float beta[kOwnStages][kChunk];                          // b of a chunk
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
     PieceQueue piece_queues[4];
     alignas(8) Barriers barriers;

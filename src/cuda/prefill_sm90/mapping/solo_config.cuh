@@ -41,7 +41,7 @@ struct Smem {
     alignas(1024) uint8_t value[kValueStages][kHalves][kValueBytes];  // V [2 x 64][32], 128-byte swizzle
     Staging staging[kChainWarps];
     alignas(128) float akk[kAkks][16][kAkkPitch];  // akk/beta of a chunk
-    float beta[kSolvers][kChunk];  // sigmoid(beta), of each solving warp
+    float beta[kSolvers][kChunk];  // b of its chunk, of each solving warp
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
     PieceQueue piece_queues[kChainWarps];
     alignas(8) Barriers barriers;
