@@ -51,7 +51,7 @@ static int look_up_objects(py_core *core, PyObject *torch)
         [OBJECT_IS_GRAD_ENABLED] = "is_grad_enabled", [OBJECT_GET_NUM_THREADS] = "get_num_threads",
         [OBJECT_FORWARD_AD_NAMES] = "autograd.forward_ad.__dict__", [OBJECT_UNPACK_DUAL] = "autograd.forward_ad.unpack_dual",
         [OBJECT_INCREMENT_VERSION] = "_C._increment_version", [OBJECT_IS_FWD_GRAD_ENABLED] = "_C._is_fwd_grad_enabled",
-        [OBJECT_TENSOR_METADATA] = "_C._get_tensor_metadata", [OBJECT_CURRENT_STREAM] = "cuda.current_stream", [OBJECT_EMPTY] = "empty", [OBJECT_UINT8] = "uint8",
+        [OBJECT_TENSOR_METADATA] = "_C._get_tensor_metadata", [OBJECT_TENSOR_GUARDS] = "_C._dynamo.guards.TensorGuards", [OBJECT_CURRENT_STREAM] = "cuda.current_stream", [OBJECT_EMPTY] = "empty", [OBJECT_UINT8] = "uint8",
     };
     for (int i = 0; i < PY_OBJECT_COUNT; ++i) {
         Py_XDECREF(core->objects[i]);    /* of an attempt that failed */
@@ -61,7 +61,7 @@ static int look_up_objects(py_core *core, PyObject *torch)
             core->objects[i] = get_path(torch, "autograd.graph.increment_version");
         }
         if (core->objects[i] != NULL) continue;
-        if (i != OBJECT_IS_FWD_GRAD_ENABLED && i != OBJECT_TENSOR_METADATA) return -1;
+        if (i != OBJECT_IS_FWD_GRAD_ENABLED && i != OBJECT_TENSOR_METADATA && i != OBJECT_TENSOR_GUARDS) return -1;
         PyErr_Clear();
     }
     return 0;
@@ -85,10 +85,16 @@ static void look_at_metadata(py_core *core, PyObject *torch)
     PyObject *const plain = PyObject_CallMethod(torch, "zeros", "i", 1);
     PyObject *const negated = plain == NULL ? NULL : PyObject_CallMethod(torch, "_neg_view", "O", plain);
     const int tells = negated != NULL && fkdai_py_is_negated(core, negated) == 1 && fkdai_py_is_negated(core, plain) == 0;
-    Py_XDECREF(plain);
-    Py_XDECREF(negated);
+    PyErr_Clear();
+    PyObject *const options = Py_BuildValue("{sO}", "requires_grad", Py_True), *const sizes = Py_BuildValue("(i)", 1);
+    PyObject *const zeros = PyObject_GetAttrString(torch, "zeros");
+    PyObject *const leaf = zeros == NULL || sizes == NULL || options == NULL ? NULL : PyObject_Call(zeros, sizes, options);
+    const int guards_tell = core->objects[OBJECT_TENSOR_GUARDS] != NULL && negated != NULL && leaf != NULL &&
+                            fkdai_py_guards_tell(core, plain, negated) && fkdai_py_guards_tell(core, plain, leaf);
+    for (int i = 0; i < 6; ++i) Py_XDECREF(((PyObject *const[6]){plain, negated, options, sizes, zeros, leaf})[i]);
     PyErr_Clear();
     if (!tells) Py_CLEAR(core->objects[OBJECT_TENSOR_METADATA]);
+    if (!guards_tell) Py_CLEAR(core->objects[OBJECT_TENSOR_GUARDS]);
 }
 
 static int look_up(py_core *core, PyObject *torch)
