@@ -48,7 +48,6 @@ typedef enum py_object {
 /* What the tensors of an earlier call were, all of them plain (py_plain.c). */
 typedef struct py_kind {
     PyObject *check;      /* check(*tensors): are these of the same kind? NULL: nothing is known */
-    unsigned which;       /* arguments that it is about */
     int requires_grad;    /* one of them did */
     int misses;           /* calls in a row that were of another kind */
 } py_kind;

@@ -10,17 +10,16 @@
 
 enum { MOST_MISSES = 16 };    /* in a row, before a new kind is learnt, which costs as much as a whole call */
 
-/* The tensors of a call, each once, as a new tuple; *which: their positions. A state that is written in place is one tensor. */
-static PyObject *all_tensors(const py_call *call, unsigned *which)
+/* The tensors of a call, each once, as a new tuple. A state that is written in place is one tensor. */
+static PyObject *all_tensors(const py_call *call)
 {
     PyObject *list[PY_ARGUMENT_COUNT];
     int count = 0;
-    *which = 0;
     for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
         PyObject *const tensor = call->view[i].tensor;
         int is_new = tensor != NULL;
         for (int j = 0; j < count && is_new; ++j) is_new = list[j] != tensor;
-        if (is_new) list[count++] = tensor, *which |= 1u << i;
+        if (is_new) list[count++] = tensor;
     }
     PyObject *const tensors = PyTuple_New(count);
     for (int i = 0; i < count && tensors != NULL; ++i) {
@@ -30,7 +29,7 @@ static PyObject *all_tensors(const py_call *call, unsigned *which)
     return tensors;
 }
 
-/* 1: all are of the kind that `check` knows. */
+/* 1: all are of the kind that `check` knows. Other numbers of tensors are an error to it. */
 static int is_known(PyObject *check, PyObject *tensors)
 {
     PyObject *const answer = PyObject_Call(check, tensors, NULL);
@@ -85,7 +84,7 @@ int fkdai_py_guards_tell(const py_core *core, PyObject *plain, PyObject *other)
 }
 
 /* The tensors are plain: the next ones of their kind will be, too. */
-static void learn(py_core *core, PyObject *tensors, unsigned which)
+static void learn(py_core *core, PyObject *tensors)
 {
     py_kind *const kind = &core->plain;
     PyObject *const check = fkdai_py_kind_of(core, tensors);
@@ -96,7 +95,7 @@ static void learn(py_core *core, PyObject *tensors, unsigned which)
     }
     PyErr_Clear();
     PyObject *const useless = requires_grad < 0 ? check : kind->check;
-    if (requires_grad >= 0) *kind = (py_kind){.check = check, .which = which, .requires_grad = requires_grad};
+    if (requires_grad >= 0) *kind = (py_kind){.check = check, .requires_grad = requires_grad};
     kind->misses = 0;
     Py_XDECREF(useless);
 }
@@ -119,13 +118,12 @@ int fkdai_py_look_at_bits(py_core *core, py_call *call)
 {
     py_kind *const kind = &core->plain;
     if (core->objects[OBJECT_TENSOR_GUARDS] == NULL) return ask_one_by_one(core, call) < 0 ? -1 : 0;
-    unsigned which;
-    PyObject *const tensors = all_tensors(call, &which);
+    PyObject *const tensors = all_tensors(call);
     if (tensors == NULL) return -1;
-    const int is_plain = kind->check != NULL && kind->which == which && is_known(kind->check, tensors);
+    const int is_plain = kind->check != NULL && is_known(kind->check, tensors);
     if (is_plain) kind->misses = 0, call->asks_no_grad = !kind->requires_grad;
     const int answer = is_plain ? 1 : ask_one_by_one(core, call);
-    if (!is_plain && answer == 1 && (kind->check == NULL || ++kind->misses > MOST_MISSES)) learn(core, tensors, which);
+    if (!is_plain && answer == 1 && (kind->check == NULL || ++kind->misses > MOST_MISSES)) learn(core, tensors);
     Py_DECREF(tensors);
     return answer < 0 ? -1 : 0;
 }

@@ -95,11 +95,11 @@ def test_kinds_in_turns(problem, road):
         starts = [p["initial_state"].clone() if "initial_state" in p else None for p in kinds]
         for repeats in (1, MANY, 1):
             for p, start in zip(kinds, starts):
-                for _ in range(repeats):
+                for i in range(repeats):
                     if start is not None:
                         p["initial_state"].copy_(start)
                     p["out"].fill_(float("nan"))
-                    p.check() if repeats == 1 else p.run()
+                    p.check() if i == repeats - 1 else p.run()
 
 
 # A torch that has no such question, and one that has another under the same name.
