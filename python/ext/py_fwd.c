@@ -181,8 +181,9 @@ PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t 
     py_call call;
     memset(&call, 0, sizeof call);
     PyObject *const scale = arguments[ARG_SCALE], *const lower_bound = arguments[ARG_LOWER_BOUND];
-    if (read_tensors(core, &call, arguments) < 0 || fkdai_py_look_at_bits(core, &call) < 0 || check_cuda(core, &call) < 0 || fkdai_py_describe(&call) < 0 ||
-        describe_numbers(core, &call, scale, lower_bound) < 0 || fkdai_py_check_derivatives(core, &call, scale, lower_bound) < 0 ||
+    if (read_tensors(core, &call, arguments) < 0 || fkdai_py_look_at_bits(core, &call) < 0 || check_cuda(core, &call) < 0 ||
+        fkdai_py_describe(&call) < 0 || describe_numbers(core, &call, scale, lower_bound) < 0 ||
+        fkdai_py_check_derivatives(core, &call, scale, lower_bound) < 0 ||
         (call.desc.memory == FKDA_MEMORY_HOST && fkdai_py_thread_count(core, &call.desc.threads) < 0))
         return NULL;
     return run_or_ask(core, &call);

@@ -51,7 +51,8 @@ static int look_up_objects(py_core *core, PyObject *torch)
         [OBJECT_IS_GRAD_ENABLED] = "is_grad_enabled", [OBJECT_GET_NUM_THREADS] = "get_num_threads",
         [OBJECT_FORWARD_AD_NAMES] = "autograd.forward_ad.__dict__", [OBJECT_UNPACK_DUAL] = "autograd.forward_ad.unpack_dual",
         [OBJECT_INCREMENT_VERSION] = "_C._increment_version", [OBJECT_IS_FWD_GRAD_ENABLED] = "_C._is_fwd_grad_enabled",
-        [OBJECT_TENSOR_METADATA] = "_C._get_tensor_metadata", [OBJECT_TENSOR_GUARDS] = "_C._dynamo.guards.TensorGuards", [OBJECT_CURRENT_STREAM] = "cuda.current_stream", [OBJECT_EMPTY] = "empty", [OBJECT_UINT8] = "uint8",
+        [OBJECT_TENSOR_METADATA] = "_C._get_tensor_metadata", [OBJECT_TENSOR_GUARDS] = "_C._dynamo.guards.TensorGuards",
+        [OBJECT_CURRENT_STREAM] = "cuda.current_stream", [OBJECT_EMPTY] = "empty", [OBJECT_UINT8] = "uint8",
     };
     for (int i = 0; i < PY_OBJECT_COUNT; ++i) {
         Py_XDECREF(core->objects[i]);    /* of an attempt that failed */
@@ -91,7 +92,8 @@ static void look_at_metadata(py_core *core, PyObject *torch)
     PyObject *const leaf = zeros == NULL || sizes == NULL || options == NULL ? NULL : PyObject_Call(zeros, sizes, options);
     const int guards_tell = core->objects[OBJECT_TENSOR_GUARDS] != NULL && negated != NULL && leaf != NULL &&
                             fkdai_py_guards_tell(core, plain, negated) && fkdai_py_guards_tell(core, plain, leaf);
-    for (int i = 0; i < 6; ++i) Py_XDECREF(((PyObject *const[6]){plain, negated, options, sizes, zeros, leaf})[i]);
+    PyObject *const made[] = {plain, negated, options, sizes, zeros, leaf};
+    for (size_t i = 0; i < sizeof made / sizeof *made; ++i) Py_XDECREF(made[i]);
     PyErr_Clear();
     if (!tells) Py_CLEAR(core->objects[OBJECT_TENSOR_METADATA]);
     if (!guards_tell) Py_CLEAR(core->objects[OBJECT_TENSOR_GUARDS]);

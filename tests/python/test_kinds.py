@@ -94,7 +94,7 @@ def test_kinds_in_turns(problem, road):
         kinds.append(Problem(in_place, k=in_place["q"], final_state=in_place["initial_state"]))
         starts = [p["initial_state"].clone() if "initial_state" in p else None for p in kinds]
         for repeats in (1, MANY, 1):
-            for p, start in zip(kinds, starts):
+            for p, start in zip(kinds, starts, strict=True):
                 for i in range(repeats):
                     if start is not None:
                         p["initial_state"].copy_(start)

@@ -30,8 +30,9 @@ cudaError_t encode_map(CUtensorMap *map, const fkdai_tensor &x, int64_t heads, b
     const EncodeTiled encode = encode_tiled.load(std::memory_order_acquire);
     if (encode == nullptr) return cudaErrorNotReady;
     const CUresult result = encode(map, is_wide ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4,
-                                   const_cast<void *>(x.data), size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, is_read ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B,
-                                   CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+                                   const_cast<void *>(x.data), size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                   is_read ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
