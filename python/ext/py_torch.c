@@ -80,22 +80,33 @@ static int look_at_counting(py_core *core)
     return nothing == NULL ? -1 : 0;
 }
 
-/* Is a negative bit seen in the metadata? They are private to torch: where they do not tell, tensors are asked one by one. */
-static void look_at_metadata(py_core *core, PyObject *torch)
+/* torch.zeros((1,), device="cpu", requires_grad=...): whatever torch's default device is. */
+static PyObject *one_zero(PyObject *torch, PyObject *requires_grad)
 {
-    PyObject *const plain = PyObject_CallMethod(torch, "zeros", "i", 1);
-    PyObject *const negated = plain == NULL ? NULL : PyObject_CallMethod(torch, "_neg_view", "O", plain);
-    const int tells = negated != NULL && fkdai_py_is_negated(core, negated) == 1 && fkdai_py_is_negated(core, plain) == 0;
+    PyObject *const zeros = PyObject_GetAttrString(torch, "zeros"), *const sizes = Py_BuildValue("(i)", 1);
+    PyObject *const options = Py_BuildValue("{sssO}", "device", "cpu", "requires_grad", requires_grad);
+    PyObject *const tensor = zeros == NULL || sizes == NULL || options == NULL ? NULL : PyObject_Call(zeros, sizes, options);
+    Py_XDECREF(zeros);
+    Py_XDECREF(sizes);
+    Py_XDECREF(options);
+    return tensor;
+}
+
+/* Is a negative bit seen in the metadata, and in a question about all tensors, which is to see requires_grad too? Both are private to torch:
+ * where they do not tell, tensors are asked one by one. */
+static void look_at_private_questions(py_core *core, PyObject *torch)
+{
+    PyObject *const plain = one_zero(torch, Py_False), *const leaf = plain == NULL ? NULL : one_zero(torch, Py_True);
+    PyObject *const negated = leaf == NULL ? NULL : PyObject_CallMethod(torch, "_neg_view", "O", plain);
+    const int metadata_tell = negated != NULL && fkdai_py_is_negated(core, negated) == 1 && fkdai_py_is_negated(core, plain) == 0;
     PyErr_Clear();
-    PyObject *const options = Py_BuildValue("{sO}", "requires_grad", Py_True), *const sizes = Py_BuildValue("(i)", 1);
-    PyObject *const zeros = PyObject_GetAttrString(torch, "zeros");
-    PyObject *const leaf = zeros == NULL || sizes == NULL || options == NULL ? NULL : PyObject_Call(zeros, sizes, options);
-    const int guards_tell = core->objects[OBJECT_TENSOR_GUARDS] != NULL && negated != NULL && leaf != NULL &&
-                            fkdai_py_guards_tell(core, plain, negated) && fkdai_py_guards_tell(core, plain, leaf);
-    PyObject *const made[] = {plain, negated, options, sizes, zeros, leaf};
-    for (size_t i = 0; i < sizeof made / sizeof *made; ++i) Py_XDECREF(made[i]);
+    const int guards_tell = negated != NULL && core->objects[OBJECT_TENSOR_GUARDS] != NULL && fkdai_py_guards_tell(core, plain, negated) &&
+                            fkdai_py_guards_tell(core, plain, leaf);
+    Py_XDECREF(plain);
+    Py_XDECREF(leaf);
+    Py_XDECREF(negated);
     PyErr_Clear();
-    if (!tells) Py_CLEAR(core->objects[OBJECT_TENSOR_METADATA]);
+    if (!metadata_tell) Py_CLEAR(core->objects[OBJECT_TENSOR_METADATA]);
     if (!guards_tell) Py_CLEAR(core->objects[OBJECT_TENSOR_GUARDS]);
 }
 
@@ -110,7 +121,7 @@ static int look_up(py_core *core, PyObject *torch)
     if (capsule == NULL) PyErr_Clear();    /* an older torch */
     core->exchange = capsule == NULL ? NULL : usable_table(capsule);    /* the table outlives its capsule: it is static in torch */
     Py_XDECREF(capsule);
-    look_at_metadata(core, torch);
+    look_at_private_questions(core, torch);
     core->has_torch = 1;
     return 0;
 }
