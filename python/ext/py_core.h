@@ -49,7 +49,7 @@ typedef enum py_object {
 typedef struct py_kind {
     PyObject *check;      /* check(*tensors): are these of the same kind? NULL: nothing is known */
     int requires_grad;    /* one of them did */
-    int misses;           /* calls in a row that were of another kind */
+    int patience;         /* so many calls more of other kinds, before one of them is learnt */
 } py_kind;
 
 typedef struct py_core {

@@ -8,7 +8,7 @@
  */
 #include "py_core.h"
 
-enum { MOST_MISSES = 16 };    /* in a row, before a new kind is learnt, which costs as much as a whole call */
+enum { PATIENCE = 16 };    /* calls of other kinds in a row, before one is learnt: that costs more than a whole call */
 
 /* The tensors of a call, each once, as a new tuple. A state that is written in place is one tensor. */
 static PyObject *all_tensors(const py_call *call)
@@ -95,8 +95,7 @@ static void learn(py_core *core, PyObject *tensors)
     }
     PyErr_Clear();
     PyObject *const useless = requires_grad < 0 ? check : kind->check;
-    if (requires_grad >= 0) *kind = (py_kind){.check = check, .requires_grad = requires_grad};
-    kind->misses = 0;
+    if (requires_grad >= 0) kind->check = check, kind->requires_grad = requires_grad;
     Py_XDECREF(useless);
 }
 
@@ -121,9 +120,11 @@ int fkdai_py_look_at_bits(py_core *core, py_call *call)
     PyObject *const tensors = all_tensors(call);
     if (tensors == NULL) return -1;
     const int is_plain = kind->check != NULL && is_known(kind->check, tensors);
-    if (is_plain) kind->misses = 0, call->asks_no_grad = !kind->requires_grad;
+    if (is_plain) call->asks_no_grad = !kind->requires_grad;
     const int answer = is_plain ? 1 : ask_one_by_one(core, call);
-    if (!is_plain && answer == 1 && (kind->check == NULL || ++kind->misses > MOST_MISSES)) learn(core, tensors);
+    const int is_time = is_plain || kind->patience == 0;
+    kind->patience = is_time ? PATIENCE : kind->patience - 1;
+    if (is_time && !is_plain && answer == 1) learn(core, tensors);
     Py_DECREF(tensors);
     return answer < 0 ? -1 : 0;
 }
