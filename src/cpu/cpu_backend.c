@@ -48,6 +48,14 @@ static int32_t panels_per_task(const fkda_fwd_desc *d, int threads)
     return panels;
 }
 
+static fkda_status check_states(const fkda_fwd_desc *d)
+{
+    const int has_pool = d->initial_state.slot_count > 0 || d->final_state.slot_count > 0;
+    REQUIRE(!has_pool && (d->flags & FKDA_FLAG_INITIAL_MASK) == 0 && d->checkpoints.dtype == FKDA_NONE, FKDA_ERR_UNSUPPORTED,
+            "this backend takes dense states without mask and checkpoints");
+    return FKDA_OK;
+}
+
 static fkda_status plan_fwd(fkdai_plan *plan)
 {
     const fkda_fwd_desc *const d = &plan->desc.fwd;
@@ -55,6 +63,7 @@ static fkda_status plan_fwd(fkdai_plan *plan)
     const fkdai_cpu_ukr *const ukr = fkdai_cpu_ukr_chosen(&reason);
     REQUIRE(d->memory == FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "the tensors are in CUDA memory, this backend reads host memory");
     TRY(check_widths(d));
+    TRY(check_states(d));
     REQUIRE(ukr != NULL, FKDA_ERR_BAD_VALUE, "%s", reason);
 
     fkdai_cpu_plan own = {.ukr = ukr, .threads = threads_worth_waking(d)};

@@ -26,6 +26,8 @@ static fkda_status check_meaning(const fkda_fwd_desc *d)
     REFUSE_UNLESS(d->beta_kind == FKDA_BETA_LOGIT, "beta_kind = %d, kernels exist for beta logits", (int)d->beta_kind);
     REFUSE_UNLESS(d->beta_multiplier == 1, "beta_multiplier = %d, kernels exist for 1", (int)d->beta_multiplier);
     REFUSE_UNLESS(d->qk_norm == FKDA_QK_NORM_L2, "qk_norm = %d, kernels exist for the L2 norm", (int)d->qk_norm);
+    REFUSE_UNLESS((d->flags & FKDA_FLAG_INITIAL_MASK) == 0, "kernels exist without initial_mask");
+    REFUSE_UNLESS(d->checkpoints.dtype == FKDA_NONE, "kernels exist without checkpoints");
     return FKDA_OK;
 }
 
@@ -48,6 +50,7 @@ static fkda_status check_rows(const char *name, const fkda_tensor_desc *t, fkdai
 static fkda_status check_state(const char *name, const fkda_state_desc *s)
 {
     if (s->dtype == FKDA_NONE) return FKDA_OK;
+    REFUSE_UNLESS(s->slot_count == 0, "%s.slot_count = %" PRId64 ", kernels exist for dense states", name, s->slot_count);
     REFUSE_UNLESS(s->layout == FKDA_STATE_NHVK, "%s.layout = %d, kernels exist for NHVK", name, (int)s->layout);
     REFUSE_UNLESS(s->row_stride % 2 == 0, "%s.row_stride = %" PRId64 " is odd, pairs of elements are read at once", name, s->row_stride);
     return FKDA_OK;
