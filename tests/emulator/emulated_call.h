@@ -73,10 +73,10 @@ struct Call {
     }
 
     bool has_bf16_states() const { return spec.initial == FKDA_BF16 || spec.final == FKDA_BF16; }
-    States<void *> rows_of(std::vector<float> &wide, std::vector<uint16_t> &narrow) {
+    States rows_of(std::vector<float> &wide, std::vector<uint16_t> &narrow) {
         const int64_t stride = spec.H * 16384;
-        if (has_bf16_states()) return {narrow.data() + setup.state_shift, stride, Element::BF16};
-        return {wide.data() + setup.state_shift, stride, Element::F32};
+        if (has_bf16_states()) return {narrow.data() + setup.state_shift, stride, Element::BF16, false, {}, 0, 0};
+        return {wide.data() + setup.state_shift, stride, Element::F32, false, {}, 0, 0};
     }
 
     // A GPU knows one NaN; here its bits depend on the order of operands that the compiler chose. What nobody wrote stays what it was.
@@ -104,8 +104,8 @@ struct Call {
         p.beta_strides = {T * H, H, 1}, p.out_strides = {T * H * 128, H * 128, 128};
         p.A_log = {values.A_log, spec.A_log == FKDA_NONE ? Element::Absent : Element::F32};
         p.dt_bias = {values.dt_bias, spec.dt_bias == FKDA_NONE ? Element::Absent : Element::F32};
-        const States<void *> from = rows_of(initial_f32, initial_bf16), to = rows_of(final_f32, final_bf16);
-        if (spec.initial != FKDA_NONE) p.initial_state = {spec.in_place ? to.data : from.data, from.row_stride, from.element};
+        const States from = rows_of(initial_f32, initial_bf16), to = rows_of(final_f32, final_bf16);
+        if (spec.initial != FKDA_NONE) p.initial_state = {spec.in_place ? to.data : from.data, from.row_stride, from.element, false, {}, 0, 0};
         if (spec.final != FKDA_NONE) p.final_state = to;
         p.sequences = {spec.cu != FKDA_NONE ? bounds.data() : nullptr, true, static_cast<int>(spec.N), static_cast<int>(T)};
         p.status = &status;
@@ -128,9 +128,9 @@ struct Call {
         const fkdai_prefill_grid grid{setup.mapping, setup.workers > 0 ? setup.workers : static_cast<int>(spec.N * spec.H)};
         fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(spec.N, spec.H, grid);
         if (schedule != FKDAI_SCHEDULE_NONE && setup.is_planned_once) schedule = FKDAI_SCHEDULE_ONCE;
-        const fkdai_prefill_layout layout = fkdai_prefill_make_layout(spec.N, grid, schedule);
+        const fkdai_prefill_layout layout = fkdai_prefill_make_layout(spec.N, grid, schedule, {});
         if (workspace.size() != layout.bytes) workspace.assign(layout.bytes, 0xff);
-        place_workspace(p, grid, schedule, workspace.data(), kLaunchNumber);
+        place_workspace(p, grid, schedule, {}, workspace.data(), kLaunchNumber);
         if (schedule == FKDAI_SCHEDULE_ONCE && !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p); })) return false;
         // as many bytes as dynamic_shared leaves of them on a GPU
         const bool ended = emulator::launch(static_cast<unsigned>(fkdai_prefill_blocks(grid)), static_cast<unsigned>(fkdai_prefill_ranks(grid)), kThreads,
