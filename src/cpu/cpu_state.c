@@ -6,7 +6,6 @@
 
 #include "cpu.h"
 #include "dtype.h"
-#include "state_rows.h"
 
 enum { P = FKDAI_CPU_PANEL, W = FKDAI_CPU_MAX_WIDTH };
 
@@ -64,26 +63,34 @@ void fkdai_cpu_read_state(const fkdai_cpu_task *task, int64_t hv, fkdai_cpu_head
     }
 }
 
-/* Panel p of S into the caller's state of value head hv, which begins at `base`. */
-static void write_panel(const fkdai_cpu_task *task, const fkda_state_desc *desc, char *base, int p, const float (*panel)[P])
+/* Panel p of S into the state of value head hv in this row of the caller's. */
+static void write_panel(const fkdai_cpu_task *task, const fkda_state_desc *desc, void *states, int64_t row, int64_t hv, int p, const float *panel)
 {
+    if (row == FKDAI_NO_ROW) return;
     const int64_t K = task->desc->K, V = task->desc->V, element = fkdai_dtype_bytes(desc->dtype);
+    char *const base = (char *)states + first_element(task, hv, desc, row) * element;
     if (desc->layout == FKDA_STATE_NHKV) {
-        for (int64_t c = 0; c < K; ++c) task->ukr->store_row(panel[c], P, desc->dtype, base + (c * V + first_column(task, p)) * element);
+        for (int64_t c = 0; c < K; ++c) task->ukr->store_row(panel + c * P, P, desc->dtype, base + (c * V + first_column(task, p)) * element);
         return;
     }
     for (int v = 0; v < P; v += 4) {
         float rows[4][W];
-        for (int64_t c = 0; c < K; c += 4) exchange_axes(&panel[c][v], P, &rows[0][c], W);
+        for (int64_t c = 0; c < K; c += 4) exchange_axes(panel + c * P + v, P, &rows[0][c], W);
         for (int i = 0; i < 4; ++i) task->ukr->store_row(rows[i], K, desc->dtype, base + (first_column(task, p) + v + i) * K * element);
     }
 }
 
 void fkdai_cpu_write_state(const fkdai_cpu_task *task, int64_t hv, const fkdai_cpu_head *head)
 {
-    const fkda_state_desc *const desc = &task->desc->final_state;
     const int64_t row = fkdai_final_row(task->desc, task->args, task->n);
-    if (row == FKDAI_NO_ROW) return;
-    char *const base = (char *)task->args->final_state + first_element(task, hv, desc, row) * fkdai_dtype_bytes(desc->dtype);
-    for (int p = 0; p < task->panel_count; ++p) write_panel(task, desc, base, p, head->state[p]);
+    for (int p = 0; p < task->panel_count; ++p)
+        write_panel(task, &task->desc->final_state, task->args->final_state, row, hv, p, head->state[p][0]);
+}
+
+void fkdai_cpu_write_checkpoints(const fkdai_cpu_task *task, int64_t hv, int64_t position, int p, const float *panel)
+{
+    const fkdai_checkpoints *const c = task->checkpoints;
+    for (int64_t j = fkdai_find_checkpoint(c, position, 0); j < c->count; j = fkdai_find_checkpoint(c, position, j + 1))
+        write_panel(task, &task->desc->checkpoints, task->args->checkpoint_state, fkdai_checkpoint_row(task->desc, task->args, c->first + j), hv, p,
+                    panel);
 }
