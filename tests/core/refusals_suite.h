@@ -31,6 +31,7 @@ void test_state_descs(void **state);
 void test_state_arguments(void **state);
 void test_slot_values(void **state);
 void test_checkpoint_values(void **state);
+void test_skipped_checkpoints(void **state);
 void test_slot_conflicts_fuzzed(void **state);
 
 /* refuse_unsupported.c */

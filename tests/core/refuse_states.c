@@ -2,11 +2,12 @@
 #include "good_call.h"
 
 #include "counter_rng.h"
+#include "guarded.h"
 #include "refusals_suite.h"
 
 enum { SLOTS = 3, ROWS = 12 };
 
-static int32_t slots[4][ROWS];    /* initial, final, checkpoints; the last for a mask */
+static int32_t slots[3][ROWS];    /* initial, final, checkpoints */
 static int64_t offsets[ROWS];
 
 /* Both states in pools of three slots, int32 indices. */
@@ -189,6 +190,26 @@ void test_checkpoint_values(void **state)
                c.desc.checkpoint_count = 8; slots[2][5] = 99; slots[2][6] = slots[2][0]);    /* rows without a checkpoint */
 }
 
+/* Checkpoints 2 and 3 are skipped. */
+static good_call with_skipped_slots(void)
+{
+    static const int32_t given[ROWS] = {0, 1, 77, 0, 2, 3};
+    good_call c = with_offsets();
+    memcpy(slots[2], given, sizeof given);
+    c.desc.checkpoints.slot_count = 6;
+    c.desc.checkpoints.slot_dtype = FKDA_I32;
+    c.args.checkpoint_slots = slots[2];
+    return c;
+}
+
+void test_skipped_checkpoints(void **state)
+{
+    (void)state;
+    CALL_WORKS(with_skipped_slots(), (void)c);
+    CALL_REFUSED(with_skipped_slots(), FKDA_ERR_BAD_VALUE, "args.checkpoint_slots[5] = 77 is not below", slots[2][5] = 77);
+    CALL_REFUSED(with_skipped_slots(), FKDA_ERR_ALIAS, "args.checkpoint_slots[0] and args.checkpoint_slots[4] are both 0", slots[2][4] = 0);
+}
+
 /* Random lists of slots against the rule, pair by pair. */
 void test_slot_conflicts_fuzzed(void **state)
 {
@@ -199,11 +220,12 @@ void test_slot_conflicts_fuzzed(void **state)
     int refused = 0, worked = 0;
     for (int trial = 0; trial < 400; ++trial) {
         good_call c = good_packed();
-        const int n_count = 1 + (int)rng_below(stream, (uint64_t)(3 * trial), trial % 2 ? 6 : N), pool = trial % 3 == 0 ? POOL : 7;
+        const int n_count = 1 + (int)rng_below(stream, (uint64_t)(1000 * trial + 999), trial % 2 ? 6 : N), pool = trial % 3 == 0 ? POOL : 7;
         int is_in_place = trial % 5 != 0, is_broken = 0;
         for (int n = 0; n < n_count; ++n) {
-            initial[n] = rng_below(stream, (uint64_t)(1000 * trial + 2 * n), pool + 1) - 1;
-            final[n] = rng_below(stream, (uint64_t)(1000 * trial + 2 * n + 1), 2) ? initial[n] : rng_below(stream, (uint64_t)(500000 + 1000 * trial + n), pool + 1) - 1;
+            const uint64_t draw = (uint64_t)(1000 * trial + 3 * n);
+            initial[n] = rng_below(stream, draw, pool + 1) - 1;
+            final[n] = rng_below(stream, draw + 1, 2) ? initial[n] : rng_below(stream, draw + 2, pool + 1) - 1;
         }
         for (int m = 0; m < n_count; ++m)
             for (int n = 0; n < n_count; ++n)
@@ -216,7 +238,11 @@ void test_slot_conflicts_fuzzed(void **state)
         c.args.initial_slots = initial;
         c.args.final_slots = final;
         if (is_in_place) c.args.initial_state = c.args.final_state;
+        assert_int_equal(fkda_fwd_workspace_size(&c.desc, &c.workspace_bytes), FKDA_OK);
+        guarded exact = guarded_alloc(c.workspace_bytes, FKDA_WORKSPACE_ALIGN, GUARD_AT_END, 0xa5);    /* the list of slots fits into it */
+        c.workspace = exact.data;
         const fkda_status got = good_run(&c);
+        guarded_free(&exact);
         if (got != (is_broken ? FKDA_ERR_ALIAS : FKDA_OK)) fail_msg("trial %d: %s: %s", trial, fkda_status_name(got), fkda_last_error());
         is_broken ? ++refused : ++worked;
     }

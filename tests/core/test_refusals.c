@@ -42,6 +42,7 @@ int main(void)
         cmocka_unit_test(test_state_arguments),
         cmocka_unit_test(test_slot_values),
         cmocka_unit_test(test_checkpoint_values),
+        cmocka_unit_test(test_skipped_checkpoints),
         cmocka_unit_test(test_slot_conflicts_fuzzed),
         cmocka_unit_test(test_not_offered_yet),
         cmocka_unit_test(test_no_backend_takes_it),
