@@ -95,7 +95,8 @@ static void measure(const fkdai_desc *desc, fkdai_extent *extents)
     extents[FKDA_ARG_CHECKPOINT_SLOTS] = slots_of(&d->checkpoints, d->checkpoint_count);
     const int64_t has_mask = d->flags & FKDA_FLAG_INITIAL_MASK ? 1 : 0;
     extents[INITIAL_MASK] = (fkdai_extent){has_mask * d->N, has_mask};
-    extents[FKDA_ARG_CHECKPOINT_OFFSETS] = fkdai_array_extent(has_offsets(d) ? d->checkpoint_offset_dtype : FKDA_NONE, d->N * d->checkpoints_per_sequence);
+    extents[FKDA_ARG_CHECKPOINT_OFFSETS] = has_offsets(d) ? fkdai_array_extent(d->checkpoint_offset_dtype, d->N * d->checkpoints_per_sequence)
+                                                          : fkdai_array_extent(FKDA_NONE, 0);
     extents[DEVICE_STATUS] = (fkdai_extent){sizeof(uint32_t), sizeof(uint32_t)};
     extents[CU_SEQLENS_HOST] = (fkdai_extent){0, fkdai_dtype_bytes(d->cu_seqlens)};    /* on the host: it can overlap nothing */
 }

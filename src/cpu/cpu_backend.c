@@ -48,14 +48,6 @@ static int32_t panels_per_task(const fkda_fwd_desc *d, int threads)
     return panels;
 }
 
-static fkda_status check_states(const fkda_fwd_desc *d)
-{
-    const int has_pool = d->initial_state.slot_count > 0 || d->final_state.slot_count > 0;
-    REQUIRE(!has_pool && (d->flags & FKDA_FLAG_INITIAL_MASK) == 0 && d->checkpoints.dtype == FKDA_NONE, FKDA_ERR_UNSUPPORTED,
-            "this backend takes dense states without mask and checkpoints");
-    return FKDA_OK;
-}
-
 static fkda_status plan_fwd(fkdai_plan *plan)
 {
     const fkda_fwd_desc *const d = &plan->desc.fwd;
@@ -63,7 +55,6 @@ static fkda_status plan_fwd(fkdai_plan *plan)
     const fkdai_cpu_ukr *const ukr = fkdai_cpu_ukr_chosen(&reason);
     REQUIRE(d->memory == FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "the tensors are in CUDA memory, this backend reads host memory");
     TRY(check_widths(d));
-    TRY(check_states(d));
     REQUIRE(ukr != NULL, FKDA_ERR_BAD_VALUE, "%s", reason);
 
     fkdai_cpu_plan own = {.ukr = ukr, .threads = threads_worth_waking(d)};
@@ -94,6 +85,14 @@ static int is_due(const call *c, const fkdai_sequence *seq, int64_t visit)
     return c->visits == 1 || is_long == (visit == 0);
 }
 
+/* The checkpoints of sequence n: most often those of the sequence that the thread was at, or of one soon after it. */
+static const fkdai_checkpoints *checkpoints_of(const call *c, int64_t n, fkdai_checkpoints *last)
+{
+    if (n < last->n) *last = fkdai_first_checkpoints(c->desc, c->args);    /* the second visit */
+    fkdai_seek_checkpoints(last, c->args->cu_seqlens, n);
+    return last;
+}
+
 /* Items in order of [visits, N, HV, parts]; a task does not cross from one sequence to the next. */
 static void run_items(void *context, int64_t first, int64_t count, int thread)
 {
@@ -103,12 +102,14 @@ static void run_items(void *context, int64_t first, int64_t count, int thread)
     for (int64_t next; count > 0; first += next, count -= next) {
         const int64_t head = first / parts, hv = head % d->HV, n = head / d->HV % d->N;
         next = parts > 1 ? 1 : count < d->HV - hv ? count : d->HV - hv;
-        const fkdai_cpu_task task = {
+        fkdai_cpu_task task = {
             .desc = d, .args = c->args, .ukr = c->own->ukr, .n = n, .seq = fkdai_sequence_at(d, c->args->cu_seqlens, n),
             .first_head = hv, .head_count = (int)next, .first_panel = (int)(first % parts) * c->own->panels_per_task,
             .panel_count = c->own->panels_per_task,
         };
-        if (is_due(c, &task.seq, head / d->HV / d->N)) fkdai_cpu_run_task(&task, &c->scratch[thread]);
+        if (!is_due(c, &task.seq, head / d->HV / d->N)) continue;
+        task.checkpoints = checkpoints_of(c, n, &c->scratch[thread].checkpoints);
+        fkdai_cpu_run_task(&task, &c->scratch[thread]);
     }
 }
 
@@ -119,6 +120,7 @@ static fkda_status run_fwd(const fkdai_plan *plan, const void *args, void *works
     memcpy(&own, plan->own, sizeof own);
     const fkda_fwd_desc *const d = &plan->desc.fwd;
     call c = {d, args, &own, workspace, d->cu_seqlens == FKDA_NONE ? 1 : 2};
+    for (int i = 0; i < own.threads; ++i) c.scratch[i].checkpoints = fkdai_first_checkpoints(d, args);
     const int64_t items = c.visits * d->N * d->HV * parts_per_head(d, &own);
     fkdai_cpu_for_each(items, FKDAI_CPU_HEADS_PER_TASK, own.threads, run_items, &c);
     return FKDA_OK;

@@ -15,7 +15,6 @@
 #include "counter_rng.h"
 #include "error_metrics.h"
 
-enum { OUT = 5, FINAL = 10, WORKSPACE = IMAGE_BUFFERS - 1 };
 static double worst_tile;    /* largest M2 over its bar that was seen */
 enum { PITCH = 256 };    /* device copies keep the alignment that a caller's tensors have */
 
@@ -33,24 +32,20 @@ static int widen(case_spec *s)
     if (fabs(s->scale * sqrt((double)s->K) - 1) < 1e-6) s->scale = 1 / sqrt(128.0);
     s->K = s->V = 128;
     s->q = s->k = s->v = s->g = s->beta_dtype = s->out = FKDA_BF16;
-    s->initial_layout = s->final_layout = FKDA_STATE_NHVK;
+    s->initial_layout = s->final_layout = s->checkpoint_layout = FKDA_STATE_NHVK;
     return 1;
 }
 
 /* Copies every buffer of the image to the device and points the args there. */
 static fkda_fwd_args to_device(const case_image *m, void **device)
 {
-    fkda_fwd_args a = m->args;
-    for (int b = 0; b < WORKSPACE; ++b) {
+    for (int b = 0; b < IMAGE_WORKSPACE; ++b) {
         device[b] = NULL;
         if (m->buffer[b].data == NULL) continue;
         MUST(cudaMalloc(&device[b], m->buffer[b].bytes + PITCH));
         MUST(cudaMemcpy(device[b], m->buffer[b].data, m->buffer[b].bytes, cudaMemcpyHostToDevice));
     }
-    a.q = device[0], a.k = device[1], a.v = device[2], a.g = device[3], a.beta = device[4], a.out = device[OUT];
-    a.A_log = device[6], a.dt_bias = device[7], a.cu_seqlens = device[8];
-    a.initial_state = m->spec->in_place ? device[FINAL] : device[9], a.final_state = device[FINAL];
-    return a;
+    return image_args(m->spec, device);
 }
 
 static case_result run_on_device(const case_spec *s, const input_values *x, uint8_t poison)
@@ -69,9 +64,9 @@ static case_result run_on_device(const case_spec *s, const input_values *x, uint
     }
     if (status != FKDA_OK && status != FKDA_ERR_UNSUPPORTED) fail_msg("%s: %s", s->name, fkda_last_error());
     MUST(cudaDeviceSynchronize());
-    for (int b = OUT; b <= FINAL; b += FINAL - OUT)
-        if (m.buffer[b].data != NULL) MUST(cudaMemcpy(m.buffer[b].data, device[b], m.buffer[b].bytes, cudaMemcpyDeviceToHost));
-    for (int b = 0; b < WORKSPACE; ++b) MUST(cudaFree(device[b]));
+    for (int b = 0; b < IMAGE_WORKSPACE; ++b)
+        if (image_is_output(b) && m.buffer[b].data != NULL) MUST(cudaMemcpy(m.buffer[b].data, device[b], m.buffer[b].bytes, cudaMemcpyDeviceToHost));
+    for (int b = 0; b < IMAGE_WORKSPACE; ++b) MUST(cudaFree(device[b]));
     MUST(cudaFree(workspace));
     image_check_untouched(&m);
     const case_result result = image_gather(&m, status);
