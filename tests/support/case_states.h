@@ -10,6 +10,10 @@
 
 #include "case_spec.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define CASE_NO_ROW ((int64_t)-1)
 
 /* As arrays hold them; null ones are of both kinds. */
@@ -35,5 +39,9 @@ int case_writes_nothing(const case_spec *s, int64_t n);
 int64_t case_initial_row(const case_spec *s, int64_t n);
 int64_t case_final_row(const case_spec *s, int64_t n);
 int64_t case_checkpoint_row(const case_spec *s, int64_t number);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
