@@ -92,8 +92,8 @@ static fkda_status check_form(const fkda_fwd_desc *d, fkda_arg argument)
 static unsigned unit_of(const fkda_fwd_desc *d, fkda_arg argument)
 {
     const fkda_state_desc *const state = state_of(d, argument);
-    if (state != NULL) return (state->dtype == FKDA_F32 ? 4 : 2) * (state->layout == FKDA_STATE_NHVK ? 2 : 1);
-    return argument == FKDA_ARG_BETA ? 2 : 16;
+    if (state != NULL) return (state->dtype == FKDA_F32 ? 4u : 2u) * (state->layout == FKDA_STATE_NHVK ? 2u : 1u);
+    return argument == FKDA_ARG_BETA ? 2u : 16u;
 }
 
 static fkda_status check_address(const fkda_fwd_desc *d, const void *args, fkda_arg argument)
