@@ -109,6 +109,15 @@ struct Timeline {
     }
 };
 
+// The part of the timeline that is a worker's.
+struct Span {
+    int64_t low, high;
+    __device__ Span(const Timeline &timeline, const Schedule &schedule, int worker) {
+        const int64_t span = schedule.cut->span, total = static_cast<int64_t>(schedule.prefix[timeline.sequences.count]) * timeline.heads;
+        low = span * worker, high = low + span < total ? low + span : total;
+    }
+};
+
 // The pieces of one worker, last job first. All threads that iterate see the same pieces.
 template <int kChunk>
 struct PieceIterator {
@@ -125,14 +134,6 @@ struct PieceIterator {
         if (span.low < span.high) locate(timeline, span.high - 1);
         else n = -1;
     }
-
-    struct Span {  // of a worker
-        int64_t low, high;
-        __device__ Span(const Timeline &timeline, const Schedule &schedule, int worker) {
-            const int64_t span = schedule.cut->span, total = static_cast<int64_t>(schedule.prefix[timeline.sequences.count]) * timeline.heads;
-            low = span * worker, high = low + span < total ? low + span : total;
-        }
-    };
 
     // Binary search: the job that holds position x.
     __device__ void locate(const Timeline &timeline, int64_t x) {

@@ -30,17 +30,25 @@ struct Segment {
     bool is_silent;    // it writes no out
 };
 
+// What comes behind a segment.
+enum class Next : uint8_t {
+    Piece,     // the next piece
+    Forked,    // from the parked border into the chunk, as far as the checkpoint
+    Onward     // the same piece, from the border on
+};
+
 // The segments of one worker, for one lane or for lanes that agree.
 struct SegmentIterator {
     PieceIterator<kChunk> pieces;
-    Piece piece{};     // that the segment belongs to
-    Segment segment{};
-    int key = 0;       // where the last checkpoint lies (key_of)
-    int index = 0;     // and which of its sequence it is; with mark_every, the one after it
-    enum class Next : uint8_t { Piece, Forked, Onward } step = Next::Piece;
-    Place from = Place::Caller;  // of the segment onward
+    Piece piece;       // that the segment belongs to
+    Segment segment;
+    int key;           // where the last checkpoint lies (key_of)
+    int index;         // and which of its sequence it is; with mark_every, the one after it
+    Next step;
+    Place from;        // of the segment onward
 
-    __device__ SegmentIterator(const Timeline &timeline, int worker) : pieces(timeline, worker) {}
+    __device__ SegmentIterator(const Timeline &timeline, int worker)
+        : pieces(timeline, worker), piece(), segment(), key(0), index(0), step(Next::Piece), from(Place::Caller) {}
 
     // The next one is `segment` then; false: there is none.
     __device__ __forceinline__ bool next(const Params &p) {

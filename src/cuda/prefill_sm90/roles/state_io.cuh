@@ -49,7 +49,7 @@ struct StateIo {
         if (lane == 0) {
             SegmentIterator &at = queue.iterator;
             QueuedSegment &to = queue.segment[i & 1];
-            const bool opens = at.step == SegmentIterator::Next::Piece;
+            const bool opens = at.step == Next::Piece;
             to.is_valid = at.next(p);
             if (to.is_valid) {
                 if (opens && p.checkpoints.exist()) count_checkpoints(queue);
