@@ -1,15 +1,11 @@
-// test_prefill_states.cpp: where states lie and where checkpoints are wanted, in the emulated prefill kernels.
-//
-// A case must give the bits of the same call on plain memory, each checkpoint those of the final state of a run that ends there, and every other
-// byte of its states must stay what it was: in all mappings, in shuffled orders of the threads, however the timeline is cut.
-#include "emulated_call.h"
-
+// test_prefill_states.cpp: where states lie and where checkpoints are wanted, in the emulated prefill kernels: in all mappings, in shuffled orders of
+// the threads, however the timeline is cut.
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
-#include <map>
-#include <set>
 #include <string>
+
+#include "wanted_states.h"
 
 #include "counter_rng.h"
 
@@ -25,68 +21,6 @@ void report(const char *name, bool good, const std::string &note = "") {
     fflush(stdout);
 }
 
-void set(IndexArray &x, size_t i, int64_t value) { x.narrow[i] = static_cast<int32_t>(value), x.wide[i] = value; }
-
-case_spec without_checkpoints(case_spec s) {
-    s.is_plain = 1, s.in_place = 0, s.final_pool = s.checkpoints = FKDA_NONE;
-    return s;
-}
-
-// What the memory of a case must hold afterwards.
-struct Wanted {
-    Call plain;
-    std::set<int64_t> lost_final, lost_checkpoints;    // sequences and rows that are not written, as something is broken there
-    unsigned status = 0;
-    std::map<std::pair<int64_t, int64_t>, std::vector<float>> prefixes;
-    bool is_good;
-
-    explicit Wanted(const case_spec &s) : plain(without_checkpoints(s), {}), is_good(plain.run(0)) {}
-
-    void start_from_0(int64_t n) {
-        std::fill_n(plain.values.initial + n * case_state_elems(&plain.spec), case_state_elems(&plain.spec), 0.f);
-        is_good = plain.run(0) && is_good;
-    }
-
-    // The final state of a run of the first tokens of a sequence, in the dtype of the checkpoints.
-    const std::vector<float> &prefix(const case_spec &s, int64_t n, int64_t tokens) {
-        std::vector<float> &state = prefixes[{n, tokens}];
-        if (!state.empty()) return state;
-        const piece part{n, 0, tokens, nullptr};
-        case_spec alone = pieces_spec(&plain.spec, &part, 1, FKDA_NONE);
-        alone.initial_pool = alone.final_pool = FKDA_NONE, alone.is_masked = 0, alone.final = s.checkpoints;
-        Call call(alone, {}, pieces_values(&plain.spec, &plain.values, &part, &alone));
-        is_good = call.run(0) && is_good;
-        return state = call.final;
-    }
-    void put_final(const case_spec &s, StateMemory &to) const {
-        for (int64_t n = 0; n < s.N && s.final != FKDA_NONE; n++)
-            if (case_final_row(&s, n) != CASE_NO_ROW && lost_final.count(n) == 0) to.put_row(case_final_row(&s, n), s.H, plain.final.data() + n * s.H * 16384);
-    }
-    void put_checkpoints(const case_spec &s, StateMemory &to) {
-        for (int64_t i = 0; i < case_checkpoint_count(&s) && s.checkpoints != FKDA_NONE; i++) {
-            int64_t n, tokens;
-            if (case_has_checkpoint(&s, i, &n, &tokens) && lost_checkpoints.count(i) == 0) to.put_row(case_checkpoint_row(&s, i), s.H, prefix(s, n, tokens).data());
-        }
-    }
-};
-
-// One run of a case as it lies.
-const char *difference(Call &call, Wanted &wanted, unsigned seed, emulator::Laggard laggard = {}) {
-    call.status = 0;
-    call.store_states();
-    if (call.tamper) call.tamper(call.states);
-    StateMemory final = call.states.final, checkpoints = call.states.checkpoints;
-    const StateMemory initial = call.states.initial;
-    wanted.put_final(call.spec, final);
-    wanted.put_checkpoints(call.spec, checkpoints);
-    if (!wanted.is_good) return "  the plain run failed";
-    if (!call.run(seed, laggard)) return "  did not end";
-    if (call.out != wanted.plain.out) return "  OUT";
-    if (call.states.final.bytes != final.bytes) return "  FINAL STATES";
-    if (call.states.checkpoints.bytes != checkpoints.bytes) return "  CHECKPOINTS";
-    if (call.states.initial.bytes != initial.bytes) return "  INITIAL STATES WRITTEN";
-    return call.status == wanted.status ? nullptr : "  STATUS";
-}
 
 // With a worker for each job and with fewer, by every block for itself and once before.
 void check(const char *name, const char *text, const std::vector<int> &workers = {}, int state_shift = 0) {
@@ -136,10 +70,11 @@ void layouts() {
 
 void checkpoints() {
     check("every 32", "lens=100,0,32,31,70 H=1 cp=f32 cp_every=32", {3, 1});
-    check("every 64, cut", "lens=450,64 H=2 cp=f32 cp_every=64", {3, 2});
+    for (const char *every : {"64", "96", "160", "80", "150"})    // the second of three jobs is cut at token 160
+        check((std::string("every ") + every + ", cut").c_str(), (std::string("lens=400 H=3 cp=f32 cp_every=") + every).c_str(), {2});
     check("every 1", "lens=70,3 H=1 cp=f32 cp_every=1", {1});
     check("every 7, bf16, [K,V], gaps", "lens=20,0,3,50,1,49 H=1 cp=bf16 cp_every=7 cp_layout=nhkv rows=gaps", {2});
-    check("every 16, cut", "lens=300,31 H=2 cp=f32 cp_every=16", {3});
+    check("every 16, cut", "lens=400,31 H=3 cp=f32 cp_every=16", {2});
     check("every 1000: none", "lens=20,0,3 H=1 cp=f32 cp_every=1000", {2});
     check("every 10, dense, pool", "B=3 T=40 H=2 cp=f32 cp_every=10 cp_pool=i32", {4});
     check("every 9, pool", "lens=100,0,37,64,5 H=1 cp=f32 cp_every=9 cp_pool=i64 null=not_positive rows=gaps", {2});
@@ -251,13 +186,51 @@ void broken() {
     check_laggards("lanes that come late", "lens=100,33,0,70 cp=f32 cp_per=3 H=1 s0_pool=i32 s1_pool=i32");
 }
 
+// Any lengths, cuts and offsets, a few beyond the end: the same numbers in every run of one seed.
+void check_random(int64_t number) {
+    const uint64_t stream = rng_stream("random states", static_cast<uint64_t>(number));
+    uint64_t drawn = 0;
+    const auto below = [&](int64_t n) { return rng_below(stream, drawn++, n); };
+    const int64_t N = 1 + below(4), H = 1 + below(3), each = below(2) ? 0 : 1 + below(130), per = 1 + below(4);
+    std::string text = "lens=";
+    for (int64_t n = 0; n < N; n++) text.append(n ? "," : "").append(std::to_string(below(4) == 0 ? below(3) : below(260)));
+    text.append(" H=").append(std::to_string(H)) += std::string(" s0_pool=i32 s1_pool=i64 mask=some") + (below(2) ? " rows=gaps" : "") + (below(2) ? " place=same" : "") +
+            (below(2) ? " cp=f32" : " cp=bf16") + (below(2) ? " cp_layout=nhkv" : "") + (below(2) ? " cp_pool=i32" : "") +
+            (each > 0 ? " cp_every=" + std::to_string(each) : " cp_per=" + std::to_string(per));
+    const case_spec spec = kernel_case_parse(("random " + std::to_string(number)).c_str(), text.c_str());
+    std::vector<int64_t> offsets;
+    Wanted wanted(spec);
+    for (int64_t i = 0; each == 0 && i < N * per; i++) {
+        const int64_t length = spec.bounds[i / per + 1] - spec.bounds[i / per];
+        offsets.push_back(below(8) == 0 ? length : below(3) == 0 ? 32 * below(9) : below(length + 2));
+        wanted.status |= offsets.back() > length ? 4 : 0;
+    }
+    wanted.offsets = offsets;
+    const int jobs = static_cast<int>(N * H), workers = jobs > 1 ? static_cast<int>(below(jobs)) : 0;
+    const char *wrong = nullptr;
+    for (const fkdai_prefill_mapping mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD, FKDAI_EITHER}) {
+        if (mapping == FKDAI_EITHER && workers == 0) continue;
+        Call call(spec, {workers, mapping, below(2) == 1});
+        call.tamper = [&](CaseStates &states) {
+            for (size_t i = 0; i < offsets.size(); i++) set(states.offsets, i, offsets[i]);
+        };
+        if (wrong == nullptr) wrong = difference(call, wanted, static_cast<unsigned>(below(1000)));
+    }
+    report(spec.name, wrong == nullptr, wrong == nullptr ? "" : std::string(wrong).append("  ").append(text).append(" on ").append(std::to_string(workers)));
+}
+
+void random_cases() {
+    for (int64_t i = 0; i < 24; i++) check_random(i);
+}
+
 }  // namespace
 
-// test_prefill_states [pools | layouts | checkpoints | broken]...      without a word: all of them
+// test_prefill_states [pools | layouts | checkpoints | broken | random]...      without a word: all of them
 int main(int argc, char **argv) {
     setenv("FKDA_TEST_SEED", "1", 0);    // a few rows have no sharp bar
     rng_seed();
-    const std::pair<std::string, void (*)()> parts[] = {{"pools", pools}, {"layouts", layouts}, {"checkpoints", checkpoints}, {"broken", broken}};
+    const std::pair<std::string, void (*)()> parts[] = {{"pools", pools}, {"layouts", layouts}, {"checkpoints", checkpoints}, {"broken", broken},
+                                                          {"random", random_cases}};
     for (const auto &[name, run] : parts) {
         const bool is_wanted = argc == 1 || std::find(argv + 1, argv + argc, name) != argv + argc;
         const clock_t start = clock();
