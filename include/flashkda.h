@@ -193,8 +193,8 @@ typedef struct fkda_fwd_desc {
  * sequence writes a slot that another reads. No two sequences, and no two checkpoints, may write one slot. On host memory the call is
  * refused where a rule on slots is broken (FKDA_ERR_ALIAS); on CUDA memory such slots are undefined afterwards.
  *
- * A checkpoint is the state of a sequence after so many of its tokens in this call. It has the bits of the final state of a call that ends there, and
- * no bit of out or of the final states depends on it. Two ways to say where, C = checkpoints_per_sequence, e = checkpoint_every:
+ * A checkpoint is the state of a sequence after so many of its tokens in this call. It has the bits of the final state of a call that ends
+ * there, and no bit of out or of the final states depends on it. Two ways to say where, C = checkpoints_per_sequence, e = checkpoint_every:
  *     e = 0    checkpoint_offsets [N,C], in any order; row n*C + j holds the state of sequence n after checkpoint_offsets[n][j] tokens.
  *              <= 0: that row is skipped.  Beyond the sequence's length: FKDA_ERR_BAD_VALUE
  *     e > 0    sequence n has floor(length / e) checkpoints, in the rows behind those of the sequences before it.  No

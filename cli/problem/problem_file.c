@@ -1,6 +1,7 @@
 /*
  * A problem from a safetensors file. Tensors q, k, v, g, beta; optional A_log, dt_bias, initial_state, cu_seqlens (absent from the file:
- * absent from the problem), and those of problem_states.c; out, final_state and checkpoint_state are answers to compare with. Metadata: scale (default 1/sqrt(K)), gate
+ * absent from the problem), and those of problem_states.c; out, final_state and checkpoint_state are answers to compare
+ * with. Metadata: scale (default 1/sqrt(K)), gate
  * (sigmoid_lower_bound, softplus, precomputed; default sigmoid_lower_bound if there is a lower_bound), lower_bound (a number or none).
  * Every refusal names file, tensor, value and rule.
  */

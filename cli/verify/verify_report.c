@@ -85,7 +85,8 @@ void verify_print_text(const work_options *w, const problem *p, const verify_res
     print_total("out", &r->out);
     print_total("final_state", &r->final_state);
     if (r->has_checkpoints) print_total("checkpoints", &r->checkpoints);
-    const int is_mixed = strcmp(r->out.answer, r->final_state.answer) != 0 || (r->has_checkpoints && strcmp(r->out.answer, r->checkpoints.answer) != 0);
+    const int is_mixed = strcmp(r->out.answer, r->final_state.answer) != 0 ||
+                         (r->has_checkpoints && strcmp(r->out.answer, r->checkpoints.answer) != 0);
     const char *const source = is_mixed ? "the file and, where it has none, the float64 reference"
                                : strcmp(r->out.answer, "file") == 0              ? "the file"
                                                                                  : "the float64 reference (the file has none)";

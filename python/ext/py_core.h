@@ -128,7 +128,8 @@ typedef struct py_form {
     int is_copy;
 } py_form;
 
-/* Checks what the values are and how they lie, the last `inner` axes row by row; lists the argument for a copy where flashkda.h has no words for it. */
+/* Checks what the values are and how they lie, the last `inner` axes row by row; lists the argument for a copy where flashkda.h has no words
+ * for it. */
 int fkdai_py_take(py_call *call, py_argument argument, int inner, py_form *taken);
 int64_t fkdai_py_stride(const py_view *view, int axis);    /* 0, flashkda.h's default, where no step is taken */
 int fkdai_py_require_shape(const py_view *view, const char *rule, int ndim, const int64_t *wanted);

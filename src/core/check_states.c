@@ -49,7 +49,8 @@ static void sort(use *uses, int64_t count)
 static const use *find_conflict(const use *uses, int64_t count, const use **other)
 {
     const use *written = NULL, *first = NULL;    /* of the slot at hand */
-    for (const use *u = uses; u < uses + count; ++u) {
+    for (int64_t i = 0; i < count; ++i) {
+        const use *const u = &uses[i];
         if (first == NULL || first->slot != u->slot) {
             first = u;
             written = NULL;
@@ -100,11 +101,11 @@ static fkda_status check_position(const fkdai_checkpoints *c, int64_t j, int64_t
 {
     const int64_t C = c->desc->checkpoints_per_sequence;
     REQUIRE(c->offsets == NULL || position <= length, FKDA_ERR_BAD_VALUE,
-            "args.checkpoint_offsets[%" PRId64 "] = %" PRId64 " (sequence %" PRId64 ", checkpoint %" PRId64 " of %" PRId64 ") is beyond the %" PRId64
-            " tokens of its sequence", c->first + j, position, c->n, j, C, length);
+            "args.checkpoint_offsets[%" PRId64 "] = %" PRId64 " (sequence %" PRId64 ", checkpoint %" PRId64 " of %" PRId64
+            ") is beyond the %" PRId64 " tokens of its sequence", c->first + j, position, c->n, j, C, length);
     REQUIRE(c->first + j < c->desc->checkpoint_count, FKDA_ERR_BAD_VALUE,
-            "desc.checkpoint_count = %" PRId64 " is too small: sequence %" PRId64 " has a checkpoint in row %" PRId64, c->desc->checkpoint_count, c->n,
-            c->first + j);
+            "desc.checkpoint_count = %" PRId64 " is too small: sequence %" PRId64 " has a checkpoint in row %" PRId64,
+            c->desc->checkpoint_count, c->n, c->first + j);
     return FKDA_OK;
 }
 

@@ -13,9 +13,11 @@ static case_result run_on(const backend_bars *bars, const case_spec *s, const in
     return r;
 }
 
-static void expect_same_elems(const backend_bars *bars, const char *name, const float *a, const float *b, int64_t count, const char *what, int64_t at)
+static void expect_same_elems(const backend_bars *bars, const char *name, const float *a, const float *b, int64_t count, const char *what,
+                              int64_t at)
 {
-    if (memcmp(a, b, (size_t)count * sizeof(float)) != 0) fail_msg("%s: %s: %s %lld has other bits", name, fkda_backend_name(bars->id), what, (long long)at);
+    if (memcmp(a, b, (size_t)count * sizeof(float)) != 0)
+        fail_msg("%s: %s: %s %lld has other bits", name, fkda_backend_name(bars->id), what, (long long)at);
 }
 
 /* -------------------------------------------------------------- prefixes */
@@ -50,7 +52,8 @@ static void compare_with_prefixes(const backend_bars *bars, const case_spec *s, 
     for (int64_t row = 0; row < case_checkpoint_count(s); ++row) {
         int64_t n, position;
         if (!case_has_checkpoint(s, row, &n, &position)) continue;
-        expect_same_elems(bars, s->name, a.checkpoints + row * elems, prefixes->state + (s->bounds[n] + position - 1) * elems, elems, "checkpoint", row);
+        const float *const ended = prefixes->state + (s->bounds[n] + position - 1) * elems;
+        expect_same_elems(bars, s->name, a.checkpoints + row * elems, ended, elems, "checkpoint", row);
         ++seen;
     }
     assert_true(seen > 0);
@@ -61,7 +64,8 @@ static void compare_with_prefixes(const backend_bars *bars, const case_spec *s, 
 static void checkpoints_are_prefixes(const backend_bars *bars)
 {
     static const char *const texts[] = {
-        "lens=70,0,33,1,64,16 H=1 cp=f32", "lens=40,33,32 H=2 HV=4 cp=f32 gate=softplus cp_layout=nhkv gates=wide", "lens=50,17 H=1 cp=bf16 s1=bf16 s0=none",
+        "lens=70,0,33,1,64,16 H=1 cp=f32", "lens=40,33,32 H=2 HV=4 cp=f32 gate=softplus cp_layout=nhkv gates=wide",
+        "lens=50,17 H=1 cp=bf16 s1=bf16 s0=none",
         "lens=66 H=1 K=128 V=128 cp=f32 out=bf16 m=2", "lens=35,50 H=1 K=64 V=128 cp=f32 cp_pool=i32 s0_layout=nhkv cp_layout=nhkv rows=gaps",
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) {

@@ -82,7 +82,7 @@ MUTANTS = [
     ("src/ref/ref_backend.c", "done = next < length ? next : length;", "done = next < length ? next + 1 : length;", REF),
     # the CPU backend
     ("src/cpu/cpu_task.c", "for (; next < done + len;", "for (; next < done + len - 1;", ON_CPU),
-    ("src/cpu/cpu_task.c", "next == done + len && p", "next >= done + len && p", ON_CPU),
+    ("src/cpu/cpu_task.c", "next == done + len && p", "next == done + len + 1 && p", ON_CPU),
     ("src/cpu/cpu_task.c", "s->v[0] + p * P, s->ended[0], s->update[0]);\n", "s->v[0] + p * P, s->ended[0], s->update[0]);\n        if (len == 15) len = 16;\n", ON_CPU),
     ("src/cpu/cpu_backend.c", "    if (n < last->n) *last = ", "    if (0) *last = ", ON_CPU),
     ("src/cpu/cpu_task.c", "const int len = (int)min(task->seq.end - t0, C);", "const int len = C;", ON_CPU),
