@@ -207,7 +207,7 @@ typedef struct fkda_fwd_args {
     const void *A_log;               /* [HV] */
     const void *dt_bias;             /* [HV,K] */
     const void *cu_seqlens;          /* [N+1], 0 = c[0] <= ... <= c[N] <= T; rows from c[N] on are not touched.  CUDA: a broken one
-                                        makes all of out and final_state NaN */
+                                        makes all of out, final_state and checkpoint_state NaN */
     const void *cu_seqlens_host;     /* optional copy on the host, same dtype; CUDA uses it to plan and to check */
     const void *initial_state;
     void *final_state;               /* written for every sequence (null slots: not); an empty one gets its initial state */
