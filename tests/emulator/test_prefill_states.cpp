@@ -72,6 +72,8 @@ void checkpoints() {
     check("every 32", "lens=100,0,32,31,70 H=1 cp=f32 cp_every=32", {3, 1});
     for (const char *every : {"64", "96", "160", "80", "150"})    // the second of three jobs is cut at token 160
         check((std::string("every ") + every + ", cut").c_str(), (std::string("lens=400 H=3 cp=f32 cp_every=") + every).c_str(), {2});
+    check("every 32, pool, gaps", "lens=400,64,30 H=1 cp=f32 cp_every=32 cp_pool=i32 rows=gaps", {2});
+    check("every 32, bf16, pool, [K,V]", "lens=300,64 H=1 cp=bf16 cp_layout=nhkv cp_every=32 cp_pool=i64", {1});
     check("every 1", "lens=70,3 H=1 cp=f32 cp_every=1", {1});
     check("every 7, bf16, [K,V], gaps", "lens=20,0,3,50,1,49 H=1 cp=bf16 cp_every=7 cp_layout=nhkv rows=gaps", {2});
     check("every 16, cut", "lens=400,31 H=3 cp=f32 cp_every=16", {2});
@@ -173,6 +175,8 @@ void broken() {
     check_broken("slot of a row without checkpoint is not looked at", at, 0, [](CaseStates &s) { set(s.checkpoint_slots, 25, INT32_MAX); }, keep);
     check_broken("more checkpoints than rows", every, 4, [](CaseStates &s) { s.checkpoint_count = 3; },
                  [](Wanted &w) { for (int64_t i = 3; i < 20; i++) w.lost_checkpoints.insert(i); });
+    check_broken("more checkpoints than rows, every chunk", "lens=140,33,70 cp=f32 cp_every=32 H=1", 4, [](CaseStates &s) { s.checkpoint_count = 3; },
+                 [](Wanted &w) { for (int64_t i = 3; i < 20; i++) w.lost_checkpoints.insert(i); });
     check_broken("more checkpoints than rows, none at all", at, 4, [](CaseStates &s) { s.checkpoint_count = 0; },
                  [](Wanted &w) { for (int64_t i = 0; i < 25; i++) w.lost_checkpoints.insert(i); });
     check_broken("offset beyond the end", at, 4, [](CaseStates &s) { set(s.offsets, 0, 41); }, [](Wanted &w) { w.lost_checkpoints = {0}; });
@@ -191,7 +195,7 @@ void check_random(int64_t number) {
     const uint64_t stream = rng_stream("random states", static_cast<uint64_t>(number));
     uint64_t drawn = 0;
     const auto below = [&](int64_t n) { return rng_below(stream, drawn++, n); };
-    const int64_t N = 1 + below(4), H = 1 + below(3), each = below(2) ? 0 : 1 + below(130), per = 1 + below(4);
+    const int64_t N = 1 + below(4), H = 1 + below(3), each = below(2) ? 0 : below(2) ? 32 + 32 * below(4) : 1 + below(130), per = 1 + below(4);
     std::string text = "lens=";
     for (int64_t n = 0; n < N; n++) text.append(n ? "," : "").append(std::to_string(below(4) == 0 ? below(3) : below(260)));
     text.append(" H=").append(std::to_string(H)) += std::string(" s0_pool=i32 s1_pool=i64 mask=some") + (below(2) ? " rows=gaps" : "") + (below(2) ? " place=same" : "") +

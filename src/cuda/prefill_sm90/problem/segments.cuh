@@ -6,6 +6,8 @@
 // out, and the piece goes on from the parked state. So a piece is a row of segments, which all roles see alike:
 //
 //     [begin, border) -> checkpoint        [border, border) -> parked, [border, o) -> checkpoint        parked -> [border, end)
+//
+// Checkpoints every so many whole chunks, one behind the other, are one segment: only the chain, which leaves them, counts its parts.
 #pragma once
 
 #include "device/scalar_math.cuh"
@@ -57,11 +59,7 @@ struct SegmentIterator {
             open(p);
         }
         const int border = key / kChunk;
-        if (step == Next::Forked) {
-            segment = {border, border + 1, key, Place::Kept, Place::Checkpoint, true};
-            from = Place::Parked, step = Next::Onward;
-            return true;
-        }
+        if (step == Next::Forked) return fork(), true;
         segment = {border, piece.end, piece.sequence.length, from, piece.hands_over ? Place::Worker : Place::Caller, false};
         step = Next::Piece;
         if (!p.checkpoints.exist() || !find_checkpoint(p)) return true;
@@ -70,6 +68,20 @@ struct SegmentIterator {
         segment.to = step == Next::Onward ? Place::Checkpoint : Place::Parked;
         from = Place::Kept;
         return true;
+    }
+
+    // From the border behind a segment that is parked, into the chunk.
+    __device__ __forceinline__ void fork() {
+        const int border = key / kChunk;
+        segment = {border, border + 1, key, Place::Kept, Place::Checkpoint, true};
+        from = Place::Parked, step = Next::Onward;
+    }
+
+    // The parts of a segment, with a checkpoint behind each.
+    __device__ int parts(const Timeline &timeline) const {
+        if (timeline.mark_every == 0 || timeline.mark_every % kChunk != 0 || segment.to != Place::Checkpoint) return 1;
+        const int marks = (segment.end - segment.begin) * kChunk / timeline.mark_every;
+        return marks > 1 ? marks : 1;
     }
 
     // Which of its sequence the checkpoint is that a segment goes to.
@@ -94,6 +106,10 @@ struct SegmentIterator {
         if (p.mark_every > 0) {
             const int64_t tokens = (index + int64_t{1}) * p.mark_every;
             if (is_inside(tokens)) first = key_of(tokens);
+            if (p.mark_every % kChunk == 0 && key == index * p.mark_every && first <= piece.end * kChunk) {  // all that the piece has
+                const int end = piece.end * kChunk;
+                which = (end < piece.sequence.length ? end : piece.sequence.length) / p.mark_every, first = which * p.mark_every;
+            }
         } else {
             const Checkpoints &of = p.checkpoints;
             bool is_broken = false;
@@ -117,15 +133,19 @@ enum class Form : uint8_t {
     None,                   // nowhere; read, it is zero
     Kept,                   // read: what is in registers
     Rows,                   // fp32, rows of V at 16 bytes
+    Parked,                 // fp32 as the registers of a warpgroup have it, 16 bytes of a thread at a time
     HandOver,               // the same in a slot, whose flag the worker before raises for this one
     Pairs32, Pairs16,       // fp32 or bf16, pairs of channels
     Columns32, Columns16    // [K,V]
 };
 
 struct QueuedSegment {
-    void *from, *to;
-    int chunks, rows;       // rows: tokens from its begin to the end of what it sees
+    void *from, *to;        // to: the last part's
+    int64_t checkpoint;     // the number of the first part's
+    int chunks, rows;       // of a part; tokens from its begin to the end of what it sees
+    int parts, head;
     Form from_form, to_form;
+    uint8_t rows_forked;    // > 0: of two parts, the second goes from the parked state so far into the next chunk
     bool is_valid;
 };
 

@@ -24,15 +24,20 @@ struct StateIo {
     __device__ __forceinline__ void run(PieceQueue &queue, const Work &work) const {
         StateLookup{p, half, worker, lane}.begin(queue);
         StateRows state;
-        for (uint32_t i = 0;; i++) {
+        for (uint32_t i = 0, part = 0;;) {
             const QueuedSegment &done = queue.segment[(i & 1) ^ 1], &next = queue.segment[i & 1];
             const bool has_next = uniform(next.is_valid);
-            const int chunks = uniform(next.chunks), rows = uniform(next.rows);
+            const int parts = uniform(next.parts), forked = uniform(static_cast<int>(next.rows_forked));
+            const bool is_first = part == 0, is_fork = !is_first && forked > 0;
+            const int each = uniform(next.chunks), rows = is_fork ? forked : uniform(next.rows) - static_cast<int>(part) * each * kChunk;
             // What follows from the lane and the worker is not kept meanwhile.
             const StateIo here{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging};
-            here.change_state({done.to, known(done.to_form)}, {next.from, known(next.from_form)}, queue, i, state);
+            StateAddress out{done.to, done.to_form}, in{next.from, next.from_form};
+            if (!is_first) out = StateLookup{p, half, here.worker, here.lane}.sink_before(next, part), in = {nullptr, Form::Kept};
+            here.change_state({out.at, known(out.form)}, {in.at, known(in.form)}, queue, i + 1, is_first, state);
             if (!has_next) return;
-            if (chunks > 0) work(chunks, rows, state);
+            if (is_fork || each > 0) work(is_fork ? 1 : each, rows, state);
+            if (++part == static_cast<uint32_t>(parts)) part = 0, i++;
         }
     }
     __device__ __forceinline__ static Form known(Form form) { return static_cast<Form>(uniform(static_cast<int>(form))); }
@@ -47,18 +52,19 @@ struct StateIo {
     __device__ __forceinline__ static float element(const StateRows &state, int row_half, int b, int e) {
         return state[4 * b + 2 * row_half + e];
     }
-    // The state of segment i - 1 out, that of segment i in. Whole rows pass through shared memory, four of a warp at a time: an access to
-    // global memory then touches one row, not one sector of eight. Segment i + 1 is looked up while the new rows travel.
-    __device__ __forceinline__ void change_state(const StateAddress &out, const StateAddress &in, PieceQueue &queue, uint32_t i, StateRows &state) const {
+    // One state out, the next in. Whole rows pass through shared memory, four of a warp at a time: an access to global memory then touches one
+    // row, not one sector of eight. Segment `ahead` is looked up while the new rows travel.
+    __device__ __forceinline__ void change_state(const StateAddress &out, const StateAddress &in, PieceQueue &queue, uint32_t ahead, bool looks_ahead,
+                                                 StateRows &state) const {
         if (elect_one()) bulk_wait_read();  // where rows pass, the copy engine may still read O
         __syncwarp();
-        store_rows<0>(out, state);
-        store_rows<1>(out, state);
+        if (out.form == Form::Parked) park(static_cast<float *>(out.at), state);
+        else store_rows<0>(out, state), store_rows<1>(out, state);
         if (out.form == Form::HandOver) announce_hand_over();
         if (in.form == Form::HandOver) await_hand_over();
-        if (has_rows(in)) fetch(static_cast<const float *>(in.at), state);
-        StateLookup{p, half, worker, lane}.advance(queue, i + 1);
-        if (in.form == Form::Kept) return;
+        if (has_rows(in) || in.form == Form::Parked) fetch(static_cast<const float *>(in.at), state);
+        if (looks_ahead) StateLookup{p, half, worker, lane}.advance(queue, ahead);
+        if (in.form == Form::Kept || in.form == Form::Parked) return;
         if (has_rows(in)) spread(state);
         else load_rows<0>(in, state), load_rows<1>(in, state);
     }
@@ -92,7 +98,12 @@ struct StateIo {
 #pragma unroll
         for (int j = 0; j < 8; j++) *reinterpret_cast<float4 *>(to + whole_row(row_half, j)) = rows[j];
     }
-    // Sixteen rows as they lie in memory, in the registers that will hold the state.
+    // Sixteen rows as they lie in memory, in the registers that will hold the state; or what these registers held when it was parked there.
+    __device__ __forceinline__ void park(float *to, const StateRows &state) const {
+#pragma unroll
+        for (int i = 0; i < 16; i++)
+            *reinterpret_cast<float4 *>(to + whole_row(i >> 3, i & 7)) = make_float4(state[4 * i], state[4 * i + 1], state[4 * i + 2], state[4 * i + 3]);
+    }
     __device__ __forceinline__ void fetch(const float *from, StateRows &state) const {
 #pragma unroll
         for (int i = 0; i < 16; i++) {

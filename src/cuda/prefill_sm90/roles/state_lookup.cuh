@@ -19,7 +19,7 @@ struct StateLookup {
         const int64_t first = first_of_lone_job();
         if (lane == 0) {
             queue.iterator = SegmentIterator(p, worker), queue.first_checkpoint = first;
-            queue.segment[0] = queue.segment[1] = {nullptr, nullptr, 0, 0, Form::None, Form::None, true};  // before the first
+            queue.segment[0] = queue.segment[1] = {nullptr, nullptr, 0, 0, 0, 1, 0, Form::None, Form::None, 0, true};  // before the first
         }
         __syncwarp();
     }
@@ -34,12 +34,23 @@ struct StateLookup {
             to.is_valid = at.next(p), to.from_form = Form::None;
             if (to.is_valid) {
                 if (opens && p.checkpoints.exist()) count_checkpoints(queue);
-                to.chunks = at.segment.end - at.segment.begin, to.rows = at.segment.length - at.segment.begin * kChunk;
-                const StateAddress from = source(at), sink = sink_of(at, queue.first_checkpoint);
-                to.from = from.at, to.from_form = from.form, to.to = sink.at, to.to_form = sink.form;
+                to.parts = at.parts(p), to.head = at.piece.head, to.rows_forked = 0;
+                to.chunks = (at.segment.end - at.segment.begin) / to.parts, to.rows = at.segment.length - at.segment.begin * kChunk;
+                const StateAddress from = source(at);
+                to.from = from.at, to.from_form = from.form;
+                if (at.segment.to == Place::Parked) at.fork(), to.parts = 2, to.rows_forked = static_cast<uint8_t>(at.key % kChunk);
+                const int64_t last = queue.first_checkpoint + at.checkpoint(p);
+                const StateAddress sink = sink_of(at, last);
+                to.to = sink.at, to.to_form = sink.form, to.checkpoint = last - (to.parts - 1);
             }
         }
         __syncwarp();
+    }
+
+    // Where the state goes between parts part - 1 and part of a segment.
+    __device__ __forceinline__ StateAddress sink_before(const QueuedSegment &segment, int part) const {
+        if (segment.rows_forked > 0) return {parked_state(), Form::Parked};
+        return checkpoint(segment.checkpoint + part - 1, segment.head);
     }
 
     // The number of the first checkpoint of the sequence that a piece belongs to.
@@ -62,18 +73,20 @@ struct StateLookup {
     __device__ __forceinline__ StateAddress source(const SegmentIterator &of) const {
         const int n = of.piece.sequence_index;
         if (of.segment.from == Place::Kept) return {nullptr, Form::Kept};
-        if (of.segment.from == Place::Parked) return {parked_state(), Form::Rows};
+        if (of.segment.from == Place::Parked) return {parked_state(), Form::Parked};
         if (of.segment.from == Place::Worker) return {hand_over_state(worker), Form::HandOver};
         if (p.initial_mask != nullptr && p.initial_mask[n] == 0) return {nullptr, Form::None};
         return find(p.initial_state, n, of.piece.head);
     }
-    __device__ __forceinline__ StateAddress sink_of(const SegmentIterator &of, int64_t first_checkpoint) const {
-        if (of.segment.to == Place::Parked) return {parked_state(), Form::Rows};
+    __device__ __forceinline__ StateAddress sink_of(const SegmentIterator &of, int64_t last_checkpoint) const {
         if (of.segment.to == Place::Worker) return {hand_over_state(worker + 1), Form::HandOver};
-        const bool is_checkpoint = of.segment.to == Place::Checkpoint;
-        const int64_t i = is_checkpoint ? first_checkpoint + of.checkpoint(p) : of.piece.sequence_index;
-        if (is_checkpoint && i >= p.checkpoints.count) return report(p.status, kBrokenCheckpoint), StateAddress{nullptr, Form::None};
-        return find(is_checkpoint ? p.checkpoints.states : p.final_state, i, of.piece.head);
+        if (of.segment.to == Place::Caller) return find(p.final_state, of.piece.sequence_index, of.piece.head);
+        return checkpoint(last_checkpoint, of.piece.head);
+    }
+    __device__ __forceinline__ StateAddress checkpoint(int64_t i, int head) const {
+        if (i < p.checkpoints.count) return find(p.checkpoints.states, i, head);
+        report(p.status, kBrokenCheckpoint);
+        return {nullptr, Form::None};
     }
     // State i of a tensor. What has no row is nowhere.
     __device__ __forceinline__ StateAddress find(const States &of, int64_t i, int head) const {
