@@ -36,7 +36,7 @@ struct StateIo {
             if (!is_first) out = StateLookup{p, half, here.worker, here.lane}.sink_before(next, part), in = {nullptr, Form::Kept};
             here.change_state({out.at, known(out.form)}, {in.at, known(in.form)}, queue, i + 1, is_first, state);
             if (!has_next) return;
-            if (is_fork || each > 0) work(is_fork ? 1 : each, rows, state);
+            if (const int chunks = is_fork ? 1 : each; chunks > 0) work(chunks, rows, state);
             if (++part == static_cast<uint32_t>(parts)) part = 0, i++;
         }
     }
