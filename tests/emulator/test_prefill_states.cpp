@@ -105,6 +105,30 @@ void check_broken(const char *name, const char *text, unsigned status, const std
     report(name, wrong == nullptr, wrong == nullptr ? "" : wrong);
 }
 
+// What the roles are told of each chunk: the truncated ones see the tokens up to their checkpoint, and nobody wants their O, which later chunks
+// write again.
+void check_chunks(const char *name) {
+    const case_spec spec = kernel_case_parse(name, "lens=70 H=1 cp=f32 cp_per=3");
+    Call call(spec, {});
+    const int64_t offsets[] = {40, 64, 70};
+    for (size_t i = 0; i < 3; i++) set(call.states.offsets, i, offsets[i]);
+    const Params p = call.params();
+    std::vector<ChunkInfo> seen;
+    emulator::launch(1, 1, 32, 1024, 0, [&] {
+        SegmentIterator segments(p, 0);
+        for (ChunkIterator<false> chunks(p, 0, segments); chunks.valid;) {
+            chunks.advance(p);
+            const ChunkInfo info = chunks.info();
+            if (lane_here() == 0) seen.push_back(info);
+        }
+    });
+    const int wanted[][3] = {{0, 32, 32}, {32, 8, 0}, {32, 32, 32}, {64, 6, 6}, {-1, 0, 0}};    // first token, rows, rows of O
+    bool good = seen.size() == 5;
+    for (size_t i = 0; i < 5 && good; i++)
+        good = (wanted[i][0] < 0 || seen[i].token == wanted[i][0]) && seen[i].rows == wanted[i][1] && seen[i].rows_out == wanted[i][2];
+    report(name, good);
+}
+
 // Broken cu_seqlens: what would have been written is NaN, and nothing else is written.
 void check_refusal(const char *name, const char *text) {
     Call call(kernel_case_parse(name, text), {});
@@ -182,11 +206,13 @@ void broken() {
     check_broken("offset beyond the end", at, 4, [](CaseStates &s) { set(s.offsets, 0, 41); }, [](Wanted &w) { w.lost_checkpoints = {0}; });
     check_broken("offset beyond the end of an empty sequence", at, 4, [](CaseStates &s) { set(s.offsets, 7, 1); }, [](Wanted &w) { w.lost_checkpoints = {7}; });
     check_broken("offset of 2^32 + 16", at, 4, [](CaseStates &s) { set(s.offsets, 20, (int64_t{1} << 32) + 16); }, [](Wanted &w) { w.lost_checkpoints = {20}; });
+    check_broken("offset of 16 - 2^32: none", at, 0, [](CaseStates &s) { set(s.offsets, 20, 16 - (int64_t{1} << 32)); }, [](Wanted &w) { w.lost_checkpoints = {20}; });
     check_broken("offset of INT64_MIN: none", at, 0, [](CaseStates &s) { set(s.offsets, 20, INT64_MIN); }, [](Wanted &w) { w.lost_checkpoints = {20}; });
     check_refusal("broken cu_seqlens, pools", "lens=20,0,14,33,70 s0_pool=i64 s1_pool=i64 s1_layout=nhkv rows=gaps H=2");
     check_refusal("broken cu_seqlens, checkpoints at offsets", "lens=40,0,14,33,70 cp=bf16 cp_per=5 H=1");
     check_refusal("broken cu_seqlens, checkpoints of a pool", "lens=48,0,16,32,64 cp=f32 cp_every=16 cp_pool=i32 s0=bf16 s1=bf16 H=1");
     check_nan_behind("NaN behind a checkpoint", "lens=53 cp=f32 cp_per=1 H=1");
+    check_chunks("chunks, as roles see them");
     check_laggards("lanes that come late", "lens=100,33,0,70 cp=f32 cp_per=3 H=1 s0_pool=i32 s1_pool=i32");
 }
 
