@@ -47,6 +47,12 @@ def read(path):
         return found
 
 
+@pytest.fixture(autouse=True)
+def memory_is_not_zero(monkeypatch):
+    """What nobody writes must not be 0 by chance."""
+    monkeypatch.setenv("MALLOC_PERTURB_", "165")
+
+
 def run(p, tmp_path, *options):
     flashkda("run", p.save(tmp_path / "in"), "-o", tmp_path / "out", "--out-dtype", "f32", "--force", *options)
     return read(tmp_path / "out")
