@@ -56,7 +56,7 @@ struct ChainPiece {
         as_operand(o_bf16, o);
         place_out(o_bf16);
         if (rows >= kChunk) send_out(number);
-        else write_out(number, rows);
+        else write_out(number, rows_out(s, number));
 #pragma unroll
         for (int k = 0; k < 8; k++) leaving[k] = load_float4(stage + uint32_t{offsetof(Stage, gate_out)} + quarter + k * 64);
         mma_wait<0>();
