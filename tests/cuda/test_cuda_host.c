@@ -180,6 +180,42 @@ static void test_states_reach_the_launcher(void **unused)
     assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_ERR_MISALIGNED);
 }
 
+/* A thread's last plan is kept for the same desc: whatever of the states a desc says makes another one, and args come anew with every call. */
+static void test_kept_plans_follow_the_states(void **unused)
+{
+    (void)unused;
+    reset();
+    fkda_fwd_desc d = good_desc();
+    fkda_fwd_args a = good_args();
+    d.initial_state = (fkda_state_desc){.dtype = FKDA_F32, .slot_count = 2, .slot_dtype = FKDA_I32};
+    d.checkpoints.dtype = FKDA_F32, d.checkpoint_count = 4, d.checkpoint_offset_dtype = FKDA_I32, d.checkpoints_per_sequence = 2;
+    a.initial_state = pool_memory, a.initial_slots = memory + 7004;
+    a.checkpoint_state = more_memory, a.checkpoint_offsets = memory + 7104;
+    const fkdai_prefill_call *const call = &fake.last;
+    for (int i = 0; i < 2; ++i, a.initial_slots = memory + 7012, a.checkpoint_offsets = memory + 7112, a.initial_state = pool_memory + 256) {
+        assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+        assert_ptr_equal(call->initial_state, a.initial_state);
+        assert_ptr_equal(call->initial_rows.slots.data, a.initial_slots);
+        assert_ptr_equal(call->checkpoints.offsets.data, a.checkpoint_offsets);
+        assert_true(call->initial_mask == NULL && call->initial_rows.first_slot == 0 && call->checkpoints.stops.per_sequence == 2);
+    }
+    d.initial_state.slot_null = FKDA_SLOT_NULL_NOT_POSITIVE;
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    assert_int_equal(call->initial_rows.first_slot, 1);
+    d.checkpoints_per_sequence = 3;    /* behind the end of older descs */
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    assert_int_equal(call->checkpoints.stops.per_sequence, 3);
+    d.flags = FKDA_FLAG_INITIAL_MASK, a.initial_mask = (const uint8_t *)(memory + 7000);
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    assert_ptr_equal(call->initial_mask, a.initial_mask);
+    d.checkpoint_every = 33, d.checkpoints_per_sequence = 0, a.checkpoint_offsets = NULL;
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    assert_true(call->checkpoints.stops.every == 33 && call->checkpoints.stops.per_sequence == 0);
+    d.initial_state.slot_count = 1;
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    assert_int_equal(call->initial_rows.slot_count, 1);
+}
+
 /* The plan is a pure function of desc and machine: machines that this test invents. */
 static void test_machines(void **unused)
 {
@@ -327,6 +363,7 @@ int main(void)
         cmocka_unit_test(test_run_checks),           cmocka_unit_test(test_device_guard),               cmocka_unit_test(test_every_call_may_fail),
         cmocka_unit_test(test_checked_seqlens),      cmocka_unit_test(test_calls_of_a_call),            cmocka_unit_test(test_options_reach_the_launcher),
         cmocka_unit_test(test_sizes),                cmocka_unit_test(test_states_reach_the_launcher),
+        cmocka_unit_test(test_kept_plans_follow_the_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
