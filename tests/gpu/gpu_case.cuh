@@ -112,8 +112,8 @@ struct DeviceCase {
         call.beta = {beta, {T * H, H, 1}, FKDAI_BF16}, call.beta_multiplier = 1.f;
         call.A_log = {A_log, FKDAI_F32}, call.dt_bias = {dt_bias, FKDAI_F32};
         if (is_packed()) call.cu_seqlens = {spec.cu == FKDA_I32 ? static_cast<void *>(cu32) : cu, spec.cu == FKDA_I32 ? FKDAI_I32 : FKDAI_I64};
-        if (spec.initial != FKDA_NONE) call.initial_state = initial, call.initial_rows = {H * 128 * 128, element(spec.initial)};
-        call.final_state = final, call.final_rows = {H * 128 * 128, element(spec.final)};
+        if (spec.initial != FKDA_NONE) call.initial_state = initial, call.initial_rows = {H * 128 * 128, element(spec.initial), 0, {}, 0, 0};
+        call.final_state = final, call.final_rows = {H * 128 * 128, element(spec.final), 0, {}, 0, 0};
         call.B = B, call.T = T, call.N = N, call.H = call.HV = H;
         call.device_status = status;
         call.scale = static_cast<float>(spec.scale), call.lower_bound = static_cast<float>(spec.lower_bound);
