@@ -102,7 +102,7 @@ static fkdai_prefill_call launcher_call(const public_call *c, int multiprocessor
 {
     const fkda_fwd_desc *const d = &c->desc;
     const fkdai_strides rows = {d->T * d->H * 128, d->H * 128, 128};
-    const fkdai_state_rows states = {d->H * 16384, FKDAI_F32};
+    const fkdai_state_rows states = {.row_stride = d->H * 16384, .element = FKDAI_F32};
     return (fkdai_prefill_call){
         .q = {c->inputs[0], rows, FKDAI_BF16}, .k = {c->inputs[1], rows, FKDAI_BF16}, .v = {c->inputs[2], rows, FKDAI_BF16},
         .g = {c->inputs[3], rows, FKDAI_BF16},
