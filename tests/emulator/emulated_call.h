@@ -107,7 +107,6 @@ struct Call {
         const bool has_wide_beta = spec.beta_dtype == FKDA_F32;
         Params p{};
         p.q = map(q, H), p.k = map(k, H), p.v = map(v, HV), p.g = map(g, HV), p.o = map(out, HV, 16);
-        p.g_element = Element::BF16;
         p.beta = {has_wide_beta ? static_cast<const void *>(beta_f32.data()) : beta_bf16.data(), {T * HV * step, HV * step, step},
                   has_wide_beta ? Element::F32 : Element::BF16, spec.beta == FKDA_BETA_ACTIVATED, spec.multiplier == 2 ? 2.f : 1.f};
         p.out = reinterpret_cast<__nv_bfloat16 *>(out.data()), p.out_strides = {T * HV * 128, HV * 128, 128};

@@ -167,9 +167,8 @@ inline constexpr int kClusterKind = 0, kSingleKind = 1;  // of Timeline::kinds
 
 struct Params : Timeline {
     fkdai_prefill_mapping mapping;   // FKDAI_EITHER: the schedule says which of duo and solo
-    CUtensorMap q, k, v, g;          // [B][T][H or HV][128], 128-byte swizzle; boxes [1][32][1][64] of bf16, [1][32][1][32] of fp32
+    CUtensorMap q, k, v, g;          // [B][T][H or HV][128] bf16, box [1][32][1][64], 128-byte swizzle
     CUtensorMap o;                   // out, box [1][32][1][16], 32-byte swizzle; for solo
-    Element g_element;
     Betas beta;
     __nv_bfloat16 *out;              // [B,T,HV,V]
     Strides out_strides;
