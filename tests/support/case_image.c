@@ -95,15 +95,21 @@ fkda_fwd_desc case_desc(const case_spec *s)
     return d;
 }
 
-/* -------------------------------------------------------------- where element i of a logical array lies */
+/* -------------------------------------------------------------- where the elements of a logical array lie */
+
+/* Elements that follow each other and lie together: a row of a tensor's head, the matrix of a state. */
+typedef struct block {
+    int64_t count, at;    /* at: CASE_NO_ROW if they lie nowhere */
+    int is_vk;            /* a matrix [K,V] that lies as [V,K] */
+} block;
 
 /* Tensor: i counts [rows, heads, width]. */
-static int64_t tensor_place(const case_image *m, int tensor, int64_t i)
+static block tensor_block(const case_image *m, int tensor, int64_t i)
 {
     const shape x = shape_of(m->spec, tensor);
     const fkda_tensor_desc *const d = &m->lie[tensor];
     const int64_t row = i / (x.heads * x.width), head = i / x.width % x.heads, T = m->spec->T;
-    return row / T * d->batch_stride + row % T * d->token_stride + head * d->head_stride + i % x.width;
+    return (block){x.width, row / T * d->batch_stride + row % T * d->token_stride + head * d->head_stride, 0};
 }
 
 static int is_state(int buffer) { return buffer == IMAGE_INITIAL || buffer == IMAGE_FINAL || buffer == IMAGE_CHECKPOINTS; }
@@ -113,20 +119,24 @@ static const fkda_state_desc *state_desc(const case_image *m, int buffer)
     return buffer == IMAGE_INITIAL ? &m->desc.initial_state : buffer == IMAGE_FINAL ? &m->desc.final_state : &m->desc.checkpoints;
 }
 
-/* State: i counts [N or checkpoint_count, HV, K, V]. CASE_NO_ROW if it lies nowhere. */
-static int64_t state_place(const case_image *m, int buffer, int64_t i)
+/* State: i counts [N or checkpoint_count, HV, K, V]. */
+static block state_block(const case_image *m, int buffer, int64_t i)
 {
     const case_spec *const s = m->spec;
-    const int64_t n = i / case_state_elems(s), hv = i / (s->K * s->V) % s->HV, c = i / s->V % s->K, v = i % s->V;
+    const int64_t n = i / case_state_elems(s), hv = i / (s->K * s->V) % s->HV;
     const int64_t row = buffer == IMAGE_INITIAL ? case_initial_row(s, n) : buffer == IMAGE_FINAL ? case_final_row(s, n) : case_checkpoint_row(s, n);
-    if (row == CASE_NO_ROW) return CASE_NO_ROW;
-    return row * row_stride_of(s) + hv * s->K * s->V + (state_desc(m, buffer)->layout == FKDA_STATE_NHVK ? v * s->K + c : c * s->V + v);
+    return (block){s->K * s->V, row == CASE_NO_ROW ? CASE_NO_ROW : row * row_stride_of(s) + hv * s->K * s->V,
+                   state_desc(m, buffer)->layout == FKDA_STATE_NHVK};
 }
 
-static int64_t place(const case_image *m, int buffer, int64_t i)
+/* The block that begins with element i of `count`. */
+static block block_at(const case_image *m, int buffer, int64_t i, int64_t count)
 {
-    return buffer < IMAGE_TENSORS ? tensor_place(m, buffer, i) : is_state(buffer) ? state_place(m, buffer, i) : i;
+    return buffer < IMAGE_TENSORS ? tensor_block(m, buffer, i) : is_state(buffer) ? state_block(m, buffer, i) : (block){count, 0, 0};
 }
+
+/* Element j of a block: where it lies. */
+static int64_t place(const case_spec *s, const block *x, int64_t j) { return x->at + (x->is_vk ? j % s->V * s->K + j / s->V : j); }
 
 static fkda_dtype slot_dtype(const fkda_state_desc *state) { return state->slot_count > 0 ? state->slot_dtype : FKDA_NONE; }
 
@@ -178,9 +188,10 @@ static int64_t extent_of(const case_image *m, int buffer)
     }
     if (buffer < IMAGE_TENSORS) count += m->spec->tail * shape_of(m->spec, buffer).heads * shape_of(m->spec, buffer).width;
     int64_t end = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        const int64_t at = place(m, buffer, i) + 1;
-        if (at > end) end = at;
+    for (int64_t i = 0; i < count;) {
+        const block x = block_at(m, buffer, i, count);
+        if (x.at + x.count > end) end = x.at + x.count;
+        i += x.count;
     }
     return end;
 }
@@ -196,12 +207,15 @@ static int is_in_place(const case_spec *s) { return s->in_place && !s->is_plain;
 /* In place the initial states lie in the buffer of the final ones. */
 static void store_buffer(case_image *m, int buffer, const float *values)
 {
-    const int at = buffer == IMAGE_INITIAL && is_in_place(m->spec) ? IMAGE_FINAL : buffer;
-    const int64_t count = dtype_of(m, buffer) == FKDA_NONE ? 0 : count_of(m, buffer);
-    for (int64_t i = 0; i < count; ++i) {
-        const int is_zero = buffer == IMAGE_INITIAL && case_starts_from_0(m->spec, i / case_state_elems(m->spec));
-        if (place(m, buffer, i) != CASE_NO_ROW)
-            fkdai_store(m->buffer[at].data, dtype_of(m, buffer), place(m, buffer, i), is_zero ? 0 : (double)values[i]);
+    const case_spec *const s = m->spec;
+    void *const data = m->buffer[buffer == IMAGE_INITIAL && is_in_place(s) ? IMAGE_FINAL : buffer].data;
+    const fkda_dtype dtype = dtype_of(m, buffer);
+    const int64_t count = dtype == FKDA_NONE ? 0 : count_of(m, buffer);
+    for (int64_t i = 0; i < count;) {
+        const block x = block_at(m, buffer, i, count);
+        const int is_zero = buffer == IMAGE_INITIAL && case_starts_from_0(s, i / case_state_elems(s));
+        for (int64_t j = 0; j < x.count && x.at != CASE_NO_ROW; ++j) fkdai_store(data, dtype, place(s, &x, j), is_zero ? 0 : (double)values[i + j]);
+        i += x.count;
     }
 }
 
@@ -283,14 +297,20 @@ static void check_gaps(const case_image *m, int buffer)
 {
     static const char *const names[IMAGE_BUFFERS] = {[IMAGE_OUT] = "out", [IMAGE_FINAL] = "final_state", [IMAGE_CHECKPOINTS] = "checkpoint_state"};
     const guarded *const g = &m->buffer[buffer];
-    const size_t element = (size_t)element_of(m, buffer);
-    uint8_t *const is_element = must_alloc(g->bytes, 1);
-    for (int64_t i = 0; i < count_of(m, buffer); ++i)
-        if (place(m, buffer, i) != CASE_NO_ROW) memset(is_element + (size_t)place(m, buffer, i) * element, 1, element);
-    for (size_t i = 0; i < g->bytes; ++i)
-        if (!is_element[i] && g->data[i] != m->before[buffer][i])
-            fail_msg("%s: byte %zu of %s was written, and belongs to no result", m->spec->name, i, names[buffer]);
-    free(is_element);
+    const int64_t element = element_of(m, buffer), count = count_of(m, buffer);
+    uint8_t *const wanted = must_alloc(g->bytes, 1);    /* what was there before, with the results on top */
+    memcpy(wanted, m->before[buffer], g->bytes);
+    for (int64_t i = 0; i < count;) {
+        const block x = block_at(m, buffer, i, count);
+        if (x.at != CASE_NO_ROW) memcpy(wanted + x.at * element, g->data + x.at * element, (size_t)(x.count * element));
+        i += x.count;
+    }
+    if (memcmp(wanted, g->data, g->bytes) != 0) {
+        size_t at = 0;
+        while (wanted[at] == g->data[at]) ++at;
+        fail_msg("%s: byte %zu of %s was written, and belongs to no result", m->spec->name, at, names[buffer]);
+    }
+    free(wanted);
 }
 
 void image_check_untouched(const case_image *m)
@@ -306,8 +326,13 @@ void image_check_untouched(const case_image *m)
 static float *gather(const case_image *m, int buffer, int64_t count)
 {
     float *const values = must_alloc((size_t)count, sizeof *values);
-    for (int64_t i = 0; i < count; ++i)
-        if (place(m, buffer, i) != CASE_NO_ROW) values[i] = (float)fkdai_load(m->buffer[buffer].data, dtype_of(m, buffer), place(m, buffer, i));
+    const fkda_dtype dtype = dtype_of(m, buffer);
+    for (int64_t i = 0; i < count;) {
+        const block x = block_at(m, buffer, i, count);
+        for (int64_t j = 0; j < x.count && x.at != CASE_NO_ROW; ++j)
+            values[i + j] = (float)fkdai_load(m->buffer[buffer].data, dtype, place(m->spec, &x, j));
+        i += x.count;
+    }
     return values;
 }
 

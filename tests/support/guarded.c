@@ -34,13 +34,16 @@ guarded guarded_alloc(size_t bytes, size_t align, guard_side side, uint8_t fill)
 void guarded_make_readonly(const guarded *g) { protect(g, PROT_READ); }
 void guarded_make_writable(const guarded *g) { protect(g, PROT_READ | PROT_WRITE); }
 
+static int is_filled(const uint8_t *from, const uint8_t *to, uint8_t fill)
+{
+    for (; from < to; ++from)
+        if (*from != fill) return 0;
+    return 1;
+}
+
 int guarded_slack_is_intact(const guarded *g)
 {
-    for (size_t i = 0; i < g->pages_bytes; ++i) {
-        const uint8_t *const at = g->pages + i;
-        if ((at < g->data || at >= g->data + g->bytes) && *at != g->fill) return 0;
-    }
-    return 1;
+    return is_filled(g->pages, g->data, g->fill) && is_filled(g->data + g->bytes, g->pages + g->pages_bytes, g->fill);
 }
 
 void guarded_free(guarded *g)
