@@ -15,6 +15,6 @@ target_compile_options(fkda_warnings INTERFACE "$<$<COMPILE_LANGUAGE:C>:${c}>" "
 # The same bits on every machine: no contraction that the source does not ask for. Never -ffast-math.
 target_compile_options(fkda_warnings INTERFACE $<$<COMPILE_LANGUAGE:C>:-ffp-contract=off>)
 if(FKDA_SANITIZE)
-  target_compile_options(fkda_warnings INTERFACE $<$<COMPILE_LANGUAGE:C>:-fsanitize=${FKDA_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g>)
+  target_compile_options(fkda_warnings INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${FKDA_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g>)
   target_link_options(fkda_warnings INTERFACE -fsanitize=${FKDA_SANITIZE})
 endif()

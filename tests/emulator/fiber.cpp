@@ -29,11 +29,13 @@ constexpr size_t kStackBytes = 256 * 1024;    // frames are wider
 void announce_switch(void **fake_stack, const void *low, size_t bytes) { __sanitizer_start_switch_fiber(fake_stack, low, bytes); }
 void announce_arrival(void *fake_stack, const void **low, size_t *bytes) { __sanitizer_finish_switch_fiber(fake_stack, low, bytes); }
 void forget_frames(const char *stack) { __asan_unpoison_memory_region(stack, kStackBytes); }
+void forget_own_frames() { __asan_handle_no_return(); }
 #else
 constexpr size_t kStackBytes = 64 * 1024;
 void announce_switch(void **, const void *, size_t) {}
 void announce_arrival(void *, const void **, size_t *) {}
 void forget_frames(const char *) {}
+void forget_own_frames() {}
 #endif
 
 // ---------------------------------------------------------------- a context: where an execution stopped
@@ -94,7 +96,6 @@ char *take_stack() {
     if (!free_stacks.empty()) {
         char *const stack = free_stacks.back();
         free_stacks.pop_back();
-        forget_frames(stack);
         return stack;
     }
     const size_t guard = static_cast<size_t>(sysconf(_SC_PAGESIZE));
@@ -125,6 +126,7 @@ void Fiber::begin(void (*enter)()) {
 
 Fiber::~Fiber() {
     if (stack_ == nullptr) return;
+    if (!has_ended_) forget_frames(stack_);
     free_stacks.push_back(stack_);
     free_context(context_);
 }
@@ -144,6 +146,8 @@ void Fiber::leave() {
 }
 
 void Fiber::leave_for_good() {
+    has_ended_ = true;
+    forget_own_frames();
     announce_switch(nullptr, scheduler_low, scheduler_bytes);
     switch_context(&context_, scheduler_context);
     abort();    // nobody resumes it

@@ -18,6 +18,7 @@ public:
 private:
     char *stack_ = nullptr;              // its low end, above a guard page; used again by later fibers
     void *context_ = nullptr;            // where it stopped
+    bool has_ended_ = false;
 };
 
 }  // namespace emulator

@@ -102,9 +102,10 @@ struct SegmentIterator {
 
     // The first one behind (key, index) in this piece. Few are expected: each looks at all of its sequence.
     __device__ __forceinline__ bool find_checkpoint(const Params &p) {
-        int first = INT32_MAX, which = index + 1;
+        int first = INT32_MAX, which = 0;
         if (p.mark_every > 0) {
-            const int64_t tokens = (index + int64_t{1}) * p.mark_every;
+            which = index + 1;
+            const int64_t tokens = int64_t{which} * p.mark_every;
             if (is_inside(tokens)) first = key_of(tokens);
             if (p.mark_every % kChunk == 0 && key == index * p.mark_every && first <= piece.end * kChunk) {  // all that the piece has
                 const int end = piece.end * kChunk;
