@@ -16,12 +16,12 @@ def sources(tree):
 
 def compile_kernel(nvcc, source, folder):
     """Returns (ptxas report, PTX text, cubin)."""
-    cubin, ptx, include = folder / f"{source.stem}.cubin", folder / f"{source.stem}.ptx", f"-I{source.parents[1]}"
-    built = subprocess.run([nvcc, *FLAGS, include, "-Xptxas", "-v", "-cubin", source, "-o", cubin], capture_output=True, text=True)
+    cubin, include = folder / f"{source.stem}.cubin", f"-I{source.parents[1]}"
+    built = subprocess.run([nvcc, *FLAGS, include, "-Xptxas", "-v", "-keep", "-keep-dir", folder, "-cubin", source, "-o", cubin],
+                           capture_output=True, text=True)
     if built.returncode != 0:
         raise SystemExit(f"{source}: {built.stderr}")
-    subprocess.run([nvcc, "-arch=compute_90a", *FLAGS[2:], include, "-ptx", source, "-o", ptx], check=True, capture_output=True)
-    return built.stderr, ptx.read_text(), cubin
+    return built.stderr, (folder / f"{source.stem}.ptx").read_text(), cubin    # -keep: the PTX that the cubin was made of
 
 
 def cuda_release(nvcc):
