@@ -28,6 +28,7 @@ EXPECTED = ROOT / "tools" / "expected_counts.json"
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
+    "FKDA_TEST_DRAWS": "few",    # tests/support/counter_rng.h
 }
 
 
@@ -64,15 +65,27 @@ def count_cmocka(output, ok):
     return passed, failed, skipped
 
 
+@functools.cache
+def hasty_nvcc():
+    """Environment in which nvcc compiles four times as fast, and badly: for builds that are to succeed, and whose kernels nobody runs."""
+    known = can_compile_kernels() and "--Ofast-compile" in run(["nvcc", "--help"])[1]
+    return {**os.environ, "NVCC_APPEND_FLAGS": "--Ofast-compile=max"} if known else dict(os.environ)
+
+
+@functools.cache
+def build_with_tests(build, *options):
+    return run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_EXAMPLES=ON", "-DFKDA_WERROR=ON", *options])
+
+
 def c_suites(build, label, options=(), env=None):
     """Builds build/<build> with its tests and runs them under CTest."""
-    status, output = run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_EXAMPLES=ON", "-DFKDA_WERROR=ON", *options])
+    status, output = build_with_tests(build, *options)
     if status != 0:
         return [Suite(f"{label}: build", failed=1, output=output)]
     say(f"C suites, {label}")
     report = OUT / f"ctest-{build}.xml"
     run(["ctest", "--test-dir", f"build/{build}", "-j", str(os.cpu_count()), "--timeout", "900", "--test-output-size-passed", "1000000",
-         "--output-junit", str(report)], env={**os.environ, **(env or {})})
+         "--output-junit", str(report)], env={**hasty_nvcc(), **(env or {})})
     suites = []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         output = case.findtext("system-out") or ""
@@ -84,22 +97,21 @@ def c_suites(build, label, options=(), env=None):
     return suites
 
 
-@functools.cache
 def install_wheel():
-    """Builds the wheel on one core and installs it into .venv; returns (exit status, output)."""
+    """Builds the wheel and installs it into .venv; returns (exit status, output)."""
     say("building and installing the Python wheel")
     return run([sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--force-reinstall",
-                "--config-settings=build-dir=build/wheel", "."], env={**os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "1"})
+                "--config-settings=build-dir=build/wheel", "."], env={**os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "2"})
 
 
-def python_suites(_):
-    """pytest over the command line, the module and flash-linear-attention, with the wheel in .venv."""
-    status, output = install_wheel()
-    if status != 0:
-        return [Suite("python: wheel", failed=1, output=output)]
+def python_suites():
+    """pytest over the command line, the module and flash-linear-attention, with the command line of build/check-release and the wheel in .venv."""
+    for name, (status, output) in (("command line", build_with_tests("check-release")), ("wheel", install_wheel())):
+        if status != 0:
+            return [Suite(f"python: {name}", failed=1, output=output)]
     suites = []
     python = sys.executable
-    env = {**os.environ, "FKDA_CLI": str(ROOT / "build/check-release/cli/flashkda"), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**hasty_nvcc(), "FKDA_CLI": str(ROOT / "build/check-release/cli/flashkda"), "PYTHONDONTWRITEBYTECODE": "1"}
     for folder in ("cli", "python"):
         say(f"pytest tests/{folder}")
         report = OUT / f"pytest-{folder}.xml"
@@ -126,11 +138,11 @@ def tool_suite(name, *command):
     return Suite(name, int(status == 0), int(status not in (0, 77)), int(status == 77), time.time() - started, output)
 
 
-def build_suite(name, build, *options):
+def build_suite(name, build, *options, env=None):
     """A build with a static library, which is then used from outside; its other tests are not run."""
     say(f"{name}: build/{build}")
     started = time.time()
-    status, output = run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DBUILD_SHARED_LIBS=OFF", "-DFKDA_WERROR=ON", *options])
+    status, output = run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DBUILD_SHARED_LIBS=OFF", "-DFKDA_WERROR=ON", *options], env=env)
     if status == 0:
         status, output = run(["ctest", "--test-dir", f"build/{build}", "-R", "^(consumer|exports)$", "--output-on-failure", "--no-tests=error"])
     return Suite(name, int(status == 0), int(status != 0), 0, time.time() - started, output)
@@ -143,14 +155,15 @@ def debug_build_suite():
 
 
 def cuda_programs_suite():
-    """What only a GPU can run is at least built wherever nvcc is (tests/gpu)."""
+    """What only a GPU can run is at least built wherever nvcc is (tests/gpu). Not in build/check-gpu, whose programs a GPU runs."""
     if not can_compile_kernels():
         return Suite("cuda programs build", skipped=1)
-    return build_suite("cuda programs build", "check-gpu", "-DFKDA_BUILD_GPU_TESTS=ON", "-DFKDA_BUILD_CLI=OFF", "-DFKDA_CUDA=ON")
+    return build_suite("cuda programs build", "check-cuda", "-DFKDA_BUILD_GPU_TESTS=ON", "-DFKDA_BUILD_CLI=OFF", "-DFKDA_CUDA=ON",
+                       env={**hasty_nvcc(), "TARGETS": "flashkda gpu_programs"})
 
 
-def source_suites(steps):
-    """Tools over the sources, and builds that must be free of warnings. Beside the tools, which need one core, the wheel of the last step."""
+def source_suites():
+    """Tools over the sources, and builds that must be free of warnings."""
     tools = [
         ("layers", "tools/dev/check_layers.py"),
         ("ruff", "-m", "ruff", "check", "."),
@@ -159,20 +172,18 @@ def source_suites(steps):
         ("report", "tools/report/report.py", "--check"),
         ("kernel lint", "tools/dev/lint_kernels.py"),
     ]
-    with concurrent.futures.ThreadPoolExecutor() as beside:
-        if "python" in steps:
-            beside.submit(install_wheel)
-        suites = [tool_suite(*tool) for tool in tools]
-    return [*suites, debug_build_suite(), cuda_programs_suite()]
+    return [*(tool_suite(*tool) for tool in tools), debug_build_suite(), cuda_programs_suite()]
 
 
 STEPS = {
     "source": source_suites,
-    "c": lambda _: c_suites("check-release", "release"),
-    "sanitize": lambda _: c_suites("check-sanitize", "sanitized", ["-DFKDA_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
-                                                                     "-DFKDA_CUDA=OFF"], SANITIZER_ENV),
+    "c": lambda: c_suites("check-release", "release"),
+    "sanitize": lambda: c_suites("check-sanitize", "sanitized", ["-DFKDA_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+                                                                   "-DFKDA_CUDA=OFF"], SANITIZER_ENV),
     "python": python_suites,
 }
+# Side by side. Each step leaves cores idle for a while; the last of a lane is one that can use all of them.
+LANES = (("sanitize",), ("python", "source", "c"))
 
 
 def can_compile_kernels():
@@ -203,6 +214,13 @@ def hold_to_expectation(suites, steps):
                 suite.output += f"\n{name} ran {suite.ran} tests, at least {count} are expected (tools/expected_counts.json)\n"
 
 
+def run_steps(steps):
+    """step -> suites"""
+    with concurrent.futures.ThreadPoolExecutor(len(LANES)) as lanes:
+        results = list(lanes.map(lambda lane: {step: STEPS[step]() for step in lane if step in steps}, LANES))
+    return {step: suites for lane in results for step, suites in lane.items()}
+
+
 def print_report(suites, seconds):
     for suite in suites:
         if suite.failed:
@@ -224,7 +242,7 @@ def main():
     steps = [arguments.only] if arguments.only else list(STEPS)
     OUT.mkdir(parents=True, exist_ok=True)
     started = time.time()
-    results = {step: STEPS[step](steps) for step in steps}
+    results = run_steps(steps)
     suites = [suite for step in steps for suite in results[step]]
     if not arguments.record:
         hold_to_expectation(suites, steps)

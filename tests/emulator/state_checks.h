@@ -29,6 +29,10 @@ inline void check(const char *name, const char *text, const std::vector<int> &wo
     unsigned seed = 0;
     for (const int count : all)
         for (const fkdai_prefill_mapping mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD}) {
+            if (!draw_is_wanted(seed, 3, ran + seed / 3)) {
+                seed++;
+                continue;
+            }
             Call call(spec, {count, mapping, seed % 2 == 1, state_shift});
             if (wrong == nullptr) wrong = difference(call, wanted, seed++);
             if (wrong != nullptr) return report(name, false, std::string(wrong) + " in mapping " + std::to_string(mapping) + " on " + std::to_string(count));
@@ -45,6 +49,7 @@ inline void check_broken(const char *name, const char *text, unsigned status, co
     adjust(wanted);
     const char *wrong = nullptr;
     for (unsigned i = 0; i < 6 && wrong == nullptr; i++) {
+        if (!draw_is_wanted(i, 6, ran)) continue;
         Call call(spec, {i < 3 ? 0 : 2, i % 3 == 0 ? FKDAI_DUO : i % 3 == 1 ? FKDAI_SOLO : FKDAI_QUAD, i % 2 == 1});
         call.tamper = tamper;
         wrong = difference(call, wanted, i);
@@ -85,6 +90,7 @@ inline void check_refusal(const char *name, const char *text) {
     const case_spec &s = call.spec;
     bool good = true;
     for (unsigned i = 0; i < 6 && good; i++) {
+        if (!draw_is_wanted(i, 6, ran)) continue;
         call.setup = {i < 3 ? 0 : 2, i % 3 == 0 ? FKDAI_DUO : i % 3 == 1 ? FKDAI_SOLO : FKDAI_QUAD, i % 2 == 1};
         call.bounds[1] = -1, call.status = 0;
         call.store_states();
@@ -106,6 +112,7 @@ inline void check_nan_behind(const char *name, const char *text) {
     bool good = true;
     for (const int64_t tokens : {1, 15, 16, 17, 31, 33, 47, 52})
         for (const fkdai_prefill_mapping mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD}) {
+            if (!draw_is_wanted(mapping / 2, 3, tokens)) continue;
             Call call(spec, {0, mapping});
             const int64_t first = tokens * spec.HV;
             for (std::vector<uint16_t> *x : {&call.q, &call.k, &call.v, &call.g}) std::fill(x->begin() + first * 128, x->end(), uint16_t{0x7fff});
@@ -158,6 +165,7 @@ inline void check_random(int64_t number) {
     const char *wrong = nullptr;
     for (const fkdai_prefill_mapping mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD, FKDAI_EITHER}) {
         if (mapping == FKDAI_EITHER && workers == 0) continue;
+        if (!draw_is_wanted(mapping == FKDAI_EITHER ? 3 : mapping / 2, workers > 0 ? 4 : 3, number)) continue;
         Call call(spec, {workers, mapping, below(2) == 1});
         call.tamper = [&](CaseStates &states) {
             for (size_t i = 0; i < offsets.size(); i++) set(states.offsets, i, offsets[i]);

@@ -36,6 +36,7 @@ void check(const char *name, const char *text, const Setup &setup = {}, const fl
     bool good = first.run(0), repeats = true;
     const Errors e = good ? first.errors() : Errors{NAN, NAN};
     for (unsigned i = 1; good && i <= 6; i++) {
+        if (!draw_is_wanted(i, 6, ran)) continue;
         call.setup.mapping = i >= 5 ? FKDAI_QUAD : i >= 3 ? FKDAI_SOLO : FKDAI_DUO;
         good = call.run(i % 3);
         repeats = repeats && first.same_bits(call);
@@ -53,6 +54,7 @@ void check_far_betas(const char *name, const char *text) {
         Call call(parse(name, text), {});
         call.values.beta[0] = beta, call.store_inputs();
         for (unsigned i = 0; i < 2 && good; i++) {
+            if (!draw_is_wanted(i, 2, std::signbit(beta))) continue;
             call.setup.mapping = i == 0 ? FKDAI_DUO : FKDAI_SOLO;
             good = call.run(i);
             const Errors e = call.errors();
@@ -85,6 +87,7 @@ void check_cuts(const char *name, const char *text, const std::vector<int> &work
     Call direct(spec, {});
     bool good = direct.run(0);
     for (size_t i = 0; i < 8 * workers.size() && good; i++) {
+        if (!draw_is_wanted(static_cast<int64_t>(i), 8, ran + static_cast<int64_t>(i / 8))) continue;
         const fkdai_prefill_mapping mapping = i % 8 < 2 ? FKDAI_DUO : i % 8 < 4 ? FKDAI_SOLO : i % 8 < 6 ? FKDAI_EITHER : FKDAI_QUAD;
         Call cut(spec, {workers[i / 8], mapping, i % 2 == 1});
         good = cut.run(static_cast<unsigned>(i)) && cut.same_bits(direct);
@@ -104,6 +107,7 @@ void check_refusal(const char *name, const char *text, const Setup &setup = {}) 
     Call call(parse(name, text), setup);
     bool good = true;
     for (size_t i = 0; i < 4 * broken.size() && good; i++) {
+        if (!draw_is_wanted(static_cast<int64_t>(i), 4, ran + static_cast<int64_t>(i / 4))) continue;
         call.bounds = broken[i / 4], call.status = 2;
         call.setup.mapping = mapping_of_run(i, setup);
         good = call.run(static_cast<unsigned>(i)) && call.status == 3;

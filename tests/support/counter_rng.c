@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,3 +56,14 @@ double rng_normal(uint64_t stream, uint64_t i)    /* Box-Muller, the cosine half
 }
 
 int64_t rng_below(uint64_t stream, uint64_t i, int64_t n) { return (int64_t)(rng_bits(stream, i) % (uint64_t)n); }
+
+int draw_is_wanted(int64_t i, int64_t n, int64_t number)
+{
+    const char *const draws = getenv("FKDA_TEST_DRAWS");
+    if (draws == NULL || *draws == 0) return 1;
+    if (strcmp(draws, "few") != 0) {
+        fprintf(stderr, "FKDA_TEST_DRAWS is \"%s\", but must be few, or not set\n", draws);
+        exit(99);
+    }
+    return i % n == number % n;
+}

@@ -2,7 +2,8 @@
  * Random numbers by counter: number i of a stream is a hash of (seed, stream, i). No state, so any element of any tensor can be drawn
  * alone, in any order, on any thread, and a case keeps its values when another case is added.
  *
- * The seed is fresh in every run and printed; FKDA_TEST_SEED=<number> repeats a run.
+ * The seed is fresh in every run and printed; FKDA_TEST_SEED=<number> repeats a run. FKDA_TEST_DRAWS=few asks for fewer runs of each case, where
+ * the bits and what sanitizers see are the same in all: orders of threads, mappings, repetitions.
  */
 #ifndef FKDA_TEST_COUNTER_RNG_H
 #define FKDA_TEST_COUNTER_RNG_H
@@ -19,6 +20,9 @@ uint64_t rng_bits(uint64_t stream, uint64_t i);            /* 64 random bits */
 double rng_uniform(uint64_t stream, uint64_t i);           /* in (0, 1) */
 double rng_normal(uint64_t stream, uint64_t i);            /* mean 0, variance 1 */
 int64_t rng_below(uint64_t stream, uint64_t i, int64_t n); /* in [0, n) */
+
+/* Is draw i of the n of a case wanted? All are; with FKDA_TEST_DRAWS=few, as under sanitizers, one: another for each number of the case. */
+int draw_is_wanted(int64_t i, int64_t n, int64_t number);
 
 #ifdef __cplusplus
 }
