@@ -14,8 +14,8 @@ target_compile_options(fkda_warnings INTERFACE "$<$<COMPILE_LANGUAGE:C>:${c}>" "
                                                "$<$<COMPILE_LANGUAGE:CUDA>:${cuda}>")
 # The same bits on every machine: no contraction that the source does not ask for. Never -ffast-math.
 target_compile_options(fkda_warnings INTERFACE $<$<COMPILE_LANGUAGE:C>:-ffp-contract=off>)
-if(FKDA_SANITIZE)
-  target_compile_options(fkda_warnings INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${FKDA_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g>)
+if(FKDA_SANITIZE)    # -g1: lines for reports; all that -g writes would take a third of the time of compiling
+  target_compile_options(fkda_warnings INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${FKDA_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1>)
   # C++ is tests alone. What a null or a strayed pointer reads AddressSanitizer sees, and these checks of each access cost the emulator a third more.
   target_compile_options(fkda_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize=null,object-size,pointer-overflow>)
   target_link_options(fkda_warnings INTERFACE -fsanitize=${FKDA_SANITIZE})

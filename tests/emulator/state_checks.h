@@ -27,9 +27,10 @@ inline void check(const char *name, const char *text, const std::vector<int> &wo
     std::vector<int> all{0};
     all.insert(all.end(), workers.begin(), workers.end());
     unsigned seed = 0;
+    const auto size = static_cast<int64_t>(all.size());
     for (const int count : all)
         for (const fkdai_prefill_mapping mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD}) {
-            if (!draw_is_wanted(seed, 3, ran + seed / 3)) {
+            if (!draw_is_wanted(seed / 3, size, size - 1) || !draw_is_wanted(seed % 3, 3, ran)) {
                 seed++;
                 continue;
             }
