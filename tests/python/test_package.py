@@ -182,7 +182,7 @@ def test_the_reference_is_warned_about_once(first, words):
 def test_overhead(record_property):
     p = make_problem(T=1, H=1, K=1, V=1)
     with torch.no_grad():
-        microseconds = min(timeit.repeat(lambda: flash_kda.fwd(**p), number=2000, repeat=10)) / 2000 * 1e6
+        microseconds = min(timeit.repeat(lambda: flash_kda.fwd(**p), number=200, repeat=100)) / 200 * 1e6  # short: between two time slices
     record_property("overhead_us", microseconds)
     print(f"flash_kda.fwd, one token, K = V = 1: {microseconds:.2f} us a call")
     assert microseconds < OVERHEAD_BOUND_US
