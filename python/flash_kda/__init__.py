@@ -105,8 +105,8 @@ def fwd(
     B = 0, T = 0 and N = 0 (cu_seqlens = [0]) are taken and give empty results.
 
     A tensor means here what it means in torch: views with the negative bit are resolved, and writing ``out``, ``final_state`` and
-    ``checkpoint_state`` counts in their ``_version``. A pool whose dtype is only taken as a copy is copied as a whole. Tensors whose values are not in
-    plain memory are refused: meta, sparse, nested and quantized ones, those inside torch.func, and subclasses with a
+    ``checkpoint_state`` counts in their ``_version``. A pool whose dtype is only taken as a copy is copied as a whole. Tensors whose
+    values are not in plain memory are refused: meta, sparse, nested and quantized ones, those inside torch.func, and subclasses with a
     ``__torch_dispatch__``.
 
     Warns:

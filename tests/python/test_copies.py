@@ -71,7 +71,8 @@ def package(tmp_path_factory):
     shutil.copytree(ROOT / "python/flash_kda", folder / "flash_kda_in_host_memory", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     sources = [path for pattern in SOURCES for path in sorted(ROOT.glob(pattern)) if path.name != "registry.c"]
     subprocess.run(["cc", "-std=c11", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-D_DEFAULT_SOURCE", "-DPy_LIMITED_API=0x030A0000",
-                    "-DFKDA_WITH_CUDA=1", "-DFKDA_PLAIN_COPIES", '-DFKDA_BUILD_INFO="a test"', *(f"-I{ROOT / name}" for name in INCLUDES), *sources, "-lm",
+                    "-DFKDA_WITH_CUDA=1", "-DFKDA_PLAIN_COPIES",
+                    '-DFKDA_BUILD_INFO="a test"', *(f"-I{ROOT / name}" for name in INCLUDES), *sources, "-lm",
                     "-o", folder / "flash_kda_in_host_memory/_core.abi3.so"], check=True)  # fmt: skip
     sys.path.insert(0, str(folder))
     with pytest.MonkeyPatch.context() as patch:
