@@ -28,7 +28,7 @@ fkda_status call(const fkda_fwd_desc &d, const fkda_fwd_args &a, uint8_t poison)
     fkda_plan plan;
     if (const fkda_status status = fkda_fwd_plan(&d, &plan); status != FKDA_OK) return status;
     const size_t bytes = fkda_plan_workspace_size(&plan);
-    guarded workspace = guarded_alloc(bytes, FKDA_WORKSPACE_ALIGN, GUARD_AT_END, poison);
+    guarded workspace = guarded_alloc(bytes, FKDA_WORKSPACE_ALIGN, GUARD_AT_END, poison ^ 0x5a);    // not what outputs hold
     const fkda_status status = fkda_fwd_run(&plan, &a, workspace.data, bytes, nullptr);
     guarded_free(&workspace);
     copied += status == FKDA_OK && fkda_plan_copies(&plan) != 0;
