@@ -18,7 +18,7 @@ enum { FKDAI_COPY_ROW = 256, FKDAI_COPY_MOST = 5 };
 
 /* The mark of what has not been written: two NaN of bf16, or one of fp32, that no arithmetic on the device makes, as its NaN are 0x7fff and
  * 0x7fffffff. */
-#define FKDAI_COPY_UNWRITTEN UINT32_C(0x7fde7fde)
+#define FKDAI_COPY_UNWRITTEN 0x7fde7fdeu
 
 typedef struct fkdai_copy_array {    /* int32 or int64 */
     const void *data;                /* NULL: absent */
