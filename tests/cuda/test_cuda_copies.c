@@ -214,6 +214,9 @@ static void test_addresses(void **unused)
     fkda_plan plan;
     assert_int_equal(fkda_fwd_plan(&d, &plan), FKDA_OK);
     assert_int_equal(fkda_plan_copies(&plan), 0);
+    char text[512];
+    fkda_plan_describe(&plan, text, sizeof text);
+    if (strstr(text, ", may copy q: addresses, workspace") == NULL || strstr(text, "copies") != NULL) fail_msg("%s", text);
     a.q = tensors;
     run(&d, &a);
     assert_string_equal(calls(), "prefill_launch");
@@ -226,6 +229,11 @@ static void test_addresses(void **unused)
     assert_non_null(strstr(fkda_last_error(), "element of 2 bytes"));
 
     d.unaligned = UINT32_C(0xffff), d.initial_state.dtype = d.final_state.dtype = FKDA_F32, a.q = tensors;
+    d.q.token_stride = d.v.token_stride = 300, d.q.batch_stride = d.v.batch_stride = 3000;
+    assert_int_equal(fkda_fwd_plan(&d, &plan), FKDA_OK);
+    fkda_plan_describe(&plan, text, sizeof text);
+    if (strstr(text, ", copies q, v: strides, may copy k, g, initial_state, out, final_state: addresses, workspace") == NULL) fail_msg("%s", text);
+    d.q = d.v = (fkda_tensor_desc){.token_stride = 0};
     a.initial_state = a.final_state = states + 4;    /* in place */
     run(&d, &a);
     assert_string_equal(calls(), "copy_in prefill_launch copy_out");
@@ -258,6 +266,22 @@ static void test_far_strides(void **unused)
     ASSERT_COPY(&fake.in.copy[0], a.v, fake.last.v.data, 1, d.T, 96, 96 * d.T * 256, (96 * 128 + 4) * 2, 256);
 }
 
+/* A pool says nothing about how many rows its copy has. */
+static void test_copies_that_do_not_fit(void **unused)
+{
+    (void)unused;
+    fkda_fwd_desc d = good_desc();
+    d.B = d.T = 1, d.H = 1 << 20, d.cu_seqlens = FKDA_I64, d.N = (1 << 28) - 1;    /* 2^62 elements */
+    d.initial_state = (fkda_state_desc){.dtype = FKDA_F32, .slot_count = 2, .slot_dtype = FKDA_I32};
+    assert_int_equal(fkda_fwd_query(&d, NULL), FKDA_OK);
+    d.unaligned = BIT(INITIAL_STATE);
+    assert_int_equal(fkda_fwd_query(&d, NULL), FKDA_ERR_UNSUPPORTED);
+    assert_non_null(strstr(fkda_last_error(), "desc.initial_state spans more than 2^59 bytes"));
+    d.unaligned = 0, d.initial_state.row_stride = (INT64_C(1) << 34) + 1;
+    assert_int_equal(fkda_fwd_query(&d, NULL), FKDA_ERR_UNSUPPORTED);
+    assert_non_null(strstr(fkda_last_error(), "desc.initial_state spans more than 2^59 bytes"));
+}
+
 /* Whatever call fails: a status, and nothing behind it. A plan is not kept for another desc.unaligned. */
 static void test_failures_and_kept_plans(void **unused)
 {
@@ -284,6 +308,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tensors), cmocka_unit_test(test_out_of_packed_sequences), cmocka_unit_test(test_pools), cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_addresses), cmocka_unit_test(test_far_strides), cmocka_unit_test(test_failures_and_kept_plans),
+        cmocka_unit_test(test_copies_that_do_not_fit),
     };
     const fkda_fwd_desc d = good_desc();    /* the kernels are loaded by the first call */
     const fkda_fwd_args a = good_args();

@@ -79,6 +79,11 @@ fkda_status fkdai_cuda_leave_to_caller(const fkdai_cuda_kernel *kernel, fkdai_de
     uint32_t marked = 0;
     fkdai_desc suited = *desc;
     TRY(kernel->suit(&suited, NULL, &marked));
+    if (kernel->operation != FKDAI_OP_FWD) {
+        *desc = suited;
+        *copies |= marked;
+        return FKDA_OK;
+    }
     const uint32_t mended = fkdai_cuda_mended_by_copies(kernel, desc, NULL);
     for (int i = 0; i < COPIED_COUNT; ++i)
         if (is_in(marked & ~mended, copied[i])) TRY(fkdai_fwd_copy(&desc->fwd, copied[i], dtype_of(&suited.fwd, copied[i]), copies));
@@ -216,13 +221,16 @@ static void list_copies(const fkda_fwd_desc *d, uint32_t copies, const fkda_fwd_
     }
 }
 
-void fkdai_cuda_describe_copies(uint32_t copies, char *text, size_t size)
+void fkdai_cuda_describe_copies(const char *verb, uint32_t copies, const char *why, char *text, size_t size)
 {
-    size_t used = 0;
-    for (int i = 0; i < COPIED_COUNT && used < size; ++i)
-        if (is_in(copies, copied[i]))
-            used += (size_t)snprintf(text + used, size - used, "%s%s", used == 0 ? ", copies " : ", ", fkdai_op_fwd.arguments[copied[i]].name);
-    if (used > 0 && used < size) snprintf(text + used, size - used, ": strides");
+    size_t used = strlen(text);
+    const char *before = verb;
+    for (int i = 0; i < COPIED_COUNT && used < size; ++i) {
+        if (!is_in(copies, copied[i])) continue;
+        used += (size_t)snprintf(text + used, size - used, ", %s%s", before, fkdai_op_fwd.arguments[copied[i]].name);
+        before = "";
+    }
+    if (copies != 0 && used < size) snprintf(text + used, size - used, ": %s", why);
 }
 
 /* ---------------------------------------------------------------- one call */

@@ -30,8 +30,8 @@ fkda_status fkdai_cuda_pack(const fkdai_desc *desc, uint32_t copies, fkdai_desc 
 /* Bytes of workspace for them. */
 size_t fkdai_cuda_copies_bytes(const fkdai_desc *desc, uint32_t copies);
 
-/* ", copies q, k: strides" */
-void fkdai_cuda_describe_copies(uint32_t copies, char *text, size_t size);
+/* Appends ", copies q, k: strides" to text, where there are any. */
+void fkdai_cuda_describe_copies(const char *verb, uint32_t copies, const char *why, char *text, size_t size);
 
 /* ---------------------------------------------------------------- running */
 

@@ -46,7 +46,12 @@ static int serves(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, 
 static fkda_status ask_packed(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cuda_own *own)
 {
     const fkdai_desc as_it_lies = plan->desc;
-    if (own->strided != 0) TRY(fkdai_cuda_pack(&as_it_lies, own->strided, &plan->desc));
+    fkdai_desc packed;
+    if (own->unaligned != 0) TRY(fkdai_cuda_pack(&as_it_lies, own->unaligned, &packed));    /* does it fit at all? */
+    if (own->strided != 0) {
+        TRY(fkdai_cuda_pack(&as_it_lies, own->strided, &packed));
+        plan->desc = packed;
+    }
     const fkda_status status = kernel->plan(on, plan, &own->plan);
     plan->desc = as_it_lies;
     return status;
@@ -55,13 +60,14 @@ static fkda_status ask_packed(const fkdai_cuda_kernel *kernel, const fkdai_cuda_
 static fkda_status ask(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, fkdai_plan *plan)
 {
     fkdai_cuda_own own = {.kernel = kernel, .strided = fkdai_cuda_mended_by_copies(kernel, &plan->desc, NULL)};
-    TRY(ask_packed(kernel, on, plan, &own));
     if (kernel->operation == FKDAI_OP_FWD) own.unaligned = plan->desc.fwd.unaligned & fkdai_cuda_copyable(kernel, &plan->desc) & ~own.strided;
+    TRY(ask_packed(kernel, on, plan, &own));
     own.copies_at = (plan->workspace_bytes + FKDA_WORKSPACE_ALIGN - 1) / FKDA_WORKSPACE_ALIGN * FKDA_WORKSPACE_ALIGN;
-    const size_t room = fkdai_cuda_copies_bytes(&plan->desc, own.strided | own.unaligned), used = strlen(plan->choice);
+    const size_t room = fkdai_cuda_copies_bytes(&plan->desc, own.strided | own.unaligned);
     if (room > 0) plan->workspace_bytes = own.copies_at + room;
     plan->copies = own.strided;
-    fkdai_cuda_describe_copies(own.strided, plan->choice + used, sizeof plan->choice - used);
+    fkdai_cuda_describe_copies("copies ", own.strided, "strides", plan->choice, sizeof plan->choice);
+    fkdai_cuda_describe_copies("may copy ", own.unaligned, "addresses", plan->choice, sizeof plan->choice);
     memcpy(plan->own, &own, sizeof own);
     return FKDA_OK;
 }
