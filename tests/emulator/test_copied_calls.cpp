@@ -36,7 +36,8 @@ fkda_status call(const fkda_fwd_desc &d, const fkda_fwd_args &a, uint8_t poison)
 }
 
 int64_t element_of(const fkda_fwd_desc &d, int buffer) {
-    const fkda_dtype dtype = buffer == IMAGE_BETA ? d.beta.dtype : buffer == IMAGE_INITIAL ? d.initial_state.dtype : buffer == IMAGE_FINAL ? d.final_state.dtype
+    const fkda_dtype dtype = buffer == IMAGE_BETA ? d.beta.dtype : buffer == IMAGE_INITIAL ? d.initial_state.dtype
+                             : buffer == IMAGE_FINAL ? d.final_state.dtype
                              : buffer == IMAGE_CHECKPOINTS ? d.checkpoints.dtype : buffer < IMAGE_TENSORS ? FKDA_BF16 : FKDA_NONE;
     return dtype == FKDA_BF16 ? 2 : dtype == FKDA_F32 ? 4 : 0;
 }
@@ -69,7 +70,10 @@ fkda_status call_shifted(case_image &m, uint8_t poison) {
         if (to.pages == nullptr) continue;
         if (image_is_output(b) && to.bytes > 0) memcpy(to.data, data[b], to.bytes);
         for (int64_t i = 0; i < element_of(m.desc, b); i++)
-            if (moved[b].data[i] != 0x5a) printf("%s: byte %d before a tensor was written\n", m.spec->name, static_cast<int>(i)), status = FKDA_ERR_INTERNAL;
+            if (moved[b].data[i] != 0x5a) {
+                printf("%s: byte %d before a tensor was written\n", m.spec->name, static_cast<int>(i));
+                status = FKDA_ERR_INTERNAL;
+            }
         guarded_free(&moved[b]);
     }
     return status;

@@ -20,7 +20,8 @@ int64_t one_of(std::initializer_list<int64_t> values) { return values.begin()[be
 
 struct Memory {
     guarded at;
-    explicit Memory(int64_t bytes, int64_t align) : at(guarded_alloc(static_cast<size_t>(bytes), static_cast<size_t>(align), below(2) ? GUARD_AT_END : GUARD_AT_START, 0xa5)) {
+    explicit Memory(int64_t bytes, int64_t align)
+        : at(guarded_alloc(static_cast<size_t>(bytes), static_cast<size_t>(align), below(2) ? GUARD_AT_END : GUARD_AT_START, 0xa5)) {
         for (int64_t i = 0; i < bytes; i++) at.data[i] = static_cast<uint8_t>(rng_bits(stream, drawn) >> (i % 57)), drawn += i % 57 == 56;
     }
     ~Memory() { guarded_free(&at); }
@@ -73,7 +74,8 @@ struct Problem {
         if (slots > 0) {
             copy.slot_count = slots, copy.first_slot = below(2);
             std::vector<int64_t> all;
-            for (int64_t i = 0; i < copy.size[0]; i++) all.push_back(below(4) > 0 ? (i + end) % slots : one_of({-1, is_out ? -1 : 0, slots, INT32_MAX, INT32_MIN}));    // no slot is written twice
+            for (int64_t i = 0; i < copy.size[0]; i++)    // no slot is written twice
+                all.push_back(below(4) > 0 ? (i + end) % slots : one_of({-1, is_out ? -1 : 0, slots, INT32_MAX, INT32_MIN}));
             index(copy.slots, all);
         }
         lay_out(slots);
@@ -103,7 +105,8 @@ bool check(int draw) {
         all.copy[all.count++] = problems.back()->copy;
     }
     Memory marked(16 * 4096, 256);
-    if (!is_out) for (; all.mark_count < below(3); all.mark_count++) all.marks[all.mark_count] = {marked.data() + 4096 * all.mark_count, below(15), 4 * one_of({1, 64})};
+    for (; !is_out && all.mark_count < below(3); all.mark_count++)
+        all.marks[all.mark_count] = {marked.data() + 4096 * all.mark_count, below(15), 4 * one_of({1, 64})};
 
     std::vector<std::vector<char>> before, want;
     const auto each = [&](const auto &act) { act(marked); for (auto &p : problems) act(*p->strided), act(*p->packed); };

@@ -2,7 +2,8 @@
  * The CUDA backend: checks that need the device, and the call of the kernel that the plan chose.
  *
  * A call that this thread has made before asks the runtime for two things, cudaPeekAtLastError and cudaGetDevice, and launches: the plan
- * kernel if there is one, and the prefill kernel; tensors that lie so that no kernel takes them cost a launch before and one behind it. New memory costs a cudaPointerGetAttributes each for q,
+ * kernel if there is one, and the prefill kernel. Tensors that lie so that no kernel takes them cost a launch before and one behind it
+ * (cuda_copies.h). New memory costs a cudaPointerGetAttributes each for q,
  * out, final_state and device_status, new tensors an encoded map each for q, k, v, g and, where a block may work alone, out; another current
  * device costs two cudaSetDevice. tests/cuda holds this.
  */

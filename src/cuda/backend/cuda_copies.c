@@ -149,7 +149,8 @@ static void set_pointer(fkdai_args *args, fkda_arg argument, void *pointer)
 
 static fkda_arg slots_of(fkda_arg state)
 {
-    return state == FKDA_ARG_INITIAL_STATE ? FKDA_ARG_INITIAL_SLOTS : state == FKDA_ARG_FINAL_STATE ? FKDA_ARG_FINAL_SLOTS : FKDA_ARG_CHECKPOINT_SLOTS;
+    return state == FKDA_ARG_INITIAL_STATE ? FKDA_ARG_INITIAL_SLOTS : state == FKDA_ARG_FINAL_STATE ? FKDA_ARG_FINAL_SLOTS
+         : FKDA_ARG_CHECKPOINT_SLOTS;
 }
 
 /* args, with the packed ones from `at` on. */
@@ -181,7 +182,8 @@ static fkdai_copy copy_of_state(const fkda_fwd_desc *d, fkda_arg argument, const
 {
     const fkda_state_desc *const s = const_state_of(d, argument);
     const int64_t run = run_of(d, argument);
-    fkdai_copy copy = {.size = {rows_of_copy(d, argument), 1, run / FKDAI_COPY_ROW}, .stride = {s->row_stride * element_of(d, argument), run, FKDAI_COPY_ROW}};
+    fkdai_copy copy = {.size = {rows_of_copy(d, argument), 1, run / FKDAI_COPY_ROW},
+                       .stride = {s->row_stride * element_of(d, argument), run, FKDAI_COPY_ROW}};
     if (s->slot_count == 0) return copy;
     copy.slots = array_of(fkdai_pointer(&fkdai_op_fwd, args, (int)slots_of(argument)), s->slot_dtype);
     copy.slot_count = s->slot_count;

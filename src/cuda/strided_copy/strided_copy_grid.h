@@ -12,7 +12,7 @@ extern "C" {
 enum { FKDAI_COPY_THREADS = 256, FKDAI_COPY_WARP = 32, FKDAI_COPY_TILE_ROWS = 4, FKDAI_COPY_TILES_OF_WARP = 2 };
 
 typedef struct fkdai_copy_grid {
-    int first_block[FKDAI_COPY_MOST + 1];    /* of each copy; blocks of a copy beyond its share of the grid take turns. Behind the last: those of marks */
+    int first_block[FKDAI_COPY_MOST + 1];    /* of each copy, whose blocks take turns where it is long. Behind the last: those of marks */
     int unit[FKDAI_COPY_MOST];               /* bytes that the strided side lets be moved at once: 2, 4, 8 or 16 */
     int blocks;
 } fkdai_copy_grid;
