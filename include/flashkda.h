@@ -184,7 +184,8 @@ typedef struct fkda_fwd_desc {
     int64_t checkpoint_count;        /* rows of args.checkpoint_state; of a pool: elements of args.checkpoint_slots */
     int64_t checkpoints_per_sequence;     /* C, with checkpoint_every 0.  0: 1.  N*C may not exceed checkpoint_count */
     fkda_dtype checkpoint_offset_dtype;   /* of args.checkpoint_offsets.  NONE: I64.  I32 */
-    uint32_t reserved2;              /* 0 */
+    uint32_t unaligned;              /* CUDA: bits 1u << FKDA_ARG_*. These addresses may be no multiple of FKDA_COPY_ALIGN, only of their element.
+                                        The workspace has room for copies of them, which a run makes where its kernel needs them */
 } fkda_fwd_desc;
 
 /* Pointers into desc.memory, except where "host" is said. NULL exactly where the desc says that a tensor is absent or has no element.
@@ -268,17 +269,22 @@ typedef enum fkda_arg {
     FKDA_ARG_CHECKPOINT_OFFSETS = 15
 } fkda_arg;
 
-/* Which arguments must be copied before fkda_fwd takes the call, and into what? FKDA_OK: bit 1u << FKDA_ARG_* of *copies is set for each of them,
- * and *takes is a desc that fkda_fwd_plan accepts: desc itself, with defaults filled in, but these arguments contiguous and in the dtype (states:
- * also the layout) that is taken. The copies are to be aligned to FKDA_COPY_ALIGN; of out, final_state and checkpoint_state the result is to be copied
- * back. The copy of a pool is a pool of as many slots; one that is written to (final_state, checkpoint_state) begins with the contents, as not
- * every slot is written.
- * *copies is 0 exactly where the call is taken as it lies. Where no copy helps: the status that fkda_fwd_plan would give, nothing written.
+/* Which arguments must the caller copy before fkda_fwd takes the call, and into what? FKDA_OK: bit 1u << FKDA_ARG_* of *copies is set for each of
+ * them, and *takes is a desc that fkda_fwd_plan accepts: desc itself, with defaults filled in, but these arguments contiguous and in the dtype
+ * (states: also the layout) that is taken, and with the bits of `unaligned` that the other addresses need. The copies are to be aligned to
+ * FKDA_COPY_ALIGN; of out, final_state and checkpoint_state the result is to be copied back. The copy of a pool is a pool of as many slots; one
+ * that is written to (final_state, checkpoint_state) begins with the contents, as not every slot is written.
+ * *copies is 0 exactly where *takes takes the call as it lies. Strides, and addresses of whole elements, never need a copy by the caller
+ * (fkda_plan_copies). Where no copy helps: the status that fkda_fwd_plan would give, nothing written.
  * Of args only addresses are looked at; NULL, also in its place: suitably aligned. takes may be desc. */
 FKDA_API fkda_status fkda_fwd_advise(const fkda_fwd_desc *desc, const fkda_fwd_args *args, fkda_fwd_desc *takes, uint32_t *copies);
 #define FKDA_COPY_ALIGN 16
 
 FKDA_API fkda_backend fkda_plan_backend(const fkda_plan *plan);
+
+/* Bits 1u << FKDA_ARG_* of the arguments that every run of the plan copies through the workspace, because the kernel does not take their strides:
+ * CUDA only, each costs one more pass over the tensor, of pools over the slots that are used. Those of desc.unaligned may come on top. */
+FKDA_API uint32_t fkda_plan_copies(const fkda_plan *plan);    /* 0 if it is not a plan */
 
 /* One line, for example "cpu: avx512, 32 tokens per chunk, 32 heads on 2 threads, workspace 0.4 MiB"; where AUTO fell back on the slow
  * reference, it ends with the reason. Writes at most `size` bytes with the

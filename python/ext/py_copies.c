@@ -1,6 +1,6 @@
 /*
- * Arguments that are taken only as a copy. Which these are, and in which dtype, is the library's to say (fkda_fwd_advise); what is added here are
- * the tensors for which flashkda.h has no words at all.
+ * Arguments that Python must copy. Which these are, and in which dtype, is the library's to say (fkda_fwd_advise), which copies the others itself;
+ * what is added here are the tensors for which flashkda.h has no words at all.
  */
 #include "py_core.h"
 

@@ -8,7 +8,7 @@
  *     py_refuse.c     why a tensor cannot be read in memory, in words
  *     py_describe.c   tensors -> fkda_fwd_desc and fkda_fwd_args; shapes, dtypes, layouts
  *     py_states.c     the same for states: dense or in pools, masks, checkpoints
- *     py_copies.c     which arguments need a copy, and in which dtype: asked of the library
+ *     py_copies.c     which arguments Python must copy, and in which dtype: asked of the library, which copies the others itself
  *     py_autograd.c   derivatives that torch would want, version counters of what was written
  *     py_fwd.c        numbers, plan, scratch, run
  *     py_scratch.c    where a call's workspace comes from
@@ -63,7 +63,7 @@ typedef struct py_core {
     int exchange_hidden;                 /* tests: behave as if it had none */
     uint64_t cuda_devices;               /* bit d: CUDA device d was found to have kernels */
     py_kind plain;
-    int has_warned;                      /* the warning about the reference backend has been given */
+    int has_warned_of_reference, has_warned_of_copies;    /* these warnings have been given */
     void *kept_scratch;                  /* a workspace in host memory kept for the next call, or NULL */
     size_t kept_bytes;
 } py_core;

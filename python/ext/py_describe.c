@@ -216,6 +216,18 @@ static int describe_tensors(py_call *call)
 
 /* ---------------------------------------------------------------- all of them together */
 
+/* The library copies what it must, where its desc has room for that. */
+static void describe_addresses(py_call *call)
+{
+    const fkda_fwd_args *const a = &call->args;
+    const struct { const void *data; fkda_arg bit; } all[] = {
+        {a->q, FKDA_ARG_Q}, {a->k, FKDA_ARG_K}, {a->v, FKDA_ARG_V}, {a->g, FKDA_ARG_G}, {a->out, FKDA_ARG_OUT},
+        {a->initial_state, FKDA_ARG_INITIAL_STATE}, {a->final_state, FKDA_ARG_FINAL_STATE}, {a->checkpoint_state, FKDA_ARG_CHECKPOINT_STATE}};
+    if (call->desc.memory != FKDA_MEMORY_CUDA) return;
+    for (size_t i = 0; i < sizeof all / sizeof *all; ++i)
+        if ((uintptr_t)all[i].data % FKDA_COPY_ALIGN != 0) call->desc.unaligned |= 1u << all[i].bit;
+}
+
 static int check_devices(const py_call *call)
 {
     const py_view *const q = &call->view[ARG_Q];
@@ -245,5 +257,6 @@ int fkdai_py_describe(py_call *call)
     const int64_t bias[2] = {d->HV, d->K};
     if (fkdai_py_describe_states(call) < 0 || describe_parameter(call, ARG_A_LOG, "[HV]", 1, bias, &d->A_log, &call->args.A_log) < 0)
         return -1;
+    describe_addresses(call);
     return describe_parameter(call, ARG_DT_BIAS, "[HV,K] or [HV*K]", 2, bias, &d->dt_bias, &call->args.dt_bias);
 }

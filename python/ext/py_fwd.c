@@ -121,17 +121,24 @@ int fkdai_py_refuse_call(const py_call *call, fkda_status status)
     return -1;
 }
 
-/* Once per process: the answer is right, but much later than from the backend that refused. */
-static int warn_of_reference(py_core *core, const fkda_plan *plan)
+static int warn_once(const fkda_plan *plan, int is_slow, const char *why, int *has_warned)
 {
     char text[PLAN_TEXT_BYTES];
-    if (core->has_warned || fkda_plan_backend(plan) != FKDA_BACKEND_REF) return 0;
+    if (*has_warned || !is_slow) return 0;
     fkda_plan_describe(plan, text, sizeof text);
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 2, "flash_kda computes this with the slow reference backend, as no other takes it "
-                         "(said once): %s", text) < 0)
-        return -1;    /* a filter made it an exception */
-    core->has_warned = 1;
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 2, "flash_kda %s (said once): %s", why, text) < 0) return -1;    /* a filter made it an exception */
+    *has_warned = 1;
     return 0;
+}
+
+/* Once per process: the answer is right, but later than it could be. */
+static int warn(py_core *core, const fkda_plan *plan)
+{
+    if (warn_once(plan, fkda_plan_backend(plan) == FKDA_BACKEND_REF, "computes this with the slow reference backend, as no other takes it",
+                  &core->has_warned_of_reference) < 0)
+        return -1;
+    return warn_once(plan, fkda_plan_copies(plan) != 0, "copies tensors in each such call, as their strides are not what the kernel takes",
+                     &core->has_warned_of_copies);
 }
 
 /* ---------------------------------------------------------------- the call */
@@ -151,7 +158,7 @@ static int run(py_core *core, const py_call *call, fkda_status *status)
     py_scratch scratch;
     *status = fkda_fwd_plan(&call->desc, &plan);
     if (*status != FKDA_OK) return 0;
-    if (warn_of_reference(core, &plan) < 0) return -1;
+    if (warn(core, &plan) < 0) return -1;
     if (stream_of(core, call, &stream) < 0 || fkdai_py_take_scratch(core, &call->view[ARG_Q], fkda_plan_workspace_size(&plan), &scratch) < 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
@@ -163,7 +170,7 @@ static int run(py_core *core, const py_call *call, fkda_status *status)
     return fkdai_py_count_writes(core, call);
 }
 
-/* None after a run, or what must be copied before one. The library is asked for copies only where it does not take the call. */
+/* None after a run, or what Python must copy before one. The library is asked for copies only where it does not take the call. */
 static PyObject *run_or_ask(py_core *core, const py_call *call)
 {
     fkda_status status = FKDA_ERR_UNSUPPORTED;

@@ -67,8 +67,9 @@ def fwd(
     any floating point dtype; bfloat16 and float32 with a contiguous last axis are read and written where they lie, others by a copy.
 
     CUDA tensors: the work goes into torch's current stream of q's device, and the workspace comes from torch's allocator, so that the call
-    can be captured in a CUDA graph. The kernels take K = V = 128, the bounded gate, q, k, v, g and out in bfloat16 with strides that are
-    multiples of 16 bytes, beta in bfloat16 or float32 with any strides, and states in either; other dtypes and strides go through copies.
+    can be captured in a CUDA graph. The kernels take K = V = 128, the bounded gate, q, k, v, g and out in bfloat16, beta and states in
+    bfloat16 or float32; other dtypes go through copies. Strides may be any: where those of q, k, v, g or out are no multiples of 16 bytes,
+    or states lie at odd multiples of their element, the workspace grows by packed copies, made in the same stream.
 
     Args:
         q, k: ``[B,T,H,K]``, before normalisation.
@@ -104,12 +105,13 @@ def fwd(
     B = 0, T = 0 and N = 0 (cu_seqlens = [0]) are taken and give empty results.
 
     A tensor means here what it means in torch: views with the negative bit are resolved, and writing ``out``, ``final_state`` and
-    ``checkpoint_state`` counts in their ``_version``. A pool that is only taken as a copy is copied as a whole. Tensors whose values are not in
-    plain memory are refused: meta, sparse, nested and quantized ones, those inside torch.func, and subclasses with a
+    ``checkpoint_state`` counts in their ``_version``. A pool whose dtype is only taken as a copy is copied as a whole. Tensors whose
+    values are not in plain memory are refused: meta, sparse, nested and quantized ones, those inside torch.func, and subclasses with a
     ``__torch_dispatch__``.
 
     Warns:
-        RuntimeWarning, once: the K and V of the call are only taken by the reference backend, which is slow.
+        RuntimeWarning, once each: the K and V of the call are only taken by the reference backend, which is slow; tensors on CUDA are copied
+            in each call, because of their strides.
 
     Raises:
         TypeError: not a plain tensor, or a dtype that is not taken.

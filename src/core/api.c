@@ -134,6 +134,13 @@ fkda_backend fkda_plan_backend(const fkda_plan *plan)
     return look_inside(plan, &made) ? made.backend->id : FKDA_BACKEND_AUTO;
 }
 
+uint32_t fkda_plan_copies(const fkda_plan *plan)
+{
+    fkdai_plan made;
+    (void)look_inside(plan, &made);
+    return made.copies;
+}
+
 size_t fkda_plan_describe(const fkda_plan *plan, char *text, size_t size)
 {
     fkdai_plan made;

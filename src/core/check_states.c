@@ -135,16 +135,9 @@ static fkda_status check_checkpoints(const fkda_fwd_desc *d, const fkda_fwd_args
 
 /* -------------------------------------------------------------- */
 
-static int64_t most_checkpoints(const fkda_fwd_desc *d)
-{
-    if (d->checkpoint_every == 0) return d->N * d->checkpoints_per_sequence;
-    const int64_t fit = d->B * d->T / d->checkpoint_every;
-    return fit < d->checkpoint_count ? fit : d->checkpoint_count;
-}
-
 int64_t fkdai_check_states_bytes(const fkda_fwd_desc *d)
 {
-    const int64_t sequences = is_pool(&d->final_state) ? 2 * d->N : 0, checkpoints = is_pool(&d->checkpoints) ? most_checkpoints(d) : 0;
+    const int64_t sequences = is_pool(&d->final_state) ? 2 * d->N : 0, checkpoints = is_pool(&d->checkpoints) ? fkdai_most_checkpoints(d) : 0;
     return (sequences > checkpoints ? sequences : checkpoints) * (int64_t)sizeof(use);
 }
 

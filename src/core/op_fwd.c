@@ -15,7 +15,7 @@ FKDAI_ASSERT_HEAD(fkda_fwd_desc);
 /* ---------------------------------------------------------------- sizes of its structs */
 
 /* As the versions had them that published a size. Append only; a field is appended to its struct and never inserted. */
-enum { DESC_0_1_0 = FKDAI_END_OF(fkda_fwd_desc, checkpoint_count), DESC_CHECKPOINTS = FKDAI_END_OF(fkda_fwd_desc, reserved2) };
+enum { DESC_0_1_0 = FKDAI_END_OF(fkda_fwd_desc, checkpoint_count), DESC_CHECKPOINTS = FKDAI_END_OF(fkda_fwd_desc, unaligned) };
 enum { ARGS_0_1_0 = FKDAI_END_OF(fkda_fwd_args, device_status) };
 static const size_t desc_sizes[] = {DESC_0_1_0, DESC_CHECKPOINTS};
 static const size_t args_sizes[] = {ARGS_0_1_0};
@@ -130,6 +130,8 @@ static fkda_status check_enums(const fkda_fwd_desc *d)
     REQUIRE(d->beta_multiplier >= 0 && d->beta_multiplier <= 2, FKDA_ERR_BAD_VALUE, "desc.beta_multiplier = %d is not 0, 1 or 2",
             (int)d->beta_multiplier);
     REQUIRE((unsigned)d->qk_norm <= FKDA_QK_NORM_NONE, FKDA_ERR_BAD_VALUE, "desc.qk_norm = %d is not an fkda_qk_norm", (int)d->qk_norm);
+    REQUIRE(d->unaligned >> FKDA_ARG_CHECKPOINT_OFFSETS <= 1, FKDA_ERR_BAD_VALUE, "desc.unaligned = 0x%x has bits of no FKDA_ARG_*",
+            (unsigned)d->unaligned);
     return FKDA_OK;
 }
 
@@ -182,7 +184,6 @@ static fkda_status check_checkpoints(const fkda_fwd_desc *d)
     REQUIRE(d->checkpoint_every >= 0, FKDA_ERR_SHAPE, "desc.checkpoint_every = %" PRId64 " is negative", d->checkpoint_every);
     REQUIRE(d->checkpoint_count >= 0, FKDA_ERR_SHAPE, "desc.checkpoint_count = %" PRId64 " is negative", d->checkpoint_count);
     REQUIRE(C >= 0, FKDA_ERR_SHAPE, "desc.checkpoints_per_sequence = %" PRId64 " is negative", C);
-    REQUIRE(d->reserved2 == 0, FKDA_ERR_BAD_VALUE, "desc.reserved2 = %u, but it must be 0", (unsigned)d->reserved2);
     if (d->checkpoints.dtype == FKDA_NONE) return FKDA_OK;
     REQUIRE(d->checkpoint_every == 0 || C == 0, FKDA_ERR_SHAPE,
             "desc.checkpoints_per_sequence = %" PRId64 " belongs to checkpoint_offsets, which there are none of with checkpoint_every = %" PRId64, C,

@@ -32,6 +32,13 @@ int64_t fkdai_checkpoint_row(const fkda_fwd_desc *d, const fkda_fwd_args *a, int
 
 /* -------------------------------------------------------------- where checkpoints are */
 
+int64_t fkdai_most_checkpoints(const fkda_fwd_desc *d)
+{
+    if (d->checkpoint_every == 0) return d->N * d->checkpoints_per_sequence;
+    const int64_t fit = d->B * d->T / d->checkpoint_every;
+    return fit < d->checkpoint_count ? fit : d->checkpoint_count;
+}
+
 static int64_t count_in(const fkdai_checkpoints *c, const void *cu_seqlens)
 {
     if (c->desc->checkpoints.dtype == FKDA_NONE) return 0;

@@ -17,6 +17,9 @@ int64_t fkdai_checkpoint_row(const fkda_fwd_desc *desc, const fkda_fwd_args *arg
 int fkdai_is_masked(const fkda_fwd_desc *desc, const fkda_fwd_args *args, int64_t n);
 int fkdai_is_null_slot(const fkda_state_desc *state, int64_t index);
 
+/* So many checkpoints a call has at most. */
+int64_t fkdai_most_checkpoints(const fkda_fwd_desc *desc);
+
 /* The checkpoints of one sequence: numbers [first, first + count), some of which may be skipped. */
 typedef struct fkdai_checkpoints {
     const fkda_fwd_desc *desc;

@@ -81,7 +81,7 @@ void test_state_descs(void **state)
     DESC_REFUSED(with_offsets(), FKDA_ERR_SHAPE, "is below N", c.desc.checkpoints_per_sequence = INT64_MAX);
     DESC_REFUSED(with_offsets(), FKDA_ERR_DTYPE, "desc.checkpoint_offset_dtype has dtype 2; it takes none, i32, i64",
                  c.desc.checkpoint_offset_dtype = FKDA_F32);
-    DESC_REFUSED(with_offsets(), FKDA_ERR_BAD_VALUE, "desc.reserved2 = 1", c.desc.reserved2 = 1);
+    DESC_REFUSED(with_offsets(), FKDA_ERR_BAD_VALUE, "desc.unaligned = 0x10001 has bits of no FKDA_ARG_*", c.desc.unaligned = 1u << 16 | 1u);
     DESC_REFUSED(with_every(), FKDA_ERR_SHAPE, "desc.checkpoints_per_sequence = 2 belongs to checkpoint_offsets",
                  c.desc.checkpoints_per_sequence = 2);
     DESC_REFUSED(with_every(), FKDA_ERR_STRIDE, "desc.checkpoints.row_stride = 1 is below", c.desc.checkpoints.row_stride = 1);

@@ -67,7 +67,7 @@ static void test_fwd_desc(void **state)
     FIELD(fkda_fwd_desc, checkpoint_count, 424);
     FIELD(fkda_fwd_desc, checkpoints_per_sequence, 432);
     FIELD(fkda_fwd_desc, checkpoint_offset_dtype, 440);
-    FIELD(fkda_fwd_desc, reserved2, 444);
+    FIELD(fkda_fwd_desc, unaligned, 444);
 }
 
 static void test_fwd_args(void **state)

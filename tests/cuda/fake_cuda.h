@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "cuda_copy.h"
 #include "prefill_sm90/prefill_launch.h"
 
 enum { FAKE_LOG = 64 };
@@ -19,6 +20,7 @@ typedef struct fake_cuda {
     const char *log[FAKE_LOG]; /* names of the calls, in order */
     int logged;
     fkdai_prefill_call last;   /* of the last launch */
+    fkdai_copies in, out;      /* of the last copies */
     const void *cu_seqlens;    /* host array that copies read */
 } fake_cuda;
 

@@ -1,6 +1,6 @@
 /*
- * fkda_fwd_advise of CUDA tensors: every rule of the kernels about how an argument lies is answered by a copy of that argument, and by no other.
- * Nobody reads the memory: the CUDA runtime is the one of fake_cuda.c.
+ * fkda_fwd_advise of CUDA tensors: every rule of the kernels about dtypes is answered by a copy of that argument, and by no other, every address by its
+ * bit of desc.unaligned; strides are taken. Nobody reads the memory: the CUDA runtime is the one of fake_cuda.c.
  */
 #include "harness.h"
 
@@ -11,7 +11,7 @@
 static char tensors[1 << 18] __attribute__((aligned(256)));
 static char states[1 << 20] __attribute__((aligned(256)));
 static char copies_at[FKDA_ARG_FINAL_STATE + 1][1 << 19] __attribute__((aligned(256)));    /* stand for the copies of a caller */
-static _Alignas(FKDA_WORKSPACE_ALIGN) unsigned char scratch[1 << 20];
+static _Alignas(FKDA_WORKSPACE_ALIGN) unsigned char scratch[1 << 22];
 
 static void reset(void)
 {
@@ -83,7 +83,8 @@ static fkda_status run_with(const fkda_fwd_desc *d, const fkda_fwd_args *lies, u
         const asked x = ask(d, a);                                                                                  \
         const fkda_fwd_desc *const t = &x.takes;                                                                    \
         if (x.copies != (bits) || !(condition)) fail_msg("%s: copies = 0x%x", #change, (unsigned)x.copies);         \
-        if (x.copies != 0) assert_int_not_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);          \
+        const int is_taken = fkda_fwd(&d, &a, scratch, sizeof scratch, NULL) == FKDA_OK;                            \
+        assert_int_equal(is_taken, x.copies == 0 && t->unaligned == 0);                                             \
         if (run_with(t, &a, x.copies) != FKDA_OK) fail_msg("%s: %s", #change, fkda_last_error());                   \
     } while (0)
 #define BIT(NAME) (1u << FKDA_ARG_##NAME)
@@ -103,26 +104,29 @@ static void test_each_rule_asks_for_its_copy(void **unused)
     ADVISES(d.A_log = FKDA_F16, BIT(A_LOG), t->A_log == FKDA_F32 && t->dt_bias == FKDA_BF16);
     ADVISES(d.initial_state.dtype = FKDA_BF16, 0, t->initial_state.dtype == FKDA_BF16);
     ADVISES(d.initial_state.dtype = FKDA_F16, BIT(INITIAL_STATE), t->initial_state.dtype == FKDA_F32 && t->initial_state.row_stride == 32768);
-    /* rows in units of 16 bytes, where a step is taken; beta in any pitch */
-    ADVISES(d.v.head_stride = 252, BIT(V), t->v.head_stride == 128);
-    ADVISES(d.g.token_stride = 1028, BIT(G), t->g.token_stride == 256);
-    ADVISES(d.out.batch_stride = 4100, BIT(OUT), t->out.batch_stride == 512);
+    /* any strides; beside a dtype, which its copy has in bf16 */
+    ADVISES(d.v.head_stride = 252, 0, t->v.head_stride == 252);
+    ADVISES(d.g.token_stride = 1028, 0, t->g.token_stride == 1028);
+    ADVISES(d.out.batch_stride = 4100, 0, t->out.batch_stride == 4100);
     ADVISES(d.B = 1; d.q.batch_stride = 3, 0, 1);
-    ADVISES(d.q.token_stride = INT64_C(1) << 39; d.q.batch_stride = INT64_C(1) << 41, BIT(Q), t->q.token_stride == 256);
+    ADVISES(d.q.dtype = FKDA_F32; d.q.token_stride = 1028; d.k.token_stride = 1028, BIT(Q), t->q.token_stride == 256 && t->k.token_stride == 1028);
     /* addresses */
-    ADVISES(a.q = BEHIND(a.q, 8), BIT(Q), t->q.dtype == FKDA_BF16);
-    ADVISES(a.out = BEHIND(a.out, 2), BIT(OUT), t->out.head_stride == 128);
+    ADVISES(a.q = BEHIND(a.q, 8), 0, t->unaligned == BIT(Q) && t->q.token_stride == 1024);
+    ADVISES(a.out = BEHIND(a.out, 2), 0, t->unaligned == BIT(OUT) && t->out.head_stride == 256);
+    ADVISES(a.q = BEHIND(a.q, 1), BIT(Q), t->unaligned == 0 && t->q.token_stride == 256);
+    ADVISES(a.q = BEHIND(a.q, 8); d.k.dtype = FKDA_F32; a.k = BEHIND(a.k, 4), BIT(K), t->unaligned == BIT(Q));
+    ADVISES(a.q = BEHIND(a.q, 2); d.q.head_stride = 252, 0, t->unaligned == 0);    /* it is copied anyway */
     ADVISES(a.beta = BEHIND(a.beta, 2), 0, 1);
     ADVISES(a.beta = BEHIND(a.beta, 1), BIT(BETA), t->beta.dtype == FKDA_BF16);
     ADVISES(d.beta.dtype = FKDA_F32; a.beta = BEHIND(a.beta, 4), 0, 1);
     ADVISES(d.beta.dtype = FKDA_F32; a.beta = BEHIND(a.beta, 2), BIT(BETA), t->beta.dtype == FKDA_F32);
     ADVISES(a.A_log = BEHIND(a.A_log, 1), BIT(A_LOG), t->A_log == FKDA_BF16);
     ADVISES(a.initial_state = BEHIND(a.initial_state, 8), 0, 1);
-    ADVISES(a.initial_state = BEHIND(a.initial_state, 4), BIT(INITIAL_STATE), t->initial_state.dtype == FKDA_F32);
+    ADVISES(a.initial_state = BEHIND(a.initial_state, 4), 0, t->unaligned == BIT(INITIAL_STATE));
     ADVISES(d.final_state.dtype = FKDA_BF16; a.final_state = BEHIND(a.final_state, 4), 0, 1);
-    ADVISES(d.final_state.dtype = FKDA_BF16; a.final_state = BEHIND(a.final_state, 2), BIT(FINAL_STATE), t->final_state.dtype == FKDA_BF16);
+    ADVISES(d.final_state.dtype = FKDA_BF16; a.final_state = BEHIND(a.final_state, 2), 0, t->unaligned == BIT(FINAL_STATE));
     /* states in pairs of channels, or, with K outermost, in elements */
-    ADVISES(d.final_state.row_stride = 32769, BIT(FINAL_STATE), t->final_state.row_stride == 32768);
+    ADVISES(d.final_state.row_stride = 32769, 0, t->final_state.row_stride == 32769);
     ADVISES(d.initial_state.layout = FKDA_STATE_NHKV, 0, t->initial_state.layout == FKDA_STATE_NHKV);
     ADVISES(d.initial_state.layout = FKDA_STATE_NHKV; d.initial_state.row_stride = 32769; a.initial_state = BEHIND(a.initial_state, 4), 0,
             t->initial_state.row_stride == 32769);
@@ -138,7 +142,7 @@ static void test_advice_without_addresses_and_refusals(void **unused)
     reset();
     fkda_fwd_desc d = loose_desc(), takes = d;
     uint32_t copies = 99;
-    d.v.head_stride = 252;
+    d.v.dtype = FKDA_F32, d.k.head_stride = 252;
     assert_int_equal(fkda_fwd_advise(&d, NULL, &takes, &copies), FKDA_OK);
     assert_int_equal(copies, BIT(V));
     copies = 99, takes = d, d.K = 64;
@@ -151,7 +155,7 @@ static void test_advice_without_addresses_and_refusals(void **unused)
     assert_int_equal(fkda_fwd_advise(&d, NULL, &takes, &copies), FKDA_ERR_NO_DEVICE);
     d.device = 0, d.memory = FKDA_MEMORY_HOST;
     assert_int_equal(fkda_fwd_advise(&d, NULL, &takes, &copies), FKDA_ERR_UNSUPPORTED);
-    assert_true(copies == 99 && takes.K == 128 && takes.v.head_stride == 252);
+    assert_true(copies == 99 && takes.K == 128 && takes.v.dtype == FKDA_F32);
     d.memory = FKDA_MEMORY_CUDA, d.backend = FKDA_BACKEND_AUTO;
     assert_int_equal(fkda_fwd_advise(&d, NULL, &takes, &copies), FKDA_OK);
     assert_int_equal(copies, BIT(V));
@@ -213,6 +217,7 @@ static fkda_fwd_desc with_copies(const asked *x, uint32_t copies)
     if (copies & BIT(DT_BIAS)) d.dt_bias = t->dt_bias;
     if (copies & BIT(INITIAL_STATE)) d.initial_state = t->initial_state;
     if (copies & BIT(FINAL_STATE)) d.final_state = t->final_state;
+    d.unaligned = t->unaligned;
     return d;
 }
 
@@ -220,14 +225,14 @@ static fkda_fwd_desc with_copies(const asked *x, uint32_t copies)
 static void test_exactly_the_copies_that_are_needed(void **unused)
 {
     (void)unused;
-    int as_it_lies = 0, with_many = 0;
+    int as_it_lies = 0, with_many = 0, with_bits = 0;
     for (int trial = 0; trial < 4000; ++trial) {
         fkda_fwd_desc d = loose_desc();
         fkda_fwd_args a = loose_args();
         spoil(&d, &a, 4 + trial % 60);
         const asked x = ask(d, a);
         const fkda_fwd_desc all = with_copies(&x, x.copies);
-        assert_int_equal(run_with(&d, &a, 0) == FKDA_OK, x.copies == 0);
+        assert_int_equal(run_with(&d, &a, 0) == FKDA_OK, x.copies == 0 && x.takes.unaligned == 0);
         if (run_with(&x.takes, &a, x.copies) != FKDA_OK || fake.launches != 1) fail_msg("takes: %s", fkda_last_error());
         if (run_with(&all, &a, x.copies) != FKDA_OK || fake.launches != 1) fail_msg("with copies: %s", fkda_last_error());
         for (int i = 0; i < ARGUMENTS; ++i) {
@@ -235,10 +240,17 @@ static void test_exactly_the_copies_that_are_needed(void **unused)
             const fkda_fwd_desc one_less = with_copies(&x, others);
             if (x.copies >> i & 1u && run_with(&one_less, &a, others) == FKDA_OK) fail_msg("argument %d was copied in vain", i);
         }
-        as_it_lies += x.copies == 0;
+        as_it_lies += x.copies == 0 && x.takes.unaligned == 0;
+        for (int i = 0; i < ARGUMENTS; ++i) {
+            fkda_fwd_desc without = x.takes;
+            without.unaligned &= ~(1u << i);
+            if (x.takes.unaligned >> i & 1u && run_with(&without, &a, x.copies) != FKDA_ERR_MISALIGNED) fail_msg("argument %d has its bit in vain", i);
+            with_bits += (int)(x.takes.unaligned >> i & 1u);
+        }
         with_many += (x.copies & (x.copies - 1)) != 0;
     }
-    if (as_it_lies < 100 || with_many < 500) fail_msg("%d as they lie, %d with several copies: too few to tell", as_it_lies, with_many);
+    if (as_it_lies < 100 || with_many < 200 || with_bits < 200)
+        fail_msg("%d as they lie, %d with several copies, %d addresses: too few to tell", as_it_lies, with_many, with_bits);
 }
 
 int main(void)

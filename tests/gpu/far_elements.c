@@ -2,11 +2,12 @@
  * Tensors that no 32-bit count of elements or bytes reaches: what lies behind 2^32 elements is computed as what lies at the front.
  *
  *     token, head, batch    five inputs in the gaps of each other and out for itself, with a stride of 2^26 elements along this axis, against the same call
- *                           without gaps
+ *                           without gaps; "copied": of 4 elements more, which the library copies
  *     packed                2^31 elements and more in each of five tensors: the last sequence against itself alone
+ *     packed, copied        the same with q and out in rows that are 4 elements longer
  *     broken                the same with a broken cu_seqlens: NaN at both ends
  *
- * Prints "ran N, failed M"; exit code 77 without a GPU or with less than 24 GB of free memory.
+ * Prints "ran N, failed M"; exit code 77 without a GPU or with less than 45 GB of free memory.
  */
 #include <cuda_runtime_api.h>
 #include <string.h>
@@ -15,7 +16,7 @@
 
 enum { TENSORS = 6, BETA = 4, OUT = 5, POISON = 0xff };
 #define FAR_STRIDE (INT64_C(1) << 26)    /* elements; times 65 and more */
-#define NEEDED_BYTES ((size_t)24 << 30)
+#define NEEDED_BYTES ((size_t)45 << 30)
 
 static int ran, failed;
 
@@ -94,7 +95,7 @@ static fkda_tensor_desc strides_of(axis far, const int64_t *sizes, int64_t width
     return (fkda_tensor_desc){.token_stride = stride[TOKEN], .head_stride = stride[HEAD], .batch_stride = stride[BATCH]};
 }
 
-static void far_along(const char *name, axis far, int64_t B, int64_t T, int64_t H)
+static void far_along(const char *name, axis far, int64_t step, int64_t B, int64_t T, int64_t H)
 {
     const int64_t sizes[3] = {[TOKEN] = T, [HEAD] = H, [BATCH] = B}, rows = sizes[far], inner = B * T * H / rows;
     const size_t states = (size_t)(B * H) * 65536, place = 1 << 16;    /* elements that each tensor has for one row */
@@ -102,21 +103,21 @@ static void far_along(const char *name, axis far, int64_t B, int64_t T, int64_t 
     fkda_tensor_desc *const near_desc[TENSORS] = {&near.q, &near.k, &near.v, &near.g, &near.beta, &near.out};
     fkda_tensor_desc *const far_desc[TENSORS] = {&apart.q, &apart.k, &apart.v, &apart.g, &apart.beta, &apart.out};
     void *near_data[TENSORS], *far_data[TENSORS];
-    char *const memory = allocate(((size_t)(rows - 1) * FAR_STRIDE + OUT * place) * 2);    /* of the inputs */
-    char *const out = allocate(((size_t)(rows - 1) * FAR_STRIDE + place) * 2);
+    char *const memory = allocate(((size_t)((rows - 1) * step) + OUT * place) * 2);    /* of the inputs */
+    char *const out = allocate(((size_t)((rows - 1) * step) + place) * 2);
     for (int i = 0; i < TENSORS; ++i) {
         const int64_t width = i == BETA ? 1 : 128, row = inner * width;
-        *near_desc[i] = strides_of(far, sizes, width, row), *far_desc[i] = strides_of(far, sizes, width, FAR_STRIDE);
+        *near_desc[i] = strides_of(far, sizes, width, row), *far_desc[i] = strides_of(far, sizes, width, step);
         near_data[i] = allocate((size_t)(rows * row) * 2), far_data[i] = i == OUT ? out : memory + (size_t)i * place * 2;
         if (i != OUT) fill(near_data[i], (size_t)(rows * row), (uint32_t)i + 1);
-        MUST_CUDA(cudaMemcpy2D(far_data[i], FAR_STRIDE * 2, near_data[i], (size_t)row * 2, (size_t)row * 2, (size_t)rows, cudaMemcpyDeviceToDevice));
+        MUST_CUDA(cudaMemcpy2D(far_data[i], (size_t)step * 2, near_data[i], (size_t)row * 2, (size_t)row * 2, (size_t)rows, cudaMemcpyDeviceToDevice));
     }
     void *const near_state = allocate(states), *const far_state = allocate(states);
     const size_t row = (size_t)inner * 256;
     run(&near, near_data, NULL, near_state);
     run(&apart, far_data, NULL, far_state);
     void *const gathered = allocate((size_t)rows * row), *const untouched = allocate((size_t)rows * row);
-    MUST_CUDA(cudaMemcpy2D(gathered, row, far_data[OUT], FAR_STRIDE * 2, row, (size_t)rows, cudaMemcpyDeviceToDevice));
+    MUST_CUDA(cudaMemcpy2D(gathered, row, far_data[OUT], (size_t)step * 2, row, (size_t)rows, cudaMemcpyDeviceToDevice));
     report(name, same_bytes(gathered, near_data[OUT], (size_t)rows * row) && same_bytes(far_state, near_state, states) &&
                      !same_bytes(gathered, untouched, (size_t)rows * row));
     for (int i = 0; i < TENSORS; ++i) MUST_CUDA(cudaFree(near_data[i]));
@@ -133,6 +134,27 @@ static int is_nan_at(const void *out, int64_t element)
     for (int i = 0; i < 128; ++i)
         if (x[i] != 0x7fff) return 0;
     return 1;
+}
+
+/* q and out with longer rows, the others as they are. */
+static void far_and_copied(const fkda_fwd_desc *as_it_lies, void *const *data, const void *bounds, const void *want, const void *want_state, int64_t first,
+                           int64_t last)
+{
+    fkda_fwd_desc d = *as_it_lies;
+    void *moved[TENSORS];
+    const int64_t row = d.H * 128, pitch = row + 4;
+    const size_t bytes = (size_t)((first + last) * pitch) * 2, states = (size_t)d.H * 65536;
+    char *const state = allocate(2 * states), *const gathered = allocate((size_t)(last * row) * 2);
+    memcpy(moved, data, sizeof moved);
+    moved[0] = allocate(bytes), moved[OUT] = allocate(bytes);
+    d.q.token_stride = d.out.token_stride = pitch;
+    MUST_CUDA(cudaMemcpy2D(moved[0], (size_t)pitch * 2, data[0], (size_t)row * 2, (size_t)row * 2, (size_t)(first + last), cudaMemcpyDeviceToDevice));
+    run(&d, moved, bounds, state);
+    MUST_CUDA(cudaMemcpy2D(gathered, (size_t)row * 2, (char *)moved[OUT] + first * pitch * 2, (size_t)pitch * 2, (size_t)row * 2, (size_t)last,
+                           cudaMemcpyDeviceToDevice));
+    report("packed, copied", same_bytes(gathered, want, (size_t)(last * row) * 2) && same_bytes(state + states, want_state, states));
+    void *const all[4] = {moved[0], moved[OUT], state, gathered};
+    for (int i = 0; i < 4; ++i) MUST_CUDA(cudaFree(all[i]));
 }
 
 static void far_and_packed(void)
@@ -156,6 +178,7 @@ static void far_and_packed(void)
     run(&alone, alone_data, NULL, alone_state);
     report("packed", same_bytes((char *)data[OUT] + first * H * 256, alone_data[OUT], (size_t)(last * H) * 256) &&
                          same_bytes(state + states, alone_state, states));
+    far_and_copied(&all, data, device_bounds, alone_data[OUT], alone_state, first, last);
     MUST_CUDA(cudaMemcpy(device_bounds, broken, sizeof broken, cudaMemcpyHostToDevice));
     MUST_CUDA(cudaMemset(data[OUT], POISON, (size_t)((first + last) * H) * 256));
     run(&all, data, device_bounds, state);
@@ -179,9 +202,12 @@ int main(void)
         printf("far_elements: %zu bytes of memory are free, %zu are needed; skipped\n", free_bytes, NEEDED_BYTES);
         return 77;
     }
-    far_along("token", TOKEN, 1, 70, 3);
-    far_along("head", HEAD, 1, 40, 70);
-    far_along("batch", BATCH, 70, 40, 2);
+    far_along("token", TOKEN, FAR_STRIDE, 1, 70, 3);
+    far_along("head", HEAD, FAR_STRIDE, 1, 40, 70);
+    far_along("batch", BATCH, FAR_STRIDE, 70, 40, 2);
+    far_along("token, copied", TOKEN, FAR_STRIDE + 4, 1, 70, 3);
+    far_along("head, copied", HEAD, FAR_STRIDE + 4, 1, 40, 70);
+    far_along("batch, copied", BATCH, FAR_STRIDE + 4, 70, 40, 2);
     far_and_packed();
     printf("far_elements: ran %d, failed %d\n", ran, failed);
     return failed != 0;

@@ -2,7 +2,8 @@
  * The first call of a process, right behind fkda_init, is captured in a graph (global mode: any call that would synchronise or allocate
  * breaks the capture). 1,000 replays with changing inputs and cu_seqlens then give the bits of plain calls.
  *
- *     first_capture HEADS [SEQUENCES]      default 8: few heads need no schedule; more than 512 sequences a plan kernel before
+ *     first_capture HEADS [SEQUENCES [strided]]      default 8: few heads need no schedule; more than 512 sequences a plan kernel before
+ *                                                    strided: one head less, in rows that only a copy brings to the kernel
  */
 #include "public_call.h"
 
@@ -21,12 +22,23 @@ static int same_as_plain(const public_call *c, char *replayed, char *plain)
     return memcmp(replayed, plain, c->out_bytes + c->state_bytes) == 0;
 }
 
+static void be_strided(public_call *c)
+{
+    fkda_tensor_desc *const tensors[] = {&c->desc.q, &c->desc.k, &c->desc.v, &c->desc.g, &c->desc.out};
+    for (int i = 0; i < 5; ++i) tensors[i]->token_stride = c->desc.H * 128 - 4;
+    c->desc.H -= 1;
+    MUST_FKDA(fkda_fwd_workspace_size(&c->desc, &c->workspace_bytes));
+    MUST_CUDA(cudaFree(c->workspace));
+    MUST_CUDA(cudaMalloc(&c->workspace, c->workspace_bytes));
+}
+
 int main(int argc, char **argv)
 {
     const int64_t H = argc > 1 ? strtol(argv[1], NULL, 10) : 4, N = argc > 2 ? strtol(argv[2], NULL, 10) : 8;
     if (skip_without_gpu("first_capture") != 0) return 77;
     MUST_FKDA(fkda_init());
-    const public_call c = make_public_call(N, N * 40, H);
+    public_call c = make_public_call(N, N * 40, H);
+    if (argc > 3 && strcmp(argv[3], "strided") == 0) be_strided(&c);
     cudaStream_t stream;
     cudaGraph_t graph;
     cudaGraphExec_t replay;

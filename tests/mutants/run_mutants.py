@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 REFUSALS, PLAN, SENTENCES, DTYPE, REF = "test_refusals", "test_plan", "test_sentences", "test_dtype", "test_ref"
 OPERATION, ADVISE = "test_operation", "test_advise"
 ON_CPU, ON_REF = "test_backends cpu", "test_backends ref"
+COPY, CALLS = "test_strided_copy", "test_copied_calls"
 TIMEOUT_S = 180
 
 MUTANTS = [
@@ -100,6 +101,21 @@ MUTANTS = [
     ("src/cpu/cpu_backend.c", "is_long == (visit == 0);", "is_long || visit == 0;", ON_CPU),
     ("src/cpu/cpu_threads.c", "first + taken, memory_order_relaxed, memory_order_relaxed)) continue;", "first + 1, memory_order_relaxed, memory_order_relaxed)) continue;", ON_CPU),
     ("src/cpu/cpu_backend.c", "hv = head % d->HV,", "hv = head % d->H,", ON_CPU),
+
+    # copies of strided tensors
+    ("src/cuda/strided_copy/strided_copy_kernel.cuh", "rows[j * kWarp * unit / kRow]", "rows[0]", COPY),
+    ("src/cuda/strided_copy/strided_copy_kernel.cuh", "begin += warps * turn", "begin += (warps > 0 ? all : 0)", COPY),
+    ("src/cuda/strided_copy/strided_copy_kernel.cuh", "    make_marks(p);\n", "", COPY),
+    ("src/cuda/strided_copy/strided_walk.cuh", "if (middle >= end) row.what = What::Skip;", "", COPY),
+    ("src/cuda/strided_copy/strided_walk.cuh", "at < of.first_slot ||", "at < 0 ||", COPY),
+    ("src/cuda/strided_copy/strided_walk.cuh", "What::Zero : What::Skip", "What::Skip : What::Skip", COPY),
+    ("src/cuda/strided_copy/strided_walk.cuh", "if (((a | b) >> 32) == 0)", "if (((a & b) >> 32) == 0)", COPY),
+    ("src/cuda/strided_copy/strided_copy_grid.c", "bits |= (uint64_t)c->stride[i];", "bits |= 0;", COPY),
+    ("src/cuda/backend/cuda_copies.c", "if (argument == FKDA_ARG_CHECKPOINT_STATE) copy.is_marked = 1;", "", CALLS),
+    ("src/cuda/backend/cuda_copies.c", "copy.first_slot = s->slot_null == FKDA_SLOT_NULL_NOT_POSITIVE;", "copy.first_slot = 0;", CALLS),
+    ("src/cuda/backend/cuda_copies.c", "d->N * fkdai_dtype_bytes(d->cu_seqlens)", "(d->N - 1) * fkdai_dtype_bytes(d->cu_seqlens)", CALLS),
+    ("src/cuda/backend/cuda_copies.c", "copy->packed + bytes - FKDAI_COPY_ROW, 1, 0}", "copy->packed + 0 * bytes, 1, 0}", CALLS),
+    ("src/cuda/backend/cuda_copies.c", "at += room_of(d, copied[i]);", "at += FKDAI_COPY_ROW;", CALLS),
 ]
 
 

@@ -1,16 +1,19 @@
-"""Which arguments of a CUDA call go through copies, into what, and that the results come back: without a GPU.
+"""Which arguments of a CUDA call are copied, by Python into which dtype or by the library, and that the results come back: without a GPU.
 
-The package is built once more, with the CUDA kernels' own rules and the reference in their place (cuda_in_host_memory.c). Its CUDA tensors are
-host tensors that say they are on a GPU.
+The package is built once more, with the CUDA kernels' own rules, plain loops as the copies of the library, and the reference in the place of the
+kernel (cuda_in_host_memory.c). Its CUDA tensors are host tensors that say they are on a GPU.
 """
 
+import ctypes
 import importlib
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import types
+import warnings
 
 import pytest
 import torch
@@ -20,7 +23,8 @@ from recurrence import recurrence, relative_rms
 
 ROOT = pathlib.Path(__file__).parents[2]
 SOURCES = ["python/ext/*.c", "src/core/*.c", "src/ref/*.c", "src/cuda/backend/cuda_plan.c", "src/cuda/backend/cuda_kernels.c",
-           "src/cuda/prefill_sm90/*.c", "tests/python/cuda_in_host_memory.c"]  # fmt: skip
+           "src/cuda/backend/cuda_copies.c", "src/cuda/prefill_sm90/*.c", "tests/support/cuda_in_host_memory.c",
+           "tests/support/plain_copies.c"]  # fmt: skip
 INCLUDES = ["include", "src/core", "src/ref", "src/cuda", "src/cuda/backend", sysconfig.get_paths()["include"]]
 ORDER = "q k v g beta scale out A_log dt_bias lower_bound initial_state final_state cu_seqlens".split()
 BF16, F32, F16, F64 = torch.bfloat16, torch.float32, torch.float16, torch.float64
@@ -50,6 +54,16 @@ def on_cuda(make):
     return made
 
 
+def what_two_calls_say(module):
+    p = problem_on_cuda(T=7)
+    p["q"] = widened(p["q"], 1)
+    with warnings.catch_warnings(record=True) as said, torch.no_grad():
+        warnings.simplefilter("always")
+        module.fwd(**p)
+        module.fwd(**p)
+    return [str(warning.message) for warning in said]
+
+
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     """flash_kda over cuda_in_host_memory.c, under another name."""
@@ -57,7 +71,8 @@ def package(tmp_path_factory):
     shutil.copytree(ROOT / "python/flash_kda", folder / "flash_kda_in_host_memory", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     sources = [path for pattern in SOURCES for path in sorted(ROOT.glob(pattern)) if path.name != "registry.c"]
     subprocess.run(["cc", "-std=c11", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-D_DEFAULT_SOURCE", "-DPy_LIMITED_API=0x030A0000",
-                    "-DFKDA_WITH_CUDA=1", '-DFKDA_BUILD_INFO="a test"', *(f"-I{ROOT / name}" for name in INCLUDES), *sources, "-lm",
+                    "-DFKDA_WITH_CUDA=1", "-DFKDA_PLAIN_COPIES",
+                    '-DFKDA_BUILD_INFO="a test"', *(f"-I{ROOT / name}" for name in INCLUDES), *sources, "-lm",
                     "-o", folder / "flash_kda_in_host_memory/_core.abi3.so"], check=True)  # fmt: skip
     sys.path.insert(0, str(folder))
     with pytest.MonkeyPatch.context() as patch:
@@ -66,6 +81,9 @@ def package(tmp_path_factory):
         patch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=0))
         module = importlib.import_module("flash_kda_in_host_memory")
         module._core._use_exchange_table(False)  # the table would tell where the memory is
+        made = ctypes.c_int.in_dll(ctypes.CDLL(module._core.__file__), "plain_copies_made")
+        module.copies_made = lambda: made.value
+        module.said = what_two_calls_say(module)
         yield module
     sys.path.remove(str(folder))
 
@@ -81,13 +99,16 @@ def copies_of(package, p):
     return None if copies is None else {ORDER[position]: copy for position, copy in copies.items()}
 
 
-def check(package, p, expected):
+def check(package, p, expected, by_library=()):
+    """Python copies ``expected``, the library ``by_library`` because of its strides."""
     plain = {name: x.as_subclass(torch.Tensor) if isinstance(x, torch.Tensor) else x for name, x in p.items()}
     copy = {name: x.clone() if isinstance(x, torch.Tensor) else x for name, x in plain.items() if name not in ("out", "final_state")}
     want, want_state = recurrence(**copy)
     assert copies_of(package, p) == (expected or None)
     package.fwd(**p)
     assert package.last_plan().startswith("cuda: ")
+    assert (f", copies {', '.join(by_library)}: strides," in package.last_plan()) == bool(by_library), package.last_plan()
+    assert ("copies" in package.last_plan()) == bool(by_library)
     assert relative_rms(plain["out"], want) <= 2 * BOUND
     if plain.get("final_state") is not None:
         assert relative_rms(plain["final_state"], want_state) <= 2 * BOUND
@@ -136,7 +157,23 @@ def test_dtypes_that_kernels_convert(package, name, dtype, copy):
 @pytest.mark.parametrize("name", ["q", "k", "v", "g", "out"])
 def test_pitches_of_16_bytes(package, name, extra):
     p = problem_on_cuda(T=7)
-    check(package, Problem(p, **{name: widened(p[name], extra)}), {name: BF16} if extra % 8 else {})
+    check(package, Problem(p, **{name: widened(p[name], extra)}), {}, [name] if extra % 8 else [])
+
+
+def test_slices_of_a_fused_projection(package):
+    p = problem_on_cuda(lens=[3, 0, 6], H=12)
+    T, columns = p["q"].shape[1], 12 * 128
+    row = torch.full((1, T, 3 * columns + 12), float("nan"), dtype=BF16).as_subclass(OnCuda)
+    for i, name in enumerate("qkv"):
+        part = row[..., i * columns : (i + 1) * columns].unflatten(-1, (12, 128))
+        part.copy_(p[name])
+        p[name] = part
+    check(package, p, {}, ["q", "k", "v"])
+
+
+def test_says_once_that_it_copies(package):
+    assert len(package.said) == 1
+    assert re.match(r"flash_kda copies tensors in each such call, .* \(said once\): cuda: .*, copies q: strides, workspace", package.said[0])
 
 
 def test_any_pitch_of_beta(package):
@@ -152,16 +189,19 @@ def test_any_pitch_of_beta(package):
     ("A_log", F32, 1, False), ("dt_bias", F32, 1, False), ("beta", BF16, 1, False),
 ], ids=str)  # fmt: skip
 def test_addresses(package, name, dtype, elements, is_copied):
+    """The library copies what its kernel does not take, and Python nothing."""
     p = problem_on_cuda(T=7)
-    check(package, Problem(p, **{name: shifted(p[name].to(dtype), elements)}), {name: dtype} if is_copied else {})
+    made = package.copies_made()
+    check(package, Problem(p, **{name: shifted(p[name].to(dtype), elements)}), {})
+    assert package.copies_made() - made == 2 * is_copied  # check makes two calls
 
 
 def test_rows_of_states_in_pairs(package):
     p = problem_on_cuda(B=2)
     row = p["initial_state"][0].numel()
-    for extra, copies in ((2, {}), (1, {"final_state": F32})):
+    for extra, copied in ((2, []), (1, ["final_state"])):
         rows = torch.zeros(2, row + extra).as_subclass(OnCuda)[:, :row].view(p["final_state"].shape)
-        check(package, Problem(p, final_state=rows), copies)
+        check(package, Problem(p, final_state=rows), {}, copied)
 
 
 @pytest.mark.parametrize("H,HV", [(1, 2), (2, 6)])
@@ -177,14 +217,20 @@ def test_without_words(package):
     check(package, Problem(p, k=p["k"][:, :, :1].expand(-1, -1, 4, -1)), {"k": BF16})
     check(package, Problem(p, v=torch._neg_view(-p["v"]), g=p["g"].transpose(1, 3).contiguous().transpose(1, 3)), {"v": BF16, "g": BF16})
     check(package, Problem(p, q=p["q"].double(), out=shifted(p["out"], 1), A_log=torch._neg_view(-p["A_log"].half())),
-          {"q": BF16, "out": BF16, "A_log": F32})  # fmt: skip
+          {"q": BF16, "A_log": F32})  # fmt: skip
 
 
 def test_state_in_place_through_a_copy(package):
     p = problem_on_cuda(T=7)
     p["initial_state"] = shifted(p["initial_state"], 1)
     p["final_state"] = p["initial_state"]
-    check(package, p, {"initial_state": F32, "final_state": F32})
+    plain = {name: x.as_subclass(torch.Tensor) if isinstance(x, torch.Tensor) else x for name, x in p.items()}
+    want, want_state = recurrence(**{name: x.clone() if isinstance(x, torch.Tensor) else x for name, x in plain.items() if name[-3:] != "out"
+                                     and name != "final_state"})  # fmt: skip
+    made = package.copies_made()
+    package.fwd(**p)
+    assert package.copies_made() - made == 2
+    assert relative_rms(plain["out"], want) <= 2 * BOUND and relative_rms(plain["final_state"], want_state) <= 2 * BOUND
 
 
 def test_rows_behind_the_last_sequence_stay(package):

@@ -139,8 +139,9 @@ def test_pitches(road, name, extra, is_copied):
     wide = torch.full((*p[name].shape[:3], 128 + extra), float("nan"), dtype=BF16, device="cuda")
     wide[..., :128] = p[name]
     p[name] = wide[..., :128]
-    assert copies_of(p) == ({name} if is_copied else set())
+    assert not copies_of(p)
     check(p)
+    assert (f", copies {name}: strides," in flash_kda.last_plan()) == is_copied
     assert wide[..., 128:].isnan().all()
 
 
@@ -158,8 +159,90 @@ def test_misaligned(road, name):
     flat = torch.zeros(p[name].numel() + 1, dtype=p[name].dtype, device="cuda")
     flat[1:] = p[name].flatten()
     p[name] = flat[1:].view(p[name].shape)
-    assert copies_of(p) == {name}
+    assert not copies_of(p)
     check(p)
+    assert flat[0] == 0
+
+
+def fused(p, names, extra, fill):
+    """These tensors as slices of one, whose rows are `extra` elements longer."""
+    B, T, H, _ = p[names[0]].shape
+    rows = torch.full((B, T, len(names) * H * 128 + extra), fill, dtype=BF16, device="cuda")
+    for i, name in enumerate(names):
+        part = rows[..., i * H * 128 : (i + 1) * H * 128].unflatten(-1, (H, 128))
+        part.copy_(p[name])
+        p = Problem(p, **{name: part})
+    return p, rows
+
+
+@pytest.mark.parametrize("extra", [1, 2, 4, 6, 12])
+@pytest.mark.parametrize("H", [1, 3, 12, 40])
+def test_slices_of_a_fused_projection(H, extra):
+    """Copied by the library, which moves them in units of 2, 4 and 8 bytes: the same bits, and nothing beside them is touched."""
+    p = cuda_problem(lens=[70, 0, 1, 130], H=H)
+    want = run_fresh(p)
+    slices, _ = fused(p, ["q", "k", "v", "g"], extra, float("nan"))
+    slices, rows = fused(slices, ["out"], extra, 7)
+    slices["out"].fill_(float("nan"))
+    slices["final_state"].fill_(float("nan"))
+    out, state = slices.run()
+    assert ", copies q, k, v, g, out: strides," in flash_kda.last_plan()
+    assert same_bits((out.contiguous(), state), want) and (rows[..., H * 128 :] == 7).all()
+
+
+@pytest.mark.parametrize("last", [0, 1, 70, 114, 115])
+def test_rows_behind_the_last_sequence_beside_strides(last):
+    p = cuda_problem(lens=[30, 10, 30, 45], H=3)
+    p["cu_seqlens"] = p["cu_seqlens"].clamp_max(last)
+    want, want_state = run_fresh(p)
+    slices, rows = fused(p, ["out"], 2, 7)
+    rows.fill_(7)
+    out, state = slices.run()
+    assert same_bits((out[:, :last].contiguous(), state), (want[:, :last].contiguous(), want_state))
+    assert (rows[:, last:] == 7).all() and (rows[..., -2:] == 7).all()
+
+
+def test_broken_cu_seqlens_gives_nan_beside_strides():
+    p = cuda_problem(lens=[30, 10, 30])
+    for bounds in ([0, 40, 20, 70], [0, 30, 40, 71], [0, -1, 40, 50], [0, 30, 40, -5]):
+        broken, rows = fused(Problem(p, cu_seqlens=torch.tensor(bounds, device="cuda")), ["out"], 1, 7)
+        assert broken.run()[0].isnan().all() and (rows[..., -1] == 7).all(), bounds
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, BF16], ids=str)
+@pytest.mark.parametrize("null", [-1, 99])
+def test_pool_of_odd_pitch(dtype, null):
+    """Slots an odd number of elements apart, in place: those of the call alone are read and written; null ones, and such as do not exist, are not."""
+    p = cuda_problem(lens=[70, 0, 1, 33], H=3)
+    row = 3 * 128 * 128
+    slots = torch.tensor([4, 0, null, 2], dtype=torch.int32, device="cuda")
+    pool = torch.full((6, row + 5), 7.0, dtype=dtype, device="cuda")
+    states = pool[:, :row].unflatten(-1, (3, 128, 128))
+    states[[4, 0, 2]] = p["initial_state"][[0, 1, 3]].to(dtype)
+    dense = p["initial_state"].to(dtype)
+    dense[2] = 0
+    out, state = run_fresh(Problem(p, initial_state=dense, final_state=torch.empty_like(dense)))
+    got, _ = Problem(p, initial_state=states, final_state=states, initial_slots=slots, final_slots=slots).run()
+    assert ", copies initial_state, final_state: strides," in flash_kda.last_plan()
+    assert same_bits((got, states[[4, 0, 2]]), (out, state[[0, 1, 3]]))
+    assert (states[[1, 3, 5]] == 7).all() and (pool[:, row:] == 7).all()
+
+
+@pytest.mark.parametrize("where", [dict(checkpoint_every=16), dict(checkpoint_offsets=[[40, 0], [0, 0], [1, -3], [33, 20]])], ids=str)
+@pytest.mark.parametrize("has_slots", [False, True])
+def test_checkpoints_of_odd_pitch(where, has_slots):
+    p = cuda_problem(lens=[70, 0, 1, 33], H=2)
+    row, rows = 2 * 128 * 128, 9
+    where = {key: torch.tensor(x, device="cuda") if isinstance(x, list) else x for key, x in where.items()}
+    if has_slots:
+        where["checkpoint_slots"] = torch.tensor([8, 7, -1, 6, 5, 4, 3, 2, 1], device="cuda")
+    plain = torch.full((rows, 2, 128, 128), 7.0, device="cuda")
+    run_fresh(Problem(p, checkpoint_state=plain, **where))
+    wide = torch.full((rows, row + 3), 7.0, device="cuda")
+    run_fresh(Problem(p, checkpoint_state=wide[:, :row].unflatten(-1, (2, 128, 128)), **where))
+    assert ", copies checkpoint_state: strides," in flash_kda.last_plan()
+    assert torch.equal(wide[:, :row].unflatten(-1, (2, 128, 128)), plain) and (wide[:, row:] == 7).all()
+    assert (plain == 7).flatten(1).all(1).any() and (plain != 7).any()
 
 
 def test_expanded_key_and_row_strided_beta():
@@ -393,6 +476,20 @@ def test_graph_replays_with_changed_inputs(road):
         p["final_state"].fill_(float("nan"))
         graph.replay()
         assert same_bits((p["out"], p["final_state"]), run_fresh(new))
+
+
+def test_graph_replays_with_strides():
+    p, _ = fused(cuda_problem(lens=[100, 1, 0, 300], H=3), ["q", "k", "v", "out"], 3, float("nan"))
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        p.run()
+    for seed in range(20):
+        new = cuda_problem(lens=[100, 1, 0, 300] if seed % 2 else [0, 200, 200, 1], H=3, seed=seed)
+        for name in ("q", "k", "v", "g", "beta", "A_log", "dt_bias", "initial_state", "cu_seqlens"):
+            p[name].copy_(new[name])
+        p["out"].fill_(float("nan"))
+        graph.replay()
+        assert same_bits((p["out"].contiguous(), p["final_state"]), run_fresh(new))
 
 
 def test_first_call_of_a_process_is_captured():

@@ -5,7 +5,7 @@
 #include "case_states.h"
 #include "dtype.h"
 
-enum { HEAD_GAP = 3, TOKEN_GAP = 5, BATCH_GAP = 7, ROW_GAP = 6 };
+enum { HEAD_GAP = 3, TOKEN_GAP = 5, BATCH_GAP = 7, ROW_GAP = 6, ODD_ROW_GAP = 7 };
 static const uint8_t NAN_BYTE = 0xff;    /* 0xffff and 0xffffffff are NaN in bf16 and fp32 */
 
 typedef struct shape {
@@ -41,13 +41,13 @@ static fkda_tensor_desc strides_of(const case_spec *s, int tensor)
         d.token_stride = s->B * d.batch_stride + has_gaps * BATCH_GAP;
     } else {
         d.head_stride = width;
-        d.token_stride = x.heads * width + has_gaps * TOKEN_GAP;
+        d.token_stride = view == VIEW_FUSED ? 3 * x.heads * width + x.heads : x.heads * width + has_gaps * TOKEN_GAP;
         d.batch_stride = T * d.token_stride + has_gaps * BATCH_GAP;
     }
     return d;
 }
 
-static int64_t row_stride_of(const case_spec *s) { return case_state_elems(s) + (s->row_gap ? ROW_GAP : 0); }
+static int64_t row_stride_of(const case_spec *s) { return case_state_elems(s) + (s->row_gap == 2 ? ODD_ROW_GAP : s->row_gap ? ROW_GAP : 0); }
 
 static void describe_slots(const case_spec *s, fkda_fwd_desc *d)
 {

@@ -11,6 +11,10 @@
 #include "guarded.h"
 #include "input_values.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct run_setup {
     fkda_backend backend;
     int threads;
@@ -61,5 +65,9 @@ case_result case_run_reference(const case_spec *spec, const input_values *x);
 
 void result_free(case_result *r);
 int result_same_bits(const case_result *a, const case_result *b);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -20,7 +20,8 @@ typedef enum case_view {
     VIEW_GAPS = 1,            /* padded heads, tokens and batches */
     VIEW_HEADS_FIRST = 2,     /* [B,heads,T,width] */
     VIEW_TOKENS_FIRST = 3,    /* [T,B,heads,width] */
-    VIEW_MIXED = 4            /* q, k, v, g, beta, out: each another of the above, with gaps */
+    VIEW_MIXED = 4,           /* q, k, v, g, beta, out: each another of the above, with gaps */
+    VIEW_FUSED = 5            /* columns of rows three times as wide and one element a head longer, as of a projection of q, k, v and beta */
 } case_view;
 
 typedef struct case_spec {
@@ -34,7 +35,7 @@ typedef struct case_spec {
     int gate, beta, multiplier, norm;          /* enumerators of flashkda.h */
     double lower_bound, scale;
     int initial, final, initial_layout, final_layout;
-    int in_place, row_gap;                     /* states: one buffer; gaps between rows and slots */
+    int in_place, row_gap;                     /* states: one buffer; 1: gaps between rows and slots, 2: of an odd number of elements */
     int initial_pool, final_pool, slot_null;   /* dtype of slots; NONE: dense. case_states.h says who has which */
     int is_masked;                             /* some sequences start from 0 by a mask */
     int checkpoints, checkpoint_layout, checkpoint_pool;    /* as initial, initial_layout, initial_pool */

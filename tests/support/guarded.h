@@ -12,6 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum guard_side { GUARD_AT_END = 0, GUARD_AT_START = 1 } guard_side;
 
 typedef struct guarded {
@@ -27,5 +31,9 @@ void guarded_make_readonly(const guarded *g);
 void guarded_make_writable(const guarded *g);
 int guarded_slack_is_intact(const guarded *g);
 void guarded_free(guarded *g);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

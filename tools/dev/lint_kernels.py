@@ -94,7 +94,7 @@ def lint(nvcc, source, ledger):
     elif kernel_code.cuda_release(nvcc) != ledger["loops_of_cuda"]:
         print(f"loops not judged: the ledger counts those of CUDA {ledger['loops_of_cuda']}, this is {kernel_code.cuda_release(nvcc)}")
     else:
-        bad += [finding for kernel, allowed in hot_kernels(ledger).items() for finding in
+        bad += [finding for kernel, allowed in hot_kernels(ledger).items() if kernel in kernel_code.entries(report) for finding in
                 (*findings_in_loops(sass, kernel, allowed), *findings_in_order(sass, kernel, allowed))]
     bad += [*findings_in_ptx(ptx), *findings_in_sizes(report, ledger)]
     return [f"{source.name}: {finding}" for finding in bad]

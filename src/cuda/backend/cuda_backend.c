@@ -2,7 +2,8 @@
  * The CUDA backend: checks that need the device, and the call of the kernel that the plan chose.
  *
  * A call that this thread has made before asks the runtime for two things, cudaPeekAtLastError and cudaGetDevice, and launches: the plan
- * kernel if there is one, and the prefill kernel. New memory costs a cudaPointerGetAttributes each for q,
+ * kernel if there is one, and the prefill kernel. Tensors that lie so that no kernel takes them cost a launch before and one behind it
+ * (cuda_copies.h). New memory costs a cudaPointerGetAttributes each for q,
  * out, final_state and device_status, new tensors an encoded map each for q, k, v, g and, where a block may work alone, out; another current
  * device costs two cudaSetDevice. tests/cuda holds this.
  */
@@ -12,8 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda_copies.h"
+#include "cuda_copy.h"
 #include "cuda_places.h"
-#include "cuda_plan.h"
 #include "sequences.h"
 #include "status.h"
 
@@ -27,6 +29,8 @@ static fkda_status load_kernels(int device)
         const int error = (*k)->runs_on(&fkdai_cuda_the_machine()->devices[device]) ? (*k)->load() : cudaSuccess;
         if (error != cudaSuccess) return fkdai_cuda_fail((*k)->name, error);
     }
+    const int error = fkdai_copy_load();
+    if (error != cudaSuccess) return fkdai_cuda_fail("strided_copy", error);
     atomic_store_explicit(&loaded[device], 1, memory_order_release);
     return FKDA_OK;
 }
@@ -87,29 +91,30 @@ static fkda_status check_places(const fkdai_operation *operation, const void *ar
 }
 
 /* With desc.device current. */
-static fkda_status run_here(const fkdai_plan *plan, const fkdai_cuda_own *own, const void *args, void *workspace, cudaStream_t stream)
+static fkda_status run_here(const fkdai_plan *plan, const fkdai_cuda_own *own, uint32_t copies, const void *args, void *workspace,
+                            cudaStream_t stream)
 {
     const int device = plan->desc.head.device;
     TRY(load_kernels(device));
     TRY(check_places(plan->operation, args, device));
     if (plan->operation->id == FKDAI_OP_FWD) TRY(check_seqlens(&plan->desc.fwd, args, stream));
-    const int error = own->kernel->run(&plan->desc, &own->plan, args, workspace, stream);
-    return error == cudaSuccess ? FKDA_OK : fkdai_cuda_fail(own->kernel->name, error);
+    return fkdai_cuda_run(plan, own, copies, args, workspace, stream);
 }
 
 static fkda_status run_any(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream)
 {
     const int device = plan->desc.head.device;
     int current = -1;
+    uint32_t copies;
     fkdai_cuda_own own;
     memcpy(&own, plan->own, sizeof own);
-    TRY(own.kernel->check_args(&plan->desc, args));
+    TRY(fkdai_cuda_choose_copies(plan, &own, args, workspace, &copies));
     const cudaError_t prior = cudaPeekAtLastError();    /* left as it is: it belongs to whoever caused it */
     REQUIRE(prior == cudaSuccess, FKDA_ERR_CUDA_PRIOR, "before this call: %s (%s)", cudaGetErrorString(prior), cudaGetErrorName(prior));
     TRY_CUDA(cudaGetDevice(&current));
-    if (current == device) return run_here(plan, &own, args, workspace, stream);
+    if (current == device) return run_here(plan, &own, copies, args, workspace, stream);
     TRY_CUDA(cudaSetDevice(device));
-    const fkda_status status = run_here(plan, &own, args, workspace, stream);
+    const fkda_status status = run_here(plan, &own, copies, args, workspace, stream);
     const cudaError_t back = cudaSetDevice(current);
     if (status == FKDA_OK && back != cudaSuccess) return fkdai_cuda_fail("cudaSetDevice", back);
     return status;

@@ -27,8 +27,9 @@ typedef struct fkdai_cuda_kernel {
     /* What its copies need of addresses. Pure. */
     fkda_status (*check_args)(const fkdai_desc *desc, const void *args);
 
-    /* Describes as copies in desc, and marks in *copies, the arguments that plan or check_args would refuse and a copy mends. args may be NULL:
-     * addresses are unknown. Pure. */
+    /* Describes as packed copies in desc, and marks in *copies, the arguments that plan or check_args would refuse and a copy mends. args may be
+     * NULL: addresses are unknown. The backend makes the copies of the forward pass that keep the dtype (cuda_copies.h), the caller the others.
+     * What plan fills in may not depend on which arguments are packed for their address. Pure. */
     fkda_status (*suit)(fkdai_desc *desc, const void *args, uint32_t *copies);
 
     /* Both with the device current, and a cudaError_t as result. load: once a device, before a capture. run: enqueues, as prefill_launch.h says. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cuda_copies.h"
 #include "status.h"
 
 int fkdai_cuda_has_kernel(const fkdai_cuda_machine *m, int device)
@@ -41,10 +42,32 @@ static int serves(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, 
     return kernel->operation == plan->operation->id && kernel->runs_on(on);
 }
 
+/* The kernel plans for the desc as it sees it, with packed copies in the place of what it does not take as it lies. */
+static fkda_status ask_packed(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cuda_own *own)
+{
+    const fkdai_desc as_it_lies = plan->desc;
+    fkdai_desc packed;
+    if (own->unaligned != 0) TRY(fkdai_cuda_pack(&as_it_lies, own->unaligned, &packed));    /* does it fit at all? */
+    if (own->strided != 0) {
+        TRY(fkdai_cuda_pack(&as_it_lies, own->strided, &packed));
+        plan->desc = packed;
+    }
+    const fkda_status status = kernel->plan(on, plan, &own->plan);
+    plan->desc = as_it_lies;
+    return status;
+}
+
 static fkda_status ask(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, fkdai_plan *plan)
 {
-    fkdai_cuda_own own = {.kernel = kernel};
-    TRY(kernel->plan(on, plan, &own.plan));
+    fkdai_cuda_own own = {.kernel = kernel, .strided = fkdai_cuda_mended_by_copies(kernel, &plan->desc, NULL)};
+    if (kernel->operation == FKDAI_OP_FWD) own.unaligned = plan->desc.fwd.unaligned & fkdai_cuda_copyable(kernel, &plan->desc) & ~own.strided;
+    TRY(ask_packed(kernel, on, plan, &own));
+    own.copies_at = (plan->workspace_bytes + FKDA_WORKSPACE_ALIGN - 1) / FKDA_WORKSPACE_ALIGN * FKDA_WORKSPACE_ALIGN;
+    const size_t room = fkdai_cuda_copies_bytes(&plan->desc, own.strided | own.unaligned);
+    if (room > 0) plan->workspace_bytes = own.copies_at + room;
+    plan->copies = own.strided;
+    fkdai_cuda_describe_copies("copies ", own.strided, "strides", plan->choice, sizeof plan->choice);
+    fkdai_cuda_describe_copies("may copy ", own.unaligned, "addresses", plan->choice, sizeof plan->choice);
     memcpy(plan->own, &own, sizeof own);
     return FKDA_OK;
 }
@@ -64,13 +87,25 @@ fkda_status fkdai_cuda_plan(const fkdai_cuda_machine *machine, fkdai_plan *plan)
     return used == 0 ? refuse_device(on, plan->desc.head.device) : fkdai_fail(FKDA_ERR_UNSUPPORTED, "%s", reasons);
 }
 
-/* With copies. A refusal leaves plan->desc and *copies as they were. */
+/* Addresses that need a copy get their bits, but for those of arguments that the caller copies. */
+static fkda_status ask_with_addresses(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, fkdai_plan *plan, const void *args,
+                                      uint32_t copies)
+{
+    fkdai_cuda_own own;
+    TRY(ask(kernel, on, plan));
+    if (args == NULL) return FKDA_OK;
+    memcpy(&own, plan->own, sizeof own);
+    fkdai_cuda_need_addresses(plan, &own, args, copies, &plan->desc);
+    return ask(kernel, on, plan);
+}
+
+/* A refusal leaves plan->desc and *copies as they were. */
 static fkda_status ask_to_suit(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, fkdai_plan *plan, const void *args, uint32_t *copies)
 {
     const fkdai_desc as_it_lies = plan->desc;
     uint32_t marked = *copies;
-    fkda_status status = kernel->suit(&plan->desc, args, &marked);
-    if (status == FKDA_OK) status = ask(kernel, on, plan);
+    fkda_status status = fkdai_cuda_leave_to_caller(kernel, &plan->desc, &marked);
+    if (status == FKDA_OK) status = ask_with_addresses(kernel, on, plan, args, marked);
     if (status == FKDA_OK) *copies = marked;
     else plan->desc = as_it_lies;
     return status;
@@ -78,13 +113,13 @@ static fkda_status ask_to_suit(const fkdai_cuda_kernel *kernel, const fkdai_cuda
 
 fkda_status fkdai_cuda_suit(const fkdai_cuda_machine *machine, fkdai_plan *plan, const void *args, uint32_t *copies)
 {
-    fkdai_cuda_own own;
     const fkda_status status = fkdai_cuda_plan(machine, plan);
     if (status != FKDA_OK && status != FKDA_ERR_UNSUPPORTED) return status;
     const fkdai_cuda_device *const on = &machine->devices[plan->desc.head.device];
     if (status == FKDA_OK) {
+        fkdai_cuda_own own;
         memcpy(&own, plan->own, sizeof own);
-        return ask_to_suit(own.kernel, on, plan, args, copies);    /* its addresses may still need a copy */
+        return ask_with_addresses(own.kernel, on, plan, args, *copies);
     }
     if (plan->desc.head.memory != FKDA_MEMORY_CUDA) return status;
     for (const fkdai_cuda_kernel *const *k = fkdai_cuda_kernels; *k != NULL; ++k)
