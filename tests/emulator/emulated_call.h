@@ -109,8 +109,16 @@ struct Call {
         if (spec.final != FKDA_NONE) p.final_state = to;
         p.sequences = {spec.cu != FKDA_NONE ? bounds.data() : nullptr, true, static_cast<int>(spec.N), static_cast<int>(T)};
         p.status = &status;
-        p.heads = static_cast<int>(H), p.scale = static_cast<float>(spec.scale), p.lower_bound = static_cast<float>(spec.lower_bound);
+        p.heads = static_cast<int>(H), p.lower_bound = static_cast<float>(spec.lower_bound), p.range_limit = kLargestInRange;
+        const fkdai_prefill_scale scale = fkdai_prefill_split_scale(static_cast<float>(spec.scale));
+        p.scale = scale.q, p.out_factor = scale.out;
         return p;
+    }
+
+    void run_kernel(const Params &p) const {
+        if (spec.gate == FKDA_GATE_SOFTPLUS) prefill_kernel<GateKind::Softplus>(p);
+        else if (spec.gate == FKDA_GATE_PRECOMPUTED) prefill_kernel<GateKind::Precomputed>(p);
+        else prefill_kernel<GateKind::Bounded>(p);
     }
 
     bool has_raised_flags(const fkdai_prefill_layout &layout) const {
@@ -134,7 +142,7 @@ struct Call {
         if (schedule == FKDAI_SCHEDULE_ONCE && !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p); })) return false;
         // as many bytes as dynamic_shared leaves of them on a GPU
         const bool ended = emulator::launch(static_cast<unsigned>(fkdai_prefill_blocks(grid)), static_cast<unsigned>(fkdai_prefill_ranks(grid)), kThreads,
-                                            kSharedBytes - 1024, seed, [&] { prefill_kernel(p); }, laggard);
+                                            kSharedBytes - 1024, seed, [&] { run_kernel(p); }, laggard);
         read_final();
         return ended && !has_raised_flags(layout);
     }

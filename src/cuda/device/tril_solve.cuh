@@ -3,7 +3,7 @@
 // Forward substitution on the four 8x8 diagonal blocks at once (lane = block, column), then blocks below the diagonal by
 // T21 = -T22 (A21 T11), first 8x8, then 16x16. No series in powers of A: those explode on repeated keys.
 // A: rows of kAkkPitch floats, row r = [A21 row r | A22 row r | A11 row r], 16 floats each.
-// Result: bf16, rounded once, T[i][j] at row j of a [32 j][32 i] tile in the 64-byte swizzle. 8x8 blocks above the diagonal
+// Result: fp16, rounded once, T[i][j] at row j of a [32 j][32 i] tile in the 64-byte swizzle. 8x8 blocks above the diagonal
 // are not written (they must be zero already).
 #pragma once
 
@@ -15,7 +15,7 @@ namespace fkdai {
 template <int kAkkPitch>
 struct TrilSolve {
     float (*akk)[kAkkPitch];  // [16]; A22 and A11 are overwritten
-    uint8_t *tile;            // [32 j][32 i] bf16
+    uint8_t *tile;            // [32 j][32 i] fp16
     const float *beta;        // [32]
     int lane;
 
@@ -30,10 +30,10 @@ struct TrilSolve {
     __device__ __forceinline__ uint8_t *tile_at(int j, int i8) const { return tile + j * 64 + ((i8 ^ ((j >> 1) & 3)) * 16); }
     __device__ __forceinline__ void store_eight(int j, int i8, const float *t) const {
         *reinterpret_cast<uint4 *>(tile_at(j, i8)) =
-            make_uint4(pack_bf16(t[0], t[1]), pack_bf16(t[2], t[3]), pack_bf16(t[4], t[5]), pack_bf16(t[6], t[7]));
+            make_uint4(pack_f16(t[0], t[1]), pack_f16(t[2], t[3]), pack_f16(t[4], t[5]), pack_f16(t[6], t[7]));
     }
     __device__ __forceinline__ void store_four(int j, int i4, const float *t) const {
-        *reinterpret_cast<uint2 *>(tile_at(j, i4 >> 1) + (i4 & 1) * 8) = make_uint2(pack_bf16(t[0], t[1]), pack_bf16(t[2], t[3]));
+        *reinterpret_cast<uint2 *>(tile_at(j, i4 >> 1) + (i4 & 1) * 8) = make_uint2(pack_f16(t[0], t[1]), pack_f16(t[2], t[3]));
     }
 
     // A[8 b + i][8 b2 + j], both blocks in the same half of the diagonal.
@@ -126,8 +126,8 @@ struct TrilSolve {
         }
 #pragma unroll
         for (int n = 0; n < 2; n++) {
-            *reinterpret_cast<uint32_t *>(tile_at(row, 2 + n) + 2 * pair) = pack_bf16(t21[n][0], t21[n][1]);
-            *reinterpret_cast<uint32_t *>(tile_at(row + 8, 2 + n) + 2 * pair) = pack_bf16(t21[n][2], t21[n][3]);
+            *reinterpret_cast<uint32_t *>(tile_at(row, 2 + n) + 2 * pair) = pack_f16(t21[n][0], t21[n][1]);
+            *reinterpret_cast<uint32_t *>(tile_at(row + 8, 2 + n) + 2 * pair) = pack_f16(t21[n][2], t21[n][3]);
         }
     }
 

@@ -80,7 +80,9 @@ cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
     p->sequences = {call.cu_seqlens.data, call.cu_seqlens.element == FKDAI_I64, static_cast<int>(call.N),
                     static_cast<int>(call.T)};
     p->status = call.device_status;
-    p->heads = static_cast<int>(call.H), p->scale = call.scale, p->lower_bound = call.lower_bound;
+    p->heads = static_cast<int>(call.H), p->lower_bound = call.lower_bound;
+    const fkdai_prefill_scale scale = fkdai_prefill_split_scale(call.scale);
+    p->scale = scale.q, p->out_factor = scale.out, p->range_limit = kLargestInRange;
     return cudaSuccess;
 }
 
@@ -105,8 +107,11 @@ cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
     return cudaLaunchKernelEx(&config, plan_kernel, static_cast<const Timeline &>(p));
 }
 
+using Kernel = void (*)(Params);
+constexpr Kernel kKernels[FKDAI_GATES] = {prefill_kernel<GateKind::Bounded>, prefill_kernel<GateKind::Softplus>, prefill_kernel<GateKind::Precomputed>};
+
 // Behind the plan kernel it starts beside that one and waits for it inside (dependent_launch.cuh).
-cudaError_t launch_prefill(const Params &p, const fkdai_prefill_grid &grid, bool is_behind, cudaStream_t stream) {
+cudaError_t launch_prefill(Kernel kernel, const Params &p, const fkdai_prefill_grid &grid, bool is_behind, cudaStream_t stream) {
     cudaLaunchAttribute attributes[2]{};
     attributes[0].id = cudaLaunchAttributeClusterDimension;
     attributes[0].val.clusterDim = {static_cast<unsigned>(fkdai_prefill_ranks(grid)), 1, 1};
@@ -116,7 +121,7 @@ cudaError_t launch_prefill(const Params &p, const fkdai_prefill_grid &grid, bool
     config.gridDim = dim3(static_cast<unsigned>(fkdai_prefill_blocks(grid))), config.blockDim = dim3(kThreads);
     config.dynamicSmemBytes = kSharedBytes, config.stream = stream;
     config.attrs = attributes, config.numAttrs = is_behind ? 2 : 1;
-    return cudaLaunchKernelEx(&config, prefill_kernel, p);
+    return cudaLaunchKernelEx(&config, kernel, p);
 }
 
 }  // namespace
@@ -137,7 +142,9 @@ extern "C" int fkdai_prefill_load(void) {
     cudaFuncAttributes attributes;
     error = cudaFuncGetAttributes(&attributes, plan_kernel);
     if (error != cudaSuccess) return error;
-    return cudaFuncSetAttribute(prefill_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+    for (const Kernel kernel : kKernels)
+        if (error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes); error != cudaSuccess) return error;
+    return cudaSuccess;
 }
 
 extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream) {
@@ -150,5 +157,5 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     const bool is_planned = schedule == FKDAI_SCHEDULE_ONCE;
     if (is_planned)
         if (const cudaError_t error = launch_plan(p, on); error != cudaSuccess) return error;
-    return launch_prefill(p, call->grid, is_planned, on);
+    return launch_prefill(kKernels[call->gate], p, call->grid, is_planned, on);
 }

@@ -19,6 +19,8 @@ extern "C" {
 
 typedef enum fkdai_element { FKDAI_ABSENT, FKDAI_BF16, FKDAI_F32, FKDAI_I32, FKDAI_I64 } fkdai_element;
 
+typedef enum fkdai_gate { FKDAI_GATE_BOUNDED, FKDAI_GATE_SOFTPLUS, FKDAI_GATE_PRECOMPUTED, FKDAI_GATES } fkdai_gate;
+
 typedef struct fkdai_strides {
     int64_t batch, token, head;
 } fkdai_strides;
@@ -47,6 +49,7 @@ typedef struct fkdai_prefill_call {
     fkdai_state_rows initial_rows, final_rows;
     fkdai_strides out_stride;
     int64_t B, T, N, H;
+    fkdai_gate gate;
     float scale, lower_bound;
     fkdai_prefill_grid grid;            /* from fkdai_prefill_make_grid */
     void *workspace;                    /* fkdai_prefill_workspace_bytes, 256-byte aligned */

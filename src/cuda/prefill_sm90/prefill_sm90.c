@@ -22,7 +22,6 @@ static fkda_status check_meaning(const fkda_fwd_desc *d)
     REFUSE_UNLESS(d->K == 128, "K = %" PRId64 ", kernels exist for K = 128", d->K);
     REFUSE_UNLESS(d->V == 128, "V = %" PRId64 ", kernels exist for V = 128", d->V);
     REFUSE_UNLESS(d->HV == d->H, "HV = %" PRId64 " and H = %" PRId64 ", kernels exist for HV = H", d->HV, d->H);
-    REFUSE_UNLESS(d->gate == FKDA_GATE_BOUNDED, "gate = %d, kernels exist for the bounded gate", (int)d->gate);
     REFUSE_UNLESS(d->beta_kind == FKDA_BETA_LOGIT, "beta_kind = %d, kernels exist for beta logits", (int)d->beta_kind);
     REFUSE_UNLESS(d->beta_multiplier == 1, "beta_multiplier = %d, kernels exist for 1", (int)d->beta_multiplier);
     REFUSE_UNLESS(d->qk_norm == FKDA_QK_NORM_L2, "qk_norm = %d, kernels exist for the L2 norm", (int)d->qk_norm);
@@ -184,6 +183,9 @@ static fkdai_strides strides(const fkda_fwd_desc *d, const fkda_tensor_desc *t)
     return (fkdai_strides){d->B > 1 ? t->batch_stride : d->K, d->T > 1 ? t->token_stride : d->K, d->H > 1 ? t->head_stride : d->K};
 }
 
+static const fkdai_gate gates[] = {[FKDA_GATE_BOUNDED] = FKDAI_GATE_BOUNDED, [FKDA_GATE_SOFTPLUS] = FKDAI_GATE_SOFTPLUS,
+                                   [FKDA_GATE_PRECOMPUTED] = FKDAI_GATE_PRECOMPUTED};
+
 static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, void *workspace, fkda_stream stream)
 {
     const fkda_fwd_desc *const d = &desc->fwd;
@@ -197,7 +199,7 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
         .cu_seqlens = {a->cu_seqlens, element(d->cu_seqlens)},
         .initial_state = a->initial_state, .initial_rows = {d->initial_state.row_stride, element(d->initial_state.dtype)},
         .final_state = a->final_state, .final_rows = {d->final_state.row_stride, element(d->final_state.dtype)},
-        .B = d->B, .T = d->T, .N = d->N, .H = d->H, .scale = d->scale, .lower_bound = d->lower_bound,
+        .B = d->B, .T = d->T, .N = d->N, .H = d->H, .gate = gates[d->gate], .scale = d->scale, .lower_bound = d->lower_bound,
         .grid = grid, .workspace = workspace, .device_status = a->device_status,
     };
     return fkdai_prefill_launch(&call, stream);

@@ -44,9 +44,12 @@ struct Barriers {
 struct Smem {
     Stage stages[kStages];                                   // own, then received
     alignas(1024) uint8_t value[kValueStages][kValueBytes];  // V [32][64 of this CTA], 128-byte swizzle
-    alignas(1024) uint8_t out[kOutStages][kValueBytes];      // O [32][64 of this CTA], 128-byte swizzle
+    union {
+        alignas(1024) uint8_t out[kOutStages][kValueBytes];  // O [32][64 of this CTA], 128-byte swizzle
+        StateStaging state_rows[4];                          // of each chain warp, between pieces: when `out` is free
+    };
+    alignas(1024) ScoreKeys score_keys[kPrepareGroups];
     alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
-    StateStaging state_rows[4];                              // of each chain warp
     float beta[kOwnStages][kChunk];                          // sigmoid(beta)
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
     PieceQueue piece_queues[4];

@@ -40,11 +40,12 @@ __device__ __forceinline__ void run_chain(const Params &p, const View &s, int ra
     else if (warp == duo::kStoreWarp) duo::StoreRole<FKDAI_QUAD>{p, s, rank, cluster, lane}.run();
 }
 
+template <GateKind kind>
 __device__ __forceinline__ void run_preparer(const Params &p, const View &s, int preparer, int cluster, int warp, int lane) {
     if (warp < 4 || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
     if (warp < duo::kLoadWarp) {
         shrink_registers<duo::kPrepareRegisters>();
-        return duo::OperandRole{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
+        return duo::OperandRole<kind>{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
     }
     shrink_registers<duo::kSingleRegisters>();
     if (warp == duo::kLoadWarp) duo::LoadRole<true, false>{p, s, preparer, cluster, lane}.run();
@@ -53,12 +54,13 @@ __device__ __forceinline__ void run_preparer(const Params &p, const View &s, int
 }
 
 // What a block does once its barriers stand; the cluster meets as in duo.
+template <GateKind kind>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
     cluster_sync();
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
     if (rank < kChains) run_chain(p, s, rank, cluster, warp, lane);
-    else run_preparer(p, s, rank - kChains, cluster, warp, lane);
+    else run_preparer<kind>(p, s, rank - kChains, cluster, warp, lane);
     __syncwarp();
     cluster_sync();
 }
