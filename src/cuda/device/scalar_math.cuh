@@ -80,6 +80,12 @@ __device__ __forceinline__ uint32_t larger_pairs_f16(uint32_t x, uint32_t y) {
     return r;
 }
 
+__device__ __forceinline__ float low_f16(uint32_t pair) {
+    float x;
+    asm("{\n.reg .f16 low, high;\nmov.b32 {low, high}, %1;\ncvt.f32.f16 %0, low;\n}" : "=f"(x) : "r"(pair));
+    return x;
+}
+__device__ __forceinline__ float high_f16(uint32_t pair) { return low_f16(pair >> 16); }
 __device__ __forceinline__ float low_bf16(uint32_t pair) { return __uint_as_float(pair << 16); }
 __device__ __forceinline__ float high_bf16(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
 

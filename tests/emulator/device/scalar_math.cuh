@@ -37,6 +37,8 @@ inline float f16_of(uint16_t bits) {
     memcpy(&half, &bits, 2);
     return static_cast<float>(half);
 }
+inline float low_f16(uint32_t pair) { return f16_of(static_cast<uint16_t>(pair)); }
+inline float high_f16(uint32_t pair) { return f16_of(static_cast<uint16_t>(pair >> 16)); }
 inline float low_bf16(uint32_t pair) { return __uint_as_float(pair << 16); }
 inline float high_bf16(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
 

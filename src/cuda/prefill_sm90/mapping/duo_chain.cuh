@@ -22,11 +22,10 @@ struct ChainRole {
 
     // `rows` of the tokens left belong to the sequence.
     __device__ __forceinline__ void run_piece(int left, int rows, uint32_t &number, StateRows &state) const {
-        TokensBf16 o_bf16;  // of the chunk before, not yet handed out
+        TokensBf16 v_bf16;
         uint32_t stage = await_operands(number);
-        for (bool is_first = true; left > 0; is_first = false, rows -= kChunk, number++, left--)
-            stage = step(number, stage, rows, is_first, left > 1, state, o_bf16);
-        hand_out(number - 1, o_bf16);
+        load_values(number, rows, v_bf16);
+        for (; left > 0; rows -= kChunk, number++, left--) stage = step(number, stage, rows, left > 1, v_bf16, state);
         await_out(number), await_out(number + 1);  // where O waits, the state passes
     }
 
@@ -46,33 +45,28 @@ struct ChainRole {
         wait(s.at(s->barriers.solve_ready[0]) + slot.index * uint32_t{sizeof(uint64_t)}, slot.phase);
     }
 
-    // One chunk. Returns the stage of the next one, if the piece has more: its operands are awaited behind the last product.
-    // What the products need least stands in the shadow of others: V, the decay and the O of the chunk before behind K, Q behind U.
-    __device__ __forceinline__ uint32_t step(uint32_t number, uint32_t stage, int rows, bool is_first, bool has_more, StateRows &state, TokensBf16 &o_bf16) const {
+    // One chunk. v_bf16: V; in the end that of the next chunk, whose stage is returned, if the piece has more: what belongs to it is awaited behind the last
+    // product. What the products need least stands in the shadow of others: the decay behind K, Q behind U, O on its way out behind the update.
+    __device__ __forceinline__ uint32_t step(uint32_t number, uint32_t stage, int rows, bool has_more, TokensBf16 &v_bf16, StateRows &state) const {
         TokenRows r, u, o;
-        TokensBf16 v_bf16;
         TokensF16 r_f16, u_f16;
         StateBf16 state_bf16;
-        RowScale scale;
         const bool is_reader = warp == 0 && lane == 0;
 
         mark(mark_chain_begins, number, is_reader);
         round_state(state, state_bf16);
         multiply_state(stage + offsetof(Stage, kq), state_bf16, r);  // -K S                             [32,64]
         mark(mark_chain_has_issued_k, number, is_reader);
-        load_values(number, rows, v_bf16);
         decay(stage, quarter, state);                             // S <- Diag(2^gamma_C) S              [64,128]
-        if (!is_first) hand_out(number - 1, o_bf16);
         await_solve(number);
-        mark(mark_chain_has_handed_out, number, is_reader);
+        mark(mark_chain_has_solve, number, is_reader);
         mma_wait<0>();
         pin(r);
         mark(mark_chain_has_k, number, is_reader);
         add_values(r, v_bf16);                                    // R = V - K S                         [32,64]
-        as_operand_in_range(r, p.range_limit, r_f16, state, state_bf16, scale);
+        const RowScale scale = round_in_range(p.range_limit, r, r_f16, state, state_bf16);
         solve_update(stage, r_f16, u);                            // U = T R                             [32,64]
-        warp_arrive(s.at(s->barriers.value_free[number % kValueStages]), lane);  // V has been used
-        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, state_bf16, o);  // Q S                 [32,64]
+        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, state_bf16, o);  // Q S [32,64]
         mma_wait<1>();
         pin(u);
         mark(mark_chain_has_u, number, is_reader);
@@ -84,17 +78,20 @@ struct ChainRole {
         add_update(stage, u_f16, state);                          // S += Kr U                           [64,128]
         mma_commit();
         mark(mark_chain_has_issued_the_last_products, number, is_reader);
-        stage = await_operands(number + has_more);
+        if (has_more) {
+            stage = await_operands(number + 1);
+            load_values(number + 1, rows - kChunk, v_bf16);
+        }
         mark(mark_chain_has_the_next_operands, number, is_reader);
         mma_wait<1>();
         pin(o);
-        if (scale.is_used || p.out_factor != 1.f) leave_scale(o, scale, p.out_factor);
-        as_operand<Type16::BF16>(o_bf16, o);
-        mark(mark_chain_has_o, number, is_reader);
+        if (scale.is_used || p.out_factor != 1.f) multiply_rows(o, scale.inverse, p.out_factor);
+        hand_out(number, o);
+        mark(mark_chain_has_handed_out, number, is_reader);
         mma_wait<0>();
         pin(state);
-        if (scale.is_used) leave_scale(state, scale);
-        // Every read of the stage is over: the products are done, and what this warp loaded came before V, which has been used.
+        if (scale.is_used) multiply_rows(state, scale.inverse);
+        // Every read of the stage is over: the products are done, and the decays came before them.
         warp_arrive(s.at(s->barriers.chunk_done[number % kDoneStages]), lane);
         mark(mark_chain_has_the_state, number, is_reader);
         return stage;
@@ -107,6 +104,7 @@ struct ChainRole {
         wait(s.at(s->barriers.value_ready[slot.index]), slot.phase);
         load_matrices_transposed(v[0], from), load_matrices_transposed(v[1], from + 16 * 128);
         if (rows < kChunk) mask_values(rows, lane, v);
+        warp_arrive(s.at(s->barriers.value_free[slot.index]), lane);
     }
 
     __device__ __forceinline__ void await_out(uint32_t number) const {
@@ -115,7 +113,9 @@ struct ChainRole {
     }
 
     // O [32 tokens, 16 of this warp] into the tile that the store warp takes out.
-    __device__ __forceinline__ void hand_out(uint32_t number, const TokensBf16 &o_bf16) const {
+    __device__ __forceinline__ void hand_out(uint32_t number, const TokenRows &o) const {
+        TokensBf16 o_bf16;
+        as_operand<Type16::BF16>(o_bf16, o);
         const RingSlot slot = ring_slot<kOutStages>(number);
         const uint32_t to = s.at(s->out[slot.index]) + tile_row;
         await_out(number);

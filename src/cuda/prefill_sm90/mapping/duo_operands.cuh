@@ -6,14 +6,13 @@
 
 namespace fkdai::prefill::duo {
 
-template <GateKind kind>
+template <GateKind kind, int kFours>
 struct OperandRole {
     const Params &p;
     View s;
     int group, rank, warp, lane;  // warp 0..3 of the group
 
     __device__ __forceinline__ void run() const {
-        const Operands<Smem, kind> operands{p, s, group, warp, lane};
         int head = -1;
         Gate<kind> gate{};
         for (uint32_t i = group;; i += kPrepareGroups) {
@@ -25,8 +24,10 @@ struct OperandRole {
             mark(mark_operand_has_tiles, number, is_reader);
             const ChunkInfo info = s->chunk_infos[(number + rank) % kChunkInfos];
             if (info.rows == 0) return;
+            const Operands<Smem, kind, kFours> operands{p, s, group, warp, lane_here()};  // what follows from the lane is not kept meanwhile
             if (info.head != head) gate = operands.load_gate(head = info.head);
-            operands.make(stage, stage, info.rows, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [] {});
+            operands.make(stage, stage, info.rows, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [] {},
+                          [&](Mark moment) { mark(moment, number, is_reader); });
             warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
             mark(mark_operand_has_operands, number, is_reader);
         }

@@ -26,6 +26,7 @@ inline constexpr uint32_t kRelayBytes = duo::kOperandBytes;
 inline constexpr int64_t kRelayBytesOfCluster = int64_t{kPreparers} * duo::kOwnStages * kRelayBytes;
 
 enum Warp : int { kSendWarp = duo::kStoreWarp };
+enum Registers : int { kPrepareRegisters = 128 };
 
 // Where the i-th chunk of a preparer goes: its stage in the chain CTAs, and the slot whose slot_free says here that it may.
 struct Target {

@@ -44,8 +44,8 @@ template <GateKind kind>
 __device__ __forceinline__ void run_preparer(const Params &p, const View &s, int preparer, int cluster, int warp, int lane) {
     if (warp < 4 || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
     if (warp < duo::kLoadWarp) {
-        shrink_registers<duo::kPrepareRegisters>();
-        return duo::OperandRole<kind>{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
+        grow_registers<kPrepareRegisters>();
+        return duo::OperandRole<kind, 2>{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
     }
     shrink_registers<duo::kSingleRegisters>();
     if (warp == duo::kLoadWarp) duo::LoadRole<true, false>{p, s, preparer, cluster, lane}.run();

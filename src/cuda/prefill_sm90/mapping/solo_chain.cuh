@@ -21,30 +21,29 @@ struct ChainPiece {
         for (; left > 0; left--, rows -= kChunk) step(number++, rows, state);
     }
 
-    // One chunk. What the products need least stands in the shadow of others: V and the decay behind K, O on its way out behind the update of the state.
+    // One chunk. What the products need least stands in the shadow of others: the decay behind K, O on its way out behind the update of the state.
     __device__ __forceinline__ void step(uint32_t number, int rows, StateRows &state) const {
         TokenRows r, u, o;
         TokensBf16 v_bf16, o_bf16;
         TokensF16 r_f16, u_f16;
         StateBf16 state_bf16;
-        RowScale scale;
         const RingSlot slot = stage_slot(number);
         const uint32_t stage = s.at(s->stages[0]) + slot.index * uint32_t{sizeof(Stage)};
 
         wait(s.at(s->barriers.operands_ready[slot.index]), slot.phase);
         round_state(state, state_bf16);
-        multiply_state(stage + offsetof(Stage, kq), state_bf16, r);   // -K S                            [32,64]
+        multiply_state(stage + offsetof(Stage, kq), state_bf16, r);  // -K S             [32,64]
         load_values(number, rows, v_bf16);
         decay(stage, quarter, state);                                 // S <- Diag(2^gamma_C) S          [64,128]
         wait(s.at(s->barriers.solve_ready[slot.index]), slot.phase);
         mma_wait<0>();
         pin(r);
         add_values(r, v_bf16);                                        // R = V - K S                     [32,64]
-        as_operand_in_range(r, p.range_limit, r_f16, state, state_bf16, scale);
+        const RowScale scale = round_in_range(p.range_limit, r, r_f16, state, state_bf16);
         solve_update(stage, r_f16, u);                                // U = T R                         [32,64]
-        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, state_bf16, o);  // Q S                 [32,64]
-        mma_wait<1>();
+        mma_wait<0>();
         pin(u);
+        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, state_bf16, o);  // Q S [32,64]
         as_operand<Type16::F16>(u_f16, u);
         mma_begin();
         read_recent(stage, u_f16, o);                                 // O = Q S + M U                   [32,64]
@@ -54,14 +53,14 @@ struct ChainPiece {
         mma_commit();
         mma_wait<1>();
         pin(o);
-        if (scale.is_used || p.out_factor != 1.f) leave_scale(o, scale, p.out_factor);
+        if (scale.is_used || p.out_factor != 1.f) multiply_rows(o, scale.inverse, p.out_factor);
         as_operand<Type16::BF16>(o_bf16, o);
         place_out(o_bf16);
         if (rows >= kChunk) send_out(number);
         else write_out(number, rows);
         mma_wait<0>();
         pin(state);  // nothing reads the stage any more
-        if (scale.is_used) leave_scale(state, scale);
+        if (scale.is_used) multiply_rows(state, scale.inverse);
         warp_arrive(s.at(s->barriers.chunk_done[slot.index]), lane);
     }
 

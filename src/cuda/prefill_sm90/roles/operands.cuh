@@ -15,12 +15,14 @@
 #include "device/sm90/warpgroup_mma.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
 #include "prefill_sm90/roles/gates.cuh"
+#include "prefill_sm90/roles/steep_channels.cuh"
 
 namespace fkdai::prefill {
 
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // `stage` counts the stages of shared memory, `place` those of akk.
-template <class Smem, GateKind kind>
+// kFours: groups of four tokens that are on their way together; more hide more latency, and want registers and room for code.
+template <class Smem, GateKind kind, int kFours>
 struct Operands {
     const Params &p;
     SharedView<Smem> s;
@@ -51,20 +53,19 @@ struct Operands {
 #pragma unroll
         for (int k = 0; k < 8; k++) squares.add(x[k]);
         const float keys = squares.first(lane), queries = squares.second(lane);
-        float product = squares.product(lane), k_norm = inverse_norm(keys), q_norm = inverse_norm(queries);
-        const bool overflows = RowSquares::knows(lane) && !(fabsf(product) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
+        float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
+        const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
         if (__any_sync(~0u, overflows)) {
             if (keys > 3e38f) k_norm = scaled_norm(row + (lane >> 2) * 128, lane >> 2);
             if (queries > 3e38f) q_norm = scaled_norm(row + kQueryRows + (lane >> 2) * 128, lane >> 2);
-            if (overflows) product = scaled_product(row + (lane >> 2) * 128, lane >> 2, k_norm, q_norm), product /= k_norm * q_norm;
+            if (overflows) product = scaled_product(row + (lane >> 2) * 128, lane >> 2, k_norm, q_norm);
         }
         if (!RowSquares::knows(lane)) return;
         const int token = 8 * warp + (lane >> 2);
         const bool is_valid = token < rows;
         Norms &norms = s->stages[stage].before_scores.norms;
-        q_norm *= p.scale;
-        norms.k[token] = is_valid ? k_norm : 0.f, norms.q[token] = is_valid ? q_norm : 0.f;
-        norms.product[token] = is_valid ? product * k_norm * q_norm : 0.f;
+        norms.k[token] = is_valid ? k_norm : 0.f, norms.q[token] = is_valid ? q_norm * p.scale : 0.f;
+        norms.product[token] = is_valid ? product * p.scale : 0.f;
     }
 
     __device__ __forceinline__ static float inverse_norm(float squares) { return inverse_sqrt(squares + 1e-6f); }
@@ -97,7 +98,8 @@ struct Operands {
         const int row = 16 * block() + (lane >> 3);
         return row * 128 + ((lane & 7) ^ (row & 7)) * 16;
     }
-    __device__ __forceinline__ static uint32_t four_rows_on(uint32_t at) { return (at ^ 64) + 512; }
+    // The same place, so many fours of rows on.
+    __device__ __forceinline__ static uint32_t rows_on(uint32_t at, int fours) { return (at ^ (fours & 1) * 64) + fours * 512; }
 
     // gamma of each token from the start of its block, in fp32: of the even channels in place of g, of the odd ones where KI will stand. What
     // the whole block decays by goes to `decays`.
@@ -105,47 +107,68 @@ struct Operands {
         uint32_t even = s.at(s->stages[stage].ki[half()]) + first_row(), odd = s.at(s->score_keys[group][half()]) + first_row();
         int row = 16 * block();
         float sum[2] = {0.f, 0.f};
-        uint32_t g[4];
-        load_matrices(g, even);
-#pragma unroll 1
-        for (int t4 = 0; t4 < 4; t4++) {
-            float a[2][4];
+        uint32_t g[kFours][4];
 #pragma unroll
-            for (int t = 0; t < 4; t++) a[0][t] = gate.log2_alpha(low_bf16(g[t]), 0), a[1][t] = gate.log2_alpha(high_bf16(g[t]), 1);
-            if (t4 < 3) load_matrices(g, four_rows_on(even));
-            if (rows < kChunk) {  // rows past the sequence: no decay, whatever lies there
+        for (int n = 0; n < kFours; n++) load_matrices(g[n], rows_on(even, n));
+#pragma unroll 1
+        for (int t4 = 0; t4 < 4; t4 += kFours) {
+            float a[kFours][2][4];
+#pragma unroll
+            for (int n = 0; n < kFours; n++)
 #pragma unroll
                 for (int t = 0; t < 4; t++)
-                    if (row + t >= rows) a[0][t] = a[1][t] = 0.f;
+                    a[n][0][t] = gate.log2_alpha(low_bf16(g[n][t]), 0), a[n][1][t] = gate.log2_alpha(high_bf16(g[n][t]), 1);
+#pragma unroll
+            for (int n = 0; n < kFours; n++)
+                if (t4 + kFours < 4) load_matrices(g[n], rows_on(even, n + kFours));
+            if (rows < kChunk) {  // rows past the sequence: no decay, whatever lies there
+#pragma unroll
+                for (int n = 0; n < kFours; n++)
+#pragma unroll
+                    for (int t = 0; t < 4; t++)
+                        if (row + 4 * n + t >= rows) a[n][0][t] = a[n][1][t] = 0.f;
             }
-            uint32_t gamma[2][4];
 #pragma unroll
-            for (int t = 0; t < 4; t++)
+            for (int n = 0; n < kFours; n++) {
+                uint32_t gamma[2][4];
 #pragma unroll
-                for (int i = 0; i < 2; i++) sum[i] += a[i][t], gamma[i][t] = __float_as_uint(sum[i]);
-            store_matrices(even, gamma[0]), store_matrices(odd, gamma[1]);
-            even = four_rows_on(even), odd = four_rows_on(odd), row += 4;
+                for (int t = 0; t < 4; t++)
+#pragma unroll
+                    for (int i = 0; i < 2; i++) sum[i] += a[n][i][t], gamma[i][t] = __float_as_uint(sum[i]);
+                store_matrices(rows_on(even, n), gamma[0]), store_matrices(rows_on(odd, n), gamma[1]);
+            }
+            even = rows_on(even, kFours), odd = rows_on(odd, kFours), row += 4 * kFours;
         }
         store_float2(s.at(s->stages[stage].decays[block()][channel()]), sum[0], sum[1]);
     }
 
     // ---------------------------------------------------------------- 2
 
-    // Of two channels: what their exponents begin with.
+    // Of two channels: what their exponents begin with. One that decays by more than 2^120 inside a block of 16 tokens has no anchor that keeps both
+    // factors of its scores finite: it has none in the products, and its scores are added one by one (steep_channels.cuh).
     struct Anchor {
-        float to_scores[2];                  // from gamma inside the block to gamma - m
-        float to_end[2];                     // 2^(gamma_C - m)
-        float leave[2];                      // 2^m
+        float to_scores[2];    // from gamma inside the block to the exponent of K and Q: gamma - m; steep: gamma
+        float from_scores[2];  // to that of KI and Kr: m - gamma; steep: gamma_C - gamma
+        float to_end[2];       // 2^(gamma_C - m), from KI to Kr; steep: 1
+        float leave[2];        // 2^m; steep: 1
+        float end[2];          // 2^gamma_C
+        uint32_t in_scores;    // all ones in the halves of a pair that take part
     };
     __device__ __forceinline__ Anchor load_anchor(uint32_t stage) const {
         const float2 first = load_float2(s.at(s->stages[stage].decays[0][channel()])), second = load_float2(s.at(s->stages[stage].decays[1][channel()]));
         const float before[2] = {first.x, first.y}, last[2] = {second.x, second.y};
-        Anchor anchor;
+        Anchor anchor{};
+        anchor.in_scores = ~0u;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const float m = round_to_integer(before[i]), rest = before[i] - m;
-            anchor.to_scores[i] = block() == 0 ? -m : rest;
+            anchor.to_scores[i] = block() == 0 ? -m : rest, anchor.from_scores[i] = -anchor.to_scores[i];
             anchor.to_end[i] = exp2_fast(rest + last[i]), anchor.leave[i] = exp2_fast(m);
+            anchor.end[i] = anchor.to_end[i] * anchor.leave[i];
+            if (kind == GateKind::Bounded || !is_steep(before[i], last[i])) continue;
+            anchor.to_scores[i] = block() == 0 ? 0.f : before[i], anchor.from_scores[i] = block() == 0 ? before[i] + last[i] : last[i];
+            anchor.end[i] = exp2_fast(before[i] + last[i]), anchor.to_end[i] = anchor.leave[i] = 1.f;
+            anchor.in_scores &= i == 0 ? 0xffff0000u : 0xffffu;
         }
         return anchor;
     }
@@ -156,35 +179,51 @@ struct Operands {
                  odd = s.at(s->score_keys[group][half()]) + first_row(), norm = s.at(s->stages[stage].before_scores.norms) + 64 * block();
         int row = 16 * block();
 #pragma unroll 1
-        for (int t4 = 0; t4 < 4; t4++) {
-            uint32_t k[4], q[4], gamma[2][4], kd[4], qd[4], score[4], recent[4];
-            load_matrices(gamma[0], even), load_matrices(gamma[1], odd), load_matrices(k, kq), load_matrices(q, kq + kQueryRows);
-            const float4 nk = load_float4(norm), nq = load_float4(norm + sizeof(Norms::k));
-            const float k_norm[4] = {nk.x, nk.y, nk.z, nk.w}, q_norm[4] = {nq.x, nq.y, nq.z, nq.w};
+        for (int t4 = 0; t4 < 4; t4 += kFours) {
+            uint32_t gamma[kFours][2][4], k[kFours][4], q[kFours][4];
+            float k_norm[kFours][4], q_norm[kFours][4];
+#pragma unroll
+            for (int n = 0; n < kFours; n++) {
+                load_matrices(gamma[n][0], rows_on(even, n)), load_matrices(gamma[n][1], rows_on(odd, n));
+                load_matrices(k[n], rows_on(kq, n)), load_matrices(q[n], rows_on(kq, n) + kQueryRows);
+                const float4 nk = load_float4(norm + 16 * n), nq = load_float4(norm + 16 * n + sizeof(Norms::k));
+                k_norm[n][0] = nk.x, k_norm[n][1] = nk.y, k_norm[n][2] = nk.z, k_norm[n][3] = nk.w;
+                q_norm[n][0] = nq.x, q_norm[n][1] = nq.y, q_norm[n][2] = nq.z, q_norm[n][3] = nq.w;
+            }
             if (rows < kChunk) {  // rows past the sequence: zeros, whatever lies there
 #pragma unroll
-                for (int t = 0; t < 4; t++)
-                    if (row + t >= rows) k[t] = q[t] = 0;
+                for (int n = 0; n < kFours; n++)
+#pragma unroll
+                    for (int t = 0; t < 4; t++)
+                        if (row + 4 * n + t >= rows) k[n][t] = q[n][t] = 0;
             }
 #pragma unroll
-            for (int t = 0; t < 4; t++) {
-                const float g0 = __uint_as_float(gamma[0][t]), g1 = __uint_as_float(gamma[1][t]);
-                const float e0 = g0 + anchor.to_scores[0], e1 = g1 + anchor.to_scores[1], f0 = exp2_fast(e0), f1 = exp2_fast(e1);
-                const float k0 = low_bf16(k[t]) * k_norm[t], k1 = high_bf16(k[t]) * k_norm[t];
-                kd[t] = pack_bf16(k0 * -f0, k1 * -f1);
-                qd[t] = pack_bf16(low_bf16(q[t]) * (q_norm[t] * f0), high_bf16(q[t]) * (q_norm[t] * f1));
-                const float i0 = k0 * exp2_fast(-e0), i1 = k1 * exp2_fast(-e1);
-                score[t] = pack_bf16(i0, i1);
-                recent[t] = pack_f16(i0 * anchor.to_end[0], i1 * anchor.to_end[1]);
+            for (int n = 0; n < kFours; n++) {
+                uint32_t kd[4], qd[4], score[4], recent[4];
+#pragma unroll
+                for (int t = 0; t < 4; t++) {
+                    const float e0 = __uint_as_float(gamma[n][0][t]) + anchor.to_scores[0], e1 = __uint_as_float(gamma[n][1][t]) + anchor.to_scores[1];
+                    const float d0 = kind == GateKind::Bounded ? -e0 : anchor.from_scores[0] - __uint_as_float(gamma[n][0][t]);
+                    const float d1 = kind == GateKind::Bounded ? -e1 : anchor.from_scores[1] - __uint_as_float(gamma[n][1][t]);
+                    const float f0 = exp2_fast(e0), f1 = exp2_fast(e1);
+                    const float k0 = low_bf16(k[n][t]) * k_norm[n][t], k1 = high_bf16(k[n][t]) * k_norm[n][t];
+                    kd[t] = pack_bf16(k0 * -f0, k1 * -f1);
+                    qd[t] = pack_bf16(low_bf16(q[n][t]) * (q_norm[n][t] * f0), high_bf16(q[n][t]) * (q_norm[n][t] * f1));
+                    const float i0 = k0 * exp2_fast(d0), i1 = k1 * exp2_fast(d1);
+                    score[t] = pack_bf16(i0, i1);
+                    if (kind != GateKind::Bounded) score[t] &= anchor.in_scores;
+                    recent[t] = pack_f16(i0 * anchor.to_end[0], i1 * anchor.to_end[1]);
+                }
+                store_matrices(rows_on(kq, n), kd), store_matrices(rows_on(kq, n) + kQueryRows, qd);
+                store_matrices(rows_on(odd, n), score), store_matrices(rows_on(even, n), recent);
             }
-            store_matrices(kq, kd), store_matrices(kq + kQueryRows, qd), store_matrices(odd, score), store_matrices(even, recent);
-            kq = four_rows_on(kq), even = four_rows_on(even), odd = four_rows_on(odd), norm += 16, row += 4;
+            kq = rows_on(kq, kFours), even = rows_on(even, kFours), odd = rows_on(odd, kFours), norm += 16 * kFours, row += 4 * kFours;
         }
     }
 
     // ---------------------------------------------------------------- 3
 
-    // [-akk/beta ; M] = [-K ; Q] KI^T   [64,32] = [64,128] [128,32]
+    // [-akk/beta ; M] = [-K ; Q] KI^T   [64,32] = [64,128] [128,32]; beside what steep channels have added
     __device__ __forceinline__ void begin_scores(uint32_t stage, Scores &c) const {
         const Operand<0, 1024, Swizzle::B128> a(s.at(s->stages[stage].kq[0])), b(s.at(s->score_keys[group][0]));
         pin(c);
@@ -193,7 +232,7 @@ struct Operands {
         for (int k = 0; k < 8; k++)
             mma<MmaSharedN32>(a.at((k & 3) * 32 + (k >> 2) * uint32_t{sizeof(Stage::kq[0])}),
                               b.at((k & 3) * 32 + (k >> 2) * uint32_t{sizeof(Stage::ki[0])}), c,
-                              k == 0 ? ScaleOut::Zero : ScaleOut::One);
+                              k == 0 && kind == GateKind::Bounded ? ScaleOut::Zero : ScaleOut::One);
         mma_commit();
     }
     // Of M's rows of this lane, the diagonal; read before the scores overwrite it.
@@ -234,37 +273,48 @@ struct Operands {
         const uint32_t power = pack_bf16(anchor.leave[0], anchor.leave[1]);
         uint32_t kq = s.at(s->stages[stage].kq[half()]) + first_row();
 #pragma unroll
-        for (int t4 = 0; t4 < 4; t4++) {
-            uint32_t k[4], q[4];
-            load_matrices(k, kq), load_matrices(q, kq + kQueryRows);
+        for (int t4 = 0; t4 < 4; t4 += kFours, kq = rows_on(kq, kFours)) {
+            uint32_t k[kFours][4], q[kFours][4];
 #pragma unroll
-            for (int t = 0; t < 4; t++) k[t] = multiply_pairs_bf16(k[t], power), q[t] = multiply_pairs_bf16(q[t], power);
-            store_matrices(kq, k), store_matrices(kq + kQueryRows, q);
-            kq = four_rows_on(kq);
+            for (int n = 0; n < kFours; n++) load_matrices(k[n], rows_on(kq, n)), load_matrices(q[n], rows_on(kq, n) + kQueryRows);
+#pragma unroll
+            for (int n = 0; n < kFours; n++) {
+#pragma unroll
+                for (int t = 0; t < 4; t++) k[n][t] = multiply_pairs_bf16(k[n][t], power), q[n][t] = multiply_pairs_bf16(q[n][t], power);
+                store_matrices(rows_on(kq, n), k[n]), store_matrices(rows_on(kq, n) + kQueryRows, q[n]);
+            }
         }
         if (block() == 1) {
             const uint32_t decay = s.at(s->stages[stage].gate) + decay_slot(channel()) * 4;
-            store_float2(decay, anchor.to_end[0] * anchor.leave[0], anchor.to_end[1] * anchor.leave[1]);
+            store_float2(decay, anchor.end[0], anchor.end[1]);
         }
     }
 
-    // All of it, for a chunk whose raw tiles are there. sync: the warpgroup's barrier; has_place: until akk's place is free.
-    template <class Sync, class HasPlace>
-    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, int rows, const Gate<kind> &gate, const Sync &sync, const HasPlace &has_place) const {
+    // All of it, for a chunk whose raw tiles are there. sync: the warpgroup's barrier; has_place: until akk's place is free; reach: a moment.
+    template <class Sync, class HasPlace, class Reach>
+    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, int rows, const Gate<kind> &gate, const Sync &sync, const HasPlace &has_place,
+                                         const Reach &reach) const {
         row_norms(stage, rows);
         sum_gates(stage, rows, gate);
         sync();
+        reach(mark_operand_has_gates);
         const Anchor anchor = load_anchor(stage);
+        const SteepChannels<Smem> steep{s, group, warp, lane};
+        typename SteepChannels<Smem>::Pairs steep_scores{};
+        if (kind != GateKind::Bounded && steep.is_any_steep(stage)) steep.sum(stage, rows, steep_scores);
         decay_tiles(stage, rows, anchor);
         const float2 on_diagonal = diagonal(stage);
         fence_async_proxy();
         sync();
+        reach(mark_operand_has_tiles_of_scores);
         Scores scores;
+        if (kind != GateKind::Bounded) steep.widen(steep_scores, scores);
         begin_scores(stage, scores);
         has_place();
         mma_wait<0>();
         pin(scores);
         sync();
+        reach(mark_operand_has_scores);
         if (stores_akk()) store_akk(scores, place);
         else store_mqk(scores, on_diagonal, stage);
         leave_anchor(stage, anchor);
