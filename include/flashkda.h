@@ -14,7 +14,8 @@
  *
  * Shapes: B batch, T tokens, N sequences, H query/key heads, HV value heads (a multiple of H), K key width, V value width.
  *     q, k [B,T,H,K]   v, out [B,T,HV,V]   g [B,T,HV,K]   beta [B,T,HV]   A_log [HV]   dt_bias [HV,K]
- *     states [N,HV,V,K] or [N,HV,K,V]   cu_seqlens [N+1]
+ *     states [N,HV,V,K] or [N,HV,K,V], or slots of a pool   cu_seqlens [N+1]
+ *     checkpoints: states inside sequences, one row each
  *
  * How to use it, from simple to planned:
  *     fkda_fwd                         one call: check, plan, run
@@ -120,10 +121,13 @@ typedef enum fkda_qk_norm { FKDA_QK_NORM_L2 = 0, FKDA_QK_NORM_NONE = 1 /* q^ = q
 typedef enum fkda_state_layout { FKDA_STATE_NHVK = 0, FKDA_STATE_NHKV = 1 } fkda_state_layout;      /* last letter contiguous */
 typedef enum fkda_slot_null { FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_POSITIVE = 1 } fkda_slot_null;
 
-#define FKDA_FLAG_INITIAL_MASK   1u   /* args.initial_mask is given. Not offered yet */
+#define FKDA_FLAG_INITIAL_MASK   1u   /* args.initial_mask is given */
 #define FKDA_FLAG_CHECK_SEQLENS  2u   /* CUDA: copy cu_seqlens to the host and check it; blocks the call */
 
-#define FKDA_DEVICE_SEQLENS_BROKEN  1u   /* a bit of *args.device_status: cu_seqlens broke its rule */
+/* Bits of *args.device_status: what a CUDA call found in device memory. On host memory the call is refused instead. */
+#define FKDA_DEVICE_SEQLENS_BROKEN     1u   /* cu_seqlens broke its rule */
+#define FKDA_DEVICE_SLOT_BROKEN        2u   /* a slot index was not below slot_count: it was read as 0, and nothing was written there */
+#define FKDA_DEVICE_CHECKPOINT_BROKEN  4u   /* a checkpoint lay beyond its sequence, or its row beyond checkpoint_count: not written */
 
 /* ---------------------------------------------------------------- what is asked */
 
@@ -135,14 +139,19 @@ typedef struct fkda_tensor_desc {
     uint32_t reserved;           /* 0 */
 } fkda_tensor_desc;
 
-/* States: one [V,K] or [K,V] matrix per value head, contiguous; HV of them make one row. Inside they are always fp32 (ref: double). */
+/* States: one [V,K] or [K,V] matrix per value head, contiguous; HV of them make one row. Inside they are always fp32 (ref: double).
+ *
+ * Dense (slot_count 0): row n belongs to sequence n. A pool (slot_count > 0) is rows called slots, any distance apart, and an array of args with the
+ * slot of each sequence (of each checkpoint). A null index means no state: it reads 0 and writes nothing. An index that is neither null
+ * nor below slot_count is FKDA_ERR_BAD_VALUE on host memory; on CUDA memory it counts as null and sets FKDA_DEVICE_SLOT_BROKEN. Indices
+ * that nobody needs are not looked at: initial_slots of a sequence that initial_mask starts from 0, checkpoint_slots of a skipped row. */
 typedef struct fkda_state_desc {
     fkda_dtype dtype;            /* NONE: absent (an absent initial state is 0), BF16, F32 */
     fkda_state_layout layout;
-    int64_t row_stride;          /* elements between rows; 0: HV*K*V. Ignored where there is one row */
-    int64_t slot_count;          /* 0: row n belongs to sequence n.  > 0: a pool of so many rows, indexed by slots. Pools are not offered yet */
-    fkda_dtype slot_dtype;       /* pool: I32 or I64 */
-    fkda_slot_null slot_null;    /* pool: which slot indices mean "no state" (reads 0, writes nothing) */
+    int64_t row_stride;          /* elements between rows or slots; 0: HV*K*V. Ignored where there is one */
+    int64_t slot_count;          /* 0: dense.  > 0: a pool of so many slots */
+    fkda_dtype slot_dtype;       /* pool: dtype of its indices, I32 or I64 */
+    fkda_slot_null slot_null;    /* pool: which indices are null: below 0, or below 1 */
 } fkda_state_desc;
 
 typedef struct fkda_fwd_desc {
@@ -170,14 +179,27 @@ typedef struct fkda_fwd_desc {
     float scale;                 /* finite; literal, 0 gives out = 0.  Usual: 1/sqrt(K) */
 
     fkda_state_desc initial_state, final_state;
-    fkda_state_desc checkpoints;     /* states inside the sequences, for prefix caches. Not offered yet: dtype NONE */
-    int64_t checkpoint_every;        /* tokens; 0: at args.checkpoint_offsets */
-    int64_t checkpoint_count;        /* rows of args.checkpoint_state */
+    fkda_state_desc checkpoints;     /* rows of args.checkpoint_state; NONE: no checkpoints, and the fields below do not matter */
+    int64_t checkpoint_every;        /* 0: at args.checkpoint_offsets.  e > 0: after e, 2e, ... tokens of each sequence */
+    int64_t checkpoint_count;        /* rows of args.checkpoint_state; of a pool: elements of args.checkpoint_slots */
+    int64_t checkpoints_per_sequence;     /* C, with checkpoint_every 0.  0: 1.  N*C may not exceed checkpoint_count */
+    fkda_dtype checkpoint_offset_dtype;   /* of args.checkpoint_offsets.  NONE: I64.  I32 */
+    uint32_t reserved2;              /* 0 */
 } fkda_fwd_desc;
 
 /* Pointers into desc.memory, except where "host" is said. NULL exactly where the desc says that a tensor is absent or has no element.
- * Inputs are only read. `out` may overlap nothing. final_state may be initial_state itself, with the same state desc; otherwise they
- * may not overlap. */
+ * Inputs are only read. What is written may overlap nothing, with one exception: final_state may be initial_state itself, with the same state
+ * desc. Then each sequence reads its state before the call writes over it, in a pool also from one slot to another, provided that no
+ * sequence writes a slot that another reads. No two sequences, and no two checkpoints, may write one slot. On host memory the call is
+ * refused where a rule on slots is broken (FKDA_ERR_ALIAS); on CUDA memory such slots are undefined afterwards.
+ *
+ * A checkpoint is the state of a sequence after so many of its tokens in this call. It has the bits of the final state of a call that ends
+ * there, and no bit of out or of the final states depends on it. Two ways to say where, C = checkpoints_per_sequence, e = checkpoint_every:
+ *     e = 0    checkpoint_offsets [N,C], in any order; row n*C + j holds the state of sequence n after checkpoint_offsets[n][j] tokens.
+ *              <= 0: that row is skipped.  Beyond the sequence's length: FKDA_ERR_BAD_VALUE
+ *     e > 0    sequence n has floor(length / e) checkpoints, in the rows behind those of the sequences before it.  No
+ *              checkpoint_offsets.  More rows than checkpoint_count: FKDA_ERR_BAD_VALUE
+ * On CUDA memory a checkpoint that is an error here is not written and sets FKDA_DEVICE_CHECKPOINT_BROKEN. Rows without a checkpoint are not touched. */
 typedef struct fkda_fwd_args {
     size_t struct_size;              /* sizeof(fkda_fwd_args) */
     const void *q, *k, *v, *g, *beta;
@@ -185,16 +207,16 @@ typedef struct fkda_fwd_args {
     const void *A_log;               /* [HV] */
     const void *dt_bias;             /* [HV,K] */
     const void *cu_seqlens;          /* [N+1], 0 = c[0] <= ... <= c[N] <= T; rows from c[N] on are not touched.  CUDA: a broken one
-                                        makes all of out and final_state NaN */
+                                        makes all of out, final_state and checkpoint_state NaN */
     const void *cu_seqlens_host;     /* optional copy on the host, same dtype; CUDA uses it to plan and to check */
     const void *initial_state;
-    void *final_state;               /* written for every sequence; an empty one gets its initial state */
-    const void *initial_slots;       /* [N]. From here to checkpoint_slots: not offered yet, NULL */
-    const void *final_slots;         /* [N] */
-    const uint8_t *initial_mask;     /* [N]; 0: this sequence starts from 0 */
+    void *final_state;               /* written for every sequence (null slots: not); an empty one gets its initial state */
+    const void *initial_slots;       /* [N], where initial_state is a pool */
+    const void *final_slots;         /* [N], where final_state is a pool */
+    const uint8_t *initial_mask;     /* [N], with FKDA_FLAG_INITIAL_MASK; 0: this sequence starts from 0 */
     void *checkpoint_state;
-    const int64_t *checkpoint_offsets;   /* [N] */
-    const void *checkpoint_slots;
+    const void *checkpoint_offsets;  /* [N,C], where checkpoint_every is 0 */
+    const void *checkpoint_slots;    /* [checkpoint_count], where checkpoints is a pool: the slot of each row */
     uint32_t *device_status;         /* CUDA, optional: FKDA_DEVICE_* bits are set there when the work has run, never cleared */
 } fkda_fwd_args;
 
@@ -241,12 +263,16 @@ FKDA_API fkda_status fkda_fwd_query(const fkda_fwd_desc *desc, fkda_backend *bac
 /* Arguments that a copy can stand for. */
 typedef enum fkda_arg {
     FKDA_ARG_Q = 0, FKDA_ARG_K = 1, FKDA_ARG_V = 2, FKDA_ARG_G = 3, FKDA_ARG_BETA = 4, FKDA_ARG_OUT = 5, FKDA_ARG_A_LOG = 6,
-    FKDA_ARG_DT_BIAS = 7, FKDA_ARG_CU_SEQLENS = 8, FKDA_ARG_INITIAL_STATE = 9, FKDA_ARG_FINAL_STATE = 10
+    FKDA_ARG_DT_BIAS = 7, FKDA_ARG_CU_SEQLENS = 8, FKDA_ARG_INITIAL_STATE = 9, FKDA_ARG_FINAL_STATE = 10,
+    FKDA_ARG_CHECKPOINT_STATE = 11, FKDA_ARG_INITIAL_SLOTS = 12, FKDA_ARG_FINAL_SLOTS = 13, FKDA_ARG_CHECKPOINT_SLOTS = 14,
+    FKDA_ARG_CHECKPOINT_OFFSETS = 15
 } fkda_arg;
 
 /* Which arguments must be copied before fkda_fwd takes the call, and into what? FKDA_OK: bit 1u << FKDA_ARG_* of *copies is set for each of them,
  * and *takes is a desc that fkda_fwd_plan accepts: desc itself, with defaults filled in, but these arguments contiguous and in the dtype (states:
- * also the layout) that is taken. The copies are to be aligned to FKDA_COPY_ALIGN; of out and final_state the result is to be copied back.
+ * also the layout) that is taken. The copies are to be aligned to FKDA_COPY_ALIGN; of out, final_state and checkpoint_state the result is to be copied
+ * back. The copy of a pool is a pool of as many slots; one that is written to (final_state, checkpoint_state) begins with the contents, as not
+ * every slot is written.
  * takes->H above desc->H: q and k are taken with a head for each value head, so that their copies repeat every head HV/H times.
  * *copies is 0 exactly where the call is taken as it lies. Where no copy helps: the status that fkda_fwd_plan would give, nothing written.
  * Of args only addresses are looked at; NULL, also in its place: suitably aligned. takes may be desc. */

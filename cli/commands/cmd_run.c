@@ -84,14 +84,15 @@ static cli_exit run(void)
 
 const command command_run = {
     .name = "run",
-    .summary = "computes the problem in a file and writes out and final_state",
+    .summary = "computes the problem in a file and writes out and the states",
     .usage = "IN.safetensors -o OUT.safetensors [options]",
     .about = "Computes KDA for the tensors in IN and writes out and final_state to OUT. - is standard input or standard output (a file of that\n"
              "name is ./-).\n\n"
              "IN holds q, k, v, g, beta and, if wanted, A_log, dt_bias, initial_state, cu_seqlens; its metadata holds gate\n"
              "(sigmoid_lower_bound, softplus or precomputed), lower_bound, and scale (default 1/sqrt(K)). OUT appears when it is\n"
              "complete, or not at all. Rows of out that belong to no sequence, behind the end of cu_seqlens, are zeros. NaN and infinity in\n"
-             "a tensor are computed with, and a note names the tensor.\n",
+             "a tensor are computed with, and a note names the tensor.\n\n"
+             WORK_ABOUT_STATES,
     .examples = "  flashkda run data/kda_lb.safetensors -o out.safetensors\n"
                 "  flashkda run in.safetensors -o out.safetensors --backend cpu --threads 2 --out-dtype f32\n"
                 "  flashkda run in.safetensors -o out.safetensors --force --json\n"

@@ -40,13 +40,15 @@ const command command_verify = {
     .name = "verify",
     .summary = "computes it and compares with the answer in the file, or with the float64 reference",
     .usage = "IN.safetensors [-o OUT.safetensors] [options]",
-    .about = "Computes the problem in IN and compares with out and final_state of IN; an answer that IN lacks is computed by the\n"
-             "float64 reference, which is slow. Exit code 1 if an error is outside its bar. - is standard input or standard output.\n\n"
+    .about = "Computes the problem in IN and compares with out, final_state and checkpoint_state of IN; an answer that IN lacks is\n"
+             "computed by the float64 reference, which is slow. Exit code 1 if an error is outside its bar. - is standard input or\n"
+             "standard output.\n\n"
              "  M1  relative RMS error, sqrt(sum err^2 / sum answer^2)\n"
              "  M2  worst tile of 16 rows of a (sequence, head): rms(err) / max(rms(tile), 0.05 rms(head)); bar: 3 times M1's\n"
              "  worst element: in units of 2^-8 of the largest answer of its row; shown, not judged\n\n"
              "NaN or infinity, in an answer or in a result, is inside no bar; a note names the tensor. Rows of out that belong to no\n"
-             "sequence, behind the end of cu_seqlens, are not compared.\n\n"
+             "sequence, behind the end of cu_seqlens, are not compared, nor are slots that no sequence writes.\n\n"
+             WORK_ABOUT_STATES "\n"
              "Times are medians of a few calls. The row of a sequence shows the sequence run alone; the last row shows the call\n"
              "over all of them, which uses the machine better than one sequence can.\n",
     .examples = "  flashkda verify data/kda_lb.safetensors\n"

@@ -33,6 +33,12 @@ static fkda_fwd_args args_of(const problem *p)
         .cu_seqlens_host = p->desc.memory == FKDA_MEMORY_CUDA ? bounds : NULL,    /* checked there; the device's copy is not looked at */
         .initial_state = t[PROBLEM_INITIAL_STATE].block.data,
         .final_state = t[PROBLEM_FINAL_STATE].block.data,
+        .initial_slots = t[PROBLEM_INITIAL_SLOTS].block.data,
+        .final_slots = t[PROBLEM_FINAL_SLOTS].block.data,
+        .initial_mask = t[PROBLEM_INITIAL_MASK].block.data,
+        .checkpoint_state = t[PROBLEM_CHECKPOINT_STATE].block.data,
+        .checkpoint_offsets = t[PROBLEM_CHECKPOINT_OFFSETS].block.data,
+        .checkpoint_slots = t[PROBLEM_CHECKPOINT_SLOTS].block.data,
     };
 }
 
@@ -52,6 +58,13 @@ static void *row_of(const problem *p, problem_role role, int leading, int64_t ro
     return (char *)t->block.data + row * bytes;
 }
 
+static void leave_checkpoints_out(fkda_fwd_desc *desc, fkda_fwd_args *args)
+{
+    desc->checkpoints = (fkda_state_desc){.dtype = FKDA_NONE};
+    args->checkpoint_state = NULL;
+    args->checkpoint_offsets = args->checkpoint_slots = NULL;
+}
+
 fkda_status call_prepare_sequence(const problem *p, int64_t n, call *c)
 {
     const problem_sequence s = problem_sequence_at(p, n);
@@ -68,8 +81,12 @@ fkda_status call_prepare_sequence(const problem *p, int64_t n, call *c)
     args.beta = row_of(p, PROBLEM_BETA, 2, token);
     args.out = row_of(p, PROBLEM_OUT, 2, token);
     args.cu_seqlens = args.cu_seqlens_host = NULL;
-    args.initial_state = row_of(p, PROBLEM_INITIAL_STATE, 1, n);
-    args.final_state = row_of(p, PROBLEM_FINAL_STATE, 1, n);
+    if (desc.initial_state.slot_count == 0) args.initial_state = row_of(p, PROBLEM_INITIAL_STATE, 1, n);
+    if (desc.final_state.slot_count == 0) args.final_state = row_of(p, PROBLEM_FINAL_STATE, 1, n);
+    args.initial_slots = row_of(p, PROBLEM_INITIAL_SLOTS, 1, n);
+    args.final_slots = row_of(p, PROBLEM_FINAL_SLOTS, 1, n);
+    if (args.initial_mask != NULL) args.initial_mask += n;
+    leave_checkpoints_out(&desc, &args);
     return prepare(&desc, &args, c);
 }
 

@@ -13,7 +13,7 @@ typedef struct call {
 
 /* On failure *c holds nothing. */
 fkda_status call_prepare(const problem *p, call *c);
-fkda_status call_prepare_sequence(const problem *p, int64_t n, call *c);    /* writes to the same rows of out and final_state */
+fkda_status call_prepare_sequence(const problem *p, int64_t n, call *c);    /* writes to the same rows of out and final_state, and no checkpoints */
 fkda_status call_run(const call *c);                                         /* returns when the outputs are written */
 void call_free(call *c);
 

@@ -10,8 +10,9 @@
 
 const char *problem_role_name(problem_role role)
 {
-    static const char *const names[PROBLEM_ROLE_COUNT] = {"q", "k", "v", "g", "beta", "A_log", "dt_bias", "initial_state", "cu_seqlens", "out",
-                                                          "final_state"};
+    static const char *const names[PROBLEM_ROLE_COUNT] = {
+        "q", "k", "v", "g", "beta", "A_log", "dt_bias", "initial_state", "cu_seqlens", "initial_slots", "final_slots", "initial_mask",
+        "checkpoint_offsets", "checkpoint_slots", "out", "final_state", "checkpoint_state"};
     return names[role];
 }
 
@@ -29,6 +30,11 @@ static void set_shape(problem_tensor *t, int rank, int64_t a, int64_t b, int64_t
     t->shape[3] = d;
 }
 
+static void set_state_shape(problem_tensor *t, const fkda_fwd_desc *d, const fkda_state_desc *s, int64_t rows)
+{
+    set_shape(t, 4, s->slot_count > 0 ? s->slot_count : rows, d->HV, d->V, d->K);
+}
+
 /* The one table of shapes. */
 void problem_shape(const fkda_fwd_desc *d, problem_role role, problem_tensor *t)
 {
@@ -39,7 +45,12 @@ void problem_shape(const fkda_fwd_desc *d, problem_role role, problem_tensor *t)
     case PROBLEM_BETA: set_shape(t, 3, d->B, d->T, d->HV, 1); break;
     case PROBLEM_A_LOG: set_shape(t, 1, d->HV, 1, 1, 1); break;
     case PROBLEM_DT_BIAS: set_shape(t, 2, d->HV, d->K, 1, 1); break;
-    case PROBLEM_INITIAL_STATE: case PROBLEM_FINAL_STATE: set_shape(t, 4, d->N, d->HV, d->V, d->K); break;
+    case PROBLEM_INITIAL_STATE: set_state_shape(t, d, &d->initial_state, d->N); break;
+    case PROBLEM_FINAL_STATE: set_state_shape(t, d, &d->final_state, d->N); break;
+    case PROBLEM_CHECKPOINT_STATE: set_state_shape(t, d, &d->checkpoints, d->checkpoint_count); break;
+    case PROBLEM_CHECKPOINT_OFFSETS: set_shape(t, d->checkpoints_per_sequence > 0 ? 2 : 1, d->N, d->checkpoints_per_sequence, 1, 1); break;
+    case PROBLEM_CHECKPOINT_SLOTS: set_shape(t, 1, d->checkpoint_count, 1, 1, 1); break;
+    case PROBLEM_INITIAL_SLOTS: case PROBLEM_FINAL_SLOTS: case PROBLEM_INITIAL_MASK: set_shape(t, 1, d->N, 1, 1, 1); break;
     case PROBLEM_CU_SEQLENS: set_shape(t, 1, d->N + 1, 1, 1, 1); break;
     case PROBLEM_ROLE_COUNT: break;
     }
@@ -52,16 +63,25 @@ static fkda_dtype *dtype_place(fkda_fwd_desc *d, problem_role role)
         [PROBLEM_Q] = &d->q.dtype, [PROBLEM_K] = &d->k.dtype, [PROBLEM_V] = &d->v.dtype, [PROBLEM_G] = &d->g.dtype, [PROBLEM_BETA] = &d->beta.dtype,
         [PROBLEM_A_LOG] = &d->A_log, [PROBLEM_DT_BIAS] = &d->dt_bias, [PROBLEM_INITIAL_STATE] = &d->initial_state.dtype,
         [PROBLEM_CU_SEQLENS] = &d->cu_seqlens, [PROBLEM_OUT] = &d->out.dtype, [PROBLEM_FINAL_STATE] = &d->final_state.dtype,
+        [PROBLEM_INITIAL_SLOTS] = &d->initial_state.slot_dtype, [PROBLEM_FINAL_SLOTS] = &d->final_state.slot_dtype,
+        [PROBLEM_CHECKPOINT_OFFSETS] = &d->checkpoint_offset_dtype, [PROBLEM_CHECKPOINT_SLOTS] = &d->checkpoints.slot_dtype,
+        [PROBLEM_CHECKPOINT_STATE] = &d->checkpoints.dtype,
     };
     return places[role];
 }
 
-void problem_tell(fkda_fwd_desc *d, problem_role role, fkda_dtype dtype) { *dtype_place(d, role) = dtype; }
+void problem_tell(fkda_fwd_desc *d, problem_role role, fkda_dtype dtype)
+{
+    if (role == PROBLEM_INITIAL_MASK) d->flags |= FKDA_FLAG_INITIAL_MASK;
+    else *dtype_place(d, role) = dtype;
+}
+
+static int64_t element_bytes(problem_role role, fkda_dtype dtype) { return role == PROBLEM_INITIAL_MASK ? 1 : safetensors_dtype_bytes(dtype); }
 
 /* The bytes of a tensor; shape and dtype are set. */
 static fkda_status bytes_of(problem_role role, const problem_tensor *t, uint64_t *bytes)
 {
-    *bytes = (uint64_t)safetensors_dtype_bytes(t->dtype);
+    *bytes = (uint64_t)element_bytes(role, t->dtype);
     for (int i = 0; i < t->rank; ++i) {
         CHECK(t->shape[i] == 0 || *bytes <= (uint64_t)INT64_MAX / (uint64_t)t->shape[i], FKDA_ERR_OVERFLOW, "%s: its size does not fit 63 bits",
               problem_role_name(role));
@@ -78,8 +98,9 @@ fkda_status problem_fits(const fkda_fwd_desc *desc)
     if (status != FKDA_OK) return failure_of_library(status, NULL);
     uint64_t sum = workspace;
     for (problem_role role = PROBLEM_Q; role < PROBLEM_ROLE_COUNT; ++role) {
-        problem_tensor t = {.dtype = *dtype_place(&d, role)};
+        problem_tensor t = {.dtype = role == PROBLEM_INITIAL_MASK ? FKDA_NONE : *dtype_place(&d, role)};
         uint64_t bytes;
+        if (role == PROBLEM_INITIAL_MASK && (d.flags & FKDA_FLAG_INITIAL_MASK) == 0) continue;
         problem_shape(&d, role, &t);
         TRY(bytes_of(role, &t, &bytes));
         CHECK(sum <= INT64_MAX - bytes, FKDA_ERR_OVERFLOW, "the size of all tensors does not fit 63 bits");
@@ -125,9 +146,10 @@ non_finite problem_examine(const problem *p, problem_role role, fkda_dtype dtype
 
 fkda_status problem_examine_results(problem *p)
 {
-    for (problem_role role = PROBLEM_OUT; role <= PROBLEM_FINAL_STATE; ++role) {
+    for (problem_role role = PROBLEM_OUT; role <= PROBLEM_CHECKPOINT_STATE; ++role) {
         problem_tensor *const t = &p->tensors[role];
         void *data;
+        if (t->dtype == FKDA_NONE) continue;
         TRY(memory_map(&t->block, MEMORY_READ, &data));
         t->strays = problem_examine(p, role, t->dtype, data);
         TRY(memory_unmap(&t->block, MEMORY_READ, data));
@@ -162,5 +184,7 @@ void problem_free(problem *p)
     for (int i = 0; i < PROBLEM_ROLE_COUNT; ++i) memory_free(&p->tensors[i].block);
     free(p->bounds);
     free(p->bounds_as_stored);
+    free(p->final_rows);
+    free(p->checkpoint_rows);
     *p = (problem){.bounds = NULL};
 }

@@ -12,12 +12,13 @@
 
 typedef enum problem_role {
     PROBLEM_Q, PROBLEM_K, PROBLEM_V, PROBLEM_G, PROBLEM_BETA, PROBLEM_A_LOG, PROBLEM_DT_BIAS, PROBLEM_INITIAL_STATE, PROBLEM_CU_SEQLENS,
-    PROBLEM_OUT, PROBLEM_FINAL_STATE,    /* the two that a run writes */
+    PROBLEM_INITIAL_SLOTS, PROBLEM_FINAL_SLOTS, PROBLEM_INITIAL_MASK, PROBLEM_CHECKPOINT_OFFSETS, PROBLEM_CHECKPOINT_SLOTS,
+    PROBLEM_OUT, PROBLEM_FINAL_STATE, PROBLEM_CHECKPOINT_STATE,    /* those that a run writes; the last one where checkpoints are asked for */
     PROBLEM_ROLE_COUNT
 } problem_role;
 
 typedef struct problem_tensor {
-    fkda_dtype dtype;                /* NONE: absent */
+    fkda_dtype dtype;                /* NONE: absent, or the mask */
     int rank;
     int64_t shape[4];
     memory_block block;
@@ -28,6 +29,8 @@ typedef struct problem {
     fkda_fwd_desc desc;
     problem_tensor tensors[PROBLEM_ROLE_COUNT];
     int64_t *bounds;                 /* host copy of cu_seqlens [N+1]; NULL: dense */
+    int64_t *final_rows;             /* row of final_state that sequence n writes, -1: none; NULL: row n */
+    int64_t *checkpoint_rows;        /* row of checkpoint_state that checkpoint i is in, -1: none; NULL: no checkpoints */
     void *bounds_as_stored;          /* the same in the tensor's own dtype, for the library to check; NULL: as bounds */
     choice choice;
 } problem;
@@ -37,7 +40,7 @@ typedef struct problem_request {
     fkda_backend backend;
     int32_t threads;
     fkda_dtype out_dtype;            /* NONE: the dtype of v */
-    fkda_dtype final_state_dtype;    /* NONE: as the file's final_state, else as its initial_state, else fp32 */
+    fkda_dtype final_state_dtype;    /* NONE: as the file's final_state (a pool: no), else as its initial_state, else fp32. Checkpoints too */
     int is_silent;                   /* no notes: the file was loaded before */
 } problem_request;
 
@@ -86,7 +89,13 @@ void problem_shape(const fkda_fwd_desc *desc, problem_role role, problem_tensor 
 /* Would the problem and its workspace fit into the desc's memory? NO_MEMORY if not; asked before anything is loaded or generated. */
 fkda_status problem_fits(const fkda_fwd_desc *desc);
 
-/* Tells the desc the dtype of a role. */
+/* Of a file: pools, the null rule, and how many checkpoints there are, at most so many while cu_seqlens is not loaded. */
+fkda_status problem_describe_states(const safetensors_file *file, fkda_fwd_desc *desc);
+int problem_has_checkpoints(const fkda_fwd_desc *desc);
+void problem_count_checkpoints(problem *p);           /* cu_seqlens is loaded: exactly so many */
+fkda_status problem_begin_states(problem *p);         /* all is loaded: final_rows, checkpoint_rows, and what rows hold that nobody writes */
+
+/* Tells the desc the dtype of a role; of the mask, that it is there. */
 void problem_tell(fkda_fwd_desc *desc, problem_role role, fkda_dtype dtype);
 
 /* Shape and memory for a role; tells the desc its dtype. */

@@ -1,6 +1,7 @@
 /*
  * A problem from a safetensors file. Tensors q, k, v, g, beta; optional A_log, dt_bias, initial_state, cu_seqlens (absent from the file:
- * absent from the problem); out and final_state are answers to compare with. Metadata: scale (default 1/sqrt(K)), gate
+ * absent from the problem), and those of problem_states.c; out, final_state and checkpoint_state are answers to compare
+ * with. Metadata: scale (default 1/sqrt(K)), gate
  * (sigmoid_lower_bound, softplus, precomputed; default sigmoid_lower_bound if there is a lower_bound), lower_bound (a number or none).
  * Every refusal names file, tensor, value and rule.
  */
@@ -36,10 +37,16 @@ static const char *shape_rule(problem_role role)
     case PROBLEM_BETA: return "beta is [B,T,HV] with HV of v";
     case PROBLEM_A_LOG: return "A_log is [HV] with HV of v";
     case PROBLEM_DT_BIAS: return "dt_bias is [HV,K] with HV of v and K of q";
-    case PROBLEM_INITIAL_STATE: return "initial_state is [N,HV,V,K] with HV and V of v, K of q, N sequences";
+    case PROBLEM_INITIAL_STATE: return "initial_state is [N,HV,V,K] with HV and V of v, K of q, N sequences (with initial_slots: [slots,HV,V,K])";
     case PROBLEM_CU_SEQLENS: return "cu_seqlens is [N+1]";
     case PROBLEM_OUT: return "out is [B,T,HV,V], as v";
-    case PROBLEM_FINAL_STATE: return "final_state is [N,HV,V,K] with HV and V of v, K of q, N sequences";
+    case PROBLEM_FINAL_STATE: return "final_state is [N,HV,V,K] with HV and V of v, K of q, N sequences (with final_slots: as initial_state)";
+    case PROBLEM_INITIAL_SLOTS: return "initial_slots is [N]";
+    case PROBLEM_FINAL_SLOTS: return "final_slots is [N]";
+    case PROBLEM_INITIAL_MASK: return "initial_mask is [N]";
+    case PROBLEM_CHECKPOINT_OFFSETS: return "checkpoint_offsets is [N] or [N,C]";
+    case PROBLEM_CHECKPOINT_SLOTS: return "checkpoint_slots has one slot for each checkpoint";
+    case PROBLEM_CHECKPOINT_STATE: return "checkpoint_state is [rows,HV,V,K] with HV and V of v, K of q, one row for each checkpoint";
     case PROBLEM_ROLE_COUNT: break;
     }
     return "";
@@ -120,7 +127,13 @@ static fkda_status read_metadata(const safetensors_file *file, fkda_fwd_desc *d)
 
 static fkda_status check_dtype(const safetensors_file *file, problem_role role, const safetensors_tensor *t)
 {
-    const int is_index = role == PROBLEM_CU_SEQLENS;
+    const int is_index = role == PROBLEM_CU_SEQLENS || role == PROBLEM_INITIAL_SLOTS || role == PROBLEM_FINAL_SLOTS ||
+                         role == PROBLEM_CHECKPOINT_OFFSETS || role == PROBLEM_CHECKPOINT_SLOTS;
+    if (role == PROBLEM_INITIAL_MASK) {
+        CHECK_IN(file->path, strcmp(t->dtype_name, "U8") == 0 || strcmp(t->dtype_name, "BOOL") == 0, FKDA_ERR_DTYPE,
+                 "tensor '%s' has dtype %s, but it must be U8 or BOOL", t->name, t->dtype_name);
+        return FKDA_OK;
+    }
     const int is_taken = is_index ? t->dtype == FKDA_I32 || t->dtype == FKDA_I64 : t->dtype == FKDA_BF16 || t->dtype == FKDA_F32;
     CHECK_IN(file->path, is_taken, FKDA_ERR_DTYPE, "tensor '%s' has dtype %s, but it must be %s", t->name, t->dtype_name,
              is_index ? "I32 or I64" : "BF16 or F32");
@@ -142,7 +155,7 @@ static fkda_status read_into(const safetensors_file *file, const safetensors_ten
     void *data;
     TRY(memory_map(&to->block, MEMORY_WRITE, &data));
     const fkda_status status = safetensors_read(file, from, data);
-    if (status == FKDA_OK && role != PROBLEM_CU_SEQLENS) to->strays = problem_examine(p, role, to->dtype, data);
+    if (status == FKDA_OK && role < PROBLEM_CU_SEQLENS) to->strays = problem_examine(p, role, to->dtype, data);
     const fkda_status unmapped = memory_unmap(&to->block, MEMORY_WRITE, data);
     return status != FKDA_OK ? status : unmapped;
 }
@@ -171,6 +184,21 @@ static fkda_status copy_bounds(problem *p)
     return memory_unmap(&t->block, MEMORY_READ, data);
 }
 
+/* How many checkpoints there are is known when cu_seqlens is loaded. */
+static int has_late_shape(problem_role role) { return role == PROBLEM_CHECKPOINT_SLOTS || role == PROBLEM_CHECKPOINT_STATE; }
+
+static fkda_status check_late_shapes(const safetensors_file *file, const problem *p)
+{
+    for (problem_role role = PROBLEM_Q; role < PROBLEM_ROLE_COUNT; ++role) {
+        const safetensors_tensor *const t = safetensors_find(file, problem_role_name(role));
+        problem_tensor want;
+        if (t == NULL || !has_late_shape(role)) continue;
+        problem_shape(&p->desc, role, &want);
+        TRY(check_shape(file, role, t, &want));
+    }
+    return FKDA_OK;
+}
+
 /* The dtype that the file has for a role, NONE if it is absent; dtype and shape are checked. */
 static fkda_status dtype_in_file(const safetensors_file *file, problem_role role, const fkda_fwd_desc *d, fkda_dtype *dtype)
 {
@@ -181,26 +209,36 @@ static fkda_status dtype_in_file(const safetensors_file *file, problem_role role
     if (t == NULL) return FKDA_OK;
     problem_shape(d, role, &want);
     TRY(check_dtype(file, role, t));
-    TRY(check_shape(file, role, t, &want));
+    if (!has_late_shape(role)) TRY(check_shape(file, role, t, &want));
     *dtype = t->dtype;
     return FKDA_OK;
 }
 
-/* The whole desc, before anything is loaded: where the tensors go depends on it. The final state is as asked for, else as the file has
- * it, else as the initial state, else fp32; out is as asked for, else as v. */
+/* States are as asked for, else as the file has them, else as the initial state, else fp32. A pool stays what it is. */
+static fkda_status describe_result(const safetensors_file *file, const problem_request *request, fkda_fwd_desc *d, problem_role role)
+{
+    fkda_dtype dtype;
+    const int is_pool = role == PROBLEM_FINAL_STATE && d->final_state.slot_count > 0;
+    TRY(dtype_in_file(file, role, d, &dtype));
+    if (dtype == FKDA_NONE || is_pool) dtype = d->initial_state.dtype != FKDA_NONE ? d->initial_state.dtype : FKDA_F32;
+    problem_tell(d, role, request->final_state_dtype != FKDA_NONE ? request->final_state_dtype : dtype);
+    return FKDA_OK;
+}
+
+/* The whole desc, before anything is loaded: where the tensors go depends on it. out is as asked for, else as v. */
 static fkda_status describe(const safetensors_file *file, const problem_request *request, fkda_fwd_desc *d)
 {
     fkda_dtype dtype;
     for (problem_role role = PROBLEM_Q; role < PROBLEM_OUT; ++role) {
         TRY(dtype_in_file(file, role, d, &dtype));
-        problem_tell(d, role, dtype);
+        if (role != PROBLEM_INITIAL_MASK || safetensors_find(file, problem_role_name(role)) != NULL) problem_tell(d, role, dtype);
     }
     CHECK_IN(file->path, d->gate != FKDA_GATE_PRECOMPUTED || (d->A_log == FKDA_NONE && d->dt_bias == FKDA_NONE), FKDA_ERR_BAD_VALUE,
              "tensors A_log and dt_bias must be absent, because metadata 'gate' is precomputed");
     TRY(dtype_in_file(file, PROBLEM_OUT, d, &dtype));
-    TRY(dtype_in_file(file, PROBLEM_FINAL_STATE, d, &dtype));
-    if (dtype == FKDA_NONE) dtype = d->initial_state.dtype != FKDA_NONE ? d->initial_state.dtype : FKDA_F32;
-    problem_tell(d, PROBLEM_FINAL_STATE, request->final_state_dtype != FKDA_NONE ? request->final_state_dtype : dtype);
+    TRY(describe_result(file, request, d, PROBLEM_FINAL_STATE));
+    if (d->checkpoint_every > 0 || d->checkpoint_offset_dtype != FKDA_NONE) TRY(describe_result(file, request, d, PROBLEM_CHECKPOINT_STATE));
+    if (d->checkpoints.slot_dtype != FKDA_NONE) d->checkpoints.slot_count = d->checkpoint_count > 0 ? d->checkpoint_count : 1;
     problem_tell(d, PROBLEM_OUT, request->out_dtype != FKDA_NONE ? request->out_dtype : d->v.dtype);
     return FKDA_OK;
 }
@@ -241,14 +279,20 @@ static fkda_status load(const safetensors_file *file, const problem_request *req
     p->desc.threads = request->threads;
     TRY(read_sizes(file, &p->desc));
     TRY(read_metadata(file, &p->desc));
+    TRY(problem_describe_states(file, &p->desc));
     TRY(describe(file, request, &p->desc));
     TRY(choice_make(&p->desc, &p->choice));
     TRY(check_fit(file, &p->desc));
     TRY(load_tensor(file, p, PROBLEM_CU_SEQLENS));    /* first: it says which rows of the others count */
     TRY(copy_bounds(p));
-    for (problem_role role = PROBLEM_Q; role < PROBLEM_CU_SEQLENS; ++role) TRY(load_tensor(file, p, role));
+    problem_count_checkpoints(p);
+    TRY(check_late_shapes(file, p));
+    for (problem_role role = PROBLEM_Q; role < PROBLEM_OUT; ++role)
+        if (role != PROBLEM_CU_SEQLENS) TRY(load_tensor(file, p, role));
     TRY(problem_add(p, PROBLEM_FINAL_STATE, p->desc.final_state.dtype));
     TRY(problem_add(p, PROBLEM_OUT, p->desc.out.dtype));
+    if (problem_has_checkpoints(&p->desc)) TRY(problem_add(p, PROBLEM_CHECKPOINT_STATE, p->desc.checkpoints.dtype));
+    TRY(problem_begin_states(p));
     return clear_rows_behind(p);
 }
 

@@ -62,7 +62,7 @@ static fkda_status entry_of(const problem *p, problem_role role, safetensors_ent
     return FKDA_OK;
 }
 
-static fkda_status save(const work_options *w, const problem *p, fkda_backend backend, const safetensors_entry *entries)
+static fkda_status save(const work_options *w, const problem *p, fkda_backend backend, const safetensors_entry *entries, size_t count)
 {
     char scale[32], lower_bound[32] = "none";
     snprintf(scale, sizeof scale, "%.9g", (double)p->desc.scale);
@@ -72,31 +72,40 @@ static fkda_status save(const work_options *w, const problem *p, fkda_backend ba
         {"scale", scale}, {"lower_bound", lower_bound},
         {"gate", p->desc.gate == FKDA_GATE_BOUNDED ? "sigmoid_lower_bound" : problem_gate_name(p->desc.gate)},
     };
-    const safetensors_content content = {entries, 2, metadata, sizeof metadata / sizeof *metadata};
+    const safetensors_content content = {entries, count, metadata, sizeof metadata / sizeof *metadata};
     if (!is_stream(w->out)) return safetensors_write(w->out, existing(w), &content);
     TRY(safetensors_write_stream(result_stream, work_output_name(w), &content));
     CHECK_IN(work_output_name(w), close(result_stream) == 0, FKDA_ERR_IO, "cannot be written: %s", strerror(errno));
     return FKDA_OK;
 }
 
+/* The results that there are, wider dtypes first, so that every tensor is aligned in the file. */
+static int list_results(const problem *p, problem_role roles[3])
+{
+    int count = 0;
+    for (int64_t bytes = 4; bytes >= 2; bytes /= 2)
+        for (problem_role role = PROBLEM_CHECKPOINT_STATE; role >= PROBLEM_OUT; --role)
+            if (safetensors_dtype_bytes(p->tensors[role].dtype) == bytes) roles[count++] = role;
+    return count;
+}
+
 fkda_status work_save(const work_options *w, const problem *p, fkda_backend backend)
 {
     if (w->out == NULL) return FKDA_OK;
-    /* the wider dtype first, so that every tensor is aligned in the file */
-    const int state_first = safetensors_dtype_bytes(p->desc.final_state.dtype) >= safetensors_dtype_bytes(p->desc.out.dtype);
-    const problem_role roles[2] = {state_first ? PROBLEM_FINAL_STATE : PROBLEM_OUT, state_first ? PROBLEM_OUT : PROBLEM_FINAL_STATE};
-    safetensors_entry entries[2] = {{.name = NULL}, {.name = NULL}};
+    problem_role roles[3];
+    safetensors_entry entries[3] = {{.name = NULL}, {.name = NULL}, {.name = NULL}};
+    const int count = list_results(p, roles);
     fkda_status status = FKDA_OK;
     int mapped = 0;
-    for (; status == FKDA_OK && mapped < 2; ++mapped) status = entry_of(p, roles[mapped], &entries[mapped]);
-    if (status == FKDA_OK) status = save(w, p, backend, entries);
+    for (; status == FKDA_OK && mapped < count; ++mapped) status = entry_of(p, roles[mapped], &entries[mapped]);
+    if (status == FKDA_OK) status = save(w, p, backend, entries, (size_t)count);
     for (int i = 0; i < mapped; ++i) (void)memory_unmap(&p->tensors[roles[i]].block, MEMORY_READ, (void *)(uintptr_t)entries[i].data);
     return status;
 }
 
 void work_tell_strays(const work_options *w, const problem *p)
 {
-    for (problem_role role = PROBLEM_OUT; role <= PROBLEM_FINAL_STATE; ++role)
+    for (problem_role role = PROBLEM_OUT; role <= PROBLEM_CHECKPOINT_STATE; ++role)
         problem_tell_strays(work_input_name(w), "the result", role, &p->tensors[role]);
 }
 

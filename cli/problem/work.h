@@ -18,6 +18,14 @@ typedef struct work_options {
 
 extern const char *const work_out_dtypes[];
 
+/* Of files with pools, masks and checkpoints: a part of what run and verify say about themselves. */
+#define WORK_ABOUT_STATES                                                                                                     \
+    "IN may also hold initial_slots [N] (initial_state is a pool, and these are its slots), final_slots [N] (final_state is\n" \
+    "that pool after the call), initial_mask [N] in U8 or BOOL (0: the sequence starts from 0), checkpoint_offsets [N] or\n"  \
+    "[N,C] (the states after so many tokens of a sequence, one row of checkpoint_state each; 0 or less: none), and\n"         \
+    "checkpoint_slots (the slot of each row). Its metadata may hold checkpoint_every, in place of offsets: a checkpoint\n"    \
+    "after every so many tokens; and slot_null: negative or not_positive, the indices that mean no slot.\n"
+
 #define WORK_OPERAND(w) {.name = "IN.safetensors", .to = &(w)->in}
 #define WORK_OPTION_ROWS(w)                                                                                                              \
     {.name = "--output", .letter = "-o", .value = "OUT",                                                                                 \
@@ -35,7 +43,7 @@ extern const char *const work_out_dtypes[];
  * standard output, whatever is printed from here on goes to standard error. */
 fkda_status work_load(const work_options *w, safetensors_file *file, problem *p);
 
-/* Writes out and final_state with what made them; does nothing if no output was asked for. */
+/* Writes out, final_state and checkpoint_state with what made them; does nothing if no output was asked for. */
 fkda_status work_save(const work_options *w, const problem *p, fkda_backend backend);
 
 const char *work_input_name(const work_options *w);     /* for people: "standard input" */

@@ -49,7 +49,7 @@ static cli_exit exit_of(fkda_status status)
     switch (status) {
     case FKDA_OK:
         return CLI_OK;
-    case FKDA_ERR_BAD_VALUE: case FKDA_ERR_SHAPE: case FKDA_ERR_DTYPE: case FKDA_ERR_OVERFLOW: case FKDA_ERR_CU_SEQLENS:
+    case FKDA_ERR_BAD_VALUE: case FKDA_ERR_SHAPE: case FKDA_ERR_DTYPE: case FKDA_ERR_OVERFLOW: case FKDA_ERR_CU_SEQLENS: case FKDA_ERR_ALIAS:
     case FKDA_ERR_IO: case FKDA_ERR_FORMAT: case FKDA_ERR_LIMIT:
         return CLI_FILE;
     case FKDA_ERR_UNSUPPORTED: case FKDA_ERR_NO_DEVICE: case FKDA_ERR_ARCH: case FKDA_ERR_DRIVER:

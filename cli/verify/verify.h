@@ -32,7 +32,8 @@ typedef struct verify_result {
     call_times times;             /* of the whole call */
     int64_t row_count;
     verify_row *rows;             /* one a sequence */
-    verify_total out, final_state;
+    verify_total out, final_state, checkpoints;
+    int has_checkpoints;
     int is_inside;                /* everything inside its bar */
 } verify_result;
 

@@ -47,8 +47,15 @@ static fkda_status run_all(const safetensors_file *file, const problem *p, progr
 
 /* ---------------------------------------------------------------- the right answer */
 
+/* The answers, in the order of PROBLEM_OUT, PROBLEM_FINAL_STATE, PROBLEM_CHECKPOINT_STATE. */
+enum { OUT, FINAL_STATE, CHECKPOINTS, ANSWER_COUNT };
+
+static problem_role role_of(int answer) { return (problem_role)(PROBLEM_OUT + answer); }
+
+static int count_answers(const problem *p) { return problem_has_checkpoints(&p->desc) ? ANSWER_COUNT : CHECKPOINTS; }
+
 /* What the file lacks, the float64 reference computes, in fp32 and in host memory. */
-static fkda_status compute_answers(const safetensors_file *file, problem_tensor *out, problem_tensor *final_state)
+static fkda_status compute_answers(const safetensors_file *file, problem_tensor *answers)
 {
     const problem_request request = {.backend = FKDA_BACKEND_REF, .out_dtype = FKDA_F32, .final_state_dtype = FKDA_F32, .is_silent = 1};
     problem ref;
@@ -59,11 +66,10 @@ static fkda_status compute_answers(const safetensors_file *file, problem_tensor 
         status = call_run(&c);
         call_free(&c);
     }
-    problem_tensor *const wanted[2] = {out, final_state};
-    for (int i = 0; status == FKDA_OK && i < 2; ++i) {
-        problem_tensor *const made = &ref.tensors[i == 0 ? PROBLEM_OUT : PROBLEM_FINAL_STATE];
-        if (wanted[i]->dtype != FKDA_NONE) continue;
-        *wanted[i] = *made;    /* takes over the memory */
+    for (int i = 0; status == FKDA_OK && i < count_answers(&ref); ++i) {
+        problem_tensor *const made = &ref.tensors[role_of(i)];
+        if (answers[i].dtype != FKDA_NONE) continue;
+        answers[i] = *made;    /* takes over the memory */
         made->block = (memory_block){.data = NULL};
     }
     problem_free(&ref);
@@ -71,14 +77,14 @@ static fkda_status compute_answers(const safetensors_file *file, problem_tensor 
 }
 
 /* What the file has, before anything is computed. */
-static fkda_status load_answers(const safetensors_file *file, const problem *p, verify_result *r, problem_tensor *out, problem_tensor *final_state)
+static fkda_status load_answers(const safetensors_file *file, const problem *p, verify_result *r, problem_tensor *answers)
 {
-    TRY(problem_load_answer(file, p, PROBLEM_OUT, out));
-    TRY(problem_load_answer(file, p, PROBLEM_FINAL_STATE, final_state));
-    problem_tell_strays(file->path, "the answer", PROBLEM_OUT, out);
-    problem_tell_strays(file->path, "the answer", PROBLEM_FINAL_STATE, final_state);
-    r->out.answer = out->dtype == FKDA_NONE ? "ref" : "file";
-    r->final_state.answer = final_state->dtype == FKDA_NONE ? "ref" : "file";
+    verify_total *const totals[ANSWER_COUNT] = {&r->out, &r->final_state, &r->checkpoints};
+    for (int i = 0; i < count_answers(p); ++i) {
+        TRY(problem_load_answer(file, p, role_of(i), &answers[i]));
+        problem_tell_strays(file->path, "the answer", role_of(i), &answers[i]);
+        totals[i]->answer = answers[i].dtype == FKDA_NONE ? "ref" : "file";
+    }
     return FKDA_OK;
 }
 
@@ -105,65 +111,91 @@ static void compare_out(const problem *p, const void *got, const problem_tensor 
     }
 }
 
-/* The final states of sequence n, [V, K] each. */
-static void compare_state(const problem *p, const void *got, const problem_tensor *want, int64_t n, verify_row *row)
+/* The states in a row, [V, K] each. */
+static void compare_state(const problem *p, const void *got, fkda_dtype got_dtype, const problem_tensor *want, int64_t row, accuracy *to)
 {
     const fkda_fwd_desc *const d = &p->desc;
     for (int64_t hv = 0; hv < d->HV; ++hv) {
-        const int64_t first = (n * d->HV + hv) * d->V * d->K;
+        const int64_t first = (row * d->HV + hv) * d->V * d->K;
         const void *const answer = at(want->block.data, want->dtype, first);
-        const accuracy_matrix m = {at(got, d->final_state.dtype, first), answer, d->final_state.dtype, want->dtype,
+        const accuracy_matrix m = {at(got, got_dtype, first), answer, got_dtype, want->dtype,
                                    d->V, d->K, d->K, accuracy_rms(answer, want->dtype, d->V, d->K, d->K)};
-        accuracy_add(&row->final_state, &m);
+        accuracy_add(to, &m);
     }
 }
 
-static fkda_status compare(const problem *p, const problem_tensor *out, const problem_tensor *final_state, verify_result *r)
+static void compare_states(const problem *p, const void *got, const problem_tensor *want, verify_result *r)
 {
-    void *got_out, *got_state;
-    TRY(memory_map(&p->tensors[PROBLEM_OUT].block, MEMORY_READ, &got_out));
-    TRY(memory_map(&p->tensors[PROBLEM_FINAL_STATE].block, MEMORY_READ, &got_state));
-    for (int64_t hv = 0; hv < p->desc.HV; ++hv) compare_out(p, got_out, out, hv, r);
     for (int64_t n = 0; n < r->row_count; ++n) {
-        compare_state(p, got_state, final_state, n, &r->rows[n]);
+        const int64_t row = p->final_rows == NULL ? n : p->final_rows[n];
+        if (row >= 0) compare_state(p, got, p->desc.final_state.dtype, want, row, &r->rows[n].final_state);
         accuracy_merge(&r->out.sums, &r->rows[n].out);
         accuracy_merge(&r->final_state.sums, &r->rows[n].final_state);
     }
-    TRY(memory_unmap(&p->tensors[PROBLEM_OUT].block, MEMORY_READ, got_out));
-    return memory_unmap(&p->tensors[PROBLEM_FINAL_STATE].block, MEMORY_READ, got_state);
 }
 
-static void judge(const problem *p, const problem_tensor *out, const problem_tensor *final_state, verify_result *r)
+static void compare_checkpoints(const problem *p, const void *got, const problem_tensor *want, verify_result *r)
 {
-    r->out.got_dtype = p->desc.out.dtype;
-    r->out.want_dtype = out->dtype;
-    r->final_state.got_dtype = p->desc.final_state.dtype;
-    r->final_state.want_dtype = final_state->dtype;
+    for (int64_t i = 0; i < p->desc.checkpoint_count; ++i)
+        if (p->checkpoint_rows[i] >= 0) compare_state(p, got, p->desc.checkpoints.dtype, want, p->checkpoint_rows[i], &r->checkpoints.sums);
+}
+
+static fkda_status compare(const problem *p, const problem_tensor *answers, verify_result *r)
+{
+    void *got[ANSWER_COUNT];
+    int mapped = 0;
+    fkda_status status = FKDA_OK;
+    for (; status == FKDA_OK && mapped < count_answers(p); ++mapped)
+        status = memory_map(&p->tensors[role_of(mapped)].block, MEMORY_READ, &got[mapped]);
+    if (status == FKDA_OK) {
+        for (int64_t hv = 0; hv < p->desc.HV; ++hv) compare_out(p, got[OUT], &answers[OUT], hv, r);
+        compare_states(p, got[FINAL_STATE], &answers[FINAL_STATE], r);
+        if (mapped > CHECKPOINTS) compare_checkpoints(p, got[CHECKPOINTS], &answers[CHECKPOINTS], r);
+    } else {
+        --mapped;    /* the one that failed */
+    }
+    for (int i = 0; i < mapped; ++i) {
+        const fkda_status unmapped = memory_unmap(&p->tensors[role_of(i)].block, MEMORY_READ, got[i]);
+        if (status == FKDA_OK) status = unmapped;
+    }
+    return status;
+}
+
+static void judge(const problem *p, const problem_tensor *answers, verify_result *r)
+{
     const fkda_fwd_desc *const d = &p->desc;
-    r->out.bar = accuracy_bar_out(r->backend, r->out.got_dtype, r->out.want_dtype, problem_tokens(p) * d->HV * d->V);
-    r->final_state.bar = accuracy_bar_state(r->backend, r->final_state.got_dtype, r->final_state.want_dtype, d->N * d->HV * d->V * d->K);
-    r->is_inside = accuracy_is_inside(&r->out.sums, r->out.bar) && accuracy_is_inside(&r->final_state.sums, r->final_state.bar);
+    const int64_t state = d->HV * d->V * d->K;
+    r->out.bar = accuracy_bar_out(r->backend, d->out.dtype, answers[OUT].dtype, problem_tokens(p) * d->HV * d->V);
+    r->final_state.bar = accuracy_bar_state(r->backend, d->final_state.dtype, answers[FINAL_STATE].dtype, d->N * state);
+    r->checkpoints.bar = accuracy_bar_state(r->backend, d->checkpoints.dtype, answers[CHECKPOINTS].dtype, d->checkpoint_count * state);
+    verify_total *const totals[ANSWER_COUNT] = {&r->out, &r->final_state, &r->checkpoints};
+    r->has_checkpoints = count_answers(p) > CHECKPOINTS;
+    r->is_inside = 1;
+    for (int i = 0; i < count_answers(p); ++i) {
+        totals[i]->got_dtype = p->tensors[role_of(i)].dtype;
+        totals[i]->want_dtype = answers[i].dtype;
+        r->is_inside = r->is_inside && accuracy_is_inside(&totals[i]->sums, totals[i]->bar);
+    }
 }
 
-static fkda_status run_and_compare(const safetensors_file *file, problem *p, progress *bar, verify_result *r, problem_tensor *out,
-                                   problem_tensor *final_state)
+static fkda_status run_and_compare(const safetensors_file *file, problem *p, progress *bar, verify_result *r, problem_tensor *answers)
 {
-    TRY(load_answers(file, p, r, out, final_state));
+    int is_complete = 1;
+    TRY(load_answers(file, p, r, answers));
     TRY(run_all(file, p, bar, r));
-    const int is_complete = out->dtype != FKDA_NONE && final_state->dtype != FKDA_NONE;
+    for (int i = 0; i < count_answers(p); ++i) is_complete = is_complete && answers[i].dtype != FKDA_NONE;
     progress_step(bar, is_complete ? "comparing" : "computing the answer with the reference");
-    if (!is_complete) TRY(compute_answers(file, out, final_state));
-    TRY(compare(p, out, final_state, r));
-    judge(p, out, final_state, r);
+    if (!is_complete) TRY(compute_answers(file, answers));
+    TRY(compare(p, answers, r));
+    judge(p, answers, r);
     return problem_examine_results(p);
 }
 
 static fkda_status measure(const work_options *w, const safetensors_file *file, problem *p, progress *bar, verify_result *r)
 {
-    problem_tensor out = {.dtype = FKDA_NONE}, final_state = {.dtype = FKDA_NONE};
-    const fkda_status status = run_and_compare(file, p, bar, r, &out, &final_state);
-    memory_free(&out.block);
-    memory_free(&final_state.block);
+    problem_tensor answers[ANSWER_COUNT] = {{.dtype = FKDA_NONE}};
+    const fkda_status status = run_and_compare(file, p, bar, r, answers);
+    for (int i = 0; i < ANSWER_COUNT; ++i) memory_free(&answers[i].block);
     progress_step(bar, "writing");
     return status == FKDA_OK ? work_save(w, p, r->backend) : status;
 }

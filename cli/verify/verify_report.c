@@ -84,7 +84,10 @@ void verify_print_text(const work_options *w, const problem *p, const verify_res
     printf("\n  %-11s  %-11s  %-19s   %-19s   %13s\n", "", "ours/answer", "M1 relative RMS", "M2 worst 16 rows", "worst element");
     print_total("out", &r->out);
     print_total("final_state", &r->final_state);
-    const char *const source = strcmp(r->out.answer, r->final_state.answer) != 0 ? "the file and, where it has none, the float64 reference"
+    if (r->has_checkpoints) print_total("checkpoints", &r->checkpoints);
+    const int is_mixed = strcmp(r->out.answer, r->final_state.answer) != 0 ||
+                         (r->has_checkpoints && strcmp(r->out.answer, r->checkpoints.answer) != 0);
+    const char *const source = is_mixed ? "the file and, where it has none, the float64 reference"
                                : strcmp(r->out.answer, "file") == 0              ? "the file"
                                                                                  : "the float64 reference (the file has none)";
     printf("\n  %s: the answer comes from %s", verdict(r->is_inside), source);
@@ -141,6 +144,7 @@ void verify_print_json(const work_options *w, const problem *p, const verify_res
     json_add_number(line, "tokens_per_s", 1e3 * tokens / r->times.median_ms);
     add_total(line, "out", &r->out);
     add_total(line, "final_state", &r->final_state);
+    if (r->has_checkpoints) add_total(line, "checkpoint_state", &r->checkpoints);
     cJSON_AddBoolToObject(line, "pass", r->is_inside);
     work_add_strays(p, line);
     add_rows(line, p, r);

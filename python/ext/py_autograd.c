@@ -79,13 +79,27 @@ static int count_one(const py_core *core, PyObject *tensor)
     return done == NULL ? -1 : 0;
 }
 
-int fkdai_py_count_writes(const py_core *core, const py_call *call)
+/* Consumes `done`, which may be NULL after a failed call. */
+static int is_done(PyObject *done)
 {
-    PyObject *const out = call->view[ARG_OUT].tensor, *const state = call->view[ARG_FINAL_STATE].tensor;
-    if (!core->counts_lists) return count_one(core, out) < 0 || (state != NULL && count_one(core, state) < 0) ? -1 : 0;
-    PyObject *const written = state == NULL ? PyTuple_Pack(1, out) : PyTuple_Pack(2, out, state);
-    PyObject *const done = written == NULL ? NULL : PyObject_CallFunctionObjArgs(core->objects[OBJECT_INCREMENT_VERSION], written, NULL);
-    Py_XDECREF(written);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
+}
+
+int fkdai_py_count_writes(const py_core *core, const py_call *call)
+{
+    PyObject *const outputs[] = {call->view[ARG_OUT].tensor, call->view[ARG_FINAL_STATE].tensor, call->view[ARG_CHECKPOINT_STATE].tensor};
+    PyObject *written[3] = {NULL};
+    int count = 0, done = 0;
+    for (int i = 0; i < 3; ++i)
+        if (outputs[i] != NULL) written[count++] = outputs[i];
+    if (core->counts_lists) {
+        PyObject *const list = count == 1 ? PyTuple_Pack(1, written[0]) : count == 2 ? PyTuple_Pack(2, written[0], written[1])
+                                                                                  : PyTuple_Pack(3, written[0], written[1], written[2]);
+        done = list == NULL ? -1 : is_done(PyObject_CallFunctionObjArgs(core->objects[OBJECT_INCREMENT_VERSION], list, NULL));
+        Py_XDECREF(list);
+        return done;
+    }
+    for (int i = 0; i < count && done == 0; ++i) done = count_one(core, written[i]);
+    return done;
 }

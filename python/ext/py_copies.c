@@ -6,7 +6,7 @@
 
 /* ---------------------------------------------------------------- overlaps */
 
-int fkdai_py_is_output(py_argument argument) { return argument == ARG_OUT || argument == ARG_FINAL_STATE; }
+int fkdai_py_is_output(py_argument argument) { return argument == ARG_OUT || argument == ARG_FINAL_STATE || argument == ARG_CHECKPOINT_STATE; }
 
 static const char *end_of(const py_view *view)
 {
@@ -41,7 +41,7 @@ static PyObject *torch_dtype(const py_core *core, fkda_dtype dtype)
 {
     for (int i = 0; i < PY_DTYPE_COUNT; ++i)
         if (fkdai_py_known_dtypes[i] == dtype) return core->dtypes[i];
-    return Py_None;    /* of no argument that is there */
+    return Py_None;    /* a mask keeps its own */
 }
 
 static int add_copy(const py_core *core, PyObject *copies, py_argument argument, fkda_dtype dtype, int64_t repeats)
@@ -63,7 +63,7 @@ PyObject *fkdai_py_copies(const py_core *core, const py_call *call)
         fkdai_py_refuse_call(call, status);
         return NULL;
     }
-    const struct { py_argument argument; fkda_arg bit; fkda_dtype dtype; int64_t repeats; } all[] = {
+    const struct { py_argument argument; int bit; fkda_dtype dtype; int64_t repeats; } all[] = {
         {ARG_Q, FKDA_ARG_Q, t.q.dtype, t.H / call->desc.H},
         {ARG_K, FKDA_ARG_K, t.k.dtype, t.H / call->desc.H},
         {ARG_V, FKDA_ARG_V, t.v.dtype, 1},
@@ -75,6 +75,12 @@ PyObject *fkdai_py_copies(const py_core *core, const py_call *call)
         {ARG_INITIAL_STATE, FKDA_ARG_INITIAL_STATE, t.initial_state.dtype, 1},
         {ARG_FINAL_STATE, FKDA_ARG_FINAL_STATE, t.final_state.dtype, 1},
         {ARG_CU_SEQLENS, FKDA_ARG_CU_SEQLENS, t.cu_seqlens, 1},
+        {ARG_INITIAL_SLOTS, FKDA_ARG_INITIAL_SLOTS, t.initial_state.slot_dtype, 1},
+        {ARG_FINAL_SLOTS, FKDA_ARG_FINAL_SLOTS, t.final_state.slot_dtype, 1},
+        {ARG_INITIAL_MASK, FKDA_ARG_CHECKPOINT_OFFSETS + 1, FKDA_NONE, 1},    /* the library never asks for a copy of it */
+        {ARG_CHECKPOINT_STATE, FKDA_ARG_CHECKPOINT_STATE, t.checkpoints.dtype, 1},
+        {ARG_CHECKPOINT_OFFSETS, FKDA_ARG_CHECKPOINT_OFFSETS, t.checkpoint_offset_dtype, 1},
+        {ARG_CHECKPOINT_SLOTS, FKDA_ARG_CHECKPOINT_SLOTS, t.checkpoints.slot_dtype, 1},
     };
     PyObject *const copies = PyDict_New();
     int made = copies == NULL || check_overlaps(call) < 0 ? -1 : 0;

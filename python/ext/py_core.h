@@ -6,6 +6,7 @@
  *     py_tensor.c     a torch tensor as a plain struct: exchange table, or attribute by attribute
  *     py_refuse.c     why a tensor cannot be read in memory, in words
  *     py_describe.c   tensors -> fkda_fwd_desc and fkda_fwd_args; shapes, dtypes, layouts
+ *     py_states.c     the same for states: dense or in pools, masks, checkpoints
  *     py_copies.c     which arguments need a copy, and in which dtype: asked of the library
  *     py_autograd.c   derivatives that torch would want, version counters of what was written
  *     py_fwd.c        numbers, plan, scratch, run
@@ -104,7 +105,9 @@ int fkdai_py_refuse_device(const py_view *view);
 
 typedef enum py_argument {    /* positions in flash_kda.fwd; a set of them is a mask of 1 << position */
     ARG_Q, ARG_K, ARG_V, ARG_G, ARG_BETA, ARG_SCALE, ARG_OUT, ARG_A_LOG, ARG_DT_BIAS, ARG_LOWER_BOUND,
-    ARG_INITIAL_STATE, ARG_FINAL_STATE, ARG_CU_SEQLENS, PY_ARGUMENT_COUNT
+    ARG_INITIAL_STATE, ARG_FINAL_STATE, ARG_CU_SEQLENS,
+    ARG_INITIAL_SLOTS, ARG_FINAL_SLOTS, ARG_INITIAL_MASK, ARG_CHECKPOINT_STATE, ARG_CHECKPOINT_OFFSETS, ARG_CHECKPOINT_SLOTS,
+    ARG_CHECKPOINT_EVERY, ARG_SLOT_NULL, PY_ARGUMENT_COUNT
 } py_argument;
 
 typedef struct py_call {
@@ -114,8 +117,28 @@ typedef struct py_call {
     unsigned copies;    /* arguments that flashkda.h has no words for as they lie: described as contiguous copies without an address */
 } py_call;
 
-/* From call->view to call->desc, call->args and call->copies, without scale, gate and threads. */
+/* From call->view to call->desc, call->args and call->copies, without scale, gate, threads, and what is not a tensor (checkpoint_every,
+ * slot_null), which is in desc already. */
 int fkdai_py_describe(py_call *call);
+
+/* What flashkda.h is told of an argument: as it lies, or as the copy that will stand for it. */
+typedef struct py_form {
+    fkda_dtype dtype;
+    const void *data;    /* NULL: the copy is not there yet */
+    int is_copy;
+} py_form;
+
+/* Checks what the values are and how they lie, the last `inner` axes row by row; lists the argument for a copy where flashkda.h has no words
+ * for it. */
+int fkdai_py_take(py_call *call, py_argument argument, int inner, py_form *taken);
+int64_t fkdai_py_stride(const py_view *view, int axis);    /* 0, flashkda.h's default, where no step is taken */
+int fkdai_py_require_shape(const py_view *view, const char *rule, int ndim, const int64_t *wanted);
+
+/* ---------------------------------------------------------------- py_states.c */
+
+/* Numbers and words that are not tensors: NULL or None where they are not given. */
+int fkdai_py_describe_words(py_call *call, PyObject *checkpoint_every, PyObject *slot_null);
+int fkdai_py_describe_states(py_call *call);
 
 /* ---------------------------------------------------------------- py_copies.c */
 

@@ -29,7 +29,7 @@ static int refuse_shape(const py_view *view, const char *rule, int ndim, const i
     return -1;
 }
 
-static int require_shape(const py_view *view, const char *rule, int ndim, const int64_t *wanted)
+int fkdai_py_require_shape(const py_view *view, const char *rule, int ndim, const int64_t *wanted)
 {
     int same = view->ndim == ndim;
     for (int i = 0; i < ndim && same; ++i) same = view->shape[i] == wanted[i];
@@ -101,20 +101,23 @@ static int refuse_dtype(const py_view *view, const char *rule)
     return -1;
 }
 
-/* What flashkda.h is told of an argument: as it lies, or as the copy that will stand for it. */
-typedef struct form {
-    fkda_dtype dtype;
-    const void *data;    /* NULL: the copy is not there yet */
-    int is_copy;
-} form;
+static int is_index(py_argument argument)
+{
+    return argument == ARG_CU_SEQLENS || argument == ARG_INITIAL_SLOTS || argument == ARG_FINAL_SLOTS || argument == ARG_CHECKPOINT_OFFSETS ||
+           argument == ARG_CHECKPOINT_SLOTS;
+}
 
-/* Checks what the values are and how they lie; lists the argument for a copy where flashkda.h has no words for it. */
-static int take_values(py_call *call, py_argument argument, int inner, form *taken)
+static int check_kind(py_argument argument, const py_view *view)
+{
+    if (is_index(argument)) return view->dtype == FKDA_I32 || view->dtype == FKDA_I64 ? 0 : refuse_dtype(view, "int32 or int64");
+    if (argument == ARG_INITIAL_MASK) return !view->is_floating && view->item_bytes == 1 ? 0 : refuse_dtype(view, "bool or uint8");
+    return view->is_floating ? 0 : refuse_dtype(view, "a floating point dtype");
+}
+
+int fkdai_py_take(py_call *call, py_argument argument, int inner, py_form *taken)
 {
     const py_view *const view = &call->view[argument];
-    const int is_index = argument == ARG_CU_SEQLENS;
-    if (is_index ? view->dtype != FKDA_I32 && view->dtype != FKDA_I64 : !view->is_floating)
-        return refuse_dtype(view, is_index ? "int32 or int64" : "a floating point dtype");
+    if (check_kind(argument, view) < 0) return -1;
     if (view->is_negated && view->item_bytes == 1)    /* torch cannot negate these */
         return refuse_dtype(view, "a floating point dtype of 16 bits or more, as the tensor has the negative bit");
     const layout lies = layout_of(view, inner);
@@ -122,54 +125,41 @@ static int take_values(py_call *call, py_argument argument, int inner, form *tak
         PyErr_Format(PyExc_ValueError, "%s has elements that share memory (an expanded tensor), so it cannot be written", view->name);
         return -1;
     }
-    *taken = (form){view->dtype, view->data, lies != LAYOUT_PLAIN || view->dtype == FKDA_NONE || view->is_negated};
+    const int has_word = view->dtype != FKDA_NONE || argument == ARG_INITIAL_MASK;
+    *taken = (py_form){view->dtype, view->data, lies != LAYOUT_PLAIN || !has_word || view->is_negated};
     if (!taken->is_copy) return 0;
     call->copies |= 1u << argument;
     taken->data = NULL;
-    if (view->dtype == FKDA_NONE) taken->dtype = FKDA_F32;    /* which holds what the others hold, but for float64 */
+    if (!has_word) taken->dtype = FKDA_F32;    /* which holds what the others hold, but for float64 */
     return 0;
 }
 
 /* ---------------------------------------------------------------- one rule per tensor */
 
-/* 0, flashkda.h's default, where no step is taken. */
-static int64_t stride_of(const py_view *view, int axis) { return view->shape[axis] > 1 && !view->is_empty ? view->stride[axis] : 0; }
+int64_t fkdai_py_stride(const py_view *view, int axis) { return view->shape[axis] > 1 && !view->is_empty ? view->stride[axis] : 0; }
 
 static int describe_tensor(py_call *call, py_argument argument, fkda_tensor_desc *desc, const void **data)
 {
-    form taken;
+    py_form taken;
     const py_view *const view = &call->view[argument];
     const int inner = view->ndim == 4 ? 1 : 0;    /* beta [B,T,HV] has width 1 and no axis for it */
-    if (take_values(call, argument, inner, &taken) < 0) return -1;
+    if (fkdai_py_take(call, argument, inner, &taken) < 0) return -1;
     desc->dtype = taken.dtype;
     *data = taken.data;
     if (taken.is_copy) return 0;
-    desc->batch_stride = stride_of(view, 0);
-    desc->token_stride = stride_of(view, 1);
-    desc->head_stride = stride_of(view, 2);
-    return 0;
-}
-
-static int describe_state(py_call *call, py_argument argument, const int64_t *wanted, fkda_state_desc *desc, const void **data)
-{
-    form taken;
-    const py_view *const view = &call->view[argument];
-    if (view->tensor == NULL) return 0;
-    if (require_shape(view, "[N,HV,V,K]", 4, wanted) < 0 || take_values(call, argument, 3, &taken) < 0) return -1;
-    desc->dtype = taken.dtype;
-    desc->layout = FKDA_STATE_NHVK;
-    desc->row_stride = taken.is_copy ? 0 : stride_of(view, 0);
-    *data = taken.data;
+    desc->batch_stride = fkdai_py_stride(view, 0);
+    desc->token_stride = fkdai_py_stride(view, 1);
+    desc->head_stride = fkdai_py_stride(view, 2);
     return 0;
 }
 
 static int describe_parameter(py_call *call, py_argument argument, const char *rule, int ndim, const int64_t *wanted, fkda_dtype *dtype,
                               const void **data)
 {
-    form taken;
+    py_form taken;
     const py_view *const view = &call->view[argument];
     if (view->tensor == NULL) return 0;
-    if (require_parameter_shape(view, rule, ndim, wanted) < 0 || take_values(call, argument, view->ndim, &taken) < 0) return -1;
+    if (require_parameter_shape(view, rule, ndim, wanted) < 0 || fkdai_py_take(call, argument, view->ndim, &taken) < 0) return -1;
     *dtype = taken.dtype;
     *data = taken.data;
     return 0;
@@ -193,8 +183,8 @@ static int describe_sizes(py_call *call)
         return -1;
     }
     if (cu_seqlens->tensor == NULL) return 0;
-    form taken;
-    if (require_ndim(cu_seqlens, "[N+1]", 1) < 0 || take_values(call, ARG_CU_SEQLENS, 1, &taken) < 0) return -1;
+    py_form taken;
+    if (require_ndim(cu_seqlens, "[N+1]", 1) < 0 || fkdai_py_take(call, ARG_CU_SEQLENS, 1, &taken) < 0) return -1;
     if (cu_seqlens->shape[0] < 1 || d->B != 1) {
         PyErr_Format(PyExc_ValueError, "cu_seqlens has %lld entries and q has B = %lld, but packed sequences need N + 1 >= 1 entries and B = 1",
                      (long long)cu_seqlens->shape[0], (long long)d->B);
@@ -212,9 +202,9 @@ static int describe_tensors(py_call *call)
     fkda_fwd_args *const a = &call->args;
     const int64_t key[4] = {d->B, d->T, d->H, d->K}, value[4] = {d->B, d->T, d->HV, d->V}, gate[4] = {d->B, d->T, d->HV, d->K};
     const void *out;
-    if (require_shape(&call->view[ARG_K], "[B,T,H,K]", 4, key) < 0 || require_shape(&call->view[ARG_V], "[B,T,HV,V]", 4, value) < 0 ||
-        require_shape(&call->view[ARG_G], "[B,T,HV,K]", 4, gate) < 0 || require_shape(&call->view[ARG_BETA], "[B,T,HV]", 3, gate) < 0 ||
-        require_shape(&call->view[ARG_OUT], "[B,T,HV,V]", 4, value) < 0)
+    if (fkdai_py_require_shape(&call->view[ARG_K], "[B,T,H,K]", 4, key) < 0 || fkdai_py_require_shape(&call->view[ARG_V], "[B,T,HV,V]", 4, value) < 0 ||
+        fkdai_py_require_shape(&call->view[ARG_G], "[B,T,HV,K]", 4, gate) < 0 || fkdai_py_require_shape(&call->view[ARG_BETA], "[B,T,HV]", 3, gate) < 0 ||
+        fkdai_py_require_shape(&call->view[ARG_OUT], "[B,T,HV,V]", 4, value) < 0)
         return -1;
     if (describe_tensor(call, ARG_Q, &d->q, &a->q) < 0 || describe_tensor(call, ARG_K, &d->k, &a->k) < 0 ||
         describe_tensor(call, ARG_V, &d->v, &a->v) < 0 || describe_tensor(call, ARG_G, &d->g, &a->g) < 0 ||
@@ -252,13 +242,8 @@ int fkdai_py_describe(py_call *call)
     d->memory = q->memory;
     d->device = q->device;
 
-    const int64_t state[4] = {d->N, d->HV, d->V, d->K}, bias[2] = {d->HV, d->K};
-    const void *final_state = NULL;
-    if (describe_state(call, ARG_INITIAL_STATE, state, &d->initial_state, &call->args.initial_state) < 0 ||
-        describe_state(call, ARG_FINAL_STATE, state, &d->final_state, &final_state) < 0 ||
-        describe_parameter(call, ARG_A_LOG, "[HV]", 1, bias, &d->A_log, &call->args.A_log) < 0 ||
-        describe_parameter(call, ARG_DT_BIAS, "[HV,K] or [HV*K]", 2, bias, &d->dt_bias, &call->args.dt_bias) < 0)
+    const int64_t bias[2] = {d->HV, d->K};
+    if (fkdai_py_describe_states(call) < 0 || describe_parameter(call, ARG_A_LOG, "[HV]", 1, bias, &d->A_log, &call->args.A_log) < 0)
         return -1;
-    call->args.final_state = final_state == NULL ? NULL : call->view[ARG_FINAL_STATE].data;
-    return 0;
+    return describe_parameter(call, ARG_DT_BIAS, "[HV,K] or [HV*K]", 2, bias, &d->dt_bias, &call->args.dt_bias);
 }

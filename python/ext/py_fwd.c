@@ -7,13 +7,18 @@
 
 static const char *const argument_names[PY_ARGUMENT_COUNT] = {
     "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "initial_state", "final_state", "cu_seqlens",
+    "initial_slots", "final_slots", "initial_mask", "checkpoint_state", "checkpoint_offsets", "checkpoint_slots", "checkpoint_every", "slot_null",
 };
 
 enum { PLAN_TEXT_BYTES = 512 };
 
 static _Thread_local fkda_plan last_plan;       /* of this thread's last successful call; all zero before */
 
-static int is_number(int argument) { return argument == ARG_SCALE || argument == ARG_LOWER_BOUND; }
+static int is_tensor(int argument)
+{
+    return argument != ARG_SCALE && argument != ARG_LOWER_BOUND && argument != ARG_CHECKPOINT_EVERY && argument != ARG_SLOT_NULL;
+}
+
 static int is_optional(int argument) { return argument >= ARG_A_LOG; }
 
 /* ---------------------------------------------------------------- errors of the library */
@@ -72,10 +77,11 @@ static int describe_numbers(py_core *core, py_call *call, PyObject *scale, PyObj
 
 /* ---------------------------------------------------------------- tensors */
 
-static int read_tensors(py_core *core, py_call *call, PyObject *const *arguments)
+static int read_tensors(py_core *core, py_call *call, PyObject *const *arguments, Py_ssize_t count)
 {
     for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
-        if (is_number(i) || (is_optional(i) && arguments[i] == Py_None)) continue;
+        call->view[i].name = argument_names[i];
+        if (!is_tensor(i) || (is_optional(i) && (i >= count || arguments[i] == Py_None))) continue;
         if (fkdai_py_view(core, argument_names[i], arguments[i], &call->view[i]) < 0) return -1;
     }
     return 0;
@@ -174,14 +180,17 @@ static PyObject *run_or_ask(py_core *core, const py_call *call)
 PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     py_core *const core = PyModule_GetState(module);
-    if (count != PY_ARGUMENT_COUNT) {
-        PyErr_Format(PyExc_TypeError, "_core.fwd takes %d arguments, %zd given", (int)PY_ARGUMENT_COUNT, count);
+    if (count <= ARG_CU_SEQLENS || count > PY_ARGUMENT_COUNT) {
+        PyErr_Format(PyExc_TypeError, "_core.fwd takes %d to %d arguments, %zd given", ARG_CU_SEQLENS + 1, (int)PY_ARGUMENT_COUNT, count);
         return NULL;
     }
     py_call call;
     memset(&call, 0, sizeof call);
     PyObject *const scale = arguments[ARG_SCALE], *const lower_bound = arguments[ARG_LOWER_BOUND];
-    if (read_tensors(core, &call, arguments) < 0 || check_cuda(core, &call) < 0 || fkdai_py_describe(&call) < 0 ||
+    PyObject *const every = count > ARG_CHECKPOINT_EVERY ? arguments[ARG_CHECKPOINT_EVERY] : NULL;
+    PyObject *const slot_null = count > ARG_SLOT_NULL ? arguments[ARG_SLOT_NULL] : NULL;
+    if (read_tensors(core, &call, arguments, count) < 0 || check_cuda(core, &call) < 0 || fkdai_py_describe_words(&call, every, slot_null) < 0 ||
+        fkdai_py_describe(&call) < 0 ||
         describe_numbers(core, &call, scale, lower_bound) < 0 || fkdai_py_check_derivatives(core, &call, scale, lower_bound) < 0 ||
         (call.desc.memory == FKDA_MEMORY_HOST && fkdai_py_thread_count(core, &call.desc.threads) < 0))
         return NULL;

@@ -13,7 +13,7 @@ static PyObject *use_exchange_table(PyObject *module, PyObject *wanted)
 #define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef methods[] = {
-    {"fwd", FASTCALL(fkdai_py_fwd), METH_FASTCALL, "The 13 arguments of flash_kda.fwd by position. None: it ran. Otherwise nothing was "
+    {"fwd", FASTCALL(fkdai_py_fwd), METH_FASTCALL, "The arguments of flash_kda.fwd by position; those behind cu_seqlens may be left out. None: it ran. Otherwise nothing was "
      "written, and {i: (dtype, n)} says that argument i must be replaced by a contiguous copy in that dtype, with each head n times; see "
      "_copies.py."},
     {"last_plan", fkdai_py_last_plan, METH_NOARGS, "The plan of this thread's last fwd, or an empty string."},

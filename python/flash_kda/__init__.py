@@ -10,7 +10,7 @@ With those two, set ``FLA_FLASH_KDA=0`` if a model uses the option. A warning sa
 from __future__ import annotations
 
 import sys as _sys
-from typing import TYPE_CHECKING, NamedTuple, SupportsFloat
+from typing import TYPE_CHECKING, Literal, NamedTuple, SupportsFloat
 
 from . import _core
 
@@ -45,8 +45,17 @@ def fwd(
     initial_state: torch.Tensor | None = None,
     final_state: torch.Tensor | None = None,
     cu_seqlens: torch.Tensor | None = None,
+    *,
+    initial_slots: torch.Tensor | None = None,
+    final_slots: torch.Tensor | None = None,
+    initial_mask: torch.Tensor | None = None,
+    checkpoint_state: torch.Tensor | None = None,
+    checkpoint_offsets: torch.Tensor | None = None,
+    checkpoint_slots: torch.Tensor | None = None,
+    checkpoint_every: int = 0,
+    slot_null: Literal["negative", "not_positive"] = "negative",
 ) -> None:
-    """Kimi Delta Attention, forward. Results are written into ``out`` and ``final_state``; returns None.
+    """Kimi Delta Attention, forward. Results are written into ``out``, ``final_state`` and ``checkpoint_state``; returns None.
 
     For one sequence and one value head, token by token, with a state S [K,V]::
 
@@ -75,12 +84,29 @@ def fwd(
         final_state: ``[N,HV,V,K]``, written for every sequence, also for an empty one. May be ``initial_state`` itself.
         cu_seqlens: ``[N+1]``, int32 or int64, 0 = c[0] <= ... <= c[N] <= T; then B = 1. Rows of out behind c[N] are left untouched.
             None: N = B sequences of T tokens.
+        initial_slots, final_slots: ``[N]``, int32 or int64: the state is a pool ``[slots,HV,V,K]``, slots any distance apart, and
+            sequence n has slot ``initial_slots[n]``, ``final_slots[n]``. A null slot reads 0 and writes nothing.
+        slot_null: which indices are null: "negative", or "not_positive" (0 too).
+        initial_mask: ``[N]``, bool or uint8; 0: the sequence starts from 0, and its initial state is not read.
+        checkpoint_state: ``[rows,HV,V,K]``, written: states inside the sequences, for prefix caches. Rows without a checkpoint are left
+            untouched.
+        checkpoint_offsets: ``[N]`` or ``[N,C]``, int32 or int64: row n*C + j is the state of sequence n after ``checkpoint_offsets[n,j]`` of
+            its tokens in this call. 0 or less: that row is skipped.
+        checkpoint_every: instead of offsets: the states after every so many tokens of each sequence, floor(length / checkpoint_every) rows
+            for a sequence, behind those of the sequences before it.
+        checkpoint_slots: ``[rows]``, int32 or int64: checkpoint_state is a pool ``[slots,HV,V,K]``, and a row has this slot.
+
+    A checkpoint has the bits of the final state of a call that ends there; ``out`` and ``final_state`` do not depend on it. A pool may be
+    initial and final state at once: every sequence reads its state before the call writes over it, as long as no sequence writes a slot
+    that another reads. No two sequences, and no two checkpoints, may write one slot. In cpu memory the rules on slots and offsets
+    are checked. On CUDA a slot that does not exist reads 0 and writes nothing, and a checkpoint beyond its sequence is not written.
 
     B = 0, T = 0 and N = 0 (cu_seqlens = [0]) are taken and give empty results.
 
-    A tensor means here what it means in torch: views with the negative bit are resolved, and writing ``out`` and ``final_state`` counts in
-    their ``_version``. Tensors whose values are not in plain memory are refused: meta, sparse, nested and quantized ones, those inside
-    torch.func, and subclasses with a ``__torch_dispatch__``.
+    A tensor means here what it means in torch: views with the negative bit are resolved, and writing ``out``, ``final_state`` and
+    ``checkpoint_state`` counts in their ``_version``. A pool that is only taken as a copy is copied as a whole. Tensors whose values are not in
+    plain memory are refused: meta, sparse, nested and quantized ones, those inside torch.func, and subclasses with a
+    ``__torch_dispatch__``.
 
     Warns:
         RuntimeWarning, once: the K and V of the call are only taken by the reference backend, which is slow.
@@ -95,11 +121,14 @@ def fwd(
     """
     if not _fla_is_checked and "fla" in _sys.modules:
         _check_fla(_sys.modules["fla"])
-    copies = _core.fwd(q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, initial_state, final_state, cu_seqlens)
+    arguments = (
+        q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, initial_state, final_state, cu_seqlens, initial_slots, final_slots,
+        initial_mask, checkpoint_state, checkpoint_offsets, checkpoint_slots, checkpoint_every, slot_null,
+    )  # fmt: skip
+    copies = _core.fwd(*arguments)
     if copies:
         from . import _copies
 
-        arguments = (q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, initial_state, final_state, cu_seqlens)
         stand_ins = _copies.make(copies, arguments)
         if _core.fwd(*stand_ins):
             raise RuntimeError("flash_kda: a contiguous copy was not accepted; this is a defect of flash_kda")

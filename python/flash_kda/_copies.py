@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import torch
 
-_OUT, _FINAL_STATE, _CU_SEQLENS = 6, 11, 12  # positions in fwd
-_OUTPUTS = (_OUT, _FINAL_STATE)
+_OUT, _FINAL_STATE, _CU_SEQLENS, _CHECKPOINT_STATE = 6, 11, 12, 16  # positions in fwd
+_UNWRITTEN = {torch.float32: (torch.int32, 0x7FC0DEAD), torch.bfloat16: (torch.int16, 0x7FDE)}  # a NaN that no arithmetic makes
 
 
-def _stand_in(position: int, tensor: torch.Tensor, dtype: torch.dtype, repeats: int) -> torch.Tensor:
-    if position in _OUTPUTS:
+def _unwritten(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    bits, pattern = _UNWRITTEN[dtype]
+    return torch.empty(shape, dtype=bits, device=device).fill_(pattern).view(dtype)
+
+
+def _stand_in(position: int, tensor: torch.Tensor, dtype: torch.dtype | None, repeats: int) -> torch.Tensor:
+    if position in (_FINAL_STATE, _CHECKPOINT_STATE):
+        return _unwritten(tensor.shape, dtype, tensor.device)
+    if position == _OUT:
         return torch.zeros(tensor.shape, dtype=dtype, device=tensor.device)  # rows that no sequence has must not look like NaN, see below
     if repeats > 1:
         tensor = tensor.unsqueeze(3).expand(-1, -1, -1, repeats, -1)
-    copy = torch.empty(tensor.shape, dtype=dtype, device=tensor.device).copy_(tensor.resolve_neg())
+    copy = torch.empty(tensor.shape, dtype=dtype or tensor.dtype, device=tensor.device).copy_(tensor.resolve_neg())
     return copy.flatten(2, 3) if repeats > 1 else copy
 
 
@@ -51,10 +58,19 @@ def _copy_back_out(out: torch.Tensor, stand_in: torch.Tensor, cu_seqlens: torch.
         _write(out[:, :end], stand_in[:, :end])
 
 
+def _copy_back_rows(states: torch.Tensor, stand_in: torch.Tensor) -> None:
+    """Rows and slots that the call has not written keep their bits; which these are, the stand-in shows, without a copy to the host."""
+    bits, pattern = _UNWRITTEN[stand_in.dtype]
+    is_written = (stand_in.view(bits) != pattern).flatten(1).any(1)[:, None, None, None]
+    dtype = states.dtype if states.dtype.itemsize > 1 else torch.float32  # float8: where came late to torch
+    _write(states, torch.where(is_written, stand_in.to(dtype), states.resolve_neg().to(dtype)))
+
+
 @torch.inference_mode()
 def copy_back(copies: dict, arguments: tuple, stand_ins: tuple) -> None:
     """What ``fwd`` has written into stand-ins goes into the outputs themselves: all checks are behind us."""
     if _OUT in copies:
         _copy_back_out(arguments[_OUT], stand_ins[_OUT], arguments[_CU_SEQLENS])
-    if _FINAL_STATE in copies:
-        _write(arguments[_FINAL_STATE], stand_ins[_FINAL_STATE])
+    for state in (_FINAL_STATE, _CHECKPOINT_STATE):
+        if state in copies:
+            _copy_back_rows(arguments[state], stand_ins[state])

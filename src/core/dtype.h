@@ -55,6 +55,12 @@ static inline double fkdai_load(const void *base, fkda_dtype dtype, int64_t i)
     return dtype == FKDA_F32 ? (double)((const float *)base)[i] : (double)fkdai_bf16_to_f32(((const uint16_t *)base)[i]);
 }
 
+/* Element i of an integer array, I32 or I64. */
+static inline int64_t fkdai_load_index(const void *base, fkda_dtype dtype, int64_t i)
+{
+    return dtype == FKDA_I32 ? (int64_t)((const int32_t *)base)[i] : ((const int64_t *)base)[i];
+}
+
 static inline void fkdai_store(void *base, fkda_dtype dtype, int64_t i, double value)
 {
     if (dtype == FKDA_F32) ((float *)base)[i] = (float)value;

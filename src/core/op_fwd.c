@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "check_states.h"
 #include "dtype.h"
 #include "sequences.h"
 #include "status.h"
@@ -14,18 +15,17 @@ FKDAI_ASSERT_HEAD(fkda_fwd_desc);
 /* ---------------------------------------------------------------- sizes of its structs */
 
 /* As the versions had them that published a size. Append only; a field is appended to its struct and never inserted. */
-enum { DESC_0_1_0 = FKDAI_END_OF(fkda_fwd_desc, checkpoint_count) };
+enum { DESC_0_1_0 = FKDAI_END_OF(fkda_fwd_desc, checkpoint_count), DESC_CHECKPOINTS = FKDAI_END_OF(fkda_fwd_desc, reserved2) };
 enum { ARGS_0_1_0 = FKDAI_END_OF(fkda_fwd_args, device_status) };
-static const size_t desc_sizes[] = {DESC_0_1_0};
+static const size_t desc_sizes[] = {DESC_0_1_0, DESC_CHECKPOINTS};
 static const size_t args_sizes[] = {ARGS_0_1_0};
-_Static_assert(DESC_0_1_0 == sizeof(fkda_fwd_desc), "fkda_fwd_desc has grown: append its size to desc_sizes");
+_Static_assert(DESC_CHECKPOINTS == sizeof(fkda_fwd_desc), "fkda_fwd_desc has grown: append its size to desc_sizes");
 _Static_assert(ARGS_0_1_0 == sizeof(fkda_fwd_args), "fkda_fwd_args has grown: append its size to args_sizes");
 
 /* ---------------------------------------------------------------- arguments */
 
 enum {    /* behind those with a public name */
-    CHECKPOINT_STATE = FKDA_ARG_FINAL_STATE + 1, INITIAL_SLOTS, FINAL_SLOTS, CHECKPOINT_SLOTS, INITIAL_MASK, CHECKPOINT_OFFSETS, DEVICE_STATUS,
-    CU_SEQLENS_HOST, ARGUMENT_COUNT,
+    INITIAL_MASK = FKDA_ARG_CHECKPOINT_OFFSETS + 1, DEVICE_STATUS, CU_SEQLENS_HOST, ARGUMENT_COUNT,
     TENSOR_COUNT = FKDA_ARG_OUT + 1    /* [B,T,heads,width] */
 };
 
@@ -42,12 +42,12 @@ static const fkdai_argument arguments[ARGUMENT_COUNT] = {
     [FKDA_ARG_CU_SEQLENS] = {"cu_seqlens", AT(cu_seqlens), FKDAI_READ, 0},
     [FKDA_ARG_INITIAL_STATE] = {"initial_state", AT(initial_state), FKDAI_READ, 0},
     [FKDA_ARG_FINAL_STATE] = {"final_state", AT(final_state), FKDAI_WRITE, 0},
-    [CHECKPOINT_STATE] = {"checkpoint_state", AT(checkpoint_state), FKDAI_WRITE, 0},
-    [INITIAL_SLOTS] = {"initial_slots", AT(initial_slots), FKDAI_READ, 0},
-    [FINAL_SLOTS] = {"final_slots", AT(final_slots), FKDAI_READ, 0},
-    [CHECKPOINT_SLOTS] = {"checkpoint_slots", AT(checkpoint_slots), FKDAI_READ, 0},
+    [FKDA_ARG_CHECKPOINT_STATE] = {"checkpoint_state", AT(checkpoint_state), FKDAI_WRITE, 0},
+    [FKDA_ARG_INITIAL_SLOTS] = {"initial_slots", AT(initial_slots), FKDAI_READ, 0},
+    [FKDA_ARG_FINAL_SLOTS] = {"final_slots", AT(final_slots), FKDAI_READ, 0},
+    [FKDA_ARG_CHECKPOINT_SLOTS] = {"checkpoint_slots", AT(checkpoint_slots), FKDAI_READ, 0},
+    [FKDA_ARG_CHECKPOINT_OFFSETS] = {"checkpoint_offsets", AT(checkpoint_offsets), FKDAI_READ, 0},
     [INITIAL_MASK] = {"initial_mask", AT(initial_mask), FKDAI_READ, 0},
-    [CHECKPOINT_OFFSETS] = {"checkpoint_offsets", AT(checkpoint_offsets), FKDAI_READ, 0},
     [DEVICE_STATUS] = {"device_status", AT(device_status), FKDAI_WRITE, 1},
     [CU_SEQLENS_HOST] = {"cu_seqlens_host", AT(cu_seqlens_host), FKDAI_READ, 1},
 };
@@ -74,11 +74,11 @@ fkdai_shape fkdai_fwd_shape(const fkda_fwd_desc *d, fkda_arg argument)
 
 static fkdai_state_shape state_shape(const fkda_fwd_desc *d, int64_t rows) { return (fkdai_state_shape){rows, d->HV, d->K, d->V}; }
 
-static fkdai_extent slots_of(const fkda_state_desc *s, int64_t count)
-{
-    const int has_pool = s->dtype != FKDA_NONE && s->slot_count > 0;
-    return fkdai_array_extent(has_pool ? s->slot_dtype : FKDA_NONE, count);
-}
+static int is_pool(const fkda_state_desc *s) { return s->dtype != FKDA_NONE && s->slot_count > 0; }
+
+static int has_offsets(const fkda_fwd_desc *d) { return d->checkpoints.dtype != FKDA_NONE && d->checkpoint_every == 0; }
+
+static fkdai_extent slots_of(const fkda_state_desc *s, int64_t count) { return fkdai_array_extent(is_pool(s) ? s->slot_dtype : FKDA_NONE, count); }
 
 static void measure(const fkdai_desc *desc, fkdai_extent *extents)
 {
@@ -89,14 +89,14 @@ static void measure(const fkdai_desc *desc, fkdai_extent *extents)
     extents[FKDA_ARG_CU_SEQLENS] = fkdai_array_extent(d->cu_seqlens, d->N + 1);
     extents[FKDA_ARG_INITIAL_STATE] = fkdai_state_extent(&d->initial_state, state_shape(d, d->N));
     extents[FKDA_ARG_FINAL_STATE] = fkdai_state_extent(&d->final_state, state_shape(d, d->N));
-    extents[CHECKPOINT_STATE] = fkdai_state_extent(&d->checkpoints, state_shape(d, d->checkpoint_count));
-    extents[INITIAL_SLOTS] = slots_of(&d->initial_state, d->N);
-    extents[FINAL_SLOTS] = slots_of(&d->final_state, d->N);
-    extents[CHECKPOINT_SLOTS] = slots_of(&d->checkpoints, d->checkpoint_count);
+    extents[FKDA_ARG_CHECKPOINT_STATE] = fkdai_state_extent(&d->checkpoints, state_shape(d, d->checkpoint_count));
+    extents[FKDA_ARG_INITIAL_SLOTS] = slots_of(&d->initial_state, d->N);
+    extents[FKDA_ARG_FINAL_SLOTS] = slots_of(&d->final_state, d->N);
+    extents[FKDA_ARG_CHECKPOINT_SLOTS] = slots_of(&d->checkpoints, d->checkpoint_count);
     const int64_t has_mask = d->flags & FKDA_FLAG_INITIAL_MASK ? 1 : 0;
     extents[INITIAL_MASK] = (fkdai_extent){has_mask * d->N, has_mask};
-    const int has_offsets = d->checkpoints.dtype != FKDA_NONE && d->checkpoint_every == 0;
-    extents[CHECKPOINT_OFFSETS] = fkdai_array_extent(has_offsets ? FKDA_I64 : FKDA_NONE, d->N);
+    extents[FKDA_ARG_CHECKPOINT_OFFSETS] = has_offsets(d) ? fkdai_array_extent(d->checkpoint_offset_dtype, d->N * d->checkpoints_per_sequence)
+                                                          : fkdai_array_extent(FKDA_NONE, 0);
     extents[DEVICE_STATUS] = (fkdai_extent){sizeof(uint32_t), sizeof(uint32_t)};
     extents[CU_SEQLENS_HOST] = (fkdai_extent){0, fkdai_dtype_bytes(d->cu_seqlens)};    /* on the host: it can overlap nothing */
 }
@@ -109,15 +109,17 @@ static int may_be_in_place(const fkdai_desc *desc, int written, int read)
            i->row_stride == f->row_stride && i->slot_count == f->slot_count && i->slot_dtype == f->slot_dtype && i->slot_null == f->slot_null;
 }
 
-static fkda_status check_values(const fkdai_desc *desc, const void *args)
+static fkda_status check_values(const fkdai_desc *desc, const void *args, void *workspace)
 {
     const fkda_fwd_desc *const d = &desc->fwd;
     const fkda_fwd_args *const a = args;
-    if (d->cu_seqlens == FKDA_NONE) return FKDA_OK;
-    if (d->memory == FKDA_MEMORY_HOST) TRY(fkdai_check_cu_seqlens(d, a->cu_seqlens, ""));
-    if (a->cu_seqlens_host != NULL) TRY(fkdai_check_cu_seqlens(d, a->cu_seqlens_host, " (read from args.cu_seqlens_host)"));
-    return FKDA_OK;
+    const int is_packed = d->cu_seqlens != FKDA_NONE, is_readable = d->memory == FKDA_MEMORY_HOST;
+    if (is_packed && is_readable) TRY(fkdai_check_cu_seqlens(d, a->cu_seqlens, ""));
+    if (is_packed && a->cu_seqlens_host != NULL) TRY(fkdai_check_cu_seqlens(d, a->cu_seqlens_host, " (read from args.cu_seqlens_host)"));
+    return is_readable ? fkdai_check_states(d, a, workspace) : FKDA_OK;
 }
+
+static int64_t check_bytes(const fkdai_desc *desc) { return desc->fwd.memory == FKDA_MEMORY_HOST ? fkdai_check_states_bytes(&desc->fwd) : 0; }
 
 /* ---------------------------------------------------------------- desc */
 
@@ -151,7 +153,8 @@ static fkda_status check_dtypes(const fkda_fwd_desc *d)
     TRY(fkdai_check_dtype("dt_bias", d->dt_bias, FKDAI_FLOATS | FKDAI_ABSENT, "none, bf16, f32"));
     TRY(fkdai_check_state_dtypes("initial_state", &d->initial_state));
     TRY(fkdai_check_state_dtypes("final_state", &d->final_state));
-    return fkdai_check_state_dtypes("checkpoints", &d->checkpoints);
+    TRY(fkdai_check_state_dtypes("checkpoints", &d->checkpoints));
+    return fkdai_check_dtype("checkpoint_offset_dtype", d->checkpoint_offset_dtype, FKDAI_INTS, "none, i32, i64");
 }
 
 static fkda_status check_shape(const fkda_fwd_desc *d)
@@ -169,8 +172,33 @@ static fkda_status check_shape(const fkda_fwd_desc *d)
         REQUIRE(d->N >= 0, FKDA_ERR_SHAPE, "desc.N = %" PRId64 " is negative", d->N);
         REQUIRE(d->N < INT64_MAX / 8, FKDA_ERR_OVERFLOW, "desc.N = %" PRId64 " needs more than 2^63 bytes", d->N);
     }
+    return FKDA_OK;
+}
+
+static fkda_status check_checkpoints(const fkda_fwd_desc *d)
+{
+    const int64_t C = d->checkpoints_per_sequence;
+    int64_t rows;
     REQUIRE(d->checkpoint_every >= 0, FKDA_ERR_SHAPE, "desc.checkpoint_every = %" PRId64 " is negative", d->checkpoint_every);
     REQUIRE(d->checkpoint_count >= 0, FKDA_ERR_SHAPE, "desc.checkpoint_count = %" PRId64 " is negative", d->checkpoint_count);
+    REQUIRE(C >= 0, FKDA_ERR_SHAPE, "desc.checkpoints_per_sequence = %" PRId64 " is negative", C);
+    REQUIRE(d->reserved2 == 0, FKDA_ERR_BAD_VALUE, "desc.reserved2 = %u, but it must be 0", (unsigned)d->reserved2);
+    if (d->checkpoints.dtype == FKDA_NONE) return FKDA_OK;
+    REQUIRE(d->checkpoint_every == 0 || C == 0, FKDA_ERR_SHAPE,
+            "desc.checkpoints_per_sequence = %" PRId64 " belongs to checkpoint_offsets, which there are none of with checkpoint_every = %" PRId64, C,
+            d->checkpoint_every);
+    REQUIRE(!has_offsets(d) || (!__builtin_mul_overflow(d->N, C, &rows) && rows <= d->checkpoint_count), FKDA_ERR_SHAPE,
+            "desc.checkpoint_count = %" PRId64 " is below N * checkpoints_per_sequence = %" PRId64 " * %" PRId64, d->checkpoint_count, d->N, C);
+    return FKDA_OK;
+}
+
+/* Pools say nothing about how many indices there are. */
+static fkda_status check_index_counts(const fkda_fwd_desc *d)
+{
+    const int has_pool = is_pool(&d->initial_state) || is_pool(&d->final_state);
+    REQUIRE(!has_pool || d->N < INT64_MAX / 64, FKDA_ERR_OVERFLOW, "desc.N = %" PRId64 " slot indices need more than 2^63 bytes", d->N);
+    REQUIRE(!is_pool(&d->checkpoints) || d->checkpoint_count < INT64_MAX / 64, FKDA_ERR_OVERFLOW,
+            "desc.checkpoint_count = %" PRId64 " slot indices need more than 2^63 bytes", d->checkpoint_count);
     return FKDA_OK;
 }
 
@@ -191,6 +219,8 @@ static void fill_scalars(fkda_fwd_desc *d)
     if (d->HV == 0) d->HV = d->H;
     if (d->cu_seqlens == FKDA_NONE && d->N == 0) d->N = d->B;
     if (d->beta_multiplier == 0) d->beta_multiplier = 1;
+    if (d->checkpoint_offset_dtype == FKDA_NONE) d->checkpoint_offset_dtype = FKDA_I64;
+    if (has_offsets(d) && d->checkpoints_per_sequence == 0) d->checkpoints_per_sequence = 1;
     for (int i = 0; i < TENSOR_COUNT; ++i)
         if (tensor_at(d, (fkda_arg)i)->dtype == FKDA_NONE) tensor_at(d, (fkda_arg)i)->dtype = FKDA_BF16;
 }
@@ -203,21 +233,17 @@ static fkda_status resolve(fkdai_desc *desc)
     fill_scalars(d);
     TRY(check_dtypes(d));
     TRY(check_shape(d));
+    TRY(check_checkpoints(d));
+    TRY(check_index_counts(d));
     return resolve_strides(d);
 }
 
-/* The fields are there so that the structs need not change. */
+/* The dtype is there so that the structs need not change. */
 static fkda_status refuse(const fkdai_desc *desc)
 {
     const fkda_fwd_desc *const d = &desc->fwd;
-    REQUIRE(d->initial_state.slot_count == 0 || d->initial_state.dtype == FKDA_NONE, FKDA_ERR_UNSUPPORTED,
-            "desc.initial_state.slot_count: state pools are not offered yet, only dense states (slot_count 0)");
-    REQUIRE(d->final_state.slot_count == 0 || d->final_state.dtype == FKDA_NONE, FKDA_ERR_UNSUPPORTED,
-            "desc.final_state.slot_count: state pools are not offered yet, only dense states (slot_count 0)");
-    REQUIRE((d->flags & FKDA_FLAG_INITIAL_MASK) == 0, FKDA_ERR_UNSUPPORTED, "desc.flags: FKDA_FLAG_INITIAL_MASK is not offered yet");
-    REQUIRE(d->checkpoints.dtype == FKDA_NONE, FKDA_ERR_UNSUPPORTED, "desc.checkpoints: checkpoints are not offered yet");
     const fkda_dtype dtypes[] = {d->q.dtype, d->k.dtype, d->v.dtype, d->g.dtype, d->beta.dtype, d->out.dtype,
-                                 d->A_log, d->dt_bias, d->initial_state.dtype, d->final_state.dtype};
+                                 d->A_log, d->dt_bias, d->initial_state.dtype, d->final_state.dtype, d->checkpoints.dtype};
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; ++i)
         REQUIRE(dtypes[i] != FKDA_F16, FKDA_ERR_UNSUPPORTED, "desc: fp16 tensors are not offered yet, only bf16 and f32");
     return FKDA_OK;
@@ -227,39 +253,52 @@ static int is_empty(const fkdai_desc *desc) { return desc->fwd.N == 0; }
 
 /* ---------------------------------------------------------------- copies */
 
+static fkda_state_desc *state_at(fkda_fwd_desc *d, fkda_arg argument)
+{
+    switch ((int)argument) {
+    case FKDA_ARG_INITIAL_STATE: case FKDA_ARG_INITIAL_SLOTS: return &d->initial_state;
+    case FKDA_ARG_FINAL_STATE: case FKDA_ARG_FINAL_SLOTS: return &d->final_state;
+    case FKDA_ARG_CHECKPOINT_STATE: case FKDA_ARG_CHECKPOINT_SLOTS: return &d->checkpoints;
+    default: return NULL;
+    }
+}
+
 static fkda_dtype *dtype_at(fkda_fwd_desc *d, fkda_arg argument)
 {
     if ((int)argument < TENSOR_COUNT) return &tensor_at(d, argument)->dtype;
-    switch (argument) {
+    switch ((int)argument) {
     case FKDA_ARG_A_LOG: return &d->A_log;
     case FKDA_ARG_DT_BIAS: return &d->dt_bias;
     case FKDA_ARG_CU_SEQLENS: return &d->cu_seqlens;
-    case FKDA_ARG_INITIAL_STATE: return &d->initial_state.dtype;
-    default: return &d->final_state.dtype;
+    case FKDA_ARG_CHECKPOINT_OFFSETS: return &d->checkpoint_offset_dtype;
+    case FKDA_ARG_INITIAL_STATE: case FKDA_ARG_FINAL_STATE: case FKDA_ARG_CHECKPOINT_STATE: return &state_at(d, argument)->dtype;
+    default: return &state_at(d, argument)->slot_dtype;
     }
 }
 
 fkda_status fkdai_fwd_copy(fkda_fwd_desc *d, fkda_arg argument, fkda_dtype dtype, uint32_t *copies)
 {
     const char *const name = arguments[argument].name;
+    fkda_state_desc *const state = state_at(d, argument);
     *copies |= 1u << argument;
     if ((int)argument < TENSOR_COUNT) {
         *tensor_at(d, argument) = (fkda_tensor_desc){.dtype = dtype};
         return fkdai_resolve_tensor(name, tensor_at(d, argument), fkdai_fwd_shape(d, argument));
     }
     *dtype_at(d, argument) = dtype;
-    if (argument != FKDA_ARG_INITIAL_STATE && argument != FKDA_ARG_FINAL_STATE) return FKDA_OK;
-    fkda_state_desc *const state = argument == FKDA_ARG_INITIAL_STATE ? &d->initial_state : &d->final_state;
+    if (state == NULL || dtype_at(d, argument) != &state->dtype) return FKDA_OK;
     state->row_stride = 0;
-    return fkdai_resolve_state(name, state, state_shape(d, d->N));
+    return fkdai_resolve_state(name, state, state_shape(d, state == &d->checkpoints ? d->checkpoint_count : d->N));
 }
 
-/* Half precision, and addresses between elements. */
+/* Half precision, and addresses between elements. A mask has bytes, which lie well anywhere. */
 static fkda_status suit(fkdai_desc *desc, const void *args, uint32_t *copies)
 {
-    for (int i = 0; i <= FKDA_ARG_FINAL_STATE; ++i) {
+    fkdai_extent extents[ARGUMENT_COUNT];
+    measure(desc, extents);
+    for (int i = 0; i <= FKDA_ARG_CHECKPOINT_OFFSETS; ++i) {
+        if (extents[i].align == 0) continue;    /* absent */
         const fkda_dtype dtype = *dtype_at(&desc->fwd, (fkda_arg)i);
-        if (dtype == FKDA_NONE) continue;
         const uintptr_t address = args == NULL ? 0 : (uintptr_t)fkdai_pointer(&fkdai_op_fwd, args, i);
         if (dtype == FKDA_F16) TRY(fkdai_fwd_copy(&desc->fwd, (fkda_arg)i, FKDA_F32, copies));
         else if (address % (uintptr_t)fkdai_dtype_bytes(dtype) != 0) TRY(fkdai_fwd_copy(&desc->fwd, (fkda_arg)i, dtype, copies));
@@ -282,6 +321,7 @@ const fkdai_operation fkdai_op_fwd = {
     .is_empty = is_empty,
     .measure = measure,
     .may_be_in_place = may_be_in_place,
+    .check_bytes = check_bytes,
     .check_values = check_values,
     .suit = suit,
 };

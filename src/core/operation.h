@@ -100,8 +100,11 @@ typedef struct fkdai_operation {
     /* May argument `written` lie exactly where argument `read` lies? */
     int (*may_be_in_place)(const fkdai_desc *desc, int written, int read);
 
-    /* Checks values that the host can read. The pointers are checked. */
-    fkda_status (*check_values)(const fkdai_desc *desc, const void *args);
+    /* Bytes of workspace that check_values uses. NULL: none. */
+    int64_t (*check_bytes)(const fkdai_desc *desc);
+
+    /* Checks values that the host can read. The pointers and the workspace are checked. */
+    fkda_status (*check_values)(const fkdai_desc *desc, const void *args, void *workspace);
 
     /* Describes as copies, and marks in *copies, the arguments that no backend takes as they lie but takes as a copy. args may be NULL:
      * addresses are unknown. */

@@ -39,7 +39,8 @@ static fkda_status ask(const fkdai_backend_entry *entry, const question *asked, 
     REQUIRE(offer->plan != NULL, FKDA_ERR_UNSUPPORTED, "fkda_%s is not offered by this backend", plan->operation->name);
     plan->backend = entry;
     TRY(asked->copies != NULL && offer->suit != NULL ? ask_to_suit(offer, asked, plan) : offer->plan(plan));
-    plan->workspace_bytes = whole_alignments(plan->workspace_bytes);
+    const size_t to_check = plan->operation->check_bytes == NULL ? 0 : (size_t)plan->operation->check_bytes(&plan->desc);
+    plan->workspace_bytes = whole_alignments(plan->workspace_bytes > to_check ? plan->workspace_bytes : to_check);
     return FKDA_OK;
 }
 

@@ -14,9 +14,9 @@ fkda_status fkdai_check_dtype(const char *name, fkda_dtype dtype, unsigned allow
 fkda_status fkdai_check_tensor_dtype(const char *name, const fkda_tensor_desc *tensor);
 fkda_status fkdai_check_state_dtypes(const char *name, const fkda_state_desc *state);
 
-/* Checks the pointers, their alignment and overlap, the values that the host can read, and the workspace of a plan that needs `needed` bytes:
- * large enough, aligned, apart from every argument. desc is resolved. */
+/* Checks the pointers, their alignment and overlap, the workspace of a plan that needs `needed` bytes (large enough, aligned, apart from every
+ * argument), and, with its help, the values that the host can read. desc is resolved. */
 fkda_status fkdai_validate_call(const fkdai_operation *operation, const fkdai_desc *desc, const void *args, size_t needed,
-                                const void *workspace, size_t workspace_bytes);
+                                void *workspace, size_t workspace_bytes);
 
 #endif

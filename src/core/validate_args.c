@@ -71,12 +71,12 @@ static fkda_status check_workspace(const fkdai_operation *operation, const buffe
 }
 
 fkda_status fkdai_validate_call(const fkdai_operation *operation, const fkdai_desc *desc, const void *args, size_t needed,
-                                const void *workspace, size_t workspace_bytes)
+                                void *workspace, size_t workspace_bytes)
 {
     buffer list[FKDAI_MAX_ARGUMENTS];
     list_buffers(operation, desc, args, list);
     for (int i = 0; i < operation->argument_count; ++i) TRY(check_presence(&list[i]));
     TRY(check_aliases(operation, desc, list));
-    TRY(operation->check_values(desc, args));
-    return check_workspace(operation, list, needed, workspace, workspace_bytes);
+    TRY(check_workspace(operation, list, needed, workspace, workspace_bytes));
+    return operation->check_values(desc, args, workspace);
 }

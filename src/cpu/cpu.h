@@ -7,7 +7,7 @@
  *     cpu_available.c  CPUs, quota, OMP_NUM_THREADS
  *     cpu_task.c       one task: state in, chunk after chunk, state out
  *     cpu_rows.c       from the caller's tensors to a chunk's operands: dtypes, strides, activations, tails
- *     cpu_state.c      the caller's states and the panels below
+ *     cpu_state.c      the caller's states, also checkpoints, and the panels below
  *     ukr/             micro-kernels, the only place that knows an instruction set; ukr.h lists them
  *
  * Rows of one token lie side by side for neighbouring heads, rows of one head lie a page or more apart: heads that take turns, chunk by chunk,
@@ -21,7 +21,7 @@
 #define FKDAI_CPU_H
 
 #include "backend.h"
-#include "sequences.h"
+#include "state_rows.h"
 #include "ukr/ukr.h"
 
 enum {
@@ -36,11 +36,13 @@ typedef struct fkdai_cpu_head {
     fkdai_cpu_gate gate;
 } fkdai_cpu_head;
 
-/* What one thread needs: all of it is here, in the caller's workspace. Every field is written before it is read in each task. */
+/* What one thread needs: all of it is here, in the caller's workspace. Every field but the first is written before it is read in each task. */
 typedef struct fkdai_cpu_scratch {
+    fkdai_checkpoints checkpoints;                                 /* of the sequence that the thread was at: rows are counted from there on */
     _Alignas(64) float v[FKDAI_CPU_CHUNK][FKDAI_CPU_MAX_WIDTH];    /* V [C,V], the task's columns */
     float out[FKDAI_CPU_CHUNK][FKDAI_CPU_MAX_WIDTH];               /* O [C,V], the same */
     float update[FKDAI_CPU_CHUNK][FKDAI_CPU_PANEL];                /* U of one panel */
+    float ended[FKDAI_CPU_MAX_WIDTH][FKDAI_CPU_PANEL];             /* one panel of S at a checkpoint inside a chunk */
     fkdai_cpu_group group;
     fkdai_cpu_chunk chunk;
     fkdai_cpu_head head[FKDAI_CPU_HEADS_PER_TASK];
@@ -58,6 +60,7 @@ typedef struct fkdai_cpu_task {
     const fkda_fwd_desc *desc;
     const fkda_fwd_args *args;
     const fkdai_cpu_ukr *ukr;
+    const fkdai_checkpoints *checkpoints;    /* of the sequence */
     fkdai_sequence seq;
     int64_t n, first_head;
     int head_count, first_panel, panel_count;
@@ -79,6 +82,9 @@ void fkdai_cpu_prefetch(const fkdai_cpu_task *task, int64_t hv, int64_t begin, i
 /* cpu_state.c: the task's columns of one head's S. */
 void fkdai_cpu_read_state(const fkdai_cpu_task *task, int64_t hv, fkdai_cpu_head *head);
 void fkdai_cpu_write_state(const fkdai_cpu_task *task, int64_t hv, const fkdai_cpu_head *head);
+
+/* Panel p of S, the state after `position` tokens, into every checkpoint that is there. */
+void fkdai_cpu_write_checkpoints(const fkdai_cpu_task *task, int64_t hv, int64_t position, int p, const float *panel);
 
 /* cpu_threads.c */
 typedef void fkdai_cpu_work(void *context, int64_t first, int64_t count, int thread);    /* items [first, first + count) */

@@ -85,6 +85,14 @@ static int is_due(const call *c, const fkdai_sequence *seq, int64_t visit)
     return c->visits == 1 || is_long == (visit == 0);
 }
 
+/* The checkpoints of sequence n: most often those of the sequence that the thread was at, or of one soon after it. */
+static const fkdai_checkpoints *checkpoints_of(const call *c, int64_t n, fkdai_checkpoints *last)
+{
+    if (n < last->n) *last = fkdai_first_checkpoints(c->desc, c->args);    /* the second visit */
+    fkdai_seek_checkpoints(last, c->args->cu_seqlens, n);
+    return last;
+}
+
 /* Items in order of [visits, N, HV, parts]; a task does not cross from one sequence to the next. */
 static void run_items(void *context, int64_t first, int64_t count, int thread)
 {
@@ -94,12 +102,14 @@ static void run_items(void *context, int64_t first, int64_t count, int thread)
     for (int64_t next; count > 0; first += next, count -= next) {
         const int64_t head = first / parts, hv = head % d->HV, n = head / d->HV % d->N;
         next = parts > 1 ? 1 : count < d->HV - hv ? count : d->HV - hv;
-        const fkdai_cpu_task task = {
+        fkdai_cpu_task task = {
             .desc = d, .args = c->args, .ukr = c->own->ukr, .n = n, .seq = fkdai_sequence_at(d, c->args->cu_seqlens, n),
             .first_head = hv, .head_count = (int)next, .first_panel = (int)(first % parts) * c->own->panels_per_task,
             .panel_count = c->own->panels_per_task,
         };
-        if (is_due(c, &task.seq, head / d->HV / d->N)) fkdai_cpu_run_task(&task, &c->scratch[thread]);
+        if (!is_due(c, &task.seq, head / d->HV / d->N)) continue;
+        task.checkpoints = checkpoints_of(c, n, &c->scratch[thread].checkpoints);
+        fkdai_cpu_run_task(&task, &c->scratch[thread]);
     }
 }
 
@@ -110,6 +120,7 @@ static fkda_status run_fwd(const fkdai_plan *plan, const void *args, void *works
     memcpy(&own, plan->own, sizeof own);
     const fkda_fwd_desc *const d = &plan->desc.fwd;
     call c = {d, args, &own, workspace, d->cu_seqlens == FKDA_NONE ? 1 : 2};
+    for (int i = 0; i < own.threads; ++i) c.scratch[i].checkpoints = fkdai_first_checkpoints(d, args);
     const int64_t items = c.visits * d->N * d->HV * parts_per_head(d, &own);
     fkdai_cpu_for_each(items, FKDAI_CPU_HEADS_PER_TASK, own.threads, run_items, &c);
     return FKDA_OK;

@@ -11,10 +11,10 @@ enum { P = FKDAI_CPU_PANEL, W = FKDAI_CPU_MAX_WIDTH };
 
 typedef float quad __attribute__((vector_size(16)));
 
-/* Element [hv][0][0] of sequence n's state, counting from the base. */
-static int64_t first_element(const fkdai_cpu_task *task, int64_t hv, const fkda_state_desc *desc)
+/* Element [hv][0][0] of the state in this row, counting from the base. */
+static int64_t first_element(const fkdai_cpu_task *task, int64_t hv, const fkda_state_desc *desc, int64_t row)
 {
-    return task->n * desc->row_stride + hv * task->desc->K * task->desc->V;
+    return row * desc->row_stride + hv * task->desc->K * task->desc->V;
 }
 
 static int64_t first_column(const fkdai_cpu_task *task, int p) { return (int64_t)(task->first_panel + p) * P; }
@@ -42,12 +42,12 @@ static const void *element_at(const void *base, fkda_dtype dtype, int64_t i) { r
 void fkdai_cpu_read_state(const fkdai_cpu_task *task, int64_t hv, fkdai_cpu_head *head)
 {
     const fkda_state_desc *const desc = &task->desc->initial_state;
-    const int64_t K = task->desc->K, V = task->desc->V;
-    if (desc->dtype == FKDA_NONE) {
+    const int64_t K = task->desc->K, V = task->desc->V, row = fkdai_initial_row(task->desc, task->args, task->n);
+    if (row == FKDAI_NO_ROW) {
         memset(head->state, 0, (size_t)task->panel_count * sizeof head->state[0]);
         return;
     }
-    const void *const base = element_at(task->args->initial_state, desc->dtype, first_element(task, hv, desc));
+    const void *const base = element_at(task->args->initial_state, desc->dtype, first_element(task, hv, desc, row));
     for (int p = 0; p < task->panel_count; ++p) {
         if (desc->layout == FKDA_STATE_NHKV) {
             for (int64_t c = 0; c < K; ++c)
@@ -63,23 +63,34 @@ void fkdai_cpu_read_state(const fkdai_cpu_task *task, int64_t hv, fkdai_cpu_head
     }
 }
 
+/* Panel p of S into the state of value head hv in this row of the caller's. */
+static void write_panel(const fkdai_cpu_task *task, const fkda_state_desc *desc, void *states, int64_t row, int64_t hv, int p, const float *panel)
+{
+    if (row == FKDAI_NO_ROW) return;
+    const int64_t K = task->desc->K, V = task->desc->V, element = fkdai_dtype_bytes(desc->dtype);
+    char *const base = (char *)states + first_element(task, hv, desc, row) * element;
+    if (desc->layout == FKDA_STATE_NHKV) {
+        for (int64_t c = 0; c < K; ++c) task->ukr->store_row(panel + c * P, P, desc->dtype, base + (c * V + first_column(task, p)) * element);
+        return;
+    }
+    for (int v = 0; v < P; v += 4) {
+        float rows[4][W];
+        for (int64_t c = 0; c < K; c += 4) exchange_axes(panel + c * P + v, P, &rows[0][c], W);
+        for (int i = 0; i < 4; ++i) task->ukr->store_row(rows[i], K, desc->dtype, base + (first_column(task, p) + v + i) * K * element);
+    }
+}
+
 void fkdai_cpu_write_state(const fkdai_cpu_task *task, int64_t hv, const fkdai_cpu_head *head)
 {
-    const fkda_state_desc *const desc = &task->desc->final_state;
-    const int64_t K = task->desc->K, V = task->desc->V;
-    if (desc->dtype == FKDA_NONE) return;
-    char *const base = (char *)task->args->final_state + first_element(task, hv, desc) * fkdai_dtype_bytes(desc->dtype);
-    for (int p = 0; p < task->panel_count; ++p) {
-        if (desc->layout == FKDA_STATE_NHKV) {
-            for (int64_t c = 0; c < K; ++c)
-                task->ukr->store_row(head->state[p][c], P, desc->dtype, base + (c * V + first_column(task, p)) * fkdai_dtype_bytes(desc->dtype));
-            continue;
-        }
-        for (int v = 0; v < P; v += 4) {
-            float rows[4][W];
-            for (int64_t c = 0; c < K; c += 4) exchange_axes(&head->state[p][c][v], P, &rows[0][c], W);
-            for (int i = 0; i < 4; ++i)
-                task->ukr->store_row(rows[i], K, desc->dtype, base + (first_column(task, p) + v + i) * K * fkdai_dtype_bytes(desc->dtype));
-        }
-    }
+    const int64_t row = fkdai_final_row(task->desc, task->args, task->n);
+    for (int p = 0; p < task->panel_count; ++p)
+        write_panel(task, &task->desc->final_state, task->args->final_state, row, hv, p, head->state[p][0]);
+}
+
+void fkdai_cpu_write_checkpoints(const fkdai_cpu_task *task, int64_t hv, int64_t position, int p, const float *panel)
+{
+    const fkdai_checkpoints *const c = task->checkpoints;
+    for (int64_t j = fkdai_find_checkpoint(c, position, 0); j < c->count; j = fkdai_find_checkpoint(c, position, j + 1))
+        write_panel(task, &task->desc->checkpoints, task->args->checkpoint_state, fkdai_checkpoint_row(task->desc, task->args, c->first + j), hv, p,
+                    panel);
 }

@@ -5,6 +5,7 @@
 #include "dtype.h"
 #include "fp_environment.h"
 #include "ref.h"
+#include "state_rows.h"
 #include "status.h"
 
 static fkda_status present(char *text, size_t size)
@@ -24,39 +25,61 @@ static fkda_status plan_fwd(fkdai_plan *plan)
     return FKDA_OK;
 }
 
-/* Index of S[c][v] inside the caller's state of this (sequence, value head). */
-static int64_t state_index(const fkda_fwd_desc *d, const fkda_state_desc *s, int64_t n, int64_t hv, int64_t c, int64_t v)
+/* Index of S[c][v] inside the caller's state in this row, of this value head. */
+static int64_t state_index(const fkda_fwd_desc *d, const fkda_state_desc *s, int64_t row, int64_t hv, int64_t c, int64_t v)
 {
     const int64_t inside = s->layout == FKDA_STATE_NHVK ? v * d->K + c : c * d->V + v;
-    return n * s->row_stride + hv * d->K * d->V + inside;
+    return row * s->row_stride + hv * d->K * d->V + inside;
 }
 
-static void read_state(const fkda_fwd_desc *d, const void *base, int64_t n, int64_t hv, double *S)
+static void read_state(const fkda_fwd_desc *d, const void *base, int64_t row, int64_t hv, double *S)
 {
     for (int64_t c = 0; c < d->K; ++c)
         for (int64_t v = 0; v < d->V; ++v)
-            S[c * d->V + v] = d->initial_state.dtype == FKDA_NONE ? 0
-                              : fkdai_load(base, d->initial_state.dtype, state_index(d, &d->initial_state, n, hv, c, v));
+            S[c * d->V + v] = row == FKDAI_NO_ROW ? 0 : fkdai_load(base, d->initial_state.dtype, state_index(d, &d->initial_state, row, hv, c, v));
 }
 
-static void write_state(const fkda_fwd_desc *d, void *base, int64_t n, int64_t hv, const double *S)
+static void write_state(const fkda_fwd_desc *d, const fkda_state_desc *s, void *base, int64_t row, int64_t hv, const double *S)
 {
-    if (d->final_state.dtype == FKDA_NONE) return;
+    if (row == FKDAI_NO_ROW) return;
     for (int64_t c = 0; c < d->K; ++c)
-        for (int64_t v = 0; v < d->V; ++v)
-            fkdai_store(base, d->final_state.dtype, state_index(d, &d->final_state, n, hv, c, v), S[c * d->V + v]);
+        for (int64_t v = 0; v < d->V; ++v) fkdai_store(base, s->dtype, state_index(d, s, row, hv, c, v), S[c * d->V + v]);
+}
+
+static void write_checkpoints(const fkdai_ref_item *item, const fkdai_checkpoints *c, int64_t position, const double *S)
+{
+    for (int64_t j = fkdai_find_checkpoint(c, position, 0); j < c->count; j = fkdai_find_checkpoint(c, position, j + 1))
+        write_state(item->desc, &item->desc->checkpoints, item->args->checkpoint_state,
+                    fkdai_checkpoint_row(item->desc, item->args, c->first + j), item->hv, S);
+}
+
+/* The sequence, in pieces that end where a checkpoint is. */
+static void run_tokens(const fkdai_ref_item *item, const fkdai_checkpoints *c, double *S)
+{
+    fkdai_ref_item piece = *item;
+    for (int64_t done = 0; item->seq.begin + done < item->seq.end;) {
+        const int64_t length = item->seq.end - item->seq.begin, next = fkdai_next_checkpoint(c, done);
+        piece.seq.begin = item->seq.begin + done;
+        done = next < length ? next : length;
+        piece.seq.end = item->seq.begin + done;
+        fkdai_ref_tokens(&piece, S);
+        write_checkpoints(item, c, done, S);
+    }
 }
 
 /* S [K,V] is workspace. */
 FKDAI_NOINLINE static void run_all(const fkda_fwd_desc *d, const fkda_fwd_args *args, double *S)
 {
-    for (int64_t n = 0; n < d->N; ++n)
+    fkdai_checkpoints checkpoints = fkdai_first_checkpoints(d, args);
+    for (int64_t n = 0; n < d->N; ++n) {
+        fkdai_seek_checkpoints(&checkpoints, args->cu_seqlens, n);
         for (int64_t hv = 0; hv < d->HV; ++hv) {
             const fkdai_ref_item item = {d, args, fkdai_sequence_at(d, args->cu_seqlens, n), hv};
-            read_state(d, args->initial_state, n, hv, S);
-            fkdai_ref_tokens(&item, S);
-            write_state(d, args->final_state, n, hv, S);
+            read_state(d, args->initial_state, fkdai_initial_row(d, args, n), hv, S);
+            run_tokens(&item, &checkpoints, S);
+            write_state(d, &d->final_state, args->final_state, fkdai_final_row(d, args, n), hv, S);
         }
+    }
 }
 
 static fkda_status run_fwd(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream)

@@ -16,6 +16,11 @@ void test_i32_equals_i64(void **state);
 void test_threads_do_not_matter(void **state);
 void test_future_does_not_matter(void **state);
 
+/* backend_states.c */
+void test_checkpoints_are_prefixes(void **state);
+void test_checkpoint_intervals(void **state);
+void test_places_do_not_matter(void **state);
+
 /* backend_far.c */
 void test_far_strides(void **state);
 

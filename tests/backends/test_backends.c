@@ -35,6 +35,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_i32_equals_i64),
         cmocka_unit_test(test_threads_do_not_matter),
         cmocka_unit_test(test_future_does_not_matter),
+        cmocka_unit_test(test_checkpoints_are_prefixes),
+        cmocka_unit_test(test_checkpoint_intervals),
+        cmocka_unit_test(test_places_do_not_matter),
         cmocka_unit_test(test_far_strides),
         cmocka_unit_test(test_nan_stays_in_its_head),
     };

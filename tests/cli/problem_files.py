@@ -5,7 +5,7 @@ import struct
 
 import numpy
 
-DTYPES = {"BF16": 2, "F32": 4, "I32": 4, "I64": 8, "F16": 2, "F64": 8}
+DTYPES = {"BF16": 2, "F32": 4, "I32": 4, "I64": 8, "F16": 2, "F64": 8, "U8": 1, "BOOL": 1}
 
 
 def to_bf16(x):
@@ -25,7 +25,7 @@ class Problem:
         self.tensors, self.metadata, self.path = {}, {}, None
 
     def put(self, name, values, dtype):
-        numbers = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "F16": "<f2", "F64": "<f8"}
+        numbers = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "F16": "<f2", "F64": "<f8", "U8": "u1", "BOOL": "?"}
         stored = to_bf16(values) if dtype == "BF16" else numpy.ascontiguousarray(values, numbers[dtype])
         self.tensors[name] = (dtype, stored)
 
@@ -81,8 +81,11 @@ def log_decay(p):
     return float(p.metadata["lower_bound"]) * sigmoid(size * x)
 
 
-def recurrence(p):
-    """out [B,T,HV,V] and final states [N,HV,V,K]: S <- Diag(a) S; u = b (v - S^T k); S <- S + k u^T; o = scale S^T q."""
+def recurrence(p, after=None):
+    """out [B,T,HV,V] and final states [N,HV,V,K]: S <- Diag(a) S; u = b (v - S^T k); S <- S + k u^T; o = scale S^T q.
+
+    after: a dict that gets the states [HV,V,K] after each token, by (sequence, tokens).
+    """
     q, k, v = p.get("q"), p.get("k"), p.get("v")
     q, k = (x / numpy.sqrt((x * x).sum(-1, keepdims=True) + 1e-6) for x in (q, k))
     (B, T, H, K), (HV, V) = q.shape, v.shape[2:]
@@ -100,6 +103,8 @@ def recurrence(p):
                 u = b[row, t, hv] * (v[row, t, hv] - S.T @ k[row, t, h])
                 S += numpy.outer(k[row, t, h], u)
                 out[row, t, hv] = scale * S.T @ q[row, t, h]
+                if after is not None:
+                    after.setdefault((n, t + 1 - begin), numpy.zeros((HV, V, K)))[hv] = S.T
             final[n, hv] = S.T
     return out, final
 

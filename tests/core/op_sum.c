@@ -41,8 +41,9 @@ static void measure(const fkdai_desc *desc, fkdai_extent *extents)
 
 static int may_be_in_place(const fkdai_desc *desc, int written, int read) { return written == SUM_OUT && read == SUM_IN && desc->sum.step == 1; }
 
-static fkda_status check_values(const fkdai_desc *desc, const void *args)
+static fkda_status check_values(const fkdai_desc *desc, const void *args, void *workspace)
 {
+    (void)workspace;
     const fkda_sum_args *const a = args;
     REQUIRE(desc->sum.memory != FKDA_MEMORY_HOST || a->bias == NULL || *a->bias >= 0, FKDA_ERR_BAD_VALUE, "args.bias[0] is negative");
     return FKDA_OK;

@@ -26,6 +26,14 @@ void test_cu_seqlens(void **state);
 void test_cu_seqlens_host_copy(void **state);
 void test_cu_seqlens_fuzzed(void **state);
 
+/* refuse_states.c */
+void test_state_descs(void **state);
+void test_state_arguments(void **state);
+void test_slot_values(void **state);
+void test_checkpoint_values(void **state);
+void test_skipped_checkpoints(void **state);
+void test_slot_conflicts_fuzzed(void **state);
+
 /* refuse_unsupported.c */
 void test_not_offered_yet(void **state);
 void test_no_backend_takes_it(void **state);

@@ -6,16 +6,11 @@
 void test_not_offered_yet(void **state)
 {
     (void)state;
-    DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "desc.initial_state.slot_count: state pools are not offered yet",
-                 c.desc.initial_state.slot_count = 8; c.desc.initial_state.slot_dtype = FKDA_I32);
-    DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "desc.final_state.slot_count: state pools are not offered yet",
-                 c.desc.final_state.slot_count = 8; c.desc.final_state.slot_dtype = FKDA_I64);
-    DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "FKDA_FLAG_INITIAL_MASK is not offered yet", c.desc.flags = FKDA_FLAG_INITIAL_MASK);
-    DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "checkpoints are not offered yet", c.desc.checkpoints.dtype = FKDA_F32; c.desc.checkpoint_every = 16);
     DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "fp16 tensors are not offered yet", c.desc.q.dtype = FKDA_F16);
     DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "fp16 tensors are not offered yet", c.desc.out.dtype = FKDA_F16);
     DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "fp16 tensors are not offered yet", c.desc.A_log = FKDA_F16);
     DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "fp16 tensors are not offered yet", c.desc.final_state.dtype = FKDA_F16);
+    DESC_REFUSED(good_dense(), FKDA_ERR_UNSUPPORTED, "fp16 tensors are not offered yet", c.desc.checkpoints.dtype = FKDA_F16; c.desc.checkpoint_every = 16);
 }
 
 void test_no_backend_takes_it(void **state)

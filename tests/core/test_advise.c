@@ -101,6 +101,42 @@ static void test_random_calls(void **state)
     }
 }
 
+/* Arrays of indices, and states that are no sequence's. */
+static void test_slots_and_checkpoints(void **state)
+{
+    (void)state;
+    static int32_t slots[8];
+    static const uint8_t mask[GOOD_N + 1];
+    good_call c = good_packed();
+    c.desc.flags = FKDA_FLAG_INITIAL_MASK;
+    c.desc.initial_state.slot_count = 5, c.desc.final_state.slot_count = 6, c.desc.checkpoints.slot_count = 7;
+    c.desc.checkpoints.dtype = FKDA_BF16, c.desc.checkpoint_count = GOOD_N, c.desc.checkpoint_offset_dtype = FKDA_I32;
+    c.desc.initial_state.slot_dtype = c.desc.final_state.slot_dtype = c.desc.checkpoints.slot_dtype = FKDA_I32;
+    c.desc.initial_state.row_stride = c.desc.final_state.row_stride = c.desc.checkpoints.row_stride = 16400;
+    c.args.checkpoint_state = good_spare(7 * 16400 * 2 + 2);
+    c.args.initial_slots = c.args.final_slots = c.args.checkpoint_slots = c.args.checkpoint_offsets = slots;
+    c.args.initial_mask = mask + 1;    /* bytes lie well anywhere */
+    fkda_fwd_desc takes;
+    uint32_t copies = 99;
+    assert_int_equal(fkda_fwd_advise(&c.desc, &c.args, &takes, &copies), FKDA_OK);
+    assert_int_equal(copies, 0);
+    assert_int_equal(takes.checkpoints_per_sequence, 1);
+
+    fkda_fwd_args args = c.args;
+    args.initial_slots = BEHIND(slots, 1), args.final_slots = BEHIND(slots, 2), args.checkpoint_slots = BEHIND(slots, 3);
+    args.checkpoint_offsets = BEHIND(slots, 1), args.checkpoint_state = BEHIND(args.checkpoint_state, 1);
+    assert_int_equal(fkda_fwd_advise(&c.desc, &args, &takes, &copies), FKDA_OK);
+    assert_int_equal(copies, 1u << FKDA_ARG_CHECKPOINT_STATE | 1u << FKDA_ARG_INITIAL_SLOTS | 1u << FKDA_ARG_FINAL_SLOTS |
+                                 1u << FKDA_ARG_CHECKPOINT_SLOTS | 1u << FKDA_ARG_CHECKPOINT_OFFSETS);
+    assert_true(takes.checkpoints.row_stride == 16384 && takes.checkpoints.slot_count == 7 && takes.checkpoints.dtype == FKDA_BF16);
+    assert_true(takes.initial_state.row_stride == 16400 && takes.initial_state.slot_dtype == FKDA_I32);
+
+    c.desc.checkpoints.dtype = c.desc.initial_state.dtype = FKDA_F16;
+    assert_int_equal(fkda_fwd_advise(&c.desc, NULL, &takes, &copies), FKDA_OK);
+    assert_int_equal(copies, 1u << FKDA_ARG_CHECKPOINT_STATE | 1u << FKDA_ARG_INITIAL_STATE);
+    assert_true(takes.checkpoints.dtype == FKDA_F32 && takes.initial_state.dtype == FKDA_F32 && takes.initial_state.slot_count == 5);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -138,6 +174,7 @@ int main(void)
         cmocka_unit_test(test_a_good_call_needs_no_copy),
         cmocka_unit_test(test_each_argument_is_named),
         cmocka_unit_test(test_random_calls),
+        cmocka_unit_test(test_slots_and_checkpoints),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

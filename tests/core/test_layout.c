@@ -65,6 +65,9 @@ static void test_fwd_desc(void **state)
     FIELD(fkda_fwd_desc, checkpoints, 384);
     FIELD(fkda_fwd_desc, checkpoint_every, 416);
     FIELD(fkda_fwd_desc, checkpoint_count, 424);
+    FIELD(fkda_fwd_desc, checkpoints_per_sequence, 432);
+    FIELD(fkda_fwd_desc, checkpoint_offset_dtype, 440);
+    FIELD(fkda_fwd_desc, reserved2, 444);
 }
 
 static void test_fwd_args(void **state)
@@ -96,7 +99,7 @@ static void test_fwd_args(void **state)
 static void test_published_sizes_are_taken(void **state)
 {
     (void)state;
-    static const size_t desc_sizes[] = {432}, args_sizes[] = {160};
+    static const size_t desc_sizes[] = {432, 448}, args_sizes[] = {160};
     struct { fkda_fwd_desc desc; fkda_plan plan; } d = {.desc = {.B = 1, .T = 1, .H = 1, .K = 1, .V = 1, .scale = 1}};
     for (size_t i = 0; i < sizeof desc_sizes / sizeof *desc_sizes; ++i) {
         d.desc.struct_size = desc_sizes[i];

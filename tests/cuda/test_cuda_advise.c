@@ -116,9 +116,11 @@ static void test_each_rule_asks_for_its_copy(void **unused)
     ADVISES(a.initial_state = BEHIND(a.initial_state, 4), BIT(INITIAL_STATE), t->initial_state.dtype == FKDA_F32);
     ADVISES(d.final_state.dtype = FKDA_BF16; a.final_state = BEHIND(a.final_state, 4), 0, 1);
     ADVISES(d.final_state.dtype = FKDA_BF16; a.final_state = BEHIND(a.final_state, 2), BIT(FINAL_STATE), t->final_state.dtype == FKDA_BF16);
-    /* states in pairs, rows of V first */
+    /* states in pairs of channels, or, with K outermost, in elements */
     ADVISES(d.final_state.row_stride = 32769, BIT(FINAL_STATE), t->final_state.row_stride == 32768);
-    ADVISES(d.initial_state.layout = FKDA_STATE_NHKV, BIT(INITIAL_STATE), t->initial_state.layout == FKDA_STATE_NHVK);
+    ADVISES(d.initial_state.layout = FKDA_STATE_NHKV, 0, t->initial_state.layout == FKDA_STATE_NHKV);
+    ADVISES(d.initial_state.layout = FKDA_STATE_NHKV; d.initial_state.row_stride = 32769; a.initial_state = BEHIND(a.initial_state, 4), 0,
+            t->initial_state.row_stride == 32769);
     /* fewer query heads */
     ADVISES(d.HV = 2; d.H = 1, BIT(Q) | BIT(K), t->H == 2 && t->HV == 2 && t->q.token_stride == 256 && t->v.token_stride == 1024);
     ADVISES(d.HV = 2; d.H = 1; d.k.dtype = FKDA_F32; d.g.dtype = FKDA_F32, BIT(Q) | BIT(K) | BIT(G), t->k.dtype == FKDA_BF16 && t->H == 2);

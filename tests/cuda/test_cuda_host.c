@@ -10,6 +10,8 @@
 
 static char memory[1 << 16] __attribute__((aligned(256)));    /* stands for device memory: nobody reads it */
 static char huge_memory[1 << 18] __attribute__((aligned(256)));
+static char more_memory[1 << 19] __attribute__((aligned(256)));
+static char pool_memory[1 << 19] __attribute__((aligned(256)));
 
 static void reset(void)
 {
@@ -80,9 +82,68 @@ static void test_refusals_name_field_and_rule(void **unused)
     REFUSES(d.qk_norm = FKDA_QK_NORM_NONE, FKDA_ERR_UNSUPPORTED, "L2 norm");
     REFUSES(d.q.dtype = FKDA_F32, FKDA_ERR_UNSUPPORTED, "q has dtype 2");
     REFUSES(d.k.head_stride = 132, FKDA_ERR_UNSUPPORTED, "k.head_stride = 132 is not a multiple of 8");
-    REFUSES(d.initial_state.dtype = FKDA_F32; d.initial_state.layout = FKDA_STATE_NHKV, FKDA_ERR_UNSUPPORTED, "initial_state.layout = 1");
+    REFUSES(d.B = 2; d.initial_state.dtype = FKDA_F32; d.initial_state.row_stride = 32769, FKDA_ERR_UNSUPPORTED,
+            "initial_state.row_stride = 32769 is odd, pairs");
+    REFUSES(d.checkpoints.dtype = FKDA_BF16; d.checkpoint_count = 2; d.checkpoints.row_stride = 32769, FKDA_ERR_UNSUPPORTED,
+            "checkpoint_state.row_stride = 32769 is odd, pairs");
+    REFUSES(d.N = 1; d.cu_seqlens = FKDA_I32; d.checkpoints.dtype = FKDA_BF16; d.checkpoint_count = d.checkpoints_per_sequence = INT32_MAX,
+            FKDA_ERR_UNSUPPORTED, "checkpoints_per_sequence = 2147483647 is not below");
     REFUSES(d.memory = FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "host memory");
     REFUSES(d.device = 2, FKDA_ERR_NO_DEVICE, "desc.device = 2, but there are 2 devices");
+}
+
+static void assert_rows(const fkdai_state_rows *r, int64_t stride, fkdai_element element, int is_k_first)
+{
+    assert_int_equal(r->row_stride, stride);
+    assert_int_equal(r->element, element);
+    assert_int_equal(r->is_k_first, is_k_first);
+}
+
+static void assert_pool(const fkdai_state_rows *r, const void *slots, fkdai_element element, int64_t count, int first)
+{
+    assert_ptr_equal(r->slots.data, slots);
+    assert_int_equal(r->slots.element, element);
+    assert_int_equal(r->slot_count, count);
+    assert_int_equal(r->first_slot, first);
+}
+
+/* Pools, masks, layouts and checkpoints reach the launcher as they are. */
+static void test_states_reach_the_launcher(void **unused)
+{
+    (void)unused;
+    reset();
+    fkda_fwd_desc d = good_desc();
+    fkda_fwd_args a = good_args();
+    d.flags = FKDA_FLAG_INITIAL_MASK, a.initial_mask = (const uint8_t *)(memory + 7000);
+    d.initial_state = (fkda_state_desc){.dtype = FKDA_F32, .row_stride = 32770, .slot_count = 2, .slot_dtype = FKDA_I32,
+                                        .slot_null = FKDA_SLOT_NULL_NOT_POSITIVE};
+    d.final_state = (fkda_state_desc){.dtype = FKDA_BF16, .layout = FKDA_STATE_NHKV};
+    d.checkpoints = (fkda_state_desc){.dtype = FKDA_F32, .row_stride = 40000, .slot_count = 2, .slot_dtype = FKDA_I64};
+    d.checkpoint_count = 3, d.checkpoints_per_sequence = 2, d.checkpoint_offset_dtype = FKDA_I32;
+    a.initial_state = pool_memory, a.final_state = huge_memory + 2, a.checkpoint_state = more_memory;
+    a.initial_slots = memory + 7004, a.checkpoint_slots = memory + 7040, a.checkpoint_offsets = memory + 7104;
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    const fkdai_prefill_call *const call = &fake.last;
+    assert_ptr_equal(call->initial_mask, a.initial_mask);
+    assert_rows(&call->initial_rows, 32770, FKDAI_F32, 0);
+    assert_pool(&call->initial_rows, a.initial_slots, FKDAI_I32, 2, 1);
+    assert_rows(&call->final_rows, 32768, FKDAI_BF16, 1);
+    assert_pool(&call->final_rows, NULL, FKDAI_ABSENT, 0, 0);
+    assert_ptr_equal(call->checkpoints.state, a.checkpoint_state);
+    assert_rows(&call->checkpoints.rows, 40000, FKDAI_F32, 0);
+    assert_pool(&call->checkpoints.rows, a.checkpoint_slots, FKDAI_I64, 2, 0);
+    assert_int_equal(call->checkpoints.count, 3);
+    assert_int_equal(call->checkpoints.stops.per_sequence, 2);
+    assert_int_equal(call->checkpoints.stops.every, 0);
+    assert_ptr_equal(call->checkpoints.offsets.data, a.checkpoint_offsets);
+    assert_int_equal(call->checkpoints.offsets.element, FKDAI_I32);
+    d.checkpoint_every = 64, d.checkpoints_per_sequence = 0, a.checkpoint_offsets = NULL;
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    assert_int_equal(call->checkpoints.stops.every, 64);
+    a.final_state = huge_memory + 1;    /* [K,V]: aligned to its elements is enough */
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_ERR_MISALIGNED);
+    a.final_state = huge_memory, a.checkpoint_state = more_memory + 4;
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_ERR_MISALIGNED);
 }
 
 /* The plan is a pure function of desc and machine: machines that this test invents. */
@@ -228,7 +289,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_host_memory_does_not_wake_the_driver),
-        cmocka_unit_test(test_accepts_and_launches), cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_machines),
+        cmocka_unit_test(test_accepts_and_launches), cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_states_reach_the_launcher), cmocka_unit_test(test_machines),
         cmocka_unit_test(test_run_checks),           cmocka_unit_test(test_device_guard),               cmocka_unit_test(test_every_call_may_fail),
         cmocka_unit_test(test_checked_seqlens),      cmocka_unit_test(test_calls_of_a_call),
     };

@@ -218,19 +218,40 @@ static void test_grids(void **state)
 }
 
 /* A worker for every (sequence, head): nothing, but what passes between the blocks of a quad; else schedules and states stand beside that. */
+static const fkdai_prefill_stops no_stops = {0, 0};
+
 static void test_workspace(void **state)
 {
     (void)state;
     const size_t relay = 2 * 4 * 27 * 1024;    /* preparers, their stages, bytes of one without T */
     const fkdai_prefill_grid pair = {FKDAI_DUO, 8}, solo = {FKDAI_SOLO, 8}, quad = {FKDAI_QUAD, 8}, none = {FKDAI_QUAD, 0};
-    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair), 0);
-    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, solo), 0);
-    assert_int_equal(fkdai_prefill_workspace_bytes(0, 8, none), 0);
-    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, quad), 8 * relay);
+    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, no_stops), 0);
+    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, solo, no_stops), 0);
+    assert_int_equal(fkdai_prefill_workspace_bytes(0, 8, none, no_stops), 0);
+    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, quad, no_stops), 8 * relay);
     for (int64_t N = 511; N <= 514; ++N) {    /* schedules of every block's own, then one for all */
-        const size_t beside = fkdai_prefill_workspace_bytes(N, 8, quad) - 8 * relay, of_pair = fkdai_prefill_workspace_bytes(N, 8, pair);
+        const size_t beside = fkdai_prefill_workspace_bytes(N, 8, quad, no_stops) - 8 * relay, of_pair = fkdai_prefill_workspace_bytes(N, 8, pair, no_stops);
         assert_true(of_pair >= 8 * 128 * 128 * sizeof(float) + (size_t)N * 12);
         assert_true(N <= 512 ? beside > of_pair : beside == of_pair);    /* twice the blocks */
+    }
+}
+
+/* Checkpoints that may lie inside a chunk park a state a worker; those every so many tokens are counted where there is a schedule. */
+static void test_workspace_of_checkpoints(void **state)
+{
+    (void)state;
+    const size_t matrix = 128 * 128 * sizeof(float);
+    const fkdai_prefill_stops at_offsets = {3, 0}, every_chunk = {0, 64}, every = {0, 48};
+    const fkdai_prefill_grid pair = {FKDAI_DUO, 8}, either = {FKDAI_EITHER, 8};
+    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, at_offsets), 8 * matrix);
+    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, every), 8 * matrix);
+    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, every_chunk), 0);
+    for (int64_t N = 512; N <= 513; ++N) {    /* schedules of every block's own, then one for all */
+        const size_t plain = fkdai_prefill_workspace_bytes(N, 8, either, no_stops), marks = (size_t)N * sizeof(int32_t) * (N <= 512 ? 16 : 1);
+        assert_int_equal(fkdai_prefill_workspace_bytes(N, 8, either, at_offsets), plain + 16 * matrix);
+        const size_t counted = fkdai_prefill_workspace_bytes(N, 8, either, every_chunk);
+        assert_true(counted >= plain + marks && counted < plain + marks + 256);
+        assert_int_equal(fkdai_prefill_workspace_bytes(N, 8, either, every), counted + 16 * matrix);
     }
 }
 
@@ -301,6 +322,7 @@ int main(void)
         cmocka_unit_test(test_launches),
         cmocka_unit_test(test_grids),
         cmocka_unit_test(test_workspace),
+        cmocka_unit_test(test_workspace_of_checkpoints),
         cmocka_unit_test(test_maps_are_kept),
         cmocka_unit_test(test_every_call_may_fail),
     };

@@ -1,13 +1,12 @@
 // emulated_call.h: a case in the memory of the emulated device, run by the prefill kernels in any mapping, and its errors against the oracle.
 #pragma once
 
-#include "emulator.h"
+#include "emulated_states.h"
 
 #include <algorithm>
 
 #include "bars.h"
 #include "oracle_values.h"
-#include "prefill_sm90/prefill_kernel.cuh"
 #include "prefill_sm90/problem/workspace.cuh"
 
 namespace emulated {
@@ -26,7 +25,6 @@ struct Setup {
     int state_shift = 0;             // elements by which the states miss the alignment of the copy engine
 };
 
-inline uint16_t bf16_of(float x) { return static_cast<uint16_t>(pack_bf16(x, 0.f)); }
 inline std::vector<uint16_t> all_bf16(const float *x, int64_t count) {
     std::vector<uint16_t> all(static_cast<size_t>(count));
     for (size_t i = 0; i < all.size(); i++) all[i] = bf16_of(x[i]);
@@ -43,13 +41,17 @@ struct Call {
     input_values values;
     int64_t rows;             // B * T
     std::vector<uint16_t> q, k, v, g, beta, out;              // [B,T,H,128]; beta [B,T,H]
-    std::vector<float> initial_f32, final_f32, final;         // [N,H,V,K] behind state_shift elements; final: what came out, widened
-    std::vector<uint16_t> initial_bf16, final_bf16;
+    CaseStates states;
+    std::vector<float> final;                                 // [N,H,V,K]: what came out, widened
     std::vector<int64_t> bounds;
+    std::function<void(CaseStates &)> tamper;    // with what a run is given
     unsigned status = 0;      // what the kernel left there
     std::vector<uint8_t> workspace;    // a run finds what the one before has left, as a replay does
 
-    Call(const case_spec &s, const Setup &how) : spec(s), setup(how), values(values_draw(&s)), rows(s.B * s.T), bounds(s.bounds, s.bounds + s.N + 1) {
+    Call(const case_spec &s, const Setup &how) : Call(s, how, values_draw(&s)) {}
+    Call(const case_spec &s, const Setup &how, const input_values &x) : spec(s), setup(how), values(x), rows(s.B * s.T), bounds(s.bounds, s.bounds + s.N + 1) {
+        for (int64_t n = 0; n < s.N; n++)
+            if (case_starts_from_0(&s, n)) std::fill_n(values.initial + n * case_state_elems(&s), case_state_elems(&s), 0.f);
         store_inputs();
     }
     ~Call() { values_free(&values); }
@@ -63,28 +65,26 @@ struct Call {
         for (auto *x : {&q, &k, &v, &g}) x->resize(static_cast<size_t>(rows * H * 128), 0x7fff);
         beta.resize(static_cast<size_t>(rows * H), 0x7fff);
         out.resize(static_cast<size_t>(rows * H * 128 + kGuard));
-        const size_t shift = static_cast<size_t>(setup.state_shift), count = static_cast<size_t>(spec.N * H * 16384);
-        initial_f32.assign(count + shift, 0), initial_bf16.assign(count + shift, 0), final.assign(count, 0);
-        for (size_t i = 0; i < count && spec.initial != FKDA_NONE; i++) {
-            const float x = values.initial[i / 16384 * 16384 + i % 128 * 128 + i / 128 % 128];
-            initial_f32[i + shift] = x, initial_bf16[i + shift] = bf16_of(x);
-        }
-        final_f32 = initial_f32, final_bf16 = initial_bf16;
+        final.assign(static_cast<size_t>(spec.N * H * 16384), 0);
+        store_states();
     }
-
-    bool has_bf16_states() const { return spec.initial == FKDA_BF16 || spec.final == FKDA_BF16; }
-    States<void *> rows_of(std::vector<float> &wide, std::vector<uint16_t> &narrow) {
-        const int64_t stride = spec.H * 16384;
-        if (has_bf16_states()) return {narrow.data() + setup.state_shift, stride, Element::BF16};
-        return {wide.data() + setup.state_shift, stride, Element::F32};
+    void store_states() {
+        states = CaseStates(spec, setup.state_shift);
+        StateMemory &from = spec.in_place && !spec.is_plain ? states.final : states.initial;
+        for (int64_t i = 0; i < spec.N * spec.H * 16384 && spec.initial != FKDA_NONE; i++) {
+            const int64_t n = i / (spec.H * 16384), row = case_initial_row(&spec, n);
+            if (row != CASE_NO_ROW) from.put(row, i / 16384 % spec.H, i / 128 % 128, i % 128, values.initial[i / 16384 * 16384 + i % 128 * 128 + i / 128 % 128]);
+        }
     }
 
     // A GPU knows one NaN; here its bits depend on the order of operands that the compiler chose. What nobody wrote stays what it was.
     void read_final() {
-        for (size_t i = 0; i < final.size(); i++) {
-            const size_t at = i + static_cast<size_t>(setup.state_shift);
-            final[i] = has_bf16_states() ? low_bf16(final_bf16[at]) : final_f32[at];
-            if (std::isnan(final[i]) && __float_as_uint(final[i]) != kPoison) final[i] = __uint_as_float(0x7fffffff);
+        for (int64_t n = 0; n < spec.N && spec.final != FKDA_NONE; n++) {
+            if (case_final_row(&spec, n) == CASE_NO_ROW) continue;
+            std::vector<float> row = states.final.get_row(case_final_row(&spec, n), spec.H);
+            for (float &x : row)
+                if (std::isnan(x) && (__float_as_uint(x) | 0xffff) != kPoison) x = __uint_as_float(0x7fffffff);
+            std::copy(row.begin(), row.end(), final.begin() + static_cast<ptrdiff_t>(n * spec.H * 16384));
         }
     }
 
@@ -104,9 +104,7 @@ struct Call {
         p.beta_strides = {T * H, H, 1}, p.out_strides = {T * H * 128, H * 128, 128};
         p.A_log = {values.A_log, spec.A_log == FKDA_NONE ? Element::Absent : Element::F32};
         p.dt_bias = {values.dt_bias, spec.dt_bias == FKDA_NONE ? Element::Absent : Element::F32};
-        const States<void *> from = rows_of(initial_f32, initial_bf16), to = rows_of(final_f32, final_bf16);
-        if (spec.initial != FKDA_NONE) p.initial_state = {spec.in_place ? to.data : from.data, from.row_stride, from.element};
-        if (spec.final != FKDA_NONE) p.final_state = to;
+        states.describe(spec, p);
         p.sequences = {spec.cu != FKDA_NONE ? bounds.data() : nullptr, true, static_cast<int>(spec.N), static_cast<int>(T)};
         p.status = &status;
         p.heads = static_cast<int>(H), p.lower_bound = static_cast<float>(spec.lower_bound), p.range_limit = kLargestInRange;
@@ -129,16 +127,15 @@ struct Call {
     // False after a deadlock, or if the same launch could not come again.
     bool run(unsigned seed, emulator::Laggard laggard = {}) {
         std::fill(out.begin(), out.end(), uint16_t{0xffff});
-        std::fill(final_f32.begin(), final_f32.end(), __uint_as_float(kPoison));
-        std::fill(final_bf16.begin(), final_bf16.end(), uint16_t{0xffff});
-        if (spec.in_place) final_f32 = initial_f32, final_bf16 = initial_bf16;
+        store_states();
+        if (tamper) tamper(states);
         Params p = params();
         const fkdai_prefill_grid grid{setup.mapping, setup.workers > 0 ? setup.workers : static_cast<int>(spec.N * spec.H)};
         fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(spec.N, spec.H, grid);
         if (schedule != FKDAI_SCHEDULE_NONE && setup.is_planned_once) schedule = FKDAI_SCHEDULE_ONCE;
-        const fkdai_prefill_layout layout = fkdai_prefill_make_layout(spec.N, grid, schedule);
+        const fkdai_prefill_layout layout = fkdai_prefill_make_layout(spec.N, grid, schedule, CaseStates::stops(spec));
         if (workspace.size() != layout.bytes) workspace.assign(layout.bytes, 0xff);
-        place_workspace(p, grid, schedule, workspace.data(), kLaunchNumber);
+        place_workspace(p, grid, schedule, CaseStates::stops(spec), workspace.data(), kLaunchNumber);
         if (schedule == FKDAI_SCHEDULE_ONCE && !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p); })) return false;
         // as many bytes as dynamic_shared leaves of them on a GPU
         const bool ended = emulator::launch(static_cast<unsigned>(fkdai_prefill_blocks(grid)), static_cast<unsigned>(fkdai_prefill_ranks(grid)), kThreads,

@@ -1,8 +1,10 @@
 /*
- * cases.def on the CUDA backend, through the public API: every case is widened to what the kernels take (K = V = 128, bf16, NHVK), laid
+ * cases.def on the CUDA backend, through the public API: every case is widened to what the kernels take (K = V = 128, bf16), laid
  * out on the host with guards and NaN gaps, mirrored to the device byte for byte, run, mirrored back and compared with the reference.
  *
- * Errors: M1 of out and of the final state, and M2, the worst 16-token tile of a head. Prints ran / skipped / failed. Skips as a whole
+ * Checkpoints must have the bits of a run that ends there.
+ *
+ * Errors: M1 of out, of the final state and of the checkpoints, and M2, the worst 16-token tile of a head. Prints ran / skipped / failed. Skips as a whole
  * without a GPU.
  */
 #include "harness.h"
@@ -12,10 +14,10 @@
 
 #include "bars.h"
 #include "case_run.h"
+#include "case_states.h"
 #include "counter_rng.h"
 #include "error_metrics.h"
 
-enum { OUT = 5, FINAL = 10, WORKSPACE = IMAGE_BUFFERS - 1 };
 static double worst_tile;    /* largest M2 over its bar that was seen */
 enum { PITCH = 256 };    /* device copies keep the alignment that a caller's tensors have */
 
@@ -33,24 +35,19 @@ static int widen(case_spec *s)
     if (fabs(s->scale * sqrt((double)s->K) - 1) < 1e-6) s->scale = 1 / sqrt(128.0);
     s->K = s->V = 128;
     s->q = s->k = s->v = s->g = s->beta_dtype = s->out = FKDA_BF16;
-    s->initial_layout = s->final_layout = FKDA_STATE_NHVK;
     return 1;
 }
 
 /* Copies every buffer of the image to the device and points the args there. */
 static fkda_fwd_args to_device(const case_image *m, void **device)
 {
-    fkda_fwd_args a = m->args;
-    for (int b = 0; b < WORKSPACE; ++b) {
+    for (int b = 0; b < IMAGE_WORKSPACE; ++b) {
         device[b] = NULL;
         if (m->buffer[b].data == NULL) continue;
         MUST(cudaMalloc(&device[b], m->buffer[b].bytes + PITCH));
         MUST(cudaMemcpy(device[b], m->buffer[b].data, m->buffer[b].bytes, cudaMemcpyHostToDevice));
     }
-    a.q = device[0], a.k = device[1], a.v = device[2], a.g = device[3], a.beta = device[4], a.out = device[OUT];
-    a.A_log = device[6], a.dt_bias = device[7], a.cu_seqlens = device[8];
-    a.initial_state = m->spec->in_place ? device[FINAL] : device[9], a.final_state = device[FINAL];
-    return a;
+    return image_args(m->spec, device);
 }
 
 static case_result run_on_device(const case_spec *s, const input_values *x, uint8_t poison)
@@ -69,9 +66,9 @@ static case_result run_on_device(const case_spec *s, const input_values *x, uint
     }
     if (status != FKDA_OK && status != FKDA_ERR_UNSUPPORTED) fail_msg("%s: %s", s->name, fkda_last_error());
     MUST(cudaDeviceSynchronize());
-    for (int b = OUT; b <= FINAL; b += FINAL - OUT)
-        if (m.buffer[b].data != NULL) MUST(cudaMemcpy(m.buffer[b].data, device[b], m.buffer[b].bytes, cudaMemcpyDeviceToHost));
-    for (int b = 0; b < WORKSPACE; ++b) MUST(cudaFree(device[b]));
+    for (int b = 0; b < IMAGE_WORKSPACE; ++b)
+        if (image_is_output(b) && m.buffer[b].data != NULL) MUST(cudaMemcpy(m.buffer[b].data, device[b], m.buffer[b].bytes, cudaMemcpyDeviceToHost));
+    for (int b = 0; b < IMAGE_WORKSPACE; ++b) MUST(cudaFree(device[b]));
     MUST(cudaFree(workspace));
     image_check_untouched(&m);
     const case_result result = image_gather(&m, status);
@@ -85,13 +82,16 @@ static int is_inside(const case_spec *s, const case_result *r, const case_result
         if (!isfinite(r->out[i])) return 0;
     for (int64_t i = 0; i < r->state_count; ++i)
         if (!isfinite(r->state[i])) return 0;
-    const double out = metric_m1(r->out, ref->out, r->out_count), state = metric_m1(r->state, ref->state, r->state_count);
+    for (int64_t i = 0; i < r->checkpoint_elems; ++i)
+        if (!isfinite(r->checkpoints[i])) return 0;
+    const double out = metric_m1(r->out, ref->out, r->out_count);
+    const double state = fmax(metric_m1(r->state, ref->state, r->state_count), metric_m1(r->checkpoints, ref->checkpoints, r->checkpoint_elems));
     const accuracy_bar bar = bar_bf16_of(s);
     double tile = 0;
     for (int64_t h = 0; h < s->HV; ++h) tile = fmax(tile, metric_m2_head(r->out, ref->out, s->bounds, s->N, h, s->HV, s->V));
     worst_tile = fmax(worst_tile, tile / (bar.m2 * bar.out));
     if (out <= bar.out && state <= bar.state && tile <= bar.m2 * bar.out) return 1;
-    print_error("%s: out M1 %.2e (bar %.1e), final_state M1 %.2e (bar %.1e), out M2 %.2e (bar %.1e)\n", s->name, out, bar.out, state, bar.state,
+    print_error("%s: out M1 %.2e (bar %.1e), states M1 %.2e (bar %.1e), out M2 %.2e (bar %.1e)\n", s->name, out, bar.out, state, bar.state,
                 tile, bar.m2 * bar.out);
     return 0;
 }
@@ -127,6 +127,61 @@ static void test_every_case_on_the_device(void **state)
     assert_true(ran > 100);
 }
 
+/* ---------------------------------------------------------------- checkpoints */
+
+/* Runs of the tokens up to each checkpoint: their final states are what the checkpoints must be. */
+static int is_each_checkpoint_a_prefix(const case_spec *s, const input_values *x, const case_result *r)
+{
+    static piece pieces[CASE_MAX_SEQUENCES];
+    const int64_t elems = case_state_elems(s);
+    int64_t row = 0, n, position;
+    int good = 1;
+    while (row < case_checkpoint_count(s)) {    /* as many at a time as a case has sequences for */
+        const int64_t first = row;
+        int count = 0;
+        for (; row < case_checkpoint_count(s) && count < CASE_MAX_SEQUENCES; ++row)
+            if (case_has_checkpoint(s, row, &n, &position)) pieces[count++] = (piece){.sequence = n, .count = position};
+        if (count == 0) break;
+        case_spec prefixes = pieces_spec(s, pieces, count, FKDA_I64);
+        prefixes.checkpoints = FKDA_NONE, prefixes.final = s->checkpoints;
+        input_values y = pieces_values(s, x, pieces, &prefixes);
+        case_result alone = run_on_device(&prefixes, &y, 0xff);
+        int at = 0;
+        for (int64_t i = first; i < row; ++i)
+            if (case_has_checkpoint(s, i, &n, &position))
+                good &= memcmp(r->checkpoints + i * elems, alone.state + at++ * elems, (size_t)elems * sizeof(float)) == 0;
+        result_free(&alone);
+        values_free(&y);
+    }
+    return good;
+}
+
+/* And nothing else has other bits than without them. */
+static void test_checkpoints_are_prefixes(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "lens=70,0,33,1,64,16 H=1 cp=f32 cp_every=1", "lens=70,0,33,1,64,16 H=1 cp=bf16 cp_every=7 cp_layout=nhkv", "lens=1300,547,64,963 H=4 cp=f32 cp_every=64",
+        "T=2048 H=2 cp=f32 cp_every=100", "lens=700,41,0,300 H=24 cp=f32 cp_per=10", "B=5 T=200 H=20 cp=f32 cp_per=7 cp_offsets=i32 rows=gaps",
+        "lens=(64,1,37)*60 H=4 cp=f32 cp_per=4 cp_pool=i32", "lens=(33,1)*300 H=1 cp=f32 cp_every=16", "lens=1000 H=3 cp=f32 cp_every=48 s0=bf16 s1=bf16",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) {
+        const case_spec s = kernel_case_parse("prefixes", texts[i]);
+        case_spec without = s;
+        without.checkpoints = FKDA_NONE;
+        input_values x = values_draw(&s);
+        case_result a = run_on_device(&s, &x, 0xa5), b = run_on_device(&without, &x, 0xff);
+        assert_int_equal(a.status, FKDA_OK);
+        if (memcmp(a.out, b.out, (size_t)a.out_count * sizeof(float)) != 0) fail_msg("%s: out has other bits than without checkpoints", texts[i]);
+        if (memcmp(a.state, b.state, (size_t)a.state_count * sizeof(float)) != 0) fail_msg("%s: so has final_state", texts[i]);
+        if (!is_each_checkpoint_a_prefix(&s, &x, &a)) fail_msg("%s: a checkpoint is not the state of a run that ends there", texts[i]);
+        result_free(&a);
+        result_free(&b);
+        values_free(&x);
+    }
+    print_message("cuda_cases: ran %d, failed 0 with checkpoints, each as the run that ends there\n", (int)(sizeof texts / sizeof *texts));
+}
+
 int main(void)
 {
     rng_seed();
@@ -135,6 +190,6 @@ int main(void)
         printf("cuda_cases: no GPU, skipped (%s)\n", why);
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_case_on_the_device)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_case_on_the_device), cmocka_unit_test(test_checkpoints_are_prefixes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -118,7 +118,7 @@ struct DeviceCase {
         call.device_status = status;
         call.scale = static_cast<float>(spec.scale), call.lower_bound = static_cast<float>(spec.lower_bound);
         call.grid = fkdai_prefill_make_grid(mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(mapping), B * T, N, H, multiprocessors);
-        workspace_bytes = fkdai_prefill_workspace_bytes(N, H, call.grid);
+        workspace_bytes = fkdai_prefill_workspace_bytes(N, H, call.grid, {});
         workspace = allocate<char>(static_cast<int64_t>(workspace_bytes));
         call.workspace = workspace;
     }

@@ -56,7 +56,7 @@ inline void expect_launchable(const case_spec &s) {
     if (s.A_log != FKDA_F32 || s.dt_bias != FKDA_F32 || !s.is_unit) refuse_case(s, "params=model, or a parameter that is not fp32");
     if (s.view != VIEW_PLAIN && s.view != VIEW_HEADS_FIRST) refuse_case(s, "this view");
     if (strcmp(s.betas, "normal") != 0 || strcmp(s.values, "normal") != 0 || s.in_place || s.row_gap || s.tail ||
-        s.final == FKDA_NONE) refuse_case(s, "one of its words");
+        s.final == FKDA_NONE || s.is_masked) refuse_case(s, "one of its words");
 }
 
 // The same for the same name.

@@ -1,10 +1,10 @@
-// prefill_time.cu: CUDA-graph replays of the prefill kernel alone, fp32 states in and out; median of single replays.
+// prefill_time.cu: CUDA-graph replays of the prefill kernel alone, fp32 states in and out, as the case says; median of single replays.
 //
 //     prefill_time [repeats] [duo | solo | quad]      suite time of cases.def
 #include <algorithm>
 #include <cstring>
 
-#include "gpu_case.cuh"
+#include "gpu_states.cuh"
 
 namespace {
 
@@ -54,8 +54,9 @@ int main(int argc, char **argv) {
         for (int g = 0; g < 3; g++) {
             strcpy(spec.gates, g == 0 ? "usual" : g == 1 ? "slow" : "floor");
             DeviceCase c(spec, properties.multiProcessorCount);
+            const DeviceStates states(c);
             ms[g] = median_ms(c, repeats, &spread[g]);
-            bytes = 1280.0 * static_cast<double>(c.rows()) + 8.0 * static_cast<double>(c.state_count());
+            bytes = 1280.0 * static_cast<double>(c.rows()) + 8.0 * static_cast<double>(c.state_count()) + states.checkpoint_bytes();
         }
         printf("%-20s %3d  %9.4f %9.4f %9.4f  %.4f  %5.2f\n", spec.name, static_cast<int>(spec.H), ms[0], ms[1], ms[2], spread[0], bytes / ms[0] * 1e-9);
         fflush(stdout);

@@ -2,9 +2,9 @@
 #include "harness.h"
 
 #include "case_run.h"
+#include "case_states.h"
 #include "dtype.h"
 
-enum { Q, K_, V_, G, BETA, OUT, A_LOG, DT_BIAS, CU_SEQLENS, INITIAL, FINAL, WORKSPACE };
 enum { HEAD_GAP = 3, TOKEN_GAP = 5, BATCH_GAP = 7, ROW_GAP = 6 };
 static const uint8_t NAN_BYTE = 0xff;    /* 0xffff and 0xffffffff are NaN in bf16 and fp32 */
 
@@ -49,6 +49,32 @@ static fkda_tensor_desc strides_of(const case_spec *s, int tensor)
 
 static int64_t row_stride_of(const case_spec *s) { return case_state_elems(s) + (s->row_gap ? ROW_GAP : 0); }
 
+static void describe_slots(const case_spec *s, fkda_fwd_desc *d)
+{
+    if (s->is_plain) return;
+    if (s->is_masked) d->flags |= FKDA_FLAG_INITIAL_MASK;
+    d->initial_state.slot_count = s->initial_pool == FKDA_NONE ? 0 : case_slot_count(s);
+    d->initial_state.slot_dtype = (fkda_dtype)s->initial_pool;
+    d->final_state.slot_count = s->final_pool == FKDA_NONE ? 0 : case_slot_count(s);
+    d->final_state.slot_dtype = (fkda_dtype)s->final_pool;
+    d->initial_state.slot_null = d->final_state.slot_null = (fkda_slot_null)s->slot_null;
+}
+
+static void describe_checkpoints(const case_spec *s, fkda_fwd_desc *d)
+{
+    if (s->checkpoints == FKDA_NONE) return;
+    d->checkpoints = (fkda_state_desc){.dtype = (fkda_dtype)s->checkpoints, .layout = (fkda_state_layout)s->checkpoint_layout,
+                                       .row_stride = s->row_gap ? row_stride_of(s) : 0};
+    d->checkpoint_every = s->checkpoint_every;
+    d->checkpoint_count = case_checkpoint_count(s);
+    d->checkpoints_per_sequence = case_per_sequence(s);
+    d->checkpoint_offset_dtype = (fkda_dtype)s->checkpoint_offsets;
+    if (s->checkpoint_pool == FKDA_NONE || s->is_plain) return;
+    d->checkpoints.slot_count = case_checkpoint_slot_count(s);
+    d->checkpoints.slot_dtype = (fkda_dtype)s->checkpoint_pool;
+    d->checkpoints.slot_null = (fkda_slot_null)s->slot_null;
+}
+
 fkda_fwd_desc case_desc(const case_spec *s)
 {
     fkda_fwd_desc d = {
@@ -61,6 +87,8 @@ fkda_fwd_desc case_desc(const case_spec *s)
     };
     if (s->gate == FKDA_GATE_PRECOMPUTED) d.A_log = d.dt_bias = FKDA_NONE;
     if (s->row_gap) d.initial_state.row_stride = d.final_state.row_stride = row_stride_of(s);
+    describe_slots(s, &d);
+    describe_checkpoints(s, &d);
     fkda_tensor_desc *const tensors[IMAGE_TENSORS] = {&d.q, &d.k, &d.v, &d.g, &d.beta, &d.out};
     for (int i = 0; i < IMAGE_TENSORS; ++i)
         *tensors[i] = s->view == VIEW_PLAIN ? (fkda_tensor_desc){.dtype = shape_of(s, i).dtype} : strides_of(s, i);
@@ -78,33 +106,65 @@ static int64_t tensor_place(const case_image *m, int tensor, int64_t i)
     return row / T * d->batch_stride + row % T * d->token_stride + head * d->head_stride + i % x.width;
 }
 
-/* State: i counts [N, HV, K, V]. */
-static int64_t state_place(const case_image *m, int layout, int64_t i)
+static int is_state(int buffer) { return buffer == IMAGE_INITIAL || buffer == IMAGE_FINAL || buffer == IMAGE_CHECKPOINTS; }
+
+static const fkda_state_desc *state_desc(const case_image *m, int buffer)
+{
+    return buffer == IMAGE_INITIAL ? &m->desc.initial_state : buffer == IMAGE_FINAL ? &m->desc.final_state : &m->desc.checkpoints;
+}
+
+/* State: i counts [N or checkpoint_count, HV, K, V]. CASE_NO_ROW if it lies nowhere. */
+static int64_t state_place(const case_image *m, int buffer, int64_t i)
 {
     const case_spec *const s = m->spec;
     const int64_t n = i / case_state_elems(s), hv = i / (s->K * s->V) % s->HV, c = i / s->V % s->K, v = i % s->V;
-    return n * row_stride_of(s) + hv * s->K * s->V + (layout == FKDA_STATE_NHVK ? v * s->K + c : c * s->V + v);
+    const int64_t row = buffer == IMAGE_INITIAL ? case_initial_row(s, n) : buffer == IMAGE_FINAL ? case_final_row(s, n) : case_checkpoint_row(s, n);
+    if (row == CASE_NO_ROW) return CASE_NO_ROW;
+    return row * row_stride_of(s) + hv * s->K * s->V + (state_desc(m, buffer)->layout == FKDA_STATE_NHVK ? v * s->K + c : c * s->V + v);
 }
 
 static int64_t place(const case_image *m, int buffer, int64_t i)
 {
-    if (buffer < IMAGE_TENSORS) return tensor_place(m, buffer, i);
-    if (buffer == INITIAL) return state_place(m, m->spec->initial_layout, i);
-    if (buffer == FINAL) return state_place(m, m->spec->final_layout, i);
-    return i;
+    return buffer < IMAGE_TENSORS ? tensor_place(m, buffer, i) : is_state(buffer) ? state_place(m, buffer, i) : i;
 }
+
+static fkda_dtype slot_dtype(const fkda_state_desc *state) { return state->slot_count > 0 ? state->slot_dtype : FKDA_NONE; }
 
 static fkda_dtype dtype_of(const case_image *m, int buffer)
 {
-    const fkda_dtype others[] = {m->desc.A_log, m->desc.dt_bias, m->desc.cu_seqlens, m->desc.initial_state.dtype, m->desc.final_state.dtype};
-    return buffer < IMAGE_TENSORS ? shape_of(m->spec, buffer).dtype : others[buffer - A_LOG];
+    const fkda_fwd_desc *const d = &m->desc;
+    switch (buffer) {
+    case IMAGE_A_LOG: return d->A_log;
+    case IMAGE_DT_BIAS: return d->dt_bias;
+    case IMAGE_CU_SEQLENS: return d->cu_seqlens;
+    case IMAGE_INITIAL_SLOTS: return slot_dtype(&d->initial_state);
+    case IMAGE_FINAL_SLOTS: return slot_dtype(&d->final_state);
+    case IMAGE_CHECKPOINT_SLOTS: return slot_dtype(&d->checkpoints);
+    case IMAGE_OFFSETS: return d->checkpoints.dtype != FKDA_NONE && d->checkpoint_every == 0 ? d->checkpoint_offset_dtype : FKDA_NONE;
+    default: return is_state(buffer) ? state_desc(m, buffer)->dtype : shape_of(m->spec, buffer).dtype;
+    }
+}
+
+static int64_t element_of(const case_image *m, int buffer)
+{
+    if (buffer == IMAGE_MASK) return m->desc.flags & FKDA_FLAG_INITIAL_MASK ? 1 : 0;
+    return fkdai_dtype_bytes(dtype_of(m, buffer));
 }
 
 static int64_t count_of(const case_image *m, int buffer)
 {
     const case_spec *const s = m->spec;
-    const int64_t others[] = {s->HV, s->HV * s->K, s->N + 1, s->N * case_state_elems(s), s->N * case_state_elems(s)};
-    return buffer < IMAGE_TENSORS ? case_rows(s) * shape_of(s, buffer).heads * shape_of(s, buffer).width : others[buffer - A_LOG];
+    switch (buffer) {
+    case IMAGE_A_LOG: return s->HV;
+    case IMAGE_DT_BIAS: return s->HV * s->K;
+    case IMAGE_CU_SEQLENS: return s->N + 1;
+    case IMAGE_INITIAL: case IMAGE_FINAL: return s->N * case_state_elems(s);
+    case IMAGE_CHECKPOINTS: return m->desc.checkpoint_count * case_state_elems(s);
+    case IMAGE_CHECKPOINT_SLOTS: return m->desc.checkpoint_count;
+    case IMAGE_OFFSETS: return s->N * case_per_sequence(s);
+    case IMAGE_INITIAL_SLOTS: case IMAGE_FINAL_SLOTS: case IMAGE_MASK: return s->N;
+    default: return case_rows(s) * shape_of(s, buffer).heads * shape_of(s, buffer).width;
+    }
 }
 
 /* -------------------------------------------------------------- building */
@@ -112,6 +172,10 @@ static int64_t count_of(const case_image *m, int buffer)
 static int64_t extent_of(const case_image *m, int buffer)
 {
     int64_t count = count_of(m, buffer);    /* every axis steps forwards, so the last element lies last in row-major views only */
+    if (is_state(buffer)) {
+        const int64_t pool = state_desc(m, buffer)->slot_count, rows = pool > 0 ? pool : count / case_state_elems(m->spec);
+        return rows > 0 ? (rows - 1) * row_stride_of(m->spec) + case_state_elems(m->spec) : 0;
+    }
     if (buffer < IMAGE_TENSORS) count += m->spec->tail * shape_of(m->spec, buffer).heads * shape_of(m->spec, buffer).width;
     int64_t end = 0;
     for (int64_t i = 0; i < count; ++i) {
@@ -123,55 +187,93 @@ static int64_t extent_of(const case_image *m, int buffer)
 
 static void alloc_buffer(case_image *m, int buffer, guard_side side, uint8_t fill)
 {
-    const int64_t element = fkdai_dtype_bytes(dtype_of(m, buffer));
+    const int64_t element = element_of(m, buffer);
     if (element > 0) m->buffer[buffer] = guarded_alloc((size_t)(extent_of(m, buffer) * element), (size_t)element, side, fill);
 }
 
+static int is_in_place(const case_spec *s) { return s->in_place && !s->is_plain; }
+
+/* In place the initial states lie in the buffer of the final ones. */
 static void store_buffer(case_image *m, int buffer, const float *values)
 {
+    const int at = buffer == IMAGE_INITIAL && is_in_place(m->spec) ? IMAGE_FINAL : buffer;
     const int64_t count = dtype_of(m, buffer) == FKDA_NONE ? 0 : count_of(m, buffer);
-    for (int64_t i = 0; i < count; ++i) fkdai_store(m->buffer[buffer].data, dtype_of(m, buffer), place(m, buffer, i), (double)values[i]);
-}
-
-static void store_bounds(case_image *m)
-{
-    for (int64_t n = 0; n <= m->spec->N && m->spec->cu != FKDA_NONE; ++n) {
-        if (m->spec->cu == FKDA_I32) ((int32_t *)(void *)m->buffer[CU_SEQLENS].data)[n] = (int32_t)m->spec->bounds[n];
-        else ((int64_t *)(void *)m->buffer[CU_SEQLENS].data)[n] = m->spec->bounds[n];
+    for (int64_t i = 0; i < count; ++i) {
+        const int is_zero = buffer == IMAGE_INITIAL && case_starts_from_0(m->spec, i / case_state_elems(m->spec));
+        if (place(m, buffer, i) != CASE_NO_ROW)
+            fkdai_store(m->buffer[at].data, dtype_of(m, buffer), place(m, buffer, i), is_zero ? 0 : (double)values[i]);
     }
 }
 
-static void point_args(case_image *m)
+static void store_index(case_image *m, int buffer, int64_t i, int64_t value)
 {
-    m->args = (fkda_fwd_args){
-        .struct_size = sizeof m->args, .q = m->buffer[Q].data, .k = m->buffer[K_].data, .v = m->buffer[V_].data, .g = m->buffer[G].data,
-        .beta = m->buffer[BETA].data, .out = m->buffer[OUT].data, .A_log = m->buffer[A_LOG].data, .dt_bias = m->buffer[DT_BIAS].data,
-        .cu_seqlens = m->buffer[CU_SEQLENS].data,
-        .initial_state = m->spec->in_place ? m->buffer[FINAL].data : m->buffer[INITIAL].data, .final_state = m->buffer[FINAL].data,
+    if (dtype_of(m, buffer) == FKDA_I32) ((int32_t *)(void *)m->buffer[buffer].data)[i] = (int32_t)value;
+    else ((int64_t *)(void *)m->buffer[buffer].data)[i] = value;
+}
+
+static void store_indices(case_image *m)
+{
+    const case_spec *const s = m->spec;
+    for (int64_t n = 0; n <= s->N && s->cu != FKDA_NONE; ++n) store_index(m, IMAGE_CU_SEQLENS, n, s->bounds[n]);
+    for (int64_t n = 0; n < s->N; ++n) {
+        if (m->buffer[IMAGE_INITIAL_SLOTS].data != NULL) store_index(m, IMAGE_INITIAL_SLOTS, n, case_initial_slot(s, n));
+        if (m->buffer[IMAGE_FINAL_SLOTS].data != NULL) store_index(m, IMAGE_FINAL_SLOTS, n, case_final_slot(s, n));
+        if (m->buffer[IMAGE_MASK].data != NULL) m->buffer[IMAGE_MASK].data[n] = case_mask(s, n);
+        for (int64_t j = 0; j < case_per_sequence(s) && m->buffer[IMAGE_OFFSETS].data != NULL; ++j)
+            store_index(m, IMAGE_OFFSETS, n * case_per_sequence(s) + j, case_checkpoint_offset(s, n, j));
+    }
+    for (int64_t i = 0; i < m->desc.checkpoint_count && m->buffer[IMAGE_CHECKPOINT_SLOTS].data != NULL; ++i)
+        store_index(m, IMAGE_CHECKPOINT_SLOTS, i, case_checkpoint_slot(s, i));
+}
+
+fkda_fwd_args image_args(const case_spec *s, void *const *data)
+{
+    return (fkda_fwd_args){
+        .struct_size = sizeof(fkda_fwd_args), .q = data[IMAGE_Q], .k = data[IMAGE_K], .v = data[IMAGE_V], .g = data[IMAGE_G],
+        .beta = data[IMAGE_BETA], .out = data[IMAGE_OUT], .A_log = data[IMAGE_A_LOG], .dt_bias = data[IMAGE_DT_BIAS],
+        .cu_seqlens = data[IMAGE_CU_SEQLENS], .initial_state = data[is_in_place(s) ? IMAGE_FINAL : IMAGE_INITIAL],
+        .final_state = data[IMAGE_FINAL], .initial_slots = data[IMAGE_INITIAL_SLOTS], .final_slots = data[IMAGE_FINAL_SLOTS],
+        .initial_mask = data[IMAGE_MASK], .checkpoint_state = data[IMAGE_CHECKPOINTS], .checkpoint_offsets = data[IMAGE_OFFSETS],
+        .checkpoint_slots = data[IMAGE_CHECKPOINT_SLOTS],
     };
 }
 
-static int is_written(int buffer) { return buffer == OUT || buffer == FINAL || buffer == WORKSPACE; }
+int image_is_output(int buffer) { return buffer == IMAGE_OUT || buffer == IMAGE_FINAL || buffer == IMAGE_CHECKPOINTS; }
+
+static int is_written(int buffer) { return image_is_output(buffer) || buffer == IMAGE_WORKSPACE; }
+
+/* Outputs as they are before the call, and everything else read-only. */
+static void hold_still(case_image *m)
+{
+    for (int b = 0; b < IMAGE_BUFFERS; ++b) {
+        if (m->buffer[b].pages == NULL) continue;
+        if (!is_written(b)) guarded_make_readonly(&m->buffer[b]);
+        if (!image_is_output(b)) continue;
+        m->before[b] = must_alloc(m->buffer[b].bytes, 1);
+        if (m->buffer[b].bytes > 0) memcpy(m->before[b], m->buffer[b].data, m->buffer[b].bytes);
+    }
+}
 
 case_image image_build(const case_spec *s, const input_values *x, const run_setup *setup)
 {
     case_image m = {.spec = s, .desc = case_desc(s)};
+    void *data[IMAGE_BUFFERS];
     m.desc.backend = setup->backend;
     m.desc.threads = setup->threads;
     for (int i = 0; i < IMAGE_TENSORS; ++i) m.lie[i] = strides_of(s, i);
-    for (int b = 0; b < WORKSPACE; ++b) alloc_buffer(&m, b, setup->side, is_written(b) ? setup->poison : NAN_BYTE);
+    for (int b = 0; b < IMAGE_WORKSPACE; ++b) alloc_buffer(&m, b, setup->side, is_written(b) ? setup->poison : NAN_BYTE);
     const float *const inputs[] = {x->q, x->k, x->v, x->g, x->beta, NULL, x->A_log, x->dt_bias};
-    for (int b = 0; b <= DT_BIAS; ++b)
+    for (int b = 0; b <= IMAGE_DT_BIAS; ++b)
         if (inputs[b] != NULL) store_buffer(&m, b, inputs[b]);
-    store_bounds(&m);
-    store_buffer(&m, s->in_place ? FINAL : INITIAL, x->initial);
-    point_args(&m);
+    store_indices(&m);
+    store_buffer(&m, IMAGE_INITIAL, x->initial);
+    for (int b = 0; b < IMAGE_BUFFERS; ++b) data[b] = m.buffer[b].data;
+    m.args = image_args(s, data);
 
     size_t bytes = 0;
     if (fkda_fwd_workspace_size(&m.desc, &bytes) == FKDA_OK && bytes > 0)
-        m.buffer[WORKSPACE] = guarded_alloc(bytes, FKDA_WORKSPACE_ALIGN, setup->side, setup->poison);
-    for (int b = 0; b < IMAGE_BUFFERS; ++b)
-        if (!is_written(b) && m.buffer[b].pages != NULL) guarded_make_readonly(&m.buffer[b]);
+        m.buffer[IMAGE_WORKSPACE] = guarded_alloc(bytes, FKDA_WORKSPACE_ALIGN, setup->side, setup->poison);
+    hold_still(&m);
     return m;
 }
 
@@ -179,41 +281,52 @@ case_image image_build(const case_spec *s, const input_values *x, const run_setu
 
 static void check_gaps(const case_image *m, int buffer)
 {
+    static const char *const names[IMAGE_BUFFERS] = {[IMAGE_OUT] = "out", [IMAGE_FINAL] = "final_state", [IMAGE_CHECKPOINTS] = "checkpoint_state"};
     const guarded *const g = &m->buffer[buffer];
-    const size_t element = (size_t)fkdai_dtype_bytes(dtype_of(m, buffer));
+    const size_t element = (size_t)element_of(m, buffer);
     uint8_t *const is_element = must_alloc(g->bytes, 1);
-    for (int64_t i = 0; i < count_of(m, buffer); ++i) memset(is_element + (size_t)place(m, buffer, i) * element, 1, element);
+    for (int64_t i = 0; i < count_of(m, buffer); ++i)
+        if (place(m, buffer, i) != CASE_NO_ROW) memset(is_element + (size_t)place(m, buffer, i) * element, 1, element);
     for (size_t i = 0; i < g->bytes; ++i)
-        if (!is_element[i] && g->data[i] != g->fill)
-            fail_msg("%s: byte %zu of a gap of %s was written", m->spec->name, i, buffer == OUT ? "out" : "final_state");
+        if (!is_element[i] && g->data[i] != m->before[buffer][i])
+            fail_msg("%s: byte %zu of %s was written, and belongs to no result", m->spec->name, i, names[buffer]);
     free(is_element);
 }
 
 void image_check_untouched(const case_image *m)
 {
-    for (int b = 0; b < IMAGE_BUFFERS; ++b)
-        if (m->buffer[b].pages != NULL && !guarded_slack_is_intact(&m->buffer[b]))
-            fail_msg("%s: bytes beside buffer %d were written", m->spec->name, b);
-    if (m->buffer[OUT].pages != NULL) check_gaps(m, OUT);
-    if (m->buffer[FINAL].pages != NULL) check_gaps(m, FINAL);
+    for (int b = 0; b < IMAGE_BUFFERS; ++b) {
+        if (m->buffer[b].pages == NULL) continue;
+        if (!guarded_slack_is_intact(&m->buffer[b])) fail_msg("%s: bytes beside buffer %d were written", m->spec->name, b);
+        if (image_is_output(b) && !(m->spec->is_plain && b != IMAGE_OUT)) check_gaps(m, b);    /* on plain memory null states are written too */
+    }
 }
 
+/* 0 where nothing was to be written. */
 static float *gather(const case_image *m, int buffer, int64_t count)
 {
     float *const values = must_alloc((size_t)count, sizeof *values);
-    for (int64_t i = 0; i < count; ++i) values[i] = (float)fkdai_load(m->buffer[buffer].data, dtype_of(m, buffer), place(m, buffer, i));
+    for (int64_t i = 0; i < count; ++i)
+        if (place(m, buffer, i) != CASE_NO_ROW) values[i] = (float)fkdai_load(m->buffer[buffer].data, dtype_of(m, buffer), place(m, buffer, i));
     return values;
 }
 
 case_result image_gather(const case_image *m, fkda_status status)
 {
-    case_result r = {.status = status, .out_count = count_of(m, OUT), .state_count = m->spec->final == FKDA_NONE ? 0 : count_of(m, FINAL)};
-    r.out = gather(m, OUT, r.out_count);
-    r.state = gather(m, FINAL, r.state_count);
+    case_result r = {
+        .status = status, .out_count = count_of(m, IMAGE_OUT), .state_count = m->spec->final == FKDA_NONE ? 0 : count_of(m, IMAGE_FINAL),
+        .checkpoint_elems = m->spec->checkpoints == FKDA_NONE ? 0 : count_of(m, IMAGE_CHECKPOINTS),
+    };
+    r.out = gather(m, IMAGE_OUT, r.out_count);
+    r.state = gather(m, IMAGE_FINAL, r.state_count);
+    r.checkpoints = gather(m, IMAGE_CHECKPOINTS, r.checkpoint_elems);
     return r;
 }
 
 void image_free(case_image *m)
 {
-    for (int b = 0; b < IMAGE_BUFFERS; ++b) guarded_free(&m->buffer[b]);
+    for (int b = 0; b < IMAGE_BUFFERS; ++b) {
+        guarded_free(&m->buffer[b]);
+        free(m->before[b]);
+    }
 }

@@ -21,23 +21,32 @@ typedef struct run_setup {
 /* Results, gathered from the caller's layout. bf16 is widened, so equal bits here are equal bits there. */
 typedef struct case_result {
     fkda_status status;
-    int64_t out_count, state_count;
+    int64_t out_count, state_count, checkpoint_elems;
     float *out;           /* [rows,HV,V] */
-    float *state;         /* [N,HV,K,V]; no elements without a final state */
+    float *state;         /* [N,HV,K,V]; no elements without a final state; 0 where none is written */
+    float *checkpoints;   /* [checkpoint_count,HV,K,V], the same */
 } case_result;
 
-enum { IMAGE_TENSORS = 6, IMAGE_BUFFERS = 12 };
+enum {    /* buffers */
+    IMAGE_Q, IMAGE_K, IMAGE_V, IMAGE_G, IMAGE_BETA, IMAGE_OUT, IMAGE_TENSORS,
+    IMAGE_A_LOG = IMAGE_TENSORS, IMAGE_DT_BIAS, IMAGE_CU_SEQLENS, IMAGE_INITIAL, IMAGE_FINAL, IMAGE_CHECKPOINTS, IMAGE_INITIAL_SLOTS,
+    IMAGE_FINAL_SLOTS, IMAGE_MASK, IMAGE_OFFSETS, IMAGE_CHECKPOINT_SLOTS, IMAGE_WORKSPACE, IMAGE_BUFFERS
+};
 
-/* Buffers in the order q k v g beta out, A_log dt_bias cu_seqlens initial final workspace. */
 typedef struct case_image {
     const case_spec *spec;
     fkda_fwd_desc desc;
     fkda_fwd_args args;
     guarded buffer[IMAGE_BUFFERS];
+    uint8_t *before[IMAGE_BUFFERS];         /* what a written buffer held */
     fkda_tensor_desc lie[IMAGE_TENSORS];    /* the strides as they are, where desc may say 0 */
 } case_image;
 
 fkda_fwd_desc case_desc(const case_spec *spec);    /* backend AUTO, host memory */
+
+/* The args, pointing at these buffers: the image's own, or copies of them on a device. */
+fkda_fwd_args image_args(const case_spec *spec, void *const *data);
+int image_is_output(int buffer);
 
 case_image image_build(const case_spec *spec, const input_values *x, const run_setup *setup);
 void image_check_untouched(const case_image *image);    /* gaps, guards, slack */

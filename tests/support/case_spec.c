@@ -29,6 +29,14 @@ static const word_key word_keys[] = {
     {"s1", DTYPES, offsetof(case_spec, final)},
     {"s0_layout", "nhvk|nhkv", offsetof(case_spec, initial_layout)},
     {"s1_layout", "nhvk|nhkv", offsetof(case_spec, final_layout)},
+    {"s0_pool", DTYPES, offsetof(case_spec, initial_pool)},
+    {"s1_pool", DTYPES, offsetof(case_spec, final_pool)},
+    {"null", "negative|not_positive", offsetof(case_spec, slot_null)},
+    {"mask", "none|some", offsetof(case_spec, is_masked)},
+    {"cp", DTYPES, offsetof(case_spec, checkpoints)},
+    {"cp_layout", "nhvk|nhkv", offsetof(case_spec, checkpoint_layout)},
+    {"cp_pool", DTYPES, offsetof(case_spec, checkpoint_pool)},
+    {"cp_offsets", DTYPES, offsetof(case_spec, checkpoint_offsets)},
     {"place", "apart|same", offsetof(case_spec, in_place)},
     {"rows", "tight|gaps", offsetof(case_spec, row_gap)},
     {"gate", "bounded|softplus|precomputed", offsetof(case_spec, gate)},
@@ -50,7 +58,8 @@ typedef struct number_key {
 static const number_key int_keys[] = {
     {"B", offsetof(case_spec, B)}, {"T", offsetof(case_spec, T)},   {"H", offsetof(case_spec, H)},
     {"HV", offsetof(case_spec, HV)}, {"K", offsetof(case_spec, K)}, {"V", offsetof(case_spec, V)}, {"tail", offsetof(case_spec, tail)},
-    {"draws", offsetof(case_spec, draws)},
+    {"draws", offsetof(case_spec, draws)}, {"cp_every", offsetof(case_spec, checkpoint_every)},
+    {"cp_per", offsetof(case_spec, checkpoints_per_sequence)},
 };
 static const number_key real_keys[] = {{"scale", offsetof(case_spec, scale)}, {"lb", offsetof(case_spec, lower_bound)}};
 
@@ -176,6 +185,7 @@ static const case_spec defaults = {
     .B = 1, .T = 37, .H = 2, .K = 64, .V = 64, .lower_bound = -5, .scale = NAN,
     .q = FKDA_BF16, .k = FKDA_BF16, .v = FKDA_BF16, .g = FKDA_BF16, .beta_dtype = FKDA_BF16, .out = FKDA_F32,
     .A_log = FKDA_F32, .dt_bias = FKDA_F32, .initial = FKDA_F32, .final = FKDA_F32,
+    .checkpoint_offsets = FKDA_I64, .checkpoints_per_sequence = 1,
     .keys = "normal", .gates = "usual", .betas = "normal", .values = "normal",
 };
 

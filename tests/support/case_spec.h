@@ -34,7 +34,13 @@ typedef struct case_spec {
     int gate, beta, multiplier, norm;          /* enumerators of flashkda.h */
     double lower_bound, scale;
     int initial, final, initial_layout, final_layout;
-    int in_place, row_gap;                     /* states: one buffer; gaps between rows */
+    int in_place, row_gap;                     /* states: one buffer; gaps between rows and slots */
+    int initial_pool, final_pool, slot_null;   /* dtype of slots; NONE: dense. case_states.h says who has which */
+    int is_masked;                             /* some sequences start from 0 by a mask */
+    int checkpoints, checkpoint_layout, checkpoint_pool;    /* as initial, initial_layout, initial_pool */
+    int checkpoint_offsets;                    /* dtype */
+    int64_t checkpoint_every, checkpoints_per_sequence;
+    int is_plain;                              /* what pools and masks mean, without them */
     int view;
     int exact;                                 /* the output must equal the reference bit for bit */
     int is_unit;                               /* params=unit */

@@ -59,13 +59,16 @@ class Scope:
 
     def read(self, text):
         pattern = re.compile(r"constexpr \w+ (?P<constants>\w+ = [^;]+);|\benum(?: \w+)?(?: : \w+)?\s*\{(?P<list>[^}]*)\}|"
-                             r"\b(?P<kind>struct|union) (?:alignas\((?P<align>\d+)\) )?(?P<name>\w+)[^;{()]*\{")
+                             r"\benum class (?P<enum>\w+) : (?P<under>\w+)\s*\{|\b(?P<kind>struct|union) (?:alignas\((?P<align>\d+)\) )?(?P<name>\w+)[^;{()]*\{")
         at = 0
         while (found := pattern.search(text, at)) is not None:
             at = found.end()
             if found["constants"]:
                 for name, value in re.findall(r"(\w+) = ((?:[^,(]|\([^)]*\))+)", found["constants"]):
                     self.values[name] = self.value(value)
+            elif found["enum"]:
+                _, at = body_at(text, found.end() - 1)
+                self.layouts[found["enum"]] = {"size": PLAIN[found["under"]], "align": PLAIN[found["under"]], "members": {}}
             elif found["list"] is not None:
                 self.read_enum(found["list"])
             else:
@@ -145,7 +148,7 @@ class Scope:
 def kernel():
     """Scopes of what the mappings share, duo, quad, solo, and the plan."""
     plan = Scope("schedule/schedule_tuning.h", "prefill_sm90/prefill_tuning.h", "prefill_sm90/prefill_plan.h")
-    shared = Scope("schedule/jobs.cuh", "prefill_sm90/problem/params.cuh", base=plan)
+    shared = Scope("schedule/jobs.cuh", "prefill_sm90/problem/params.cuh", "prefill_sm90/problem/segments.cuh", base=plan)
     duo = Scope("prefill_sm90/mapping/duo_config.cuh", base=shared)
     quad = Scope("prefill_sm90/mapping/quad_config.cuh", base=duo)
     solo = Scope("prefill_sm90/mapping/solo_config.cuh", base=shared)

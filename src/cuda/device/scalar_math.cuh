@@ -98,6 +98,10 @@ __device__ __forceinline__ T uniform(T x) { return __shfl_sync(~0u, x, 0); }
 // loop, from a special register, than keep it.
 __device__ __forceinline__ uint32_t kept(uint32_t x, int lane) { return __shfl_sync(~0u, x, lane); }
 
+// Over the lanes of a whole warp.
+__device__ __forceinline__ uint32_t warp_min(uint32_t x) { return __reduce_min_sync(~0u, x); }
+__device__ __forceinline__ uint32_t warp_sum(uint32_t x) { return __reduce_add_sync(~0u, x); }
+
 // The lane's number, and the thread's in its block, read anew: what is only wanted now and then need not be kept.
 __device__ __forceinline__ int lane_here() {
     int lane;

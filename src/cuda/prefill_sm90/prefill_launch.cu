@@ -13,7 +13,7 @@
 namespace fkdai::prefill {
 namespace {
 
-static_assert(kBrokenSeqlens == FKDAI_SEQLENS_BROKEN);
+static_assert(kBrokenSeqlens == FKDAI_SEQLENS_BROKEN && kBrokenSlot == FKDAI_SLOT_BROKEN && kBrokenCheckpoint == FKDAI_CHECKPOINT_BROKEN);
 static_assert(quad::kRelayBytesOfCluster == FKDAI_RELAY_BYTES);
 
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
@@ -64,6 +64,18 @@ Element element(fkdai_element e) {
 }
 Strides strides(const fkdai_strides &x) { return {x.batch, x.token, x.head}; }
 Vector vector(const fkdai_vector &x) { return {x.data, element(x.element)}; }
+Indices indices(const fkdai_vector &x) { return {x.data, x.element == FKDAI_I64}; }
+States states(const void *data, const fkdai_state_rows &x) {
+    return {const_cast<void *>(data), x.row_stride, element(x.element), x.is_k_first != 0, indices(x.slots), x.slot_count, x.first_slot};
+}
+
+void fill_checkpoints(const fkdai_checkpoints &from, Params *p) {
+    if (from.rows.element == FKDAI_ABSENT) return;
+    Checkpoints &to = p->checkpoints;
+    to.states = states(from.state, from.rows), to.count = from.count;
+    to.offsets = indices(from.offsets), to.per_sequence = static_cast<int>(from.stops.per_sequence);
+    p->mark_every = static_cast<int>(from.stops.every < INT32_MAX ? from.stops.every : INT32_MAX);  // longer than any sequence
+}
 
 cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
     const fkdai_tensor out{call.out, call.out_stride}, *const tensors[kMaps] = {&call.q, &call.k, &call.v, &call.g, &out};
@@ -75,8 +87,9 @@ cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
     p->out = static_cast<__nv_bfloat16 *>(call.out);
     p->beta_strides = strides(call.beta.stride), p->out_strides = strides(call.out_stride);
     p->A_log = vector(call.A_log), p->dt_bias = vector(call.dt_bias);
-    p->initial_state = {call.initial_state, call.initial_rows.row_stride, element(call.initial_rows.element)};
-    p->final_state = {call.final_state, call.final_rows.row_stride, element(call.final_rows.element)};
+    p->initial_state = states(call.initial_state, call.initial_rows), p->final_state = states(call.final_state, call.final_rows);
+    p->initial_mask = call.initial_mask;
+    fill_checkpoints(call.checkpoints, p);
     p->sequences = {call.cu_seqlens.data, call.cu_seqlens.element == FKDAI_I64, static_cast<int>(call.N),
                     static_cast<int>(call.T)};
     p->status = call.device_status;
@@ -153,7 +166,7 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     Params p{};
     if (const cudaError_t error = fill_params(*call, &p); error != cudaSuccess) return error;
     const fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(call->N, call->H, call->grid);
-    place_workspace(p, call->grid, schedule, call->workspace, schedule == FKDAI_SCHEDULE_NONE ? 0 : launch_number());
+    place_workspace(p, call->grid, schedule, call->checkpoints.stops, call->workspace, schedule == FKDAI_SCHEDULE_NONE ? 0 : launch_number());
     const bool is_planned = schedule == FKDAI_SCHEDULE_ONCE;
     if (is_planned)
         if (const cudaError_t error = launch_plan(p, on); error != cudaSuccess) return error;

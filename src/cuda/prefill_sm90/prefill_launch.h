@@ -11,7 +11,10 @@
 
 #include "prefill_sm90/prefill_plan.h"
 
-#define FKDAI_SEQLENS_BROKEN 1u    /* bit of a status word on the device: cu_seqlens is not 0 = c[0] <= ... <= c[N] <= T */
+/* Bits of a status word on the device. */
+#define FKDAI_SEQLENS_BROKEN     1u    /* cu_seqlens is not 0 = c[0] <= ... <= c[N] <= T */
+#define FKDAI_SLOT_BROKEN        2u    /* a slot is not below slot_count: it counts as none */
+#define FKDAI_CHECKPOINT_BROKEN  4u    /* a checkpoint lies beyond its sequence, or is more than there are rows for: it is left out */
 
 #ifdef __cplusplus
 extern "C" {
@@ -35,10 +38,22 @@ typedef struct fkdai_vector {           /* contiguous; data is NULL where elemen
     fkdai_element element;
 } fkdai_vector;
 
-typedef struct fkdai_state_rows {       /* [N,H,V,K]: rows of H matrices */
+typedef struct fkdai_state_rows {       /* rows of H matrices [V,K] */
     int64_t row_stride;
     fkdai_element element;
+    int is_k_first;                     /* [K,V] */
+    fkdai_vector slots;                 /* I32 or I64: the row of each state; absent: state i is row i */
+    int64_t slot_count;                 /* with slots: rows */
+    int first_slot;                     /* with slots: below it there is no state, which reads 0 and is not written */
 } fkdai_state_rows;
+
+typedef struct fkdai_checkpoints {      /* states inside the sequences; rows.element absent: none */
+    void *state;                        /* written, like the final state of a call that ends there */
+    fkdai_state_rows rows;
+    int64_t count;                      /* states there is room for */
+    fkdai_prefill_stops stops;
+    fkdai_vector offsets;               /* [N][stops.per_sequence], tokens, <= 0: none; where stops.every is 0 */
+} fkdai_checkpoints;
 
 typedef struct fkdai_prefill_call {
     fkdai_tensor q, k, v, g, beta;      /* bf16; q, k, v, g: 16-byte aligned data and strides */
@@ -47,13 +62,15 @@ typedef struct fkdai_prefill_call {
     const void *initial_state;
     void *final_state, *out;            /* written; out bf16, 16-byte aligned data and strides */
     fkdai_state_rows initial_rows, final_rows;
+    const uint8_t *initial_mask;        /* [N], optional; 0: the sequence starts from 0 */
+    fkdai_checkpoints checkpoints;
     fkdai_strides out_stride;
     int64_t B, T, N, H;
     fkdai_gate gate;
     float scale, lower_bound;
     fkdai_prefill_grid grid;            /* from fkdai_prefill_make_grid */
     void *workspace;                    /* fkdai_prefill_workspace_bytes, 256-byte aligned */
-    uint32_t *device_status;            /* optional: gets FKDAI_SEQLENS_BROKEN; out and final_state are NaN then */
+    uint32_t *device_status;            /* optional: gets FKDAI_*_BROKEN; of broken cu_seqlens, all that is written is NaN */
 } fkdai_prefill_call;
 
 /* Shared memory that one block needs. Pure. */

@@ -5,7 +5,7 @@
 
 #include "prefill_sm90/prefill_tuning.h"
 
-enum { QUAD_RANKS = 4, DUO_RANKS = 2, WIDTH = 128, HALVES = 2, ALIGN = 256 };
+enum { QUAD_RANKS = 4, DUO_RANKS = 2, WIDTH = 128, CHUNK = 32, HALVES = 2, ALIGN = 256 };
 
 static int at_least_one(int count) { return count > 1 ? count : 1; }
 
@@ -59,26 +59,30 @@ static size_t take(size_t *used, size_t bytes)
     return at;
 }
 
-fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid grid, fkdai_prefill_schedule schedule)
+static int may_fall_inside_a_chunk(fkdai_prefill_stops stops) { return stops.per_sequence > 0 || stops.every % CHUNK != 0; }
+
+fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid grid, fkdai_prefill_schedule schedule, fkdai_prefill_stops stops)
 {
     fkdai_prefill_layout l = {0};
     const size_t workers = (size_t)grid.workers, sequences = (size_t)N;
     l.relay = take(&l.bytes, grid.mapping == FKDAI_QUAD ? workers * FKDAI_RELAY_BYTES : 0);
-    if (schedule == FKDAI_SCHEDULE_NONE) return l;
     const int singles = fkdai_prefill_singles(grid), clusters = fkdai_prefill_clusters(grid);
     const size_t most = (size_t)(singles > clusters ? singles : clusters);
+    l.parked = take(&l.bytes, may_fall_inside_a_chunk(stops) ? most * WIDTH * WIDTH * sizeof(float) : 0);
+    if (schedule == FKDAI_SCHEDULE_NONE) return l;
     const size_t schedules = schedule == FKDAI_SCHEDULE_OWN ? (size_t)fkdai_prefill_blocks(grid) : 1;
     l.state = take(&l.bytes, most * WIDTH * WIDTH * sizeof(float));
     l.is_ready = take(&l.bytes, most * HALVES * sizeof(uint64_t));
     l.cut = take(&l.bytes, schedules * FKDAI_CUT_BYTES);
     l.prefix = take(&l.bytes, schedules * (sequences + 1) * sizeof(int32_t));
     l.sequence = take(&l.bytes, schedules * sequences * 2 * sizeof(int32_t));
+    l.marks = take(&l.bytes, stops.every > 0 ? schedules * sequences * sizeof(int32_t) : 0);
     return l;
 }
 
-size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid)
+size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid, fkdai_prefill_stops stops)
 {
-    return fkdai_prefill_make_layout(N, grid, fkdai_prefill_who_schedules(N, H, grid)).bytes;
+    return fkdai_prefill_make_layout(N, grid, fkdai_prefill_who_schedules(N, H, grid), stops).bytes;
 }
 
 fkdai_prefill_scale fkdai_prefill_split_scale(float scale)

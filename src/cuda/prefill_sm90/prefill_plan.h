@@ -37,6 +37,11 @@ typedef enum fkdai_prefill_schedule {
 } fkdai_prefill_schedule;
 fkdai_prefill_schedule fkdai_prefill_who_schedules(int64_t N, int64_t H, fkdai_prefill_grid grid);
 
+/* Where a call wants checkpoints of the state: at so many offsets in each sequence, or every so many tokens. Zeros: nowhere. */
+typedef struct fkdai_prefill_stops {
+    int64_t per_sequence, every;
+} fkdai_prefill_stops;
+
 /* Byte offsets in the workspace, each a multiple of 256; what a call does not need has no bytes. */
 typedef struct fkdai_prefill_layout {
     size_t relay;        /* quads: FKDAI_RELAY_BYTES of each cluster */
@@ -45,12 +50,14 @@ typedef struct fkdai_prefill_layout {
     size_t cut;          /* [schedules], FKDAI_CUT_BYTES each */
     size_t prefix;       /* [schedules][N+1] int32 */
     size_t sequence;     /* [schedules][N] two int32 */
+    size_t marks;        /* [schedules][N] int32, for checkpoints every so many tokens */
+    size_t parked;       /* [workers][V][K] fp32: states that wait while a checkpoint inside a chunk is made */
     size_t bytes;        /* of all */
 } fkdai_prefill_layout;
-fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid grid, fkdai_prefill_schedule schedule);
+fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid grid, fkdai_prefill_schedule schedule, fkdai_prefill_stops stops);
 
 /* Bytes of workspace for a call, with the schedule that it takes. */
-size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid);
+size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid, fkdai_prefill_stops stops);
 
 /* The caller's scale as two factors, of q and of out. That of out is a power of two, so that q has 1/16 to 1/8, and M fits fp16: 1 for 1/sqrt(128). */
 typedef struct fkdai_prefill_scale {

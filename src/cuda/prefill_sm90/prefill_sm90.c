@@ -8,7 +8,8 @@
 #include "prefill_sm90/prefill_launch.h"
 #include "status.h"
 
-_Static_assert(FKDAI_SEQLENS_BROKEN == FKDA_DEVICE_SEQLENS_BROKEN, "one bit, two names");
+_Static_assert(FKDAI_SEQLENS_BROKEN == FKDA_DEVICE_SEQLENS_BROKEN && FKDAI_SLOT_BROKEN == FKDA_DEVICE_SLOT_BROKEN &&
+               FKDAI_CHECKPOINT_BROKEN == FKDA_DEVICE_CHECKPOINT_BROKEN, "one bit, two names");
 _Static_assert(sizeof(fkdai_prefill_grid) <= sizeof(fkdai_cuda_kernel_plan), "fkdai_cuda_kernel_plan is too small");
 
 #define REFUSE_UNLESS(condition, ...) REQUIRE(condition, FKDA_ERR_UNSUPPORTED, __VA_ARGS__)
@@ -44,10 +45,10 @@ static fkda_status check_rows(const char *name, const fkda_tensor_desc *t, fkdai
     return FKDA_OK;
 }
 
+/* Rows of V are read in pairs of elements, rows of K one element at a time. */
 static fkda_status check_state(const char *name, const fkda_state_desc *s)
 {
-    if (s->dtype == FKDA_NONE) return FKDA_OK;
-    REFUSE_UNLESS(s->layout == FKDA_STATE_NHVK, "%s.layout = %d, kernels exist for NHVK", name, (int)s->layout);
+    if (s->dtype == FKDA_NONE || s->layout == FKDA_STATE_NHKV) return FKDA_OK;
     REFUSE_UNLESS(s->row_stride % 2 == 0, "%s.row_stride = %" PRId64 " is odd, pairs of elements are read at once", name, s->row_stride);
     return FKDA_OK;
 }
@@ -58,38 +59,40 @@ static fkda_status check_sizes(const fkda_fwd_desc *d)
     REFUSE_UNLESS(d->B <= INT32_MAX, "B = %" PRId64 " is not below 2^31", d->B);
     REFUSE_UNLESS(d->H <= INT32_MAX, "H = %" PRId64 " is not below 2^31", d->H);
     REFUSE_UNLESS(d->N <= INT32_MAX / 8, "N = %" PRId64 " is above 2^28 - 1", d->N);
+    REFUSE_UNLESS(d->checkpoints_per_sequence < INT32_MAX, "checkpoints_per_sequence = %" PRId64 " is not below 2^31 - 1", d->checkpoints_per_sequence);
     return FKDA_OK;
 }
 
 /* The arguments that it has rules for, in the order in which they are checked. */
 static const fkda_arg ruled[] = {FKDA_ARG_Q, FKDA_ARG_K, FKDA_ARG_V, FKDA_ARG_G, FKDA_ARG_OUT, FKDA_ARG_BETA, FKDA_ARG_INITIAL_STATE,
-                                 FKDA_ARG_FINAL_STATE};
+                                 FKDA_ARG_FINAL_STATE, FKDA_ARG_CHECKPOINT_STATE};
 enum { RULED_COUNT = sizeof ruled / sizeof *ruled };
 
 static const char *name_of(fkda_arg argument) { return fkdai_op_fwd.arguments[argument].name; }
 
+/* NULL: it is no state. */
+static const fkda_state_desc *state_of(const fkda_fwd_desc *d, fkda_arg argument)
+{
+    return argument == FKDA_ARG_INITIAL_STATE ? &d->initial_state : argument == FKDA_ARG_FINAL_STATE ? &d->final_state
+         : argument == FKDA_ARG_CHECKPOINT_STATE ? &d->checkpoints : NULL;
+}
+
 /* How one argument lies, but for its address. */
 static fkda_status check_form(const fkda_fwd_desc *d, fkda_arg argument)
 {
-    switch (argument) {
-    case FKDA_ARG_INITIAL_STATE: return check_state(name_of(argument), &d->initial_state);
-    case FKDA_ARG_FINAL_STATE: return check_state(name_of(argument), &d->final_state);
-    case FKDA_ARG_BETA:
-        REFUSE_UNLESS(d->beta.dtype == FKDA_BF16, "beta has dtype %d, kernels exist for bf16", (int)d->beta.dtype);
-        return FKDA_OK;
-    default: return check_rows(name_of(argument), fkdai_fwd_tensor(d, argument), fkdai_fwd_shape(d, argument));
-    }
+    const fkda_state_desc *const state = state_of(d, argument);
+    if (state != NULL) return check_state(name_of(argument), state);
+    if (argument != FKDA_ARG_BETA) return check_rows(name_of(argument), fkdai_fwd_tensor(d, argument), fkdai_fwd_shape(d, argument));
+    REFUSE_UNLESS(d->beta.dtype == FKDA_BF16, "beta has dtype %d, kernels exist for bf16", (int)d->beta.dtype);
+    return FKDA_OK;
 }
 
 /* Bytes that are moved at once. */
 static unsigned unit_of(const fkda_fwd_desc *d, fkda_arg argument)
 {
-    switch (argument) {
-    case FKDA_ARG_INITIAL_STATE: return d->initial_state.dtype == FKDA_F32 ? 8 : 4;
-    case FKDA_ARG_FINAL_STATE: return d->final_state.dtype == FKDA_F32 ? 8 : 4;
-    case FKDA_ARG_BETA: return 2;
-    default: return 16;
-    }
+    const fkda_state_desc *const state = state_of(d, argument);
+    if (state != NULL) return (state->dtype == FKDA_F32 ? 4u : 2u) * (state->layout == FKDA_STATE_NHVK ? 2u : 1u);
+    return argument == FKDA_ARG_BETA ? 2u : 16u;
 }
 
 static fkda_status check_address(const fkda_fwd_desc *d, const void *args, fkda_arg argument)
@@ -119,10 +122,8 @@ static fkda_status check_args(const fkdai_desc *desc, const void *args)
 
 static fkda_status copy(fkda_fwd_desc *d, fkda_arg argument, uint32_t *copies)
 {
-    fkda_state_desc *const state = argument == FKDA_ARG_INITIAL_STATE ? &d->initial_state : &d->final_state;
-    const int is_state = argument == FKDA_ARG_INITIAL_STATE || argument == FKDA_ARG_FINAL_STATE;
-    if (is_state) state->layout = FKDA_STATE_NHVK;
-    return fkdai_fwd_copy(d, argument, is_state ? state->dtype : FKDA_BF16, copies);
+    const fkda_state_desc *const state = state_of(d, argument);
+    return fkdai_fwd_copy(d, argument, state != NULL ? state->dtype : FKDA_BF16, copies);
 }
 
 /* Fewer query heads than value heads: copies of q and k have one for each. */
@@ -148,6 +149,11 @@ static fkda_status suit(fkdai_desc *desc, const void *args, uint32_t *copies)
 
 /* ---------------------------------------------------------------- one call */
 
+static fkdai_prefill_stops stops(const fkda_fwd_desc *d)
+{
+    return d->checkpoints.dtype == FKDA_NONE ? (fkdai_prefill_stops){0, 0} : (fkdai_prefill_stops){d->checkpoints_per_sequence, d->checkpoint_every};
+}
+
 static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cuda_kernel_plan *to)
 {
     const fkda_fwd_desc *const d = &plan->desc.fwd;
@@ -159,7 +165,7 @@ static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cud
         [FKDAI_SOLO] = {"solo", "blocks"}, [FKDAI_EITHER] = {"duo or solo", "blocks"}};
     const fkdai_prefill_grid grid = fkdai_prefill_make_grid(FKDAI_EITHER, d->B * d->T, d->N, d->H, on->multiprocessors);
     memcpy(to, &grid, sizeof grid);
-    plan->workspace_bytes = fkdai_prefill_workspace_bytes(d->N, d->H, grid);
+    plan->workspace_bytes = fkdai_prefill_workspace_bytes(d->N, d->H, grid, stops(d));
     snprintf(plan->choice, sizeof plan->choice, "sm90 prefill %s, 32 tokens per chunk, %" PRId64 " heads of sequences on %d %s",
              names[grid.mapping].mapping, d->N * d->H, grid.workers, names[grid.mapping].workers);
     return FKDA_OK;
@@ -186,6 +192,19 @@ static fkdai_strides strides(const fkda_fwd_desc *d, const fkda_tensor_desc *t)
 static const fkdai_gate gates[] = {[FKDA_GATE_BOUNDED] = FKDAI_GATE_BOUNDED, [FKDA_GATE_SOFTPLUS] = FKDAI_GATE_SOFTPLUS,
                                    [FKDA_GATE_PRECOMPUTED] = FKDAI_GATE_PRECOMPUTED};
 
+static fkdai_state_rows rows_of(const fkda_state_desc *s, const void *slots)
+{
+    return (fkdai_state_rows){.row_stride = s->row_stride, .element = element(s->dtype), .is_k_first = s->layout == FKDA_STATE_NHKV,
+                              .slots = {slots, s->slot_count > 0 ? element(s->slot_dtype) : FKDAI_ABSENT}, .slot_count = s->slot_count,
+                              .first_slot = s->slot_null == FKDA_SLOT_NULL_NOT_POSITIVE};
+}
+
+static fkdai_checkpoints checkpoints(const fkda_fwd_desc *d, const fkda_fwd_args *a)
+{
+    return (fkdai_checkpoints){.state = a->checkpoint_state, .rows = rows_of(&d->checkpoints, a->checkpoint_slots), .count = d->checkpoint_count,
+                               .stops = stops(d), .offsets = {a->checkpoint_offsets, element(d->checkpoint_offset_dtype)}};
+}
+
 static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, void *workspace, fkda_stream stream)
 {
     const fkda_fwd_desc *const d = &desc->fwd;
@@ -197,8 +216,8 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
         .beta = {a->beta, strides(d, &d->beta)}, .out = a->out, .out_stride = strides(d, &d->out),
         .A_log = {a->A_log, element(d->A_log)}, .dt_bias = {a->dt_bias, element(d->dt_bias)},
         .cu_seqlens = {a->cu_seqlens, element(d->cu_seqlens)},
-        .initial_state = a->initial_state, .initial_rows = {d->initial_state.row_stride, element(d->initial_state.dtype)},
-        .final_state = a->final_state, .final_rows = {d->final_state.row_stride, element(d->final_state.dtype)},
+        .initial_state = a->initial_state, .initial_rows = rows_of(&d->initial_state, a->initial_slots), .initial_mask = a->initial_mask,
+        .final_state = a->final_state, .final_rows = rows_of(&d->final_state, a->final_slots), .checkpoints = checkpoints(d, a),
         .B = d->B, .T = d->T, .N = d->N, .H = d->H, .gate = gates[d->gate], .scale = d->scale, .lower_bound = d->lower_bound,
         .grid = grid, .workspace = workspace, .device_status = a->device_status,
     };

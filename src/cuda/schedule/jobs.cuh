@@ -20,9 +20,9 @@ inline constexpr int kJobCost = FKDAI_JOB_COST;              // units a job cost
 inline constexpr int kSmallestPiece = FKDAI_SMALLEST_PIECE;  // chunks; a cut that would leave less moves to the end of the job
 
 struct SequenceSpan {
-    int64_t start;  // first token, on the packed axis (dense: 0)
-    int batch;      // dense: the sequence; packed: 0
-    int length;     // tokens
+    int start;   // first token, on the packed axis (dense: 0)
+    int batch;   // dense: the sequence; packed: 0
+    int length;  // tokens
 };
 
 // cu_seqlens as the caller gave it, read with every value clamped so that no bad array leads out of bounds.
@@ -73,6 +73,7 @@ struct Schedule {
     Cut *cut;         // [1]; null: worker c does job c alone, and nothing else is there
     int32_t *prefix;  // [N+1] units of one head before sequence n
     int2 *sequence;   // [N] (start, length), clamped
+    int32_t *marks;   // [N] marks of all sequences before n (Timeline::mark_every); null: nobody asks
     bool is_own;      // every block has one for itself, and they stand one behind the other; else there is one for all
 };
 
@@ -96,35 +97,42 @@ struct Timeline {
     Schedule schedule;
     WorkerKind kinds[2];
     int heads;
+    int mark_every;  // tokens from one mark of a sequence to the next, the first after so many; 0: there are none
 
+    __device__ int marks_of(int length) const { return length / mark_every; }
     __device__ Schedule schedule_here() const {
         if (!schedule.is_own) return schedule;
         const int block = blockIdx.x;
-        return {schedule.cut + block, schedule.prefix + static_cast<int64_t>(block) * (sequences.count + 1),
-                schedule.sequence + static_cast<int64_t>(block) * sequences.count, true};
+        const int64_t before = static_cast<int64_t>(block) * sequences.count;
+        return {schedule.cut + block, schedule.prefix + before + block, schedule.sequence + before,
+                schedule.marks == nullptr ? nullptr : schedule.marks + before, true};
+    }
+};
+
+// The part of the timeline that is a worker's.
+struct Span {
+    int64_t low, high;
+    __device__ Span(const Timeline &timeline, const Schedule &schedule, int worker) {
+        const int64_t span = schedule.cut->span, total = static_cast<int64_t>(schedule.prefix[timeline.sequences.count]) * timeline.heads;
+        low = span * worker, high = low + span < total ? low + span : total;
     }
 };
 
 // The pieces of one worker, last job first. All threads that iterate see the same pieces.
 template <int kChunk>
 struct PieceIterator {
-    int64_t low, high;  // this worker's span
-    int n, h;           // the job to look at next
-    bool done;
+    int worker;
+    int n, h;  // the job to look at next; n < 0: none is left
 
-    __device__ PieceIterator(const Timeline &timeline, int worker) : low(0), high(0), done(false) {
-        const Sequences &s = timeline.sequences;
+    __device__ PieceIterator(const Timeline &timeline, int its_worker) : worker(its_worker), n(0), h(0) {
         const Schedule schedule = timeline.schedule_here();
-        const int heads = timeline.heads;
         if (schedule.cut == nullptr) {
-            n = worker / heads, h = worker - n * heads;
+            n = worker / timeline.heads, h = worker - n * timeline.heads;
             return;
         }
-        const int64_t span = schedule.cut->span, total = static_cast<int64_t>(schedule.prefix[s.count]) * heads;
-        low = span * worker;
-        high = low + span < total ? low + span : total;
-        done = low >= high;
-        if (!done) locate(timeline, high - 1);
+        const Span span(timeline, schedule, worker);
+        if (span.low < span.high) locate(timeline, span.high - 1);
+        else n = -1;
     }
 
     // Binary search: the job that holds position x.
@@ -153,7 +161,10 @@ struct PieceIterator {
         const Schedule schedule = timeline.schedule_here();
         const int heads = timeline.heads;
         if (schedule.cut == nullptr) return next_direct(timeline.sequences, piece);
-        while (!done) {
+        if (n < 0) return false;
+        const Span span(timeline, schedule, worker);
+        const int64_t low = span.low, high = span.high;
+        while (n >= 0) {
             const int64_t weight = schedule.prefix[n + 1] - schedule.prefix[n];
             const int64_t start = static_cast<int64_t>(schedule.prefix[n]) * heads + h * weight, end = start + weight;
             const int2 at = schedule.sequence[n];
@@ -165,18 +176,18 @@ struct PieceIterator {
             piece.takes_over = piece.begin > 0;
             piece.hands_over = piece.end < chunks;
             const bool is_mine = chunks > 0 ? piece.begin < piece.end : end <= high;
-            done = start <= low;
-            if (--h < 0) h = heads - 1, n--;
+            if (start <= low) n = -1;
+            else if (--h < 0) h = heads - 1, n--;
             if (is_mine) return true;
         }
         return false;
     }
 
     __device__ bool next_direct(const Sequences &sequences, Piece &piece) {
-        if (done) return false;
-        done = true;
+        if (n < 0) return false;
         piece.sequence_index = n, piece.head = h;
         piece.sequence = sequences.span(n);
+        n = -1;
         piece.begin = 0, piece.end = chunk_count<kChunk>(piece.sequence.length);
         piece.takes_over = piece.hands_over = false;
         return true;

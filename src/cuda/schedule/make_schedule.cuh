@@ -43,6 +43,21 @@ __device__ __forceinline__ void block_scan(int &sum, int &longest, int *scratch)
     sum += before;
 }
 
+// The marks of the sequences before each. All threads of a block, with its own range of sequences; scratch as above.
+template <int threads>
+__device__ __forceinline__ void count_marks(const Timeline &timeline, const Schedule &out, int first, int last, int *scratch) {
+    int marks = 0, unused = 0;
+    for (int n = first; n < last; n++) marks += timeline.marks_of(out.sequence[n].y);
+    __syncthreads();
+    int end = marks;
+    block_scan<threads>(end, unused, scratch);
+    int at_n = end - marks;
+    for (int n = first; n < last; n++) {
+        out.marks[n] = at_n;
+        at_n += timeline.marks_of(out.sequence[n].y);
+    }
+}
+
 // All threads of a block, which then see it. `scratch` lies in shared memory, 16-byte aligned.
 template <int kChunk, int threads>
 __device__ void make_schedule(const Timeline &timeline, const Schedule &out, void *scratch) {
@@ -54,7 +69,7 @@ __device__ void make_schedule(const Timeline &timeline, const Schedule &out, voi
         bool is_broken;
         const SequenceSpan at_n = sequences.span(n, is_broken);
         const int weight = chunk_count<kChunk>(at_n.length) + kJobCost;
-        out.sequence[n] = make_int2(static_cast<int>(at_n.start), at_n.length);
+        out.sequence[n] = make_int2(at_n.start, at_n.length);
         units += weight, longest = max(longest, is_broken ? kBrokenWeight : weight);
     }
     if (thread_here() == 0 && sequences.is_broken_at(sequences.count)) longest = kBrokenWeight;
@@ -65,6 +80,7 @@ __device__ void make_schedule(const Timeline &timeline, const Schedule &out, voi
         out.prefix[n] = at_n;
         at_n += chunk_count<kChunk>(out.sequence[n].y) + kJobCost;
     }
+    if (out.marks != nullptr) count_marks<threads>(timeline, out, first, last, static_cast<int *>(scratch));
     if (thread_here() == threads - 1) {
         const int64_t total = static_cast<int64_t>(end) * timeline.heads;
         const bool is_broken = longest == kBrokenWeight;

@@ -52,6 +52,15 @@ template <class T>
 T uniform(T x) { return __shfl_sync(~0u, x, 0); }
 inline uint32_t kept(uint32_t x, int lane) { return __shfl_sync(~0u, x, lane); }
 
+inline uint32_t warp_min(uint32_t x) {
+    for (int d = 16; d > 0; d /= 2) x = std::min(x, __shfl_xor_sync(~0u, x, d));
+    return x;
+}
+inline uint32_t warp_sum(uint32_t x) {
+    for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(~0u, x, d);
+    return x;
+}
+
 inline int lane_here() { return emulator::self().lane(); }
 inline int thread_here() { return static_cast<int>(emulator::self().thread.x); }
 

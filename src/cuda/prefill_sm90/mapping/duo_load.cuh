@@ -15,17 +15,20 @@ struct LoadRole {
     int rank, cluster, lane;
 
     __device__ __forceinline__ void run() const {
-        ChunkIterator raw(p, cluster);
+        SegmentIterator segments(p, cluster);
+        ChunkIterator<false> raw(p, cluster, segments);
         for (uint32_t value = 0; raw.valid || (loads_values && value < raw.number);) {
-            if (loads_values && (!raw.valid || raw.number >= value + kValueLag)) load_value(value++);  // first: its tile is free before the stage is
+            if (loads_values && (!raw.valid || raw.is_ahead(value, kValueLag))) load_value(value++);  // first: its tile is free before the stage is
             if (!raw.valid) continue;
-            if (raw.chunk == raw.piece.begin) {
-                if (loads_raw) prefetch_gate(p, raw.piece.head, lane);
-                if (loads_values && lane == 0) prefetch_state(p, raw.piece, rank, 1);
+            const bool is_chunk = raw.has_begun();
+            if (is_chunk && raw.is_first_of_segment()) {
+                if (loads_raw) prefetch_gate(p, raw.head, lane);
+                if (loads_values && lane == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, rank, 1);
             }
             ChunkInfo info = raw.info();
             const uint32_t number = raw.number;
             raw.advance(p);
+            if (!is_chunk) continue;
             info.is_last = !raw.valid;
             if (lane == 0) s->chunk_infos[number % kChunkInfos] = info;
             if (loads_raw && number % kRanks == static_cast<uint32_t>(rank)) load_raw(info, number);

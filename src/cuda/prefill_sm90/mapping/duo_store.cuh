@@ -14,7 +14,7 @@ struct StoreRole {
     int rank, cluster, lane;
 
     __device__ __forceinline__ void run() const {
-        if (!ChunkIterator(p, cluster).valid) return;
+        if (!has_chunks(p, cluster)) return;
         uint32_t arrived = 0;  // chunks of the peer that it knows to be here
         for (uint32_t number = 0;; number++) {
             const uint32_t slot = number % kOutStages;
@@ -24,7 +24,7 @@ struct StoreRole {
             wait_here(s.at(s->barriers.out_ready[slot]), (number / kOutStages) & 1, arrived);
             mark(mark_store_has_o, number, lane == 0);
             const ChunkInfo at = s->chunk_infos[number % kChunkInfos];
-            store_rows(slot, at.rows, p.out + p.out_strides.offset(at.batch, at.token + (lane >> 3), at.head) + rank * kHalf + (lane & 7) * 8);
+            store_rows(slot, at.rows_out, p.out + p.out_strides.offset(at.batch, at.token + (lane >> 3), at.head) + rank * kHalf + (lane & 7) * 8);
             mark(mark_store_has_stored, number, lane == 0);
             if (at.is_last) return;
         }

@@ -57,7 +57,7 @@ struct ChainPiece {
         as_operand<Type16::BF16>(o_bf16, o);
         place_out(o_bf16);
         if (rows >= kChunk) send_out(number);
-        else write_out(number, rows);
+        else write_out(number, rows_out(s, number));
         mma_wait<0>();
         pin(state);  // nothing reads the stage any more
         if (scale.is_used) multiply_rows(state, scale.inverse);

@@ -45,6 +45,7 @@ struct Smem {
     float beta[kSolvers][kChunk];  // sigmoid(beta), of each solving warp
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
     PieceQueue piece_queues[kChainWarps];
+    SegmentIterator segments;  // of the load warp
     alignas(8) Barriers barriers;
 };
 static_assert(sizeof(Smem) + 1024 <= 232448);

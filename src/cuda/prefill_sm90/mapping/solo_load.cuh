@@ -12,15 +12,17 @@ struct LoadRole {
     View s;
 
     __device__ __forceinline__ void run() const {
-        ChunkIterator raw(p, blockIdx.x);
+        ChunkIterator<true> raw(p, blockIdx.x, s->segments);
         for (uint32_t value = 0; raw.valid || value < raw.number;) {
-            if (!raw.valid || raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
+            if (!raw.valid || raw.is_ahead(value, kValueLag)) load_value(value++);  // first: its tile is free before the stage is
             if (!raw.valid) continue;
-            if (raw.chunk == raw.piece.begin) {
-                prefetch_gate(p, raw.piece.head, lane_here());
-                if (lane_here() == 0) prefetch_state(p, raw.piece, 0, kHalves);
+            if (raw.has_begun()) {
+                if (raw.is_first_of_segment()) {
+                    prefetch_gate(p, raw.head, lane_here());
+                    if (lane_here() == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, 0, kHalves);
+                }
+                load_raw(raw.number, raw.info());
             }
-            load_raw(raw.number, raw.info());
             raw.advance(p);
         }
         for (uint32_t i = 0; i < kSolvers; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second or third chunk

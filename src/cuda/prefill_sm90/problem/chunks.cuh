@@ -6,6 +6,7 @@
 #include "device/shared_access.cuh"
 #include "prefill_sm90/problem/params.cuh"
 #include "prefill_sm90/problem/prefill_marks.cuh"
+#include "prefill_sm90/problem/segments.cuh"
 
 namespace fkdai::prefill {
 
@@ -40,35 +41,64 @@ __device__ __forceinline__ void clear_triangles(const SharedView<Smem> &s) {
     fence_async_proxy();
 }
 
-// All chunks of a worker, one at a time: a whole warp iterates, and the compiler knows that its lanes agree.
+// All chunks of a worker, one at a time, from before the first on: a whole warp iterates, and the compiler knows that its lanes agree.
+//
+// What is wanted at the end of a segment only, waits in shared memory where registers are few: there one lane finds the next.
+template <bool is_shared>
 struct ChunkIterator {
-    PieceIterator<kChunk> pieces;
-    Piece piece;
-    int chunk;        // inside the sequence
-    uint32_t number;  // on the worker's timeline, from 0
-    bool valid;
+    SegmentIterator &segments;
+    Segment segment{};
+    int head = 0, start = 0, batch = 0;  // start: the sequence's first token
+    int chunk = -1;                // inside the sequence
+    uint32_t number = ~uint32_t{0};  // on the worker's timeline, from 0
+    bool valid = true;
 
-    __device__ ChunkIterator(const Timeline &timeline, int worker) : pieces(timeline, worker), chunk(0), number(0) { open_piece(timeline); }
-    __device__ void open_piece(const Timeline &timeline) {
-        do valid = uniform(pieces.next(timeline, piece));
-        while (valid && uniform(piece.begin == piece.end));
-        chunk = valid ? piece.begin : 0;
+    __device__ ChunkIterator(const Params &p, int worker, SegmentIterator &place) : segments(place) {
+        if (is_finder()) segments = SegmentIterator(p, worker);
     }
-    __device__ void advance(const Timeline &timeline) {
+    __device__ bool is_finder() const { return !is_shared || lane_here() == 0; }
+    __device__ bool has_begun() const { return static_cast<int32_t>(number) >= 0; }
+    __device__ bool is_ahead(uint32_t of, int by) const { return static_cast<int32_t>(number - of) >= by; }
+    __device__ void advance(const Params &p) {
         number++;
-        if (uniform(++chunk == piece.end)) open_piece(timeline);
+        if (uniform(++chunk != segment.end)) return;
+        if (is_shared) __syncwarp();
+        if (is_finder()) {
+            do valid = segments.next(p);
+            while (valid && segments.segment.begin == segments.segment.end);
+        }
+        if (is_shared) __syncwarp();
+        valid = uniform(valid), segment = segments.segment, chunk = segment.begin;
+        head = segments.piece.head, start = segments.piece.sequence.start, batch = segments.piece.sequence.batch;
+    }
+    __device__ bool is_first_of_segment() const { return chunk == segment.begin; }
+    // The first state of all is wanted now: asking where it lies would only delay the first tiles.
+    __device__ bool wants_initial_state(const Params &p) const {
+        return segment.from == Place::Caller && (number > 0 || p.initial_state.slots.data == nullptr);
     }
     // rows: 0 behind the last chunk.
     __device__ ChunkInfo info() const {
-        const int left = piece.sequence.length - chunk * kChunk;
-        return {uniform(static_cast<int>(piece.sequence.start) + chunk * kChunk), uniform(piece.head), uniform(piece.sequence.batch),
-                static_cast<uint8_t>(!valid ? 0 : left < kChunk ? left : kChunk), false};
+        const int left = segment.length - chunk * kChunk;
+        const auto rows = static_cast<uint8_t>(!valid ? 0 : left < kChunk ? left : kChunk);
+        return {uniform(start + chunk * kChunk), uniform(head), uniform(batch), rows, false,
+                segment.is_silent ? uint8_t{0} : rows};
     }
 };
 
-// Elements from the start of a state tensor to one half of the rows of V of a job.
-__device__ __forceinline__ int64_t matrix_offset(const Piece &piece, int64_t row_stride, int half) {
-    return piece.sequence_index * row_stride + static_cast<int64_t>(piece.head * kHalves + half) * (kHalf * kWidth);
+// Has the worker any chunk?
+__device__ __forceinline__ bool has_chunks(const Timeline &timeline, int worker) {
+    PieceIterator<kChunk> pieces(timeline, worker);
+    Piece piece{};
+    while (uniform(pieces.next(timeline, piece)))
+        if (uniform(piece.begin < piece.end)) return true;
+    return false;
+}
+
+// How many rows of a chunk's O are wanted.
+template <class Smem>
+__device__ __forceinline__ int rows_out(const SharedView<Smem> &s, uint32_t number) {
+    constexpr uint32_t kInfos = sizeof(Smem::chunk_infos) / sizeof(ChunkInfo);
+    return s->chunk_infos[number % kInfos].rows_out;
 }
 
 }  // namespace fkdai::prefill

@@ -51,13 +51,9 @@ struct alignas(16) ChunkInfo {
     int token, head, batch;  // of its first row
     uint8_t rows;            // valid tokens 1..32; 0: no more chunks
     bool is_last;
+    uint8_t rows_out = 0;    // of them, whose O is wanted: all or none
 };
-
-struct PieceQueue {  // of one chain warp: the piece at work and the one after it
-    PieceIterator<kChunk> iterator;
-    Piece piece[2];
-    bool is_valid[2];
-};
+static_assert(sizeof(ChunkInfo) == 16);
 
 inline constexpr int kAkkPitch = 52;    // floats; rows [akk 21 | akk 22 | akk 11 | pad], 16 floats each
 
@@ -102,11 +98,41 @@ struct Vector {  // optional, contiguous
     }
 };
 
-template <class Pointer>
-struct States {  // [N,H,V,K]
-    Pointer data;
+// Bits of the caller's status word: FKDA_DEVICE_*, for the host.
+inline constexpr unsigned kBrokenSeqlens = 1, kBrokenSlot = 2, kBrokenCheckpoint = 4;
+__device__ __forceinline__ void report(unsigned *status, unsigned bit) {
+    if (status != nullptr) atomicOr(status, bit);
+}
+
+struct Indices {  // optional, contiguous
+    const void *data;
+    bool is_64bit;
+    __device__ int64_t at(int64_t i) const { return is_64bit ? static_cast<const int64_t *>(data)[i] : static_cast<const int32_t *>(data)[i]; }
+};
+
+inline constexpr int64_t kNoRow = -1;
+
+struct States {  // rows of [H,V,K], or of [H,K,V]
+    void *data;
     int64_t row_stride;
     Element element;
+    bool is_k_first;      // [K,V]
+    Indices slots;        // the row of each state; absent: state i in row i
+    int64_t slot_count;   // with slots: rows
+    int first_slot;       // with slots: below it, there is no state
+    // The row of state i, or kNoRow.
+    __device__ int64_t row_of(int64_t i, unsigned *status) const {
+        if (slots.data == nullptr) return i;
+        const int64_t slot = slots.at(i);
+        if (slot >= slot_count) report(status, kBrokenSlot);
+        return slot >= first_slot && slot < slot_count ? slot : kNoRow;
+    }
+    __device__ int64_t bytes() const { return element == Element::F32 ? 4 : 2; }
+    // Of the matrix of a head, or its rows of V from 64 half on.
+    __device__ void *address(int64_t row, int head, int half) const {
+        const int64_t at = row * row_stride + static_cast<int64_t>(head) * (kWidth * kWidth) + half * (is_k_first ? kHalf : kHalf * kWidth);
+        return static_cast<char *>(data) + at * bytes();
+    }
 };
 
 struct Strides {
@@ -120,6 +146,18 @@ struct HandOver {  // of the state of a job that two workers share; slot w belon
     uint64_t number;     // of the launch, drawn at random: no earlier owner of the memory has left it there
 };
 
+// Copies of the state inside the sequences. State n per_sequence + i is the one after offsets[n][i] tokens; or, with Timeline::mark_every, there
+// is one at each mark, and those of a sequence follow those of the sequence before.
+struct Checkpoints {
+    States states;
+    Indices offsets;     // [N][per_sequence], at most 0: none
+    int per_sequence;
+    int64_t count;       // of states
+    float *parked;       // [workers][V][K], if some may lie inside a chunk
+    __device__ bool exist() const { return states.element != Element::Absent; }
+    __device__ int64_t tokens(int n, int i) const { return offsets.at(static_cast<int64_t>(n) * per_sequence + i); }
+};
+
 inline constexpr int kClusterKind = 0, kSingleKind = 1;  // of Timeline::kinds
 
 struct Params : Timeline {
@@ -130,14 +168,16 @@ struct Params : Timeline {
     __nv_bfloat16 *out;              // [B,T,H,V]
     Strides beta_strides, out_strides;
     Vector A_log, dt_bias;           // [H], [H,K]
-    States<const void *> initial_state;
-    States<void *> final_state;
+    States initial_state;
+    const uint8_t *initial_mask;     // [N], optional; 0: the sequence starts from zero
+    States final_state;
+    Checkpoints checkpoints;
     HandOver hand_over;
     uint8_t *relay;                  // of quads (quad_config.cuh)
     float scale, out_factor;         // of q, and of out: a power of two; together they are the caller's scale
     float lower_bound;
     uint32_t range_limit;            // of |R| in fp16 (range_guard.cuh)
-    unsigned *status;                // the caller's word for kBrokenSeqlens, or null
+    unsigned *status;                // the caller's word for what is broken, or null
 };
 
 }  // namespace fkdai::prefill

@@ -30,13 +30,16 @@ __device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lan
     if (p.A_log.element != Element::Absent && lane == 0) prefetch_l1(p.A_log.address(head));
 }
 
-// The chain will want `halves` halves of the initial state, a contiguous block, some chunks from now. One thread.
+// The chain will want `halves` halves of the initial state some chunks from now: a contiguous block, where V is outermost. One thread.
 __device__ __forceinline__ void prefetch_state(const Params &p, const Piece &piece, int first_half, int halves) {
-    const States<const void *> &from = p.initial_state;
-    if (piece.takes_over || from.element == Element::Absent) return;
-    const int64_t bytes = from.element == Element::F32 ? 4 : 2;
-    const auto *const start = static_cast<const uint8_t *>(from.data) + bytes * matrix_offset(piece, from.row_stride, first_half);
-    if (reinterpret_cast<uintptr_t>(start) % 16 == 0) prefetch_l2(start, static_cast<uint32_t>(bytes) * halves * kHalf * kWidth);
+    const States &from = p.initial_state;
+    const int n = piece.sequence_index;
+    if (from.element == Element::Absent || (p.initial_mask != nullptr && p.initial_mask[n] == 0)) return;
+    const int64_t row = from.row_of(n, nullptr);
+    if (row == kNoRow) return;
+    const void *const start = from.address(row, piece.head, from.is_k_first ? 0 : first_half);
+    const int wanted = from.is_k_first ? kHalves : halves;
+    if (reinterpret_cast<uintptr_t>(start) % 16 == 0) prefetch_l2(start, static_cast<uint32_t>(from.bytes()) * wanted * kHalf * kWidth);
 }
 
 }  // namespace fkdai::prefill

@@ -1,7 +1,7 @@
 // A call whose cu_seqlens is not 0 = c[0] <= ... <= c[N] <= T.
 //
 // Only the device reads the array, after the call has returned. All blocks find the same answer before any of them starts a role,
-// and then fill out and the final state with NaN instead. A good array costs no pass of its own: the roles read the same
+// and then fill out, final states and checkpoints with NaN instead. A good array costs no pass of its own: the roles read the same
 // entries next, and find them in L1.
 #pragma once
 
@@ -9,7 +9,6 @@
 
 namespace fkdai::prefill {
 
-inline constexpr unsigned kBrokenSeqlens = 1;  // FKDAI_SEQLENS_BROKEN, for the host
 inline constexpr uint32_t kNaN32 = 0x7fffffff;
 inline constexpr uint16_t kNaN16 = 0x7fff;
 
@@ -27,26 +26,40 @@ __device__ __forceinline__ bool seqlens_are_broken(const Params &p) {
     return __syncthreads_or(is_broken);
 }
 
-// out [T,H,V] and the final state [N,H,V,K] become NaN; the status word gets its bit. All threads of the grid. Packed: no batch axis.
+// `count` states become NaN, but for those that have no row or are not wanted.
+template <int threads, class IsWanted>
+__device__ __forceinline__ void refuse_states(const Params &p, const States &of, int64_t count, const IsWanted &is_wanted) {
+    const int64_t thread = static_cast<int64_t>(blockIdx.x) * threads + thread_here(), step = static_cast<int64_t>(gridDim.x) * threads;
+    const int64_t matrices = static_cast<int64_t>(p.heads) * kWidth * kWidth;
+    if (of.element == Element::Absent) return;
+#pragma unroll 1
+    for (int64_t i = thread; i < count * matrices; i += step) {
+        if (!is_wanted(i / matrices)) continue;
+        const int64_t row = of.row_of(i / matrices, p.status), at = row * of.row_stride + i % matrices;
+        if (row == kNoRow) continue;
+        if (of.element == Element::F32) static_cast<uint32_t *>(of.data)[at] = kNaN32;
+        else static_cast<uint16_t *>(of.data)[at] = kNaN16;
+    }
+}
+
+// out [T,H,V] and the states become NaN; the status word gets its bit. All threads of the grid. Packed: no batch axis.
 template <int threads>
 __device__ __forceinline__ void refuse(const Params &p) {
     constexpr uint32_t kPair = kNaN16 * 0x10001u;
     constexpr int kUnits = kWidth * sizeof(__nv_bfloat16) / sizeof(uint4);  // of one row of out
     const int64_t thread = static_cast<int64_t>(blockIdx.x) * threads + thread_here(), step = static_cast<int64_t>(gridDim.x) * threads;
-    const int64_t rows = static_cast<int64_t>(p.sequences.tokens) * p.heads, matrices = static_cast<int64_t>(p.heads) * kWidth * kWidth;
-    if (thread == 0 && p.status != nullptr) atomicOr(p.status, kBrokenSeqlens);
+    const int64_t rows = static_cast<int64_t>(p.sequences.tokens) * p.heads;
+    if (thread == 0) report(p.status, kBrokenSeqlens);
 #pragma unroll 1
     for (int64_t i = thread; i < rows * kUnits; i += step) {
         const int64_t row = i / kUnits, at = p.out_strides.offset(0, row / p.heads, row % p.heads) + i % kUnits * 8;
         *reinterpret_cast<uint4 *>(p.out + at) = make_uint4(kPair, kPair, kPair, kPair);
     }
-    if (p.final_state.element == Element::Absent) return;
-#pragma unroll 1
-    for (int64_t i = thread; i < p.sequences.count * matrices; i += step) {
-        const int64_t at = i / matrices * p.final_state.row_stride + i % matrices;
-        if (p.final_state.element == Element::F32) static_cast<uint32_t *>(p.final_state.data)[at] = kNaN32;
-        else static_cast<uint16_t *>(p.final_state.data)[at] = kNaN16;
-    }
+    refuse_states<threads>(p, p.final_state, p.sequences.count, [](int64_t) { return true; });
+    const Checkpoints &checkpoints = p.checkpoints;
+    const int64_t most = p.mark_every > 0 ? p.marks_of(p.sequences.tokens) : int64_t{p.sequences.count} * checkpoints.per_sequence;
+    refuse_states<threads>(p, checkpoints.states, most < checkpoints.count ? most : checkpoints.count,
+                           [&](int64_t i) { return p.mark_every > 0 || checkpoints.offsets.at(i) > 0; });
 }
 
 }  // namespace fkdai::prefill

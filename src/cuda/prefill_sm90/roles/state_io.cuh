@@ -1,9 +1,9 @@
-// What the chain does between two pieces: one state goes out, the next comes in, the one after is looked up.
+// What the chain does between two segments: one state goes out, the next comes in, the segment after is looked up.
 #pragma once
 
 #include "device/sm90/bulk_copy.cuh"
 #include "device/flag.cuh"
-#include "prefill_sm90/problem/chunks.cuh"
+#include "prefill_sm90/roles/state_lookup.cuh"
 
 namespace fkdai::prefill {
 
@@ -18,32 +18,29 @@ struct StateIo {
     int named_barrier;       // of the warpgroup
     uint32_t staging;        // this warp's StateStaging
 
-    // All pieces of the worker, for this warp. work(chunks, rows, state) does the chunks of one; `rows` of the tokens from its begin belong
+    // All segments of the worker, for this warp. work(chunks, rows, state) does the chunks of one; `rows` of the tokens from its begin belong
     // to the sequence.
     template <class Work>
     __device__ __forceinline__ void run(PieceQueue &queue, const Work &work) const {
-        if (lane == 0) queue.iterator = PieceIterator<kChunk>(p, worker);
-        advance(queue, 0);
+        StateLookup{p, half, worker, lane}.begin(queue);
         StateRows state;
-        for (uint32_t i = 0;; i++) {
-            const bool has_next = uniform(queue.is_valid[i & 1]);
-            const Piece *const done = i > 0 ? &queue.piece[(i & 1) ^ 1] : nullptr, *const next = has_next ? &queue.piece[i & 1] : nullptr;
-            const int chunks = uniform(has_next ? next->end - next->begin : 0);
-            const int rows = uniform(has_next ? next->sequence.length - next->begin * kChunk : 0);
+        for (uint32_t i = 0, part = 0;;) {
+            const QueuedSegment &done = queue.segment[(i & 1) ^ 1], &next = queue.segment[i & 1];
+            const bool has_next = uniform(next.is_valid);
+            const int parts = uniform(next.parts), forked = uniform(static_cast<int>(next.rows_forked));
+            const bool is_first = part == 0, is_fork = !is_first && forked > 0;
+            const int each = uniform(next.chunks), rows = is_fork ? forked : uniform(next.rows) - static_cast<int>(part) * each * kChunk;
             // What follows from the lane and the worker is not kept meanwhile.
             const StateIo here{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging};
-            here.change_state(here.sink(done), here.source(next), queue, i, state);
+            StateAddress out{done.to, done.to_form}, in{next.from, next.from_form};
+            if (!is_first) out = StateLookup{p, half, here.worker, here.lane}.sink_before(next, part), in = {nullptr, Form::Kept};
+            here.change_state({out.at, known(out.form)}, {in.at, known(in.form)}, queue, i + 1, is_first, state);
             if (!has_next) return;
-            if (chunks > 0) work(chunks, rows, state);
+            if (const int chunks = is_fork ? 1 : each; chunks > 0) work(chunks, rows, state);
+            if (++part == static_cast<uint32_t>(parts)) part = 0, i++;
         }
     }
-
-    // Piece i of the queue, found by one lane; it waits in shared memory, as registers are dear.
-    __device__ __forceinline__ void advance(PieceQueue &queue, uint32_t i) const {
-        __syncwarp();
-        if (lane == 0) queue.is_valid[i & 1] = queue.iterator.next(p, queue.piece[i & 1]);
-        __syncwarp();
-    }
+    __device__ __forceinline__ static Form known(Form form) { return static_cast<Form>(uniform(static_cast<int>(form))); }
 
     // Element 4 b + 2 row_half + e of lane l: row 16 warp + l/4 + 8 row_half of the 64, channel 8 b + 2 (l%4) + e.
     __device__ __forceinline__ int state_offset(int row_half, int b) const {
@@ -55,66 +52,23 @@ struct StateIo {
     __device__ __forceinline__ static float element(const StateRows &state, int row_half, int b, int e) {
         return state[4 * b + 2 * row_half + e];
     }
-    __device__ __forceinline__ float *hand_over_state(int slot) const {
-        return p.hand_over.state + static_cast<int64_t>(slot * kHalves + half) * (kHalf * kWidth);
-    }
-
-    // Where a state goes: nowhere, as whole rows of fp32, or as pairs of fp32 or bf16.
-    struct StateSink {
-        float *rows, *f32;
-        __nv_bfloat16 *bf16;
-        bool hands_over;  // to the next worker
-    };
-    __device__ __forceinline__ StateSink sink(const Piece *done) const {
-        if (done == nullptr) return {};
-        if (done->hands_over) return {hand_over_state(worker + 1), nullptr, nullptr, true};
-        const States<void *> &to = p.final_state;
-        const int64_t offset = matrix_offset(*done, to.row_stride, half);
-        float *const rows = static_cast<float *>(to.data) + offset;
-        if (to.element == Element::BF16) return {nullptr, nullptr, static_cast<__nv_bfloat16 *>(to.data) + offset, false};
-        if (to.element == Element::Absent) return {};
-        return has_whole_rows(rows) ? StateSink{rows, nullptr, nullptr, false} : StateSink{nullptr, rows, nullptr, false};
-    }
-
-    // Where a state comes from: nowhere (zero), or the same.
-    struct StateSource {
-        const float *rows, *f32;
-        const __nv_bfloat16 *bf16;
-        bool takes_over;  // from the worker before
-    };
-    __device__ __forceinline__ StateSource source(const Piece *next) const {
-        if (next == nullptr) return {};
-        if (next->takes_over) return {hand_over_state(worker), nullptr, nullptr, true};
-        const States<const void *> &from = p.initial_state;
-        const int64_t offset = matrix_offset(*next, from.row_stride, half);
-        const float *const rows = static_cast<const float *>(from.data) + offset;
-        if (from.element == Element::BF16) return {nullptr, nullptr, static_cast<const __nv_bfloat16 *>(from.data) + offset, false};
-        if (from.element == Element::Absent) return {};
-        return has_whole_rows(rows) ? StateSource{rows, nullptr, nullptr, false} : StateSource{nullptr, rows, nullptr, false};
-    }
-    __device__ __forceinline__ static bool has_whole_rows(const float *rows) { return reinterpret_cast<uintptr_t>(rows) % 16 == 0; }
-
-    // The state of piece i - 1 out, that of piece i in. Whole rows pass through shared memory, four of a warp at a time: an access to
-    // global memory then touches one row, not one sector of eight. Piece i + 1 is looked up while the new rows travel.
-    __device__ __forceinline__ void change_state(const StateSink &out, const StateSource &in, PieceQueue &queue, uint32_t i, StateRows &state) const {
+    // One state out, the next in. Whole rows pass through shared memory, four of a warp at a time: an access to global memory then touches one
+    // row, not one sector of eight. Segment `ahead` is looked up while the new rows travel.
+    __device__ __forceinline__ void change_state(const StateAddress &out, const StateAddress &in, PieceQueue &queue, uint32_t ahead, bool looks_ahead,
+                                                 StateRows &state) const {
         if (elect_one()) bulk_wait_read();  // where rows pass, the copy engine may still read O
         __syncwarp();
-        store_rows<0>(out, state);
-        store_rows<1>(out, state);
-        if (uniform(out.hands_over)) announce_hand_over();
-        if (uniform(in.takes_over)) await_hand_over();
-        if (uniform(in.rows != nullptr)) {
-            float4 rows[2][8];
-            fetch(in.rows, rows);
-            advance(queue, i + 1);
-            spread<0>(rows[0], state);
-            spread<1>(rows[1], state);
-        } else {
-            advance(queue, i + 1);
-            load_rows<0>(in, state);
-            load_rows<1>(in, state);
-        }
+        if (out.form == Form::Parked) park(static_cast<float *>(out.at), state);
+        else store_rows<0>(out, state), store_rows<1>(out, state);
+        if (out.form == Form::HandOver) announce_hand_over();
+        if (in.form == Form::HandOver) await_hand_over();
+        if (has_rows(in) || in.form == Form::Parked) fetch(static_cast<const float *>(in.at), state);
+        if (looks_ahead) StateLookup{p, half, worker, lane}.advance(queue, ahead);
+        if (in.form == Form::Kept || in.form == Form::Parked) return;
+        if (has_rows(in)) spread(state);
+        else load_rows<0>(in, state), load_rows<1>(in, state);
     }
+    __device__ __forceinline__ static bool has_rows(const StateAddress &x) { return x.form == Form::Rows || x.form == Form::HandOver; }
 
     // Of row j of eight, this lane's four channels as they lie in memory.
     __device__ __forceinline__ int64_t whole_row(int row_half, int j) const { return (16 * warp + 8 * row_half + j) * kWidth + 4 * lane; }
@@ -125,14 +79,14 @@ struct StateIo {
         const uint32_t row = lane >> 2 & 3, first = staging + row * uint32_t{sizeof(StateStaging::row[0])} + row * 32 + (lane & 3) * 8;
         return (first ^ (b & 3) * 32) + (b >> 2) * 128;
     }
-    __device__ __forceinline__ bool has_rows(int four) const { return lane >> 4 == four; }
+    __device__ __forceinline__ bool holds_rows(int four) const { return lane >> 4 == four; }
 
     template <int row_half>
     __device__ __forceinline__ void send_rows(float *to, const StateRows &state) const {
         float4 rows[8];
 #pragma unroll
         for (int four = 0; four < 2; four++) {
-            if (has_rows(four)) {
+            if (holds_rows(four)) {
 #pragma unroll
                 for (int b = 0; b < 16; b++) store_float2(staged_pair(b), element(state, row_half, b, 0), element(state, row_half, b, 1));
             }
@@ -144,22 +98,36 @@ struct StateIo {
 #pragma unroll
         for (int j = 0; j < 8; j++) *reinterpret_cast<float4 *>(to + whole_row(row_half, j)) = rows[j];
     }
-    __device__ __forceinline__ void fetch(const float *from, float4 (&rows)[2][8]) const {
+    // Sixteen rows as they lie in memory, in the registers that will hold the state; or what these registers held when it was parked there.
+    __device__ __forceinline__ void park(float *to, const StateRows &state) const {
 #pragma unroll
-        for (int i = 0; i < 16; i++) rows[i >> 3][i & 7] = __ldcg(reinterpret_cast<const float4 *>(from + whole_row(i >> 3, i & 7)));
+        for (int i = 0; i < 16; i++)
+            *reinterpret_cast<float4 *>(to + whole_row(i >> 3, i & 7)) = make_float4(state[4 * i], state[4 * i + 1], state[4 * i + 2], state[4 * i + 3]);
     }
-    template <int row_half>
-    __device__ __forceinline__ void spread(const float4 (&rows)[8], StateRows &state) const {
+    __device__ __forceinline__ void fetch(const float *from, StateRows &state) const {
 #pragma unroll
-        for (int four = 0; four < 2; four++) {
+        for (int i = 0; i < 16; i++) {
+            const float4 x = __ldcg(reinterpret_cast<const float4 *>(from + whole_row(i >> 3, i & 7)));
+            state[4 * i] = x.x, state[4 * i + 1] = x.y, state[4 * i + 2] = x.z, state[4 * i + 3] = x.w;
+        }
+    }
+    __device__ __forceinline__ void spread(StateRows &state) const {
+        StateRows fetched;
 #pragma unroll
-            for (int j = 0; j < 4; j++) store_float4(staged_row(j), rows[4 * four + j]);
+        for (int i = 0; i < 64; i++) fetched[i] = state[i];
+#pragma unroll
+        for (int four = 0; four < 4; four++) {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const float *const x = fetched + 16 * four + 4 * j;
+                store_float4(staged_row(j), make_float4(x[0], x[1], x[2], x[3]));
+            }
             __syncwarp();
-            if (has_rows(four)) {
+            if (holds_rows(four & 1)) {
 #pragma unroll
                 for (int b = 0; b < 16; b++) {
                     const float2 pair = load_float2(staged_pair(b));
-                    element(state, row_half, b, 0) = pair.x, element(state, row_half, b, 1) = pair.y;
+                    element(state, four >> 1, b, 0) = pair.x, element(state, four >> 1, b, 1) = pair.y;
                 }
             }
             __syncwarp();
@@ -167,21 +135,52 @@ struct StateIo {
     }
 
     template <int row_half>
-    __device__ __forceinline__ void store_rows(const StateSink &to, const StateRows &state) const {
-        if (to.rows != nullptr) send_rows<row_half>(to.rows, state);
-        else if (to.f32 != nullptr) write_pairs<row_half>(to.f32, state);
-        else if (to.bf16 != nullptr) write_pairs<row_half>(to.bf16, state);
+    __device__ __forceinline__ void store_rows(const StateAddress &to, const StateRows &state) const {
+        auto *const wide = static_cast<float *>(to.at);
+        if (has_rows(to)) send_rows<row_half>(wide, state);
+        else if (to.form == Form::Pairs32) write_pairs<row_half>(wide, state);
+        else if (to.form == Form::Pairs16) write_pairs<row_half>(static_cast<__nv_bfloat16 *>(to.at), state);
+        else if (to.form == Form::Columns32) write_columns<row_half>(wide, state);
+        else if (to.form == Form::Columns16) write_columns<row_half>(static_cast<uint16_t *>(to.at), state);
     }
     template <int row_half>
-    __device__ __forceinline__ void load_rows(const StateSource &from, StateRows &state) const {
-        if (from.f32 != nullptr) {
-            read_pairs<row_half>(from.f32, state);
-        } else if (from.bf16 != nullptr) {
-            read_pairs<row_half>(from.bf16, state);
+    __device__ __forceinline__ void load_rows(const StateAddress &from, StateRows &state) const {
+        const auto *const wide = static_cast<const float *>(from.at);
+        if (from.form == Form::Pairs32) {
+            read_pairs<row_half>(wide, state);
+        } else if (from.form == Form::Pairs16) {
+            read_pairs<row_half>(static_cast<const __nv_bfloat16 *>(from.at), state);
+        } else if (from.form == Form::Columns32) {
+            read_columns<row_half>(wide, state);
+        } else if (from.form == Form::Columns16) {
+            read_columns<row_half>(static_cast<const uint16_t *>(from.at), state);
         } else {
 #pragma unroll
             for (int b = 0; b < 16; b++) element(state, row_half, b, 0) = element(state, row_half, b, 1) = 0.f;
         }
+    }
+
+    // [K,V]: the eight lanes of a quad column have eight rows of V side by side.
+    __device__ __forceinline__ int column_offset(int row_half, int b, int e) const {
+        return (8 * b + 2 * (lane & 3) + e) * kWidth + 16 * warp + (lane >> 2) + 8 * row_half;
+    }
+    __device__ __forceinline__ static float widened(float x) { return x; }
+    __device__ __forceinline__ static float widened(uint16_t x) { return low_bf16(x); }
+    __device__ __forceinline__ static void narrow(float x, float &to) { to = x; }
+    __device__ __forceinline__ static void narrow(float x, uint16_t &to) { to = static_cast<uint16_t>(pack_bf16(x, 0.f)); }
+    template <int row_half, class T>
+    __device__ __forceinline__ void read_columns(const T *from, StateRows &state) const {
+#pragma unroll
+        for (int b = 0; b < 16; b++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) element(state, row_half, b, e) = widened(__ldcg(from + column_offset(row_half, b, e)));
+    }
+    template <int row_half, class T>
+    __device__ __forceinline__ void write_columns(T *to, const StateRows &state) const {
+#pragma unroll
+        for (int b = 0; b < 16; b++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) narrow(element(state, row_half, b, e), to[column_offset(row_half, b, e)]);
     }
 
     template <int row_half>

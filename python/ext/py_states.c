@@ -1,0 +1,157 @@
+/*
+ * States -> their part of fkda_fwd_desc and fkda_fwd_args. A state that comes with slots is a pool: its first axis counts slots, any distance apart.
+ */
+#include <stdio.h>
+
+#include "py_core.h"
+
+/* ---------------------------------------------------------------- numbers and words */
+
+int fkdai_py_describe_words(py_call *call, PyObject *checkpoint_every, PyObject *slot_null)
+{
+    fkda_fwd_desc *const d = &call->desc;
+    fkda_slot_null null = FKDA_SLOT_NULL_NEGATIVE;
+    if (checkpoint_every != NULL && checkpoint_every != Py_None) {
+        d->checkpoint_every = PyLong_Check(checkpoint_every) ? PyLong_AsLongLong(checkpoint_every) : -1;
+        PyErr_Clear();    /* of an int that is too large: -1 too */
+        if (d->checkpoint_every < 0) {
+            PyErr_Format(PyLong_Check(checkpoint_every) ? PyExc_ValueError : PyExc_TypeError,
+                         "checkpoint_every is %R, but it must be an int, 0 or more tokens", checkpoint_every);
+            return -1;
+        }
+    }
+    if (slot_null != NULL && slot_null != Py_None) {
+        const int is_text = PyUnicode_Check(slot_null);
+        if (is_text && PyUnicode_CompareWithASCIIString(slot_null, "not_positive") == 0) null = FKDA_SLOT_NULL_NOT_POSITIVE;
+        else if (!is_text || PyUnicode_CompareWithASCIIString(slot_null, "negative") != 0) {
+            PyErr_Format(is_text ? PyExc_ValueError : PyExc_TypeError, "slot_null is %R, but it must be 'negative' or 'not_positive'", slot_null);
+            return -1;
+        }
+    }
+    d->initial_state.slot_null = d->final_state.slot_null = d->checkpoints.slot_null = null;
+    return 0;
+}
+
+/* ---------------------------------------------------------------- states and their slots */
+
+static int is_given(const py_call *call, py_argument argument) { return call->view[argument].tensor != NULL; }
+
+static int refuse_alone(const py_call *call, py_argument argument, const char *missing)
+{
+    PyErr_Format(PyExc_ValueError, "%s is given, but %s is not", call->view[argument].name, missing);
+    return -1;
+}
+
+/* rows: of a dense state, or -1: any number. */
+static int describe_state(py_call *call, py_argument argument, int64_t rows, const char *rule, fkda_state_desc *desc, const void **data)
+{
+    py_form taken;
+    const py_view *const view = &call->view[argument];
+    const int64_t wanted[4] = {rows < 0 && view->ndim > 0 ? view->shape[0] : rows, call->desc.HV, call->desc.V, call->desc.K};
+    if (fkdai_py_require_shape(view, rule, 4, wanted) < 0 || fkdai_py_take(call, argument, 3, &taken) < 0) return -1;
+    desc->dtype = taken.dtype;
+    desc->layout = FKDA_STATE_NHVK;
+    desc->row_stride = taken.is_copy ? 0 : fkdai_py_stride(view, 0);
+    *data = taken.data;
+    return 0;
+}
+
+/* An array of `count` indices, or a mask. */
+static int describe_array(py_call *call, py_argument argument, const char *rule, int64_t count, fkda_dtype *dtype, const void **data)
+{
+    py_form taken;
+    if (fkdai_py_require_shape(&call->view[argument], rule, 1, &count) < 0 || fkdai_py_take(call, argument, 1, &taken) < 0) return -1;
+    *dtype = taken.dtype;
+    *data = taken.data;
+    return 0;
+}
+
+static int describe_pool(py_call *call, py_argument state, py_argument slots, const char *rule, int64_t count, fkda_state_desc *desc,
+                         const void **slot_data)
+{
+    desc->slot_count = call->view[state].shape[0];
+    if (desc->slot_count == 0) {
+        PyErr_Format(PyExc_ValueError, "%s has no slots, but %s is given", call->view[state].name, call->view[slots].name);
+        return -1;
+    }
+    return describe_array(call, slots, rule, count, &desc->slot_dtype, slot_data);
+}
+
+/* The state of every sequence: [N,HV,V,K], or a pool. */
+static int describe_sequences(py_call *call, py_argument state, py_argument slots, fkda_state_desc *desc, const void **data,
+                              const void **slot_data)
+{
+    const int64_t N = call->desc.N;
+    if (!is_given(call, state)) return is_given(call, slots) ? refuse_alone(call, slots, call->view[state].name) : 0;
+    if (!is_given(call, slots)) return describe_state(call, state, N, "[N,HV,V,K]", desc, data);
+    if (describe_state(call, state, -1, "[slots,HV,V,K]", desc, data) < 0) return -1;
+    return describe_pool(call, state, slots, "[N]", N, desc, slot_data);
+}
+
+/* ---------------------------------------------------------------- checkpoints */
+
+/* [N] or [N,C]. */
+static int describe_offsets(py_call *call)
+{
+    py_form taken;
+    fkda_fwd_desc *const d = &call->desc;
+    const py_view *const view = &call->view[ARG_CHECKPOINT_OFFSETS];
+    const int64_t wanted[2] = {d->N, view->ndim == 2 ? view->shape[1] : 1};
+    if (fkdai_py_require_shape(view, view->ndim == 2 ? "[N,C]" : "[N]", view->ndim == 2 ? 2 : 1, wanted) < 0) return -1;
+    if (wanted[1] == 0) {
+        PyErr_Format(PyExc_ValueError, "%s has no columns: leave checkpoint_state out where there are no checkpoints", view->name);
+        return -1;
+    }
+    if (fkdai_py_take(call, ARG_CHECKPOINT_OFFSETS, view->ndim, &taken) < 0) return -1;
+    d->checkpoints_per_sequence = wanted[1];
+    d->checkpoint_offset_dtype = taken.dtype;
+    call->args.checkpoint_offsets = taken.data;
+    return 0;
+}
+
+static int describe_checkpoints(py_call *call)
+{
+    fkda_fwd_desc *const d = &call->desc;
+    const int has_offsets = is_given(call, ARG_CHECKPOINT_OFFSETS), has_slots = is_given(call, ARG_CHECKPOINT_SLOTS);
+    const void *data = NULL;
+    if (!is_given(call, ARG_CHECKPOINT_STATE)) {
+        if (has_offsets || has_slots) return refuse_alone(call, has_offsets ? ARG_CHECKPOINT_OFFSETS : ARG_CHECKPOINT_SLOTS, "checkpoint_state");
+        if (d->checkpoint_every == 0) return 0;
+        PyErr_SetString(PyExc_ValueError, "checkpoint_every is given, but checkpoint_state is not");
+        return -1;
+    }
+    if (has_offsets == (d->checkpoint_every > 0)) {
+        PyErr_SetString(PyExc_ValueError, has_offsets ? "checkpoint_offsets and checkpoint_every are both given, but one says where checkpoints are"
+                        : "checkpoint_state is given, but neither checkpoint_offsets nor checkpoint_every says where checkpoints are");
+        return -1;
+    }
+    if (has_offsets && describe_offsets(call) < 0) return -1;
+    if (describe_state(call, ARG_CHECKPOINT_STATE, -1, has_slots ? "[slots,HV,V,K]" : "[rows,HV,V,K]", &d->checkpoints, &data) < 0) return -1;
+    d->checkpoint_count = call->view[ARG_CHECKPOINT_STATE].shape[0];
+    call->args.checkpoint_state = data == NULL ? NULL : call->view[ARG_CHECKPOINT_STATE].data;
+    if (!has_slots) return 0;
+    const py_view *const slots = &call->view[ARG_CHECKPOINT_SLOTS];
+    d->checkpoint_count = slots->ndim > 0 ? slots->shape[0] : 0;
+    return describe_pool(call, ARG_CHECKPOINT_STATE, ARG_CHECKPOINT_SLOTS, "[rows]", d->checkpoint_count, &d->checkpoints,
+                         &call->args.checkpoint_slots);
+}
+
+/* ---------------------------------------------------------------- all of them */
+
+int fkdai_py_describe_states(py_call *call)
+{
+    fkda_fwd_desc *const d = &call->desc;
+    fkda_fwd_args *const a = &call->args;
+    const void *final_state = NULL, *mask = NULL;
+    fkda_dtype mask_dtype;
+    if (describe_sequences(call, ARG_INITIAL_STATE, ARG_INITIAL_SLOTS, &d->initial_state, &a->initial_state, &a->initial_slots) < 0 ||
+        describe_sequences(call, ARG_FINAL_STATE, ARG_FINAL_SLOTS, &d->final_state, &final_state, &a->final_slots) < 0)
+        return -1;
+    a->final_state = final_state == NULL ? NULL : call->view[ARG_FINAL_STATE].data;
+    if (is_given(call, ARG_INITIAL_MASK)) {
+        if (describe_array(call, ARG_INITIAL_MASK, "[N]", d->N, &mask_dtype, &mask) < 0) return -1;
+        d->flags |= FKDA_FLAG_INITIAL_MASK;
+        a->initial_mask = mask;
+    }
+    return describe_checkpoints(call);
+}
