@@ -273,7 +273,6 @@ typedef enum fkda_arg {
  * also the layout) that is taken. The copies are to be aligned to FKDA_COPY_ALIGN; of out, final_state and checkpoint_state the result is to be copied
  * back. The copy of a pool is a pool of as many slots; one that is written to (final_state, checkpoint_state) begins with the contents, as not
  * every slot is written.
- * takes->H above desc->H: q and k are taken with a head for each value head, so that their copies repeat every head HV/H times.
  * *copies is 0 exactly where the call is taken as it lies. Where no copy helps: the status that fkda_fwd_plan would give, nothing written.
  * Of args only addresses are looked at; NULL, also in its place: suitably aligned. takes may be desc. */
 FKDA_API fkda_status fkda_fwd_advise(const fkda_fwd_desc *desc, const fkda_fwd_args *args, fkda_fwd_desc *takes, uint32_t *copies);

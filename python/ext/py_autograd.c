@@ -8,7 +8,7 @@
  */
 #include "py_core.h"
 
-static int is_true(PyObject *object)    /* consumes it */
+int fkdai_py_is_true(PyObject *object)
 {
     const int truth = object == NULL ? -1 : PyObject_IsTrue(object);
     Py_XDECREF(object);
@@ -29,7 +29,7 @@ static int forward_mode_is_on(const py_core *core)
     if (value == -1 && PyErr_Occurred()) return -1;
     if (value < 0) return 0;
     PyObject *const is_enabled = core->objects[OBJECT_IS_FWD_GRAD_ENABLED];
-    return is_enabled == NULL ? 1 : is_true(PyObject_CallNoArgs(is_enabled));
+    return is_enabled == NULL ? 1 : fkdai_py_is_true(PyObject_CallNoArgs(is_enabled));
 }
 
 static int has_tangent(const py_core *core, PyObject *tensor)
@@ -43,7 +43,7 @@ static int has_tangent(const py_core *core, PyObject *tensor)
 
 static int check_tensor(const py_core *core, modes on, const char *name, PyObject *tensor)
 {
-    const int requires_grad = on.backward ? is_true(PyObject_GetAttr(tensor, core->names[NAME_REQUIRES_GRAD])) : 0;
+    const int requires_grad = on.backward ? fkdai_py_is_true(PyObject_GetAttr(tensor, core->names[NAME_REQUIRES_GRAD])) : 0;
     if (requires_grad > 0)
         PyErr_Format(PyExc_RuntimeError, "%s requires grad, but flash_kda has no backward: call fwd under torch.no_grad() or "
                      "torch.inference_mode()", name);
@@ -57,11 +57,12 @@ static int check_tensor(const py_core *core, modes on, const char *name, PyObjec
 
 int fkdai_py_check_derivatives(py_core *core, const py_call *call, PyObject *scale, PyObject *lower_bound)
 {
-    const modes on = {is_true(PyObject_CallNoArgs(core->objects[OBJECT_IS_GRAD_ENABLED])), forward_mode_is_on(core)};
+    const modes on = {fkdai_py_is_true(PyObject_CallNoArgs(core->objects[OBJECT_IS_GRAD_ENABLED])), forward_mode_is_on(core)};
     if (on.backward < 0 || on.forward < 0) return -1;
     if (!on.backward && !on.forward) return 0;
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i)
-        if (call->view[i].tensor != NULL && check_tensor(core, on, call->view[i].name, call->view[i].tensor) < 0) return -1;
+    const modes of_tensors = {on.backward && !call->asks_no_grad, on.forward};
+    for (int i = 0; i < PY_ARGUMENT_COUNT && (of_tensors.backward || of_tensors.forward); ++i)
+        if (call->view[i].tensor != NULL && check_tensor(core, of_tensors, call->view[i].name, call->view[i].tensor) < 0) return -1;
     const int is_tensor[2] = {fkdai_py_is_tensor(core, scale), fkdai_py_is_tensor(core, lower_bound)};
     if (is_tensor[0] && check_tensor(core, on, "scale", scale) < 0) return -1;
     return is_tensor[1] ? check_tensor(core, on, "lower_bound", lower_bound) : 0;
@@ -72,7 +73,7 @@ int fkdai_py_check_derivatives(py_core *core, const py_call *call, PyObject *sca
 /* An older torch: one tensor a call, and inference tensors, which have no version, are refused. */
 static int count_one(const py_core *core, PyObject *tensor)
 {
-    const int is_inference = is_true(PyObject_CallMethodObjArgs(tensor, core->names[NAME_IS_INFERENCE], NULL));
+    const int is_inference = fkdai_py_is_true(PyObject_CallMethodObjArgs(tensor, core->names[NAME_IS_INFERENCE], NULL));
     if (is_inference != 0) return is_inference < 0 ? -1 : 0;
     PyObject *const done = PyObject_CallFunctionObjArgs(core->objects[OBJECT_INCREMENT_VERSION], tensor, NULL);
     Py_XDECREF(done);

@@ -44,13 +44,11 @@ static PyObject *torch_dtype(const py_core *core, fkda_dtype dtype)
     return Py_None;    /* a mask keeps its own */
 }
 
-static int add_copy(const py_core *core, PyObject *copies, py_argument argument, fkda_dtype dtype, int64_t repeats)
+static int add_copy(const py_core *core, PyObject *copies, py_argument argument, fkda_dtype dtype)
 {
     PyObject *const position = PyLong_FromLong(argument);
-    PyObject *const copy = Py_BuildValue("(OL)", torch_dtype(core, dtype), (long long)repeats);
-    const int status = position == NULL || copy == NULL ? -1 : PyDict_SetItem(copies, position, copy);
+    const int status = position == NULL ? -1 : PyDict_SetItem(copies, position, torch_dtype(core, dtype));
     Py_XDECREF(position);
-    Py_XDECREF(copy);
     return status;
 }
 
@@ -63,29 +61,29 @@ PyObject *fkdai_py_copies(const py_core *core, const py_call *call)
         fkdai_py_refuse_call(call, status);
         return NULL;
     }
-    const struct { py_argument argument; int bit; fkda_dtype dtype; int64_t repeats; } all[] = {
-        {ARG_Q, FKDA_ARG_Q, t.q.dtype, t.H / call->desc.H},
-        {ARG_K, FKDA_ARG_K, t.k.dtype, t.H / call->desc.H},
-        {ARG_V, FKDA_ARG_V, t.v.dtype, 1},
-        {ARG_G, FKDA_ARG_G, t.g.dtype, 1},
-        {ARG_BETA, FKDA_ARG_BETA, t.beta.dtype, 1},
-        {ARG_OUT, FKDA_ARG_OUT, t.out.dtype, 1},
-        {ARG_A_LOG, FKDA_ARG_A_LOG, t.A_log, 1},
-        {ARG_DT_BIAS, FKDA_ARG_DT_BIAS, t.dt_bias, 1},
-        {ARG_INITIAL_STATE, FKDA_ARG_INITIAL_STATE, t.initial_state.dtype, 1},
-        {ARG_FINAL_STATE, FKDA_ARG_FINAL_STATE, t.final_state.dtype, 1},
-        {ARG_CU_SEQLENS, FKDA_ARG_CU_SEQLENS, t.cu_seqlens, 1},
-        {ARG_INITIAL_SLOTS, FKDA_ARG_INITIAL_SLOTS, t.initial_state.slot_dtype, 1},
-        {ARG_FINAL_SLOTS, FKDA_ARG_FINAL_SLOTS, t.final_state.slot_dtype, 1},
-        {ARG_INITIAL_MASK, FKDA_ARG_CHECKPOINT_OFFSETS + 1, FKDA_NONE, 1},    /* the library never asks for a copy of it */
-        {ARG_CHECKPOINT_STATE, FKDA_ARG_CHECKPOINT_STATE, t.checkpoints.dtype, 1},
-        {ARG_CHECKPOINT_OFFSETS, FKDA_ARG_CHECKPOINT_OFFSETS, t.checkpoint_offset_dtype, 1},
-        {ARG_CHECKPOINT_SLOTS, FKDA_ARG_CHECKPOINT_SLOTS, t.checkpoints.slot_dtype, 1},
+    const struct { py_argument argument; int bit; fkda_dtype dtype; } all[] = {
+        {ARG_Q, FKDA_ARG_Q, t.q.dtype},
+        {ARG_K, FKDA_ARG_K, t.k.dtype},
+        {ARG_V, FKDA_ARG_V, t.v.dtype},
+        {ARG_G, FKDA_ARG_G, t.g.dtype},
+        {ARG_BETA, FKDA_ARG_BETA, t.beta.dtype},
+        {ARG_OUT, FKDA_ARG_OUT, t.out.dtype},
+        {ARG_A_LOG, FKDA_ARG_A_LOG, t.A_log},
+        {ARG_DT_BIAS, FKDA_ARG_DT_BIAS, t.dt_bias},
+        {ARG_INITIAL_STATE, FKDA_ARG_INITIAL_STATE, t.initial_state.dtype},
+        {ARG_FINAL_STATE, FKDA_ARG_FINAL_STATE, t.final_state.dtype},
+        {ARG_CU_SEQLENS, FKDA_ARG_CU_SEQLENS, t.cu_seqlens},
+        {ARG_INITIAL_SLOTS, FKDA_ARG_INITIAL_SLOTS, t.initial_state.slot_dtype},
+        {ARG_FINAL_SLOTS, FKDA_ARG_FINAL_SLOTS, t.final_state.slot_dtype},
+        {ARG_INITIAL_MASK, FKDA_ARG_CHECKPOINT_OFFSETS + 1, FKDA_NONE},    /* the library never asks for a copy of it */
+        {ARG_CHECKPOINT_STATE, FKDA_ARG_CHECKPOINT_STATE, t.checkpoints.dtype},
+        {ARG_CHECKPOINT_OFFSETS, FKDA_ARG_CHECKPOINT_OFFSETS, t.checkpoint_offset_dtype},
+        {ARG_CHECKPOINT_SLOTS, FKDA_ARG_CHECKPOINT_SLOTS, t.checkpoints.slot_dtype},
     };
     PyObject *const copies = PyDict_New();
     int made = copies == NULL || check_overlaps(call) < 0 ? -1 : 0;
     for (size_t i = 0; i < sizeof all / sizeof *all && made == 0; ++i)
-        if ((marked >> all[i].bit | call->copies >> all[i].argument) & 1u) made = add_copy(core, copies, all[i].argument, all[i].dtype, all[i].repeats);
+        if ((marked >> all[i].bit | call->copies >> all[i].argument) & 1u) made = add_copy(core, copies, all[i].argument, all[i].dtype);
     if (made == 0) return copies;
     Py_XDECREF(copies);
     return NULL;

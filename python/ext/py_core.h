@@ -4,6 +4,7 @@
  *     py_module.c     the module, its functions and its state
  *     py_torch.c      what is looked up in torch, once
  *     py_tensor.c     a torch tensor as a plain struct: exchange table, or attribute by attribute
+ *     py_plain.c      the negative bit and requires_grad, of all tensors in one question
  *     py_refuse.c     why a tensor cannot be read in memory, in words
  *     py_describe.c   tensors -> fkda_fwd_desc and fkda_fwd_args; shapes, dtypes, layouts
  *     py_states.c     the same for states: dense or in pools, masks, checkpoints
@@ -40,10 +41,17 @@ typedef enum py_object {
     OBJECT_FORWARD_AD_NAMES, OBJECT_UNPACK_DUAL,      /* the dict and unpack_dual of torch.autograd.forward_ad */
     OBJECT_IS_FWD_GRAD_ENABLED,                       /* may be NULL */
     OBJECT_INCREMENT_VERSION,
-    OBJECT_TENSOR_METADATA,                           /* may be NULL */
+    OBJECT_TENSOR_METADATA, OBJECT_TENSOR_GUARDS,     /* may be NULL */
     OBJECT_CURRENT_STREAM, OBJECT_EMPTY, OBJECT_UINT8,    /* torch.cuda.current_stream ...: the slow road of CUDA calls */
     PY_OBJECT_COUNT
 } py_object;
+
+/* What the tensors of an earlier call were, all of them plain (py_plain.c). */
+typedef struct py_kind {
+    PyObject *check;      /* check(*tensors): are these of the same kind? NULL: nothing is known */
+    int requires_grad;    /* one of them did */
+    int patience;         /* so many calls more of other kinds, before one of them is learnt */
+} py_kind;
 
 typedef struct py_core {
     PyObject *names[PY_NAME_COUNT];
@@ -54,6 +62,7 @@ typedef struct py_core {
     const dl_exchange *exchange;         /* NULL: this torch has none */
     int exchange_hidden;                 /* tests: behave as if it had none */
     uint64_t cuda_devices;               /* bit d: CUDA device d was found to have kernels */
+    py_kind plain;
     int has_warned;                      /* the warning about the reference backend has been given */
     void *kept_scratch;                  /* a workspace in host memory kept for the next call, or NULL */
     size_t kept_bytes;
@@ -95,6 +104,11 @@ int fkdai_py_is_tensor(py_core *core, PyObject *object);
 int fkdai_py_view(py_core *core, const char *name, PyObject *object, py_view *view);
 int fkdai_py_is_negated(const py_core *core, PyObject *tensor);    /* 1, 0, or -1: exception */
 
+/* ---------------------------------------------------------------- py_plain.c */
+
+PyObject *fkdai_py_kind_of(const py_core *core, PyObject *tensors);    /* py_kind.check of these; NULL without an exception if torch has none */
+int fkdai_py_guards_tell(const py_core *core, PyObject *plain, PyObject *other);    /* 1: a kind of the one is not that of the other */
+
 /* ---------------------------------------------------------------- py_refuse.c */
 
 /* Sets an exception that names the argument and says why its memory cannot be read; returns -1. A pending exception is its last resort. */
@@ -114,8 +128,12 @@ typedef struct py_call {
     py_view view[PY_ARGUMENT_COUNT];
     fkda_fwd_desc desc;
     fkda_fwd_args args;
+    int asks_no_grad;   /* no tensor is known to require grad; 0: nobody has looked */
     unsigned copies;    /* arguments that flashkda.h has no words for as they lie: described as contiguous copies without an address */
 } py_call;
+
+/* Fills in view->is_negated of all, and call->asks_no_grad (py_plain.c). */
+int fkdai_py_look_at_bits(py_core *core, py_call *call);
 
 /* From call->view to call->desc, call->args and call->copies, without scale, gate, threads, and what is not a tensor (checkpoint_every,
  * slot_null), which is in desc already. */
@@ -144,11 +162,12 @@ int fkdai_py_describe_states(py_call *call);
 
 int fkdai_py_is_output(py_argument argument);
 
-/* {position: (dtype, how often each of its heads is repeated)}: the arguments that must be copied before the call is taken. NULL with an
- * exception: no copy helps. */
+/* {position: dtype}: the arguments that must be copied before the call is taken. NULL with an exception: no copy helps. */
 PyObject *fkdai_py_copies(const py_core *core, const py_call *call);
 
 /* ---------------------------------------------------------------- py_autograd.c */
+
+int fkdai_py_is_true(PyObject *object);    /* consumes it, NULL too: 1, 0, or -1 with its exception */
 
 /* scale and lower_bound may be tensors too. */
 int fkdai_py_check_derivatives(py_core *core, const py_call *call, PyObject *scale, PyObject *lower_bound);

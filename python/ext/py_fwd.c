@@ -189,8 +189,8 @@ PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t 
     PyObject *const scale = arguments[ARG_SCALE], *const lower_bound = arguments[ARG_LOWER_BOUND];
     PyObject *const every = count > ARG_CHECKPOINT_EVERY ? arguments[ARG_CHECKPOINT_EVERY] : NULL;
     PyObject *const slot_null = count > ARG_SLOT_NULL ? arguments[ARG_SLOT_NULL] : NULL;
-    if (read_tensors(core, &call, arguments, count) < 0 || check_cuda(core, &call) < 0 || fkdai_py_describe_words(&call, every, slot_null) < 0 ||
-        fkdai_py_describe(&call) < 0 ||
+    if (read_tensors(core, &call, arguments, count) < 0 || fkdai_py_look_at_bits(core, &call) < 0 || check_cuda(core, &call) < 0 ||
+        fkdai_py_describe_words(&call, every, slot_null) < 0 || fkdai_py_describe(&call) < 0 ||
         describe_numbers(core, &call, scale, lower_bound) < 0 || fkdai_py_check_derivatives(core, &call, scale, lower_bound) < 0 ||
         (call.desc.memory == FKDA_MEMORY_HOST && fkdai_py_thread_count(core, &call.desc.threads) < 0))
         return NULL;

@@ -13,9 +13,9 @@ static PyObject *use_exchange_table(PyObject *module, PyObject *wanted)
 #define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef methods[] = {
-    {"fwd", FASTCALL(fkdai_py_fwd), METH_FASTCALL, "The arguments of flash_kda.fwd by position; those behind cu_seqlens may be left out. None: it ran. Otherwise nothing was "
-     "written, and {i: (dtype, n)} says that argument i must be replaced by a contiguous copy in that dtype, with each head n times; see "
-     "_copies.py."},
+    {"fwd", FASTCALL(fkdai_py_fwd), METH_FASTCALL, "The arguments of flash_kda.fwd by position; those behind cu_seqlens may be left out. None: "
+     "it ran. Otherwise nothing was written, and {i: dtype} says that argument i must be replaced by a contiguous copy in that dtype, or in its "
+     "own where dtype is None; see _copies.py."},
     {"last_plan", fkdai_py_last_plan, METH_NOARGS, "The plan of this thread's last fwd, or an empty string."},
     {"backends", fkdai_py_backends, METH_NOARGS, "[(name, is it available, what it runs on or why it is off)], best first."},
     {"workspace_size", FASTCALL(fkdai_py_workspace_size), METH_FASTCALL, "workspace_size(T_total, H, N): bytes."},
@@ -37,6 +37,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     if (core == NULL) return 0;
     for (int i = 0; i < PY_OBJECT_COUNT; ++i) Py_VISIT(core->objects[i]);
     for (int i = 0; i < PY_DTYPE_COUNT; ++i) Py_VISIT(core->dtypes[i]);
+    Py_VISIT(core->plain.check);
     return 0;
 }
 
@@ -48,6 +49,7 @@ static int clear(PyObject *module)
     for (int i = 0; i < PY_OBJECT_COUNT; ++i) Py_CLEAR(core->objects[i]);
     for (int i = 0; i < PY_DTYPE_COUNT; ++i) Py_CLEAR(core->dtypes[i]);
     for (int i = 0; i < PY_NAME_COUNT; ++i) Py_CLEAR(core->names[i]);
+    Py_CLEAR(core->plain.check);
     fkdai_py_free_scratch(core);
     return 0;
 }

@@ -173,6 +173,7 @@ int fkdai_py_is_negated(const py_core *core, PyObject *tensor)
 int fkdai_py_is_tensor(py_core *core, PyObject *object)
 {
     const int found = fkdai_py_find_torch(core);
+    if (found > 0 && (PyObject *)Py_TYPE(object) == core->objects[OBJECT_TENSOR_TYPE]) return 1;
     return found <= 0 ? found : PyType_IsSubtype(Py_TYPE(object), (PyTypeObject *)core->objects[OBJECT_TENSOR_TYPE]);
 }
 
@@ -200,7 +201,5 @@ int fkdai_py_view(py_core *core, const char *name, PyObject *object, py_view *vi
     if (check_class(core, view) < 0 || read_tensor(core, view) < 0) return -1;
     view->is_empty = 0;
     for (int i = 0; i < view->ndim; ++i) view->is_empty |= view->shape[i] == 0;
-    if (check_memory(core, view) < 0) return -1;
-    view->is_negated = fkdai_py_is_negated(core, object);
-    return view->is_negated < 0 ? fkdai_py_refuse_tensor(core, view) : 0;
+    return check_memory(core, view);
 }

@@ -51,7 +51,8 @@ static int look_up_objects(py_core *core, PyObject *torch)
         [OBJECT_IS_GRAD_ENABLED] = "is_grad_enabled", [OBJECT_GET_NUM_THREADS] = "get_num_threads",
         [OBJECT_FORWARD_AD_NAMES] = "autograd.forward_ad.__dict__", [OBJECT_UNPACK_DUAL] = "autograd.forward_ad.unpack_dual",
         [OBJECT_INCREMENT_VERSION] = "_C._increment_version", [OBJECT_IS_FWD_GRAD_ENABLED] = "_C._is_fwd_grad_enabled",
-        [OBJECT_TENSOR_METADATA] = "_C._get_tensor_metadata", [OBJECT_CURRENT_STREAM] = "cuda.current_stream", [OBJECT_EMPTY] = "empty", [OBJECT_UINT8] = "uint8",
+        [OBJECT_TENSOR_METADATA] = "_C._get_tensor_metadata", [OBJECT_TENSOR_GUARDS] = "_C._dynamo.guards.TensorGuards",
+        [OBJECT_CURRENT_STREAM] = "cuda.current_stream", [OBJECT_EMPTY] = "empty", [OBJECT_UINT8] = "uint8",
     };
     for (int i = 0; i < PY_OBJECT_COUNT; ++i) {
         Py_XDECREF(core->objects[i]);    /* of an attempt that failed */
@@ -61,7 +62,7 @@ static int look_up_objects(py_core *core, PyObject *torch)
             core->objects[i] = get_path(torch, "autograd.graph.increment_version");
         }
         if (core->objects[i] != NULL) continue;
-        if (i != OBJECT_IS_FWD_GRAD_ENABLED && i != OBJECT_TENSOR_METADATA) return -1;
+        if (i != OBJECT_IS_FWD_GRAD_ENABLED && i != OBJECT_TENSOR_METADATA && i != OBJECT_TENSOR_GUARDS) return -1;
         PyErr_Clear();
     }
     return 0;
@@ -79,16 +80,34 @@ static int look_at_counting(py_core *core)
     return nothing == NULL ? -1 : 0;
 }
 
-/* Is a negative bit seen in the metadata? They are private to torch: where they do not tell, tensors are asked one by one. */
-static void look_at_metadata(py_core *core, PyObject *torch)
+/* torch.zeros((1,), device="cpu", requires_grad=...): whatever torch's default device is. */
+static PyObject *one_zero(PyObject *torch, PyObject *requires_grad)
 {
-    PyObject *const plain = PyObject_CallMethod(torch, "zeros", "i", 1);
-    PyObject *const negated = plain == NULL ? NULL : PyObject_CallMethod(torch, "_neg_view", "O", plain);
-    const int tells = negated != NULL && fkdai_py_is_negated(core, negated) == 1 && fkdai_py_is_negated(core, plain) == 0;
+    PyObject *const zeros = PyObject_GetAttrString(torch, "zeros"), *const sizes = Py_BuildValue("(i)", 1);
+    PyObject *const options = Py_BuildValue("{sssO}", "device", "cpu", "requires_grad", requires_grad);
+    PyObject *const tensor = zeros == NULL || sizes == NULL || options == NULL ? NULL : PyObject_Call(zeros, sizes, options);
+    Py_XDECREF(zeros);
+    Py_XDECREF(sizes);
+    Py_XDECREF(options);
+    return tensor;
+}
+
+/* Is a negative bit seen in the metadata, and in a question about all tensors, which is to see requires_grad too? Both are private to torch:
+ * where they do not tell, tensors are asked one by one. */
+static void look_at_private_questions(py_core *core, PyObject *torch)
+{
+    PyObject *const plain = one_zero(torch, Py_False), *const leaf = plain == NULL ? NULL : one_zero(torch, Py_True);
+    PyObject *const negated = leaf == NULL ? NULL : PyObject_CallMethod(torch, "_neg_view", "O", plain);
+    const int metadata_tell = negated != NULL && fkdai_py_is_negated(core, negated) == 1 && fkdai_py_is_negated(core, plain) == 0;
+    PyErr_Clear();
+    const int guards_tell = negated != NULL && core->objects[OBJECT_TENSOR_GUARDS] != NULL && fkdai_py_guards_tell(core, plain, negated) &&
+                            fkdai_py_guards_tell(core, plain, leaf);
     Py_XDECREF(plain);
+    Py_XDECREF(leaf);
     Py_XDECREF(negated);
     PyErr_Clear();
-    if (!tells) Py_CLEAR(core->objects[OBJECT_TENSOR_METADATA]);
+    if (!metadata_tell) Py_CLEAR(core->objects[OBJECT_TENSOR_METADATA]);
+    if (!guards_tell) Py_CLEAR(core->objects[OBJECT_TENSOR_GUARDS]);
 }
 
 static int look_up(py_core *core, PyObject *torch)
@@ -102,7 +121,7 @@ static int look_up(py_core *core, PyObject *torch)
     if (capsule == NULL) PyErr_Clear();    /* an older torch */
     core->exchange = capsule == NULL ? NULL : usable_table(capsule);    /* the table outlives its capsule: it is static in torch */
     Py_XDECREF(capsule);
-    look_at_metadata(core, torch);
+    look_at_private_questions(core, torch);
     core->has_torch = 1;
     return 0;
 }

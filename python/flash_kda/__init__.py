@@ -67,8 +67,8 @@ def fwd(
     any floating point dtype; bfloat16 and float32 with a contiguous last axis are read and written where they lie, others by a copy.
 
     CUDA tensors: the work goes into torch's current stream of q's device, and the workspace comes from torch's allocator, so that the call
-    can be captured in a CUDA graph. The kernels take K = V = 128, the bounded gate, and q, k, v, g, beta and out in bfloat16 with strides
-    that are multiples of 16 bytes (float32 states); other dtypes, other strides and HV > H go through copies in bfloat16.
+    can be captured in a CUDA graph. The kernels take K = V = 128, the bounded gate, q, k, v, g and out in bfloat16 with strides that are
+    multiples of 16 bytes, beta in bfloat16 or float32 with any strides, and states in either; other dtypes and strides go through copies.
 
     Args:
         q, k: ``[B,T,H,K]``, before normalisation.

@@ -1,6 +1,6 @@
 """The slow road of ``fwd``: tensors that cannot be taken as they lie go through contiguous copies.
 
-Which ones, in which dtype, and whether q and k are repeated for every value head, is what the library answers (``fkda_fwd_advise``).
+Which ones, and in which dtype, is what the library answers (``fkda_fwd_advise``).
 The negative bit is resolved beside the conversion: ``copy_`` between float16 and float32 does not see it on the CPU (torch 2.13).
 """
 
@@ -17,21 +17,18 @@ def _unwritten(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> t
     return torch.empty(shape, dtype=bits, device=device).fill_(pattern).view(dtype)
 
 
-def _stand_in(position: int, tensor: torch.Tensor, dtype: torch.dtype | None, repeats: int) -> torch.Tensor:
+def _stand_in(position: int, tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
     if position in (_FINAL_STATE, _CHECKPOINT_STATE):
         return _unwritten(tensor.shape, dtype, tensor.device)
     if position == _OUT:
         return torch.zeros(tensor.shape, dtype=dtype, device=tensor.device)  # rows that no sequence has must not look like NaN, see below
-    if repeats > 1:
-        tensor = tensor.unsqueeze(3).expand(-1, -1, -1, repeats, -1)
-    copy = torch.empty(tensor.shape, dtype=dtype or tensor.dtype, device=tensor.device).copy_(tensor.resolve_neg())
-    return copy.flatten(2, 3) if repeats > 1 else copy
+    return torch.empty(tensor.shape, dtype=dtype or tensor.dtype, device=tensor.device).copy_(tensor.resolve_neg())
 
 
 @torch.inference_mode()
 def make(copies: dict, arguments: tuple) -> tuple:
-    """The arguments, with a stand-in for argument i where ``copies`` has i: (dtype, how often each head is repeated)."""
-    return tuple(_stand_in(i, argument, *copies[i]) if i in copies else argument for i, argument in enumerate(arguments))
+    """The arguments, with a stand-in for argument i where ``copies`` has i: its dtype."""
+    return tuple(_stand_in(i, argument, copies[i]) if i in copies else argument for i, argument in enumerate(arguments))
 
 
 def _with_untouched_rows(out: torch.Tensor, stand_in: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:

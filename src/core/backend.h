@@ -40,6 +40,7 @@ typedef struct fkdai_offer {
 typedef struct fkdai_backend {
     fkda_status (*present)(char *text, size_t size);
     fkdai_offer offers[FKDAI_OP_COUNT];    /* by fkdai_operation_id */
+    int has_fixed_plans;                   /* the same desc gets the same plan for as long as the process lives, so that it may be kept */
 } fkdai_backend;
 
 #define FKDAI_NO_CUDA "this library was built without CUDA"    /* the only backend that a build may lack */

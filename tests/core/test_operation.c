@@ -4,7 +4,7 @@
  *
  *     idle    (cuda)   offers nothing
  *     dense   (cpu)    sum with step 1, and with others as a copy
- *     any     (ref)    sum with any step below 100
+ *     any     (ref)    sum with any step below 100; its plans are fixed
  */
 #include "harness.h"
 
@@ -22,8 +22,11 @@ static fkda_status present(char *text, size_t size)
     return FKDA_OK;
 }
 
+static int plans_made;    /* how often a backend that offers sum was asked */
+
 static fkda_status plan_any(fkdai_plan *plan)
 {
+    ++plans_made;
     REQUIRE(plan->desc.sum.step < 100, FKDA_ERR_UNSUPPORTED, "step = %" PRId64 ", at most 99 is taken", plan->desc.sum.step);
     plan->workspace_bytes = 1;
     snprintf(plan->choice, sizeof plan->choice, "%" PRId64 " sums", plan->desc.sum.count);
@@ -54,7 +57,7 @@ static fkda_status run(const fkdai_plan *plan, const void *args, void *workspace
 
 static const fkdai_backend idle = {.present = present};
 static const fkdai_backend dense = {.present = present, .offers = {[FKDAI_OP_SUM] = {plan_dense, run, suit_dense}}};
-static const fkdai_backend any = {.present = present, .offers = {[FKDAI_OP_SUM] = {plan_any, run, NULL}}};
+static const fkdai_backend any = {.present = present, .offers = {[FKDAI_OP_SUM] = {plan_any, run, NULL}}, .has_fixed_plans = 1};
 
 const fkdai_backend_entry fkdai_backends[] = {
     {FKDA_BACKEND_CUDA, "idle", &idle}, {FKDA_BACKEND_CPU, "dense", &dense}, {FKDA_BACKEND_REF, "any", &any}, {FKDA_BACKEND_AUTO, "auto", NULL},
@@ -233,6 +236,62 @@ static void test_copies(void **state)
     assert_true(copies == 99 && takes.step == 55);
 }
 
+/* One call: how often a backend was asked, and what came out. */
+static int asked_for(const fkda_sum_desc *d, float second)
+{
+    const fkda_sum_args a = good_args();
+    plans_made = 0;
+    assert_int_equal(call(d, &a), FKDA_OK);
+    for (int64_t i = 0; i < 16; ++i) assert_true(out[i] == (i < d->count ? (float)i * second : -1.0f));
+    return plans_made;
+}
+
+/* The same desc again asks nobody, if the plan was one of a backend whose plans are fixed; a desc that differs in anything asks again. */
+static void test_fixed_plans_are_kept(void **state)
+{
+    (void)state;
+    fkda_sum_desc d = desc_of(5, 3), other = desc_of(4, 3);
+    (void)asked_for(&other, 3);
+    assert_int_equal(asked_for(&d, 3), 1);
+    assert_int_equal(asked_for(&d, 3), 0);
+    assert_int_equal(asked_for(&other, 3), 1);
+    assert_int_equal(asked_for(&d, 3), 1);
+    d.threads = 1;
+    assert_int_equal(asked_for(&d, 3), 1);
+    assert_int_equal(asked_for(&d, 3), 0);
+    d.backend = FKDA_BACKEND_REF;
+    assert_int_equal(asked_for(&d, 3), 1);
+    for (int i = 0; i < 3; ++i) {    /* refusals keep nothing and lose nothing */
+        fkda_sum_args a = good_args();
+        fkda_sum_desc wrong = d;
+        wrong.step = i == 0 ? 100 : 3, wrong.flags = i == 1 ? 2 : 0, wrong.struct_size -= i == 2 ? 4 : 0;
+        assert_int_not_equal(call(&wrong, &a), FKDA_OK);
+        assert_int_not_equal(call(&wrong, &a), FKDA_OK);
+        assert_int_equal(call(NULL, &a), FKDA_ERR_NULL_POINTER);
+    }
+    assert_int_equal(asked_for(&d, 3), 0);
+    d.struct_size = SUM_FIRST_DESC, d.backend = FKDA_BACKEND_REF;    /* an older caller's struct is not compared, as its end is not there */
+    assert_int_equal(asked_for(&d, 1), 1);
+    assert_int_equal(asked_for(&d, 1), 1);
+    d = desc_of(5, 1);    /* `dense` may answer otherwise tomorrow */
+    assert_int_equal(asked_for(&d, 1), 1);
+    assert_int_equal(asked_for(&d, 1), 1);
+}
+
+/* A kept plan is the plan: the same bytes. */
+static void test_a_kept_plan_is_the_plan(void **state)
+{
+    (void)state;
+    const fkda_sum_desc d = desc_of(5, 3), other = desc_of(6, 4);
+    fkda_plan fresh, again, plan;
+    assert_int_equal(fkdai_api_plan(sum, &other, &plan), FKDA_OK);
+    assert_int_equal(fkdai_api_plan(sum, &d, &fresh), FKDA_OK);
+    memset(&again, 0xa5, sizeof again);
+    assert_int_equal(fkdai_api_plan(sum, &d, &again), FKDA_OK);
+    assert_memory_equal(&fresh, &again, sizeof fresh);
+    assert_memory_not_equal(&fresh, &plan, sizeof fresh);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +301,8 @@ int main(void)
         cmocka_unit_test(test_rules_of_the_row),
         cmocka_unit_test(test_structs_grow),
         cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_fixed_plans_are_kept),
+        cmocka_unit_test(test_a_kept_plan_is_the_plan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,7 +96,9 @@ static void test_each_rule_asks_for_its_copy(void **unused)
     /* dtypes */
     ADVISES(d.q.dtype = FKDA_F32, BIT(Q), t->q.dtype == FKDA_BF16 && t->q.head_stride == 128 && t->q.token_stride == 256);
     ADVISES(d.k.dtype = FKDA_F16, BIT(K), t->k.dtype == FKDA_BF16 && t->k.batch_stride == 512);
-    ADVISES(d.beta.dtype = FKDA_F32, BIT(BETA), t->beta.dtype == FKDA_BF16 && t->beta.token_stride == 2);
+    ADVISES(d.beta.dtype = FKDA_F32, 0, t->beta.dtype == FKDA_F32 && t->beta.token_stride == 5);
+    ADVISES(d.beta.dtype = FKDA_F16, BIT(BETA), t->beta.dtype == FKDA_F32 && t->beta.token_stride == 2);
+    ADVISES(d.beta_kind = FKDA_BETA_ACTIVATED; d.beta_multiplier = 2, 0, t->beta_kind == FKDA_BETA_ACTIVATED && t->beta_multiplier == 2);
     ADVISES(d.out.dtype = FKDA_F32, BIT(OUT), t->out.dtype == FKDA_BF16 && t->v.token_stride == 1024);
     ADVISES(d.A_log = FKDA_F16, BIT(A_LOG), t->A_log == FKDA_F32 && t->dt_bias == FKDA_BF16);
     ADVISES(d.initial_state.dtype = FKDA_BF16, 0, t->initial_state.dtype == FKDA_BF16);
@@ -111,6 +113,9 @@ static void test_each_rule_asks_for_its_copy(void **unused)
     ADVISES(a.q = BEHIND(a.q, 8), BIT(Q), t->q.dtype == FKDA_BF16);
     ADVISES(a.out = BEHIND(a.out, 2), BIT(OUT), t->out.head_stride == 128);
     ADVISES(a.beta = BEHIND(a.beta, 2), 0, 1);
+    ADVISES(a.beta = BEHIND(a.beta, 1), BIT(BETA), t->beta.dtype == FKDA_BF16);
+    ADVISES(d.beta.dtype = FKDA_F32; a.beta = BEHIND(a.beta, 4), 0, 1);
+    ADVISES(d.beta.dtype = FKDA_F32; a.beta = BEHIND(a.beta, 2), BIT(BETA), t->beta.dtype == FKDA_F32);
     ADVISES(a.A_log = BEHIND(a.A_log, 1), BIT(A_LOG), t->A_log == FKDA_BF16);
     ADVISES(a.initial_state = BEHIND(a.initial_state, 8), 0, 1);
     ADVISES(a.initial_state = BEHIND(a.initial_state, 4), BIT(INITIAL_STATE), t->initial_state.dtype == FKDA_F32);
@@ -122,8 +127,8 @@ static void test_each_rule_asks_for_its_copy(void **unused)
     ADVISES(d.initial_state.layout = FKDA_STATE_NHKV; d.initial_state.row_stride = 32769; a.initial_state = BEHIND(a.initial_state, 4), 0,
             t->initial_state.row_stride == 32769);
     /* fewer query heads */
-    ADVISES(d.HV = 2; d.H = 1, BIT(Q) | BIT(K), t->H == 2 && t->HV == 2 && t->q.token_stride == 256 && t->v.token_stride == 1024);
-    ADVISES(d.HV = 2; d.H = 1; d.k.dtype = FKDA_F32; d.g.dtype = FKDA_F32, BIT(Q) | BIT(K) | BIT(G), t->k.dtype == FKDA_BF16 && t->H == 2);
+    ADVISES(d.HV = 2; d.H = 1, 0, t->H == 1 && t->HV == 2 && t->q.token_stride == 1024 && t->v.token_stride == 1024);
+    ADVISES(d.HV = 2; d.H = 1; d.k.dtype = FKDA_F32; d.g.dtype = FKDA_F32, BIT(K) | BIT(G), t->k.token_stride == 128 && t->g.token_stride == 256);
 }
 
 /* Without addresses only what the desc says counts; where no copy helps, the reason. */
@@ -184,6 +189,8 @@ static void spoil(fkda_fwd_desc *d, fkda_fwd_args *a, int n)
     if (below(n) == 0) d->T = 1;
     for (int i = 0; i < 5; ++i) spoil_tensor(with_rows[i], n);
     if (below(n) == 0) d->beta.dtype = below(2) ? FKDA_F32 : FKDA_F16;
+    if (below(n) == 0) d->beta_kind = FKDA_BETA_ACTIVATED;
+    if (below(n) == 0) d->beta_multiplier = 2;
     if (below(n) == 0) d->A_log = below(2) ? FKDA_F32 : FKDA_F16;
     spoil_state(&d->initial_state, n);
     spoil_state(&d->final_state, n);
@@ -196,7 +203,6 @@ static fkda_fwd_desc with_copies(const asked *x, uint32_t copies)
 {
     fkda_fwd_desc d = x->desc;
     const fkda_fwd_desc *const t = &x->takes;
-    if (copies & BIT(Q) && copies & BIT(K)) d.H = t->H;
     if (copies & BIT(Q)) d.q = t->q;
     if (copies & BIT(K)) d.k = t->k;
     if (copies & BIT(V)) d.v = t->v;

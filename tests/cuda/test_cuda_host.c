@@ -75,10 +75,7 @@ static void test_refusals_name_field_and_rule(void **unused)
     reset();
     REFUSES(d.K = 96, FKDA_ERR_UNSUPPORTED, "K = 96, kernels exist for K = 128");
     REFUSES(d.V = 64, FKDA_ERR_UNSUPPORTED, "V = 64, kernels exist for V = 128");
-    REFUSES(d.HV = 4, FKDA_ERR_UNSUPPORTED, "HV = 4 and H = 2");
     REFUSES(d.gate = FKDA_GATE_SOFTPLUS, FKDA_ERR_UNSUPPORTED, "bounded gate");
-    REFUSES(d.beta_kind = FKDA_BETA_ACTIVATED, FKDA_ERR_UNSUPPORTED, "beta logits");
-    REFUSES(d.beta_multiplier = 2, FKDA_ERR_UNSUPPORTED, "beta_multiplier = 2");
     REFUSES(d.qk_norm = FKDA_QK_NORM_NONE, FKDA_ERR_UNSUPPORTED, "L2 norm");
     REFUSES(d.q.dtype = FKDA_F32, FKDA_ERR_UNSUPPORTED, "q has dtype 2");
     REFUSES(d.k.head_stride = 132, FKDA_ERR_UNSUPPORTED, "k.head_stride = 132 is not a multiple of 8");
@@ -90,6 +87,43 @@ static void test_refusals_name_field_and_rule(void **unused)
             FKDA_ERR_UNSUPPORTED, "checkpoints_per_sequence = 2147483647 is not below");
     REFUSES(d.memory = FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "host memory");
     REFUSES(d.device = 2, FKDA_ERR_NO_DEVICE, "desc.device = 2, but there are 2 devices");
+}
+
+/* What beta means, in which dtype it lies, and how many value heads share a head of q and k: all of it reaches the launcher. */
+static void test_options_reach_the_launcher(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 16; ++i) {
+        fkda_fwd_desc d = good_desc();
+        const fkda_fwd_args a = good_args();
+        const int is_activated = i & 1, is_doubled = i >> 1 & 1, is_wide = i >> 2 & 1, shares = i >> 3;
+        d.H = 1, d.HV = shares ? 4 : 1;
+        d.beta_kind = is_activated ? FKDA_BETA_ACTIVATED : FKDA_BETA_LOGIT, d.beta_multiplier = is_doubled ? 2 : 0;
+        d.beta.dtype = is_wide ? FKDA_F32 : FKDA_BF16, d.beta.head_stride = shares ? 7 : 0;
+        reset();
+        if (fkda_fwd(&d, &a, scratch, sizeof scratch, NULL) != FKDA_OK) fail_msg("%d: %s", i, fkda_last_error());
+        const fkdai_prefill_call *const seen = &fake.last;
+        assert_true(seen->is_beta_activated == is_activated && seen->beta_multiplier == (is_doubled ? 2.0f : 1.0f));
+        assert_true(seen->beta.element == (is_wide ? FKDAI_F32 : FKDAI_BF16) && seen->g.element == FKDAI_BF16);
+        assert_true(seen->H == 1 && seen->HV == d.HV && seen->grid.workers == d.HV);
+        if (shares) assert_true(seen->beta.stride.head == 7 && seen->v.stride.head == 128);
+    }
+}
+
+/* 32-bit counts of the kernel hold whatever is not refused. */
+static void test_sizes(void **unused)
+{
+    (void)unused;
+    reset();
+    fkda_fwd_desc large = good_desc();
+    large.T = INT64_C(1) << 24, large.H = 2, large.HV = 64;    /* 2^37 elements */
+    assert_int_equal(fkda_fwd_query(&large, NULL), FKDA_OK);
+    REFUSES(d.T = INT32_MAX - 63, FKDA_ERR_UNSUPPORTED, "T = 2147483584 is not below 2^31 - 64");
+    REFUSES(d.H = d.HV = (INT64_C(1) << 30) + 1, FKDA_ERR_UNSUPPORTED, "HV = 1073741825 is above 2^30");
+    REFUSES(d.H = 2; d.HV = 1 << 17, FKDA_ERR_UNSUPPORTED, "HV*HV/H = 8589934592 is above 2^32");
+    REFUSES(d.B = INT64_C(1) << 31; d.T = 0, FKDA_ERR_UNSUPPORTED, "B = 2147483648 is not below 2^31");
+    REFUSES(d.cu_seqlens = FKDA_I64; d.N = INT64_C(1) << 28, FKDA_ERR_UNSUPPORTED, "N = 268435456 is above 2^28 - 1");
+    REFUSES(d.B = 1 << 10; d.T = 1 << 26, FKDA_ERR_UNSUPPORTED, "B*T = 68719476736 is not below 2^35");
 }
 
 static void assert_rows(const fkdai_state_rows *r, int64_t stride, fkdai_element element, int is_k_first)
@@ -144,6 +178,42 @@ static void test_states_reach_the_launcher(void **unused)
     assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_ERR_MISALIGNED);
     a.final_state = huge_memory, a.checkpoint_state = more_memory + 4;
     assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_ERR_MISALIGNED);
+}
+
+/* A thread's last plan is kept for the same desc: whatever of the states a desc says makes another one, and args come anew with every call. */
+static void test_kept_plans_follow_the_states(void **unused)
+{
+    (void)unused;
+    reset();
+    fkda_fwd_desc d = good_desc();
+    fkda_fwd_args a = good_args();
+    d.initial_state = (fkda_state_desc){.dtype = FKDA_F32, .slot_count = 2, .slot_dtype = FKDA_I32};
+    d.checkpoints.dtype = FKDA_F32, d.checkpoint_count = 4, d.checkpoint_offset_dtype = FKDA_I32, d.checkpoints_per_sequence = 2;
+    a.initial_state = pool_memory, a.initial_slots = memory + 7004;
+    a.checkpoint_state = more_memory, a.checkpoint_offsets = memory + 7104;
+    const fkdai_prefill_call *const call = &fake.last;
+    for (int i = 0; i < 2; ++i, a.initial_slots = memory + 7012, a.checkpoint_offsets = memory + 7112, a.initial_state = pool_memory + 256) {
+        assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+        assert_ptr_equal(call->initial_state, a.initial_state);
+        assert_ptr_equal(call->initial_rows.slots.data, a.initial_slots);
+        assert_ptr_equal(call->checkpoints.offsets.data, a.checkpoint_offsets);
+        assert_true(call->initial_mask == NULL && call->initial_rows.first_slot == 0 && call->checkpoints.stops.per_sequence == 2);
+    }
+    d.initial_state.slot_null = FKDA_SLOT_NULL_NOT_POSITIVE;
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    assert_int_equal(call->initial_rows.first_slot, 1);
+    d.checkpoints_per_sequence = 3;    /* behind the end of older descs */
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    assert_int_equal(call->checkpoints.stops.per_sequence, 3);
+    d.flags = FKDA_FLAG_INITIAL_MASK, a.initial_mask = (const uint8_t *)(memory + 7000);
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    assert_ptr_equal(call->initial_mask, a.initial_mask);
+    d.checkpoint_every = 33, d.checkpoints_per_sequence = 0, a.checkpoint_offsets = NULL;
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    assert_true(call->checkpoints.stops.every == 33 && call->checkpoints.stops.per_sequence == 0);
+    d.initial_state.slot_count = 1;
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    assert_int_equal(call->initial_rows.slot_count, 1);
 }
 
 /* The plan is a pure function of desc and machine: machines that this test invents. */
@@ -289,9 +359,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_host_memory_does_not_wake_the_driver),
-        cmocka_unit_test(test_accepts_and_launches), cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_states_reach_the_launcher), cmocka_unit_test(test_machines),
+        cmocka_unit_test(test_accepts_and_launches), cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_machines),
         cmocka_unit_test(test_run_checks),           cmocka_unit_test(test_device_guard),               cmocka_unit_test(test_every_call_may_fail),
-        cmocka_unit_test(test_checked_seqlens),      cmocka_unit_test(test_calls_of_a_call),
+        cmocka_unit_test(test_checked_seqlens),      cmocka_unit_test(test_calls_of_a_call),            cmocka_unit_test(test_options_reach_the_launcher),
+        cmocka_unit_test(test_sizes),                cmocka_unit_test(test_states_reach_the_launcher),
+        cmocka_unit_test(test_kept_plans_follow_the_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,7 @@
 
 #include "prefill_sm90/prefill_launch.h"
 
-enum { MOST_KERNELS = 8, MOST_LAUNCHES = 4, SMS = 132, THREADS = 640 };
+enum { MOST_KERNELS = 8, MOST_LAUNCHES = 4, MOST_MAPS = 8, SMS = 132, THREADS = 640 };
 
 typedef struct launch {
     const char *kernel;
@@ -20,9 +20,17 @@ typedef struct launch {
     unsigned ranks;     /* blocks of a cluster */
 } launch;
 
+typedef struct tensor_map {
+    CUtensorMapDataType type;
+    const void *data;
+    uint64_t size[4], stride[3];    /* stride: bytes */
+    uint32_t box[4];
+    CUtensorMapSwizzle swizzle;
+} tensor_map;
+
 static struct { const void *stub; const char *name; } kernels[MOST_KERNELS];
 static int kernel_count;
-static struct { int encoded, launched, calls, fail_at; launch launches[MOST_LAUNCHES]; } fake;
+static struct { int encoded, launched, calls, fail_at; launch launches[MOST_LAUNCHES]; tensor_map maps[MOST_MAPS]; } fake;
 
 static cudaError_t answer(void) { return ++fake.calls == fake.fail_at ? cudaErrorUnknown : cudaSuccess; }
 
@@ -112,8 +120,16 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ke
     return error;
 }
 
-static CUresult encode(CUtensorMap *map)
+static CUresult encode(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, void *data, const cuuint64_t *size, const cuuint64_t *stride,
+                       const cuuint32_t *box, const cuuint32_t *step, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
+                       CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill)
 {
+    (void)step, (void)interleave, (void)promotion, (void)fill;
+    assert_int_equal(rank, 4);
+    tensor_map *const seen = &fake.maps[fake.encoded % MOST_MAPS];
+    *seen = (tensor_map){.type = type, .data = data, .swizzle = swizzle};
+    for (int i = 0; i < 4; ++i) seen->size[i] = size[i], seen->box[i] = box[i];
+    for (int i = 0; i < 3; ++i) seen->stride[i] = stride[i];
     memset(map, ++fake.encoded, sizeof *map);
     return answer() == cudaSuccess ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
@@ -121,7 +137,7 @@ static CUresult encode(CUtensorMap *map)
 cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **found, unsigned version, unsigned long long flags,
                                              enum cudaDriverEntryPointQueryResult *status)
 {
-    CUresult (*const function)(CUtensorMap *) = encode;    /* looks at its first argument alone */
+    __typeof__(&cuTensorMapEncodeTiled) const function = encode;
     (void)version, (void)flags;
     assert_string_equal(name, "cuTensorMapEncodeTiled");
     memcpy(found, &function, sizeof *found);
@@ -136,8 +152,9 @@ static char memory[1 << 12];    /* nobody reads it */
 static fkdai_prefill_call call_of(int64_t N, int64_t H, int offset)
 {
     const fkdai_strides rows = {32 * N * H * 128, H * 128, 128};
-    const fkdai_tensor x = {memory + offset, rows};
-    return (fkdai_prefill_call){.q = x, .k = x, .v = x, .g = x, .beta = x, .out = memory, .out_stride = rows, .B = 1, .T = 32 * N, .N = N, .H = H,
+    const fkdai_tensor x = {memory + offset, rows, FKDAI_BF16};
+    return (fkdai_prefill_call){.q = x, .k = x, .v = x, .g = x, .beta = x, .beta_multiplier = 1, .out = memory, .out_stride = rows, .B = 1, .T = 32 * N,
+                                .N = N, .H = H, .HV = H,
                                 .cu_seqlens = {memory, FKDAI_I64}, .grid = fkdai_prefill_make_grid(FKDAI_DUO, 32 * N, N, H, SMS), .workspace = memory};
 }
 
@@ -187,7 +204,7 @@ static void test_launches(void **state)
     assert_int_equal(fake.launched, 1);
     assert_launch(0, "prefill", SMS, THREADS, 0);
     reset();
-    few.H = 15, few.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 32, 1, 15, SMS);
+    few.H = few.HV = 15, few.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 32, 1, 15, SMS);
     assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
     assert_launch(0, "prefill", 16, THREADS, 0);    /* whole clusters */
     assert_int_equal(fake.launches[0].ranks, 2);
@@ -281,6 +298,48 @@ static void test_maps_are_kept(void **state)
     assert_int_equal(fake.encoded, 4);
 }
 
+/* Fewer heads of q and k, tensors beyond 2^31 elements and bytes, and g in fp32. */
+static void test_maps(void **state)
+{
+    (void)state;
+    fkdai_prefill_call call = call_of(1, 8, 2048);
+    call.B = 3, call.T = INT64_C(1) << 30, call.H = 2, call.g.element = FKDAI_F32;
+    call.v.stride = call.g.stride = call.out_stride = (fkdai_strides){INT64_C(1) << 37, 1024, 128};
+    call.q.stride = call.k.stride = (fkdai_strides){INT64_C(1) << 38, 256, 128};
+    call.k.stride.head = INT64_C(1) << 36;
+    call.out = memory + 1024, call.grid = fkdai_prefill_make_grid(FKDAI_SOLO, call.B * call.T, 1, 8, SMS);
+    assert_int_equal(fkdai_prefill_load(), 0);
+    reset();
+    assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
+    const uint64_t G = UINT64_C(1) << 30;
+    const struct { const void *data; uint64_t heads, stride[3]; uint32_t channels; CUtensorMapDataType type; CUtensorMapSwizzle swizzle; } want[5] = {
+        {call.q.data, 2, {256, 512, 512 * G}, 64, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, CU_TENSOR_MAP_SWIZZLE_128B},
+        {call.k.data, 2, {128 * G, 512, 512 * G}, 64, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, CU_TENSOR_MAP_SWIZZLE_128B},
+        {call.v.data, 8, {256, 2048, 256 * G}, 64, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, CU_TENSOR_MAP_SWIZZLE_128B},
+        {call.g.data, 8, {512, 4096, 512 * G}, 32, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, CU_TENSOR_MAP_SWIZZLE_128B},
+        {call.out, 8, {256, 2048, 256 * G}, 16, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, CU_TENSOR_MAP_SWIZZLE_32B}};
+    assert_int_equal(fake.encoded, 5);
+    for (int i = 0; i < 5; ++i) {
+        const tensor_map *const map = &fake.maps[i];
+        const uint64_t size[4] = {128, want[i].heads, G, 3};
+        const uint32_t box[4] = {want[i].channels, 1, 32, 1};
+        assert_ptr_equal(map->data, want[i].data);
+        assert_memory_equal(map->size, size, sizeof size);
+        assert_memory_equal(map->stride, want[i].stride, sizeof map->stride);
+        assert_memory_equal(map->box, box, sizeof box);
+        assert_true(map->type == want[i].type && map->swizzle == want[i].swizzle);
+    }
+    reset();
+    assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
+    assert_int_equal(fake.encoded, 0);
+    call.g.element = FKDAI_BF16;    /* in the same place: another map */
+    assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
+    assert_int_equal(fake.encoded, 1);
+    call.H = 4;
+    assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
+    assert_int_equal(fake.encoded, 3);
+}
+
 /* Whatever fails is handed on, nothing is launched behind it, and no half-made map is kept. */
 static void every_call_may_fail(fkdai_prefill_mapping mapping, int maps, int launches)
 {
@@ -324,6 +383,7 @@ int main(void)
         cmocka_unit_test(test_workspace),
         cmocka_unit_test(test_workspace_of_checkpoints),
         cmocka_unit_test(test_maps_are_kept),
+        cmocka_unit_test(test_maps),
         cmocka_unit_test(test_every_call_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

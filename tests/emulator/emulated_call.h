@@ -23,6 +23,7 @@ struct Setup {
     fkdai_prefill_mapping mapping = FKDAI_DUO;    // FKDAI_EITHER: `workers` clusters or twice as many blocks
     bool is_planned_once = false;    // by the plan kernel, as for many sequences; else by every block for itself
     int state_shift = 0;             // elements by which the states miss the alignment of the copy engine
+    int beta_step = 1;               // elements from one head's beta to the next; NaN in between
 };
 
 inline std::vector<uint16_t> all_bf16(const float *x, int64_t count) {
@@ -40,9 +41,11 @@ struct Call {
     Setup setup;
     input_values values;
     int64_t rows;             // B * T
-    std::vector<uint16_t> q, k, v, g, beta, out;              // [B,T,H,128]; beta [B,T,H]
+    std::vector<uint16_t> q, k, v, g, out;                    // [B,T,H or HV,128]
+    std::vector<uint16_t> beta_bf16;                          // [B,T,HV], as beta_step says; one of the two is given to the kernel
+    std::vector<float> beta_f32;
     CaseStates states;
-    std::vector<float> final;                                 // [N,H,V,K]: what came out, widened
+    std::vector<float> final;                                 // [N,HV,V,K]: what came out, widened
     std::vector<int64_t> bounds;
     std::function<void(CaseStates &)> tamper;    // with what a run is given
     unsigned status = 0;      // what the kernel left there
@@ -59,21 +62,24 @@ struct Call {
 
     // From `values`; rows in no sequence are NaN.
     void store_inputs() {
-        const int64_t H = spec.H, with_values = case_rows(&spec) * H;
-        q = all_bf16(values.q, with_values * 128), k = all_bf16(values.k, with_values * 128), v = all_bf16(values.v, with_values * 128);
-        g = all_bf16(values.g, with_values * 128), beta = all_bf16(values.beta, with_values);
-        for (auto *x : {&q, &k, &v, &g}) x->resize(static_cast<size_t>(rows * H * 128), 0x7fff);
-        beta.resize(static_cast<size_t>(rows * H), 0x7fff);
-        out.resize(static_cast<size_t>(rows * H * 128 + kGuard));
-        final.assign(static_cast<size_t>(spec.N * H * 16384), 0);
+        const int64_t H = spec.H, HV = spec.HV, with_values = case_rows(&spec);
+        q = all_bf16(values.q, with_values * H * 128), k = all_bf16(values.k, with_values * H * 128);
+        v = all_bf16(values.v, with_values * HV * 128), g = all_bf16(values.g, with_values * HV * 128);
+        for (auto *x : {&q, &k}) x->resize(static_cast<size_t>(rows * H * 128), 0x7fff);
+        for (auto *x : {&v, &g}) x->resize(static_cast<size_t>(rows * HV * 128), 0x7fff);
+        beta_f32.assign(static_cast<size_t>(rows * HV * setup.beta_step), NAN);
+        for (int64_t i = 0; i < with_values * HV; i++) beta_f32[static_cast<size_t>(i * setup.beta_step)] = values.beta[i];
+        beta_bf16 = all_bf16(beta_f32.data(), static_cast<int64_t>(beta_f32.size()));
+        out.resize(static_cast<size_t>(rows * HV * 128 + kGuard));
+        final.assign(static_cast<size_t>(spec.N * HV * 16384), 0);
         store_states();
     }
     void store_states() {
         states = CaseStates(spec, setup.state_shift);
         StateMemory &from = spec.in_place && !spec.is_plain ? states.final : states.initial;
-        for (int64_t i = 0; i < spec.N * spec.H * 16384 && spec.initial != FKDA_NONE; i++) {
-            const int64_t n = i / (spec.H * 16384), row = case_initial_row(&spec, n);
-            if (row != CASE_NO_ROW) from.put(row, i / 16384 % spec.H, i / 128 % 128, i % 128, values.initial[i / 16384 * 16384 + i % 128 * 128 + i / 128 % 128]);
+        for (int64_t i = 0; i < spec.N * spec.HV * 16384 && spec.initial != FKDA_NONE; i++) {
+            const int64_t n = i / (spec.HV * 16384), row = case_initial_row(&spec, n);
+            if (row != CASE_NO_ROW) from.put(row, i / 16384 % spec.HV, i / 128 % 128, i % 128, values.initial[i / 16384 * 16384 + i % 128 * 128 + i / 128 % 128]);
         }
     }
 
@@ -81,33 +87,37 @@ struct Call {
     void read_final() {
         for (int64_t n = 0; n < spec.N && spec.final != FKDA_NONE; n++) {
             if (case_final_row(&spec, n) == CASE_NO_ROW) continue;
-            std::vector<float> row = states.final.get_row(case_final_row(&spec, n), spec.H);
+            std::vector<float> row = states.final.get_row(case_final_row(&spec, n), spec.HV);
             for (float &x : row)
                 if (std::isnan(x) && (__float_as_uint(x) | 0xffff) != kPoison) x = __uint_as_float(0x7fffffff);
-            std::copy(row.begin(), row.end(), final.begin() + static_cast<ptrdiff_t>(n * spec.H * 16384));
+            std::copy(row.begin(), row.end(), final.begin() + static_cast<ptrdiff_t>(n * spec.HV * 16384));
         }
     }
 
-    CUtensorMap map(const std::vector<uint16_t> &x, int channels = kHalf) const {
-        const int H = static_cast<int>(spec.H), T = static_cast<int>(spec.T);
-        const emulator::TensorMap m{x.data(), 128, int64_t{H} * 128, int64_t{T} * H * 128, H, T, static_cast<int>(spec.B), kChunk, channels};
+    CUtensorMap map(const std::vector<uint16_t> &x, int64_t heads, int channels = kHalf) const {
+        const int T = static_cast<int>(spec.T);
+        const emulator::TensorMap m{x.data(), 128, heads * 128, T * heads * 128, static_cast<int>(heads), T, static_cast<int>(spec.B), kChunk, channels};
         CUtensorMap map;
         memcpy(&map, &m, sizeof m);
         return map;
     }
 
     Params params() {
-        const int64_t H = spec.H, T = spec.T;
+        const int64_t H = spec.H, HV = spec.HV, T = spec.T, step = setup.beta_step;
+        const bool has_wide_beta = spec.beta_dtype == FKDA_F32;
         Params p{};
-        p.q = map(q), p.k = map(k), p.v = map(v), p.g = map(g), p.o = map(out, 16);
-        p.beta = reinterpret_cast<const __nv_bfloat16 *>(beta.data()), p.out = reinterpret_cast<__nv_bfloat16 *>(out.data());
-        p.beta_strides = {T * H, H, 1}, p.out_strides = {T * H * 128, H * 128, 128};
+        p.q = map(q, H), p.k = map(k, H), p.v = map(v, HV), p.g = map(g, HV), p.o = map(out, HV, 16);
+        p.g_element = Element::BF16;
+        p.beta = {has_wide_beta ? static_cast<const void *>(beta_f32.data()) : beta_bf16.data(), {T * HV * step, HV * step, step},
+                  has_wide_beta ? Element::F32 : Element::BF16, spec.beta == FKDA_BETA_ACTIVATED, spec.multiplier == 2 ? 2.f : 1.f};
+        p.out = reinterpret_cast<__nv_bfloat16 *>(out.data()), p.out_strides = {T * HV * 128, HV * 128, 128};
+        p.key_factor = key_factor_of(static_cast<uint32_t>(HV / H));
         p.A_log = {values.A_log, spec.A_log == FKDA_NONE ? Element::Absent : Element::F32};
         p.dt_bias = {values.dt_bias, spec.dt_bias == FKDA_NONE ? Element::Absent : Element::F32};
         states.describe(spec, p);
         p.sequences = {spec.cu != FKDA_NONE ? bounds.data() : nullptr, true, static_cast<int>(spec.N), static_cast<int>(T)};
         p.status = &status;
-        p.heads = static_cast<int>(H), p.lower_bound = static_cast<float>(spec.lower_bound), p.range_limit = kLargestInRange;
+        p.heads = static_cast<int>(HV), p.lower_bound = static_cast<float>(spec.lower_bound), p.range_limit = p.beta.is_activated ? kLargestOfAnyBeta : kLargestInRange;
         const fkdai_prefill_scale scale = fkdai_prefill_split_scale(static_cast<float>(spec.scale));
         p.scale = scale.q, p.out_factor = scale.out;
         return p;
@@ -130,8 +140,8 @@ struct Call {
         store_states();
         if (tamper) tamper(states);
         Params p = params();
-        const fkdai_prefill_grid grid{setup.mapping, setup.workers > 0 ? setup.workers : static_cast<int>(spec.N * spec.H)};
-        fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(spec.N, spec.H, grid);
+        const fkdai_prefill_grid grid{setup.mapping, setup.workers > 0 ? setup.workers : static_cast<int>(spec.N * spec.HV)};
+        fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(spec.N, spec.HV, grid);
         if (schedule != FKDAI_SCHEDULE_NONE && setup.is_planned_once) schedule = FKDAI_SCHEDULE_ONCE;
         const fkdai_prefill_layout layout = fkdai_prefill_make_layout(spec.N, grid, schedule, CaseStates::stops(spec));
         if (workspace.size() != layout.bytes) workspace.assign(layout.bytes, 0xff);
@@ -152,10 +162,10 @@ struct Call {
     // Of the sequences that are not NaN.
     Errors errors() const {
         const oracle::Answer want = oracle::answer(spec, values);
-        const int64_t sequences = spec.N - spec.last_is_nan, outs = spec.bounds[sequences] * spec.H * 128;
+        const int64_t sequences = spec.N - spec.last_is_nan, outs = spec.bounds[sequences] * spec.HV * 128;
         double d_out = 0, r_out = 1e-300, d_state = 0, r_state = 1e-300;
         for (int64_t i = 0; i < outs; i++) d_out += std::pow(low_bf16(out[i]) - want.out[i], 2), r_out += std::pow(want.out[i], 2);
-        for (int64_t i = 0; i < sequences * spec.H * 16384 && spec.final != FKDA_NONE; i++)
+        for (int64_t i = 0; i < sequences * spec.HV * 16384 && spec.final != FKDA_NONE; i++)
             d_state += std::pow(final[i] - want.state[i], 2), r_state += std::pow(want.state[i], 2);
         return {std::sqrt(d_out / r_out), std::sqrt(d_state / r_state)};
     }

@@ -22,7 +22,7 @@ struct IndexArray {
     Indices view() const { return {dtype == FKDA_I32 ? static_cast<const void *>(narrow.data()) : wide.data(), dtype != FKDA_I32}; }
 };
 
-// Rows of H matrices, [V,K] or [K,V], behind `shift` elements.
+// Rows of HV matrices, [V,K] or [K,V], behind `shift` elements.
 struct StateMemory {
     int dtype = FKDA_NONE, layout = FKDA_STATE_NHVK;
     int64_t rows = 0, stride = 0, shift = 0;
@@ -75,7 +75,7 @@ struct CaseStates {
 
     CaseStates() = default;
     CaseStates(const case_spec &s, int64_t shift) {
-        const int64_t stride = s.H * 16384 + (s.row_gap && !s.is_plain ? 10 : 0), slots = case_slot_count(&s), count = case_checkpoint_count(&s);
+        const int64_t stride = s.HV * 16384 + (s.row_gap && !s.is_plain ? 10 : 0), slots = case_slot_count(&s), count = case_checkpoint_count(&s);
         checkpoint_count = count;
         const auto rows = [&](int pool, int64_t dense, int64_t of_pool) { return pool == FKDA_NONE || s.is_plain ? dense : of_pool; };
         const auto layout = [&](int x) { return s.is_plain ? static_cast<int>(FKDA_STATE_NHVK) : x; };

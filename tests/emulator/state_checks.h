@@ -86,11 +86,11 @@ inline void check_refusal(const char *name, const char *text) {
         call.bounds[1] = -1, call.status = 0;
         call.store_states();
         StateMemory final = call.states.final, checkpoints = call.states.checkpoints;
-        const std::vector<float> nan(static_cast<size_t>(s.H * 16384), __uint_as_float(0x7fffffff));
+        const std::vector<float> nan(static_cast<size_t>(s.HV * 16384), __uint_as_float(0x7fffffff));
         for (int64_t n = 0; n < s.N && s.final != FKDA_NONE; n++)
-            if (case_final_row(&s, n) != CASE_NO_ROW) final.put_row(case_final_row(&s, n), s.H, nan.data());
+            if (case_final_row(&s, n) != CASE_NO_ROW) final.put_row(case_final_row(&s, n), s.HV, nan.data());
         for (int64_t r = 0; r + 1 < case_checkpoint_count(&s) && s.checkpoints != FKDA_NONE; r++)
-            if (case_checkpoint_row(&s, r) != CASE_NO_ROW) checkpoints.put_row(case_checkpoint_row(&s, r), s.H, nan.data());
+            if (case_checkpoint_row(&s, r) != CASE_NO_ROW) checkpoints.put_row(case_checkpoint_row(&s, r), s.HV, nan.data());
         good = call.run(i) && call.status == 1 && call.states.final.bytes == final.bytes && call.states.checkpoints.bytes == checkpoints.bytes;
     }
     report(name, good);
@@ -104,12 +104,13 @@ inline void check_nan_behind(const char *name, const char *text) {
     for (const int64_t tokens : {1, 15, 16, 17, 31, 33, 47, 52})
         for (const fkdai_prefill_mapping mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD}) {
             Call call(spec, {0, mapping});
-            const int64_t first = tokens * spec.H;
+            const int64_t first = tokens * spec.HV;
             for (std::vector<uint16_t> *x : {&call.q, &call.k, &call.v, &call.g}) std::fill(x->begin() + first * 128, x->end(), uint16_t{0x7fff});
-            std::fill(call.beta.begin() + first, call.beta.end(), uint16_t{0x7fff});
+            std::fill(call.beta_bf16.begin() + first, call.beta_bf16.end(), uint16_t{0x7fff});
+            std::fill(call.beta_f32.begin() + first, call.beta_f32.end(), NAN);
             call.tamper = [tokens](CaseStates &states) { set(states.offsets, 0, tokens); };
             StateMemory checkpoints = call.states.checkpoints;
-            checkpoints.put_row(0, spec.H, wanted.prefix(spec, 0, tokens).data());
+            checkpoints.put_row(0, spec.HV, wanted.prefix(spec, 0, tokens).data());
             good = good && call.run(static_cast<unsigned>(tokens)) && wanted.is_good && call.states.checkpoints.bytes == checkpoints.bytes;
         }
     report(name, good);

@@ -45,6 +45,40 @@ void check(const char *name, const char *text, const Setup &setup = {}, const fl
     report(name, good, e, !repeats ? "  NOT REPEATED" : !guard_kept ? "  GUARD TOUCHED" : "");
 }
 
+// A beta like no other, activated and in fp32, of the first token: what float64 makes of it, and no clamp. Nothing decays it.
+void check_far_betas(const char *name, const char *text) {
+    bool good = true;
+    Errors worst{0, 0};
+    for (const float beta : {0x1p120f, -0x1p120f, -0x1p60f, -37.f, 0x1p-20f, -0x1p-60f, 0x1p-149f, -0.f}) {
+        Call call(parse(name, text), {});
+        call.values.beta[0] = beta, call.store_inputs();
+        for (unsigned i = 0; i < 2 && good; i++) {
+            call.setup.mapping = i == 0 ? FKDAI_DUO : FKDAI_SOLO;
+            good = call.run(i);
+            const Errors e = call.errors();
+            good = good && call.is_inside(e);
+            if (!good) printf("  beta = %g: out %.2e state %.2e\n", static_cast<double>(beta), e.out, e.state);
+            worst = {std::max(worst.out, e.out), std::max(worst.state, e.state)};
+        }
+    }
+    report(name, good, worst);
+}
+
+// One product divides by the number of value heads that share a key, up to the limit of what the host side takes.
+void check_key_heads(const char *name) {
+    bool good = true;
+    for (uint64_t each = 1; each <= 1 << 16; each += 1 + each / 7) {
+        const uint64_t keys = std::min<uint64_t>((uint64_t{1} << 32) / each / each, (1 << 30) / each);
+        Params p{};
+        p.key_factor = key_factor_of(static_cast<uint32_t>(each));
+        for (uint64_t key = 0; key < keys; key += 1 + key / 3)
+            for (const uint64_t head : {key * each, key * each + each / 2, key * each + each - 1})
+                good = good && key_head(p, static_cast<int>(head)) == static_cast<int>(key);
+        good = good && key_head(p, static_cast<int>(keys * each - 1)) == static_cast<int>(keys - 1);
+    }
+    report(name, good);
+}
+
 // However the timeline is cut, the bits are those of one worker for each (sequence, head).
 void check_cuts(const char *name, const char *text, const std::vector<int> &workers) {
     const case_spec spec = parse(name, text);
@@ -83,7 +117,7 @@ void check_refusal(const char *name, const char *text, const Setup &setup = {}) 
 // cu_seqlens that ends before T: the sequences as they are alone, and the rows behind them, NaN on the way in, keep their poison.
 void check_short(const char *name, const char *text, const Setup &setup = {}) {
     Call call(parse(name, text), setup);
-    const auto valid = static_cast<ptrdiff_t>(case_rows(&call.spec) * call.spec.H * 128);
+    const auto valid = static_cast<ptrdiff_t>(case_rows(&call.spec) * call.spec.HV * 128);
     Errors e{NAN, NAN};
     bool good = true;
     std::vector<uint16_t> first;
@@ -166,6 +200,23 @@ void inputs() {
     check("fp32 states at 8 bytes", "lens=40,0,33 H=2", {2, FKDAI_DUO, false, 2});
 }
 
+// What beta and the heads may be besides.
+void options() {
+    check("beta times 2", "lens=70 H=2 m=2");
+    check("beta times 2, shifted keys", "lens=130 H=1 m=2 keys=shifted");
+    check("fp32 beta, every fifth element", "lens=70,33 H=2 b=f32", {3, FKDAI_DUO, false, 0, 5});
+    check("bf16 beta, every third element, times 2", "B=2 T=50 H=2 m=2", {0, FKDAI_DUO, false, 0, 3});
+    check("activated beta", "lens=70,33 H=2 beta=activated");
+    check("activated fp32 beta, NaN behind", "lens=70,20 last=nan H=2 beta=activated b=f32");
+    check("activated fp32 beta, times 2, cut", "lens=40,0,133 H=2 beta=activated b=f32 m=2", {2});
+    check_far_betas("one fp32 beta of 2^-149 to 2^120", "lens=40 H=1 beta=activated b=f32 gates=zero");
+    check_key_heads("the key of any value head");
+    check("2 value heads a key", "lens=70,33 H=1 HV=2");
+    check("3 value heads a key, dense, cut", "B=2 T=70 H=2 HV=6", {3});
+    check("4 value heads a key, all options", "lens=33,0,70 H=2 HV=8 beta=activated b=f32 m=2 s0=bf16 s1=bf16", {5, FKDAI_DUO, true, 2, 7});
+    check_cuts("2 value heads a key on 12, 5, 2 workers: same bits", "lens=300,31,0 H=2 HV=4", {5, 2});
+}
+
 void cuts() {
     check_choice("which mapping ends first");
     check("400 x 3 heads on 2 workers, cut", "lens=400 H=3", {2});
@@ -189,19 +240,21 @@ void refusals() {
     check_short("cu_seqlens ends before T", "lens=30,0,40 tail=37 H=2");
     check_short("cu_seqlens ends before T, cut", "lens=30,0,40 tail=37 H=2", {2});
     check_short("cu_seqlens ends before T, planned once", "lens=30,0,40 tail=37 H=2", {2, FKDAI_DUO, true});
+    check_short("cu_seqlens ends before T, fp32 beta", "lens=30,0,40 tail=37 H=1 HV=2 beta=activated b=f32", {2});
     check_refusal("broken cu_seqlens, one worker for each job", "lens=30,10,30 H=2");
     check_refusal("broken cu_seqlens, cut", "lens=30,10,30 H=2", {2});
     check_refusal("broken cu_seqlens, cut, planned once", "lens=30,10,30 H=2", {2, FKDAI_DUO, true});
+    check_refusal("broken cu_seqlens, 2 value heads a key", "lens=30,10,30 H=1 HV=2", {2});
     check_refusal("broken cu_seqlens, bf16 states at 4 bytes", "lens=30,10,30 H=2 s0=bf16 s1=bf16", {0, FKDAI_DUO, false, 2});
 }
 
 }  // namespace
 
-// test_prefill_emulated [inputs | cuts | jobs | laggards | refusals]...      without a word: all of them
+// test_prefill_emulated [inputs | options | cuts | jobs | laggards | refusals]...      without a word: all of them
 int main(int argc, char **argv) {
     setenv("FKDA_TEST_SEED", "1", 0);    // a few rows have no sharp bar: the same inputs in every run that does not ask for others
     rng_seed();
-    const std::pair<std::string, void (*)()> parts[] = {{"inputs", inputs}, {"cuts", cuts}, {"jobs", jobs}, {"laggards", laggards},
+    const std::pair<std::string, void (*)()> parts[] = {{"inputs", inputs}, {"options", options}, {"cuts", cuts}, {"jobs", jobs}, {"laggards", laggards},
                                                           {"refusals", refusals}};
     for (const auto &[name, run] : parts) {
         const bool is_wanted = argc == 1 || std::find(argv + 1, argv + argc, name) != argv + argc;

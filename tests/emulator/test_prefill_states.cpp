@@ -18,6 +18,7 @@ void pools() {
     check("pool, initial only", "B=6 T=19 H=1 s0_pool=i32", {2});
     check("pool, final only", "B=6 T=19 H=1 s1_pool=i64 s1=bf16", {2});
     check("pool of other dtypes", "lens=20,0,14,33 H=1 s0_pool=i32 s1_pool=i32 s0=bf16 s1=f32 s1_layout=nhkv", {2});
+    check("pool in place, 2 value heads a key, beta times 2", "lens=20,0,14,33,70 H=2 HV=4 m=2 s0_pool=i32 s1_pool=i64 mask=some rows=gaps s1_layout=nhkv", {5});
     check("mask", "lens=20,7,14,33,0,16 mask=some rows=gaps H=2", {3});
     check("mask, pool in place", "lens=20,7,14,33,0,16,5,5 mask=some s0_pool=i32 s1_pool=i32 place=same H=1", {3});
     check("mask without states", "lens=20,7 mask=some s0=none s1=none H=1");
@@ -54,6 +55,7 @@ void checkpoints() {
     check("at offsets, ten", "lens=100,33,0,31 H=2 cp=f32 cp_per=10", {5, 2});
     check("at offsets, ten, cut", "lens=450 H=5 cp=f32 cp_per=10 cp_offsets=i32", {4, 3, 2});
     check("at offsets, no other state", "lens=70,40 H=1 cp=f32 cp_per=5 s0=none s1=none", {1});
+    check("at offsets, 3 value heads a key, fp32 beta, cut", "lens=70,0,133,40 H=1 HV=3 beta=activated b=f32 m=2 cp=f32 cp_per=5 rows=gaps", {4});
     check("at offsets, at 8 bytes", "lens=70,40 H=1 cp=f32 cp_per=5", {1}, 2);
     check("all forms", "lens=20,0,70,33,1,64 H=2 cp=f32 cp_per=5 cp_pool=i32 s0_pool=i32 s1_pool=i32 place=same mask=some rows=gaps tail=9", {5});
 }
@@ -84,6 +86,7 @@ void broken() {
     check_broken("offset of 16 - 2^32: none", at, 0, [](CaseStates &s) { set(s.offsets, 20, 16 - (int64_t{1} << 32)); }, [](Wanted &w) { w.lost_checkpoints = {20}; });
     check_broken("offset of INT64_MIN: none", at, 0, [](CaseStates &s) { set(s.offsets, 20, INT64_MIN); }, [](Wanted &w) { w.lost_checkpoints = {20}; });
     check_refusal("broken cu_seqlens, pools", "lens=20,0,14,33,70 s0_pool=i64 s1_pool=i64 s1_layout=nhkv rows=gaps H=2");
+    check_refusal("broken cu_seqlens, pools, 2 value heads a key", "lens=20,0,14,33,70 s0_pool=i64 s1_pool=i64 cp=f32 cp_per=2 rows=gaps H=1 HV=2");
     check_refusal("broken cu_seqlens, checkpoints at offsets", "lens=40,0,14,33,70 cp=bf16 cp_per=5 H=1");
     check_refusal("broken cu_seqlens, checkpoints of a pool", "lens=48,0,16,32,64 cp=f32 cp_every=16 cp_pool=i32 s0=bf16 s1=bf16 H=1");
     check_nan_behind("NaN behind a checkpoint", "lens=53 cp=f32 cp_per=1 H=1");

@@ -57,12 +57,12 @@ struct Wanted {
     }
     void put_final(const case_spec &s, StateMemory &to) const {
         for (int64_t n = 0; n < s.N && s.final != FKDA_NONE; n++)
-            if (case_final_row(&s, n) != CASE_NO_ROW && lost_final.count(n) == 0) to.put_row(case_final_row(&s, n), s.H, plain.final.data() + n * s.H * 16384);
+            if (case_final_row(&s, n) != CASE_NO_ROW && lost_final.count(n) == 0) to.put_row(case_final_row(&s, n), s.HV, plain.final.data() + n * s.HV * 16384);
     }
     void put_checkpoints(const case_spec &s, StateMemory &to) {
         for (int64_t i = 0; i < case_checkpoint_count(&s) && s.checkpoints != FKDA_NONE; i++) {
             int64_t n, tokens;
-            if (has_checkpoint(s, i, &n, &tokens) && lost_checkpoints.count(i) == 0) to.put_row(row_of(s, i), s.H, prefix(s, n, tokens).data());
+            if (has_checkpoint(s, i, &n, &tokens) && lost_checkpoints.count(i) == 0) to.put_row(row_of(s, i), s.HV, prefix(s, n, tokens).data());
         }
     }
 };

@@ -104,17 +104,17 @@ struct DeviceCase {
     void make_call(int multiprocessors, int mapping) {
         const bool is_heads_first = spec.view == VIEW_HEADS_FIRST;
         const auto strided = [&](const void *x) {
-            return fkdai_tensor{x, {T * H * 128, is_heads_first ? 128 : H * 128, is_heads_first ? T * 128 : 128}};
+            return fkdai_tensor{x, {T * H * 128, is_heads_first ? 128 : H * 128, is_heads_first ? T * 128 : 128}, FKDAI_BF16};
         };
         const auto element = [](int dtype) { return dtype == FKDA_BF16 ? FKDAI_BF16 : FKDAI_F32; };
         call.q = strided(q), call.k = strided(k), call.v = strided(v), call.g = strided(g);
         call.out = out, call.out_stride = call.q.stride;
-        call.beta = {beta, {T * H, H, 1}};
+        call.beta = {beta, {T * H, H, 1}, FKDAI_BF16}, call.beta_multiplier = 1.f;
         call.A_log = {A_log, FKDAI_F32}, call.dt_bias = {dt_bias, FKDAI_F32};
         if (is_packed()) call.cu_seqlens = {spec.cu == FKDA_I32 ? static_cast<void *>(cu32) : cu, spec.cu == FKDA_I32 ? FKDAI_I32 : FKDAI_I64};
-        if (spec.initial != FKDA_NONE) call.initial_state = initial, call.initial_rows = {H * 128 * 128, element(spec.initial)};
-        call.final_state = final, call.final_rows = {H * 128 * 128, element(spec.final)};
-        call.B = B, call.T = T, call.N = N, call.H = H;
+        if (spec.initial != FKDA_NONE) call.initial_state = initial, call.initial_rows = {H * 128 * 128, element(spec.initial), 0, {}, 0, 0};
+        call.final_state = final, call.final_rows = {H * 128 * 128, element(spec.final), 0, {}, 0, 0};
+        call.B = B, call.T = T, call.N = N, call.H = call.HV = H;
         call.device_status = status;
         call.scale = static_cast<float>(spec.scale), call.lower_bound = static_cast<float>(spec.lower_bound);
         call.grid = fkdai_prefill_make_grid(mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(mapping), B * T, N, H, multiprocessors);

@@ -6,6 +6,9 @@
  *     tensor maps         four descriptors encoded; the launcher keeps these, and one of out where a block may work alone
  *     launches            the launcher without the maps: one kernel, or plan kernel and kernel
  *
+ * Beside it an empty kernel, launched with the attributes of the prefill kernel of the call: the grid, clusters, shared memory and, behind a plan
+ * kernel, the right to begin before that ends. No call can cost the host less.
+ *
  *     launch_time [calls]
  */
 #include <cuda.h>
@@ -13,6 +16,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "empty_kernel.h"
 #include "prefill_sm90/prefill_launch.h"
 #include "public_call.h"
 
@@ -44,6 +48,15 @@ typedef struct timed {
 static void plan_only(timed *t) { MUST_FKDA(fkda_fwd_plan(&t->call->desc, &t->plan)); }
 static void run_planned(timed *t) { MUST_FKDA(fkda_fwd_run(&t->plan, &t->call->args, t->call->workspace, t->call->workspace_bytes, NULL)); }
 static void whole_call(timed *t) { MUST_FKDA(fkda_fwd(&t->call->desc, &t->call->args, t->call->workspace, t->call->workspace_bytes, NULL)); }
+
+static void launch_empty(timed *t)
+{
+    const fkdai_prefill_call *const c = &t->launch;
+    const int is_behind = fkdai_prefill_who_schedules(c->N, c->HV, c->grid) == FKDAI_SCHEDULE_ONCE;
+    MUST_CUDA((cudaError_t)empty_kernel_launch(fkdai_prefill_blocks(c->grid), fkdai_prefill_ranks(c->grid), fkdai_prefill_shared_bytes(), is_behind,
+                                               NULL));
+}
+
 static void launch_only(timed *t) { MUST_CUDA((cudaError_t)fkdai_prefill_launch(&t->launch, NULL)); }
 
 /* Tensors that change from call to call, as those of a model's layers do. */
@@ -89,12 +102,13 @@ static fkdai_prefill_call launcher_call(const public_call *c, int multiprocessor
 {
     const fkda_fwd_desc *const d = &c->desc;
     const fkdai_strides rows = {d->T * d->H * 128, d->H * 128, 128};
-    const fkdai_state_rows states = {d->H * 16384, FKDAI_F32};
+    const fkdai_state_rows states = {.row_stride = d->H * 16384, .element = FKDAI_F32};
     return (fkdai_prefill_call){
-        .q = {c->inputs[0], rows}, .k = {c->inputs[1], rows}, .v = {c->inputs[2], rows}, .g = {c->inputs[3], rows},
-        .beta = {c->inputs[4], {d->T * d->H, d->H, 1}}, .out = c->args.out, .out_stride = rows, .cu_seqlens = {c->bounds, FKDAI_I64},
+        .q = {c->inputs[0], rows, FKDAI_BF16}, .k = {c->inputs[1], rows, FKDAI_BF16}, .v = {c->inputs[2], rows, FKDAI_BF16},
+        .g = {c->inputs[3], rows, FKDAI_BF16},
+        .beta = {c->inputs[4], {d->T * d->H, d->H, 1}, FKDAI_BF16}, .beta_multiplier = 1.0f, .out = c->args.out, .out_stride = rows, .cu_seqlens = {c->bounds, FKDAI_I64},
         .initial_state = c->args.initial_state, .final_state = c->args.final_state, .initial_rows = states, .final_rows = states,
-        .B = 1, .T = d->T, .N = d->N, .H = d->H, .scale = d->scale, .lower_bound = d->lower_bound,
+        .B = 1, .T = d->T, .N = d->N, .H = d->H, .HV = d->H, .scale = d->scale, .lower_bound = d->lower_bound,
         .grid = fkdai_prefill_make_grid(FKDAI_EITHER, d->B * d->T, d->N, d->H, multiprocessors), .workspace = c->workspace,
     };
 }
@@ -117,9 +131,11 @@ static void report(const char *name, int64_t N, int64_t H, int multiprocessors, 
     const int64_t plan = median_ns(plan_only, &t, calls), run = median_ns(run_planned, &t, calls), whole = median_ns(whole_call, &t, calls);
     const int64_t launcher = median_ns(launch_only, &t, calls), maps = median_ns(encode_four, &t, calls);
     const int64_t other = median_ns(run_elsewhere, &t, calls), memory = median_ns(look_at_memory, &t, calls);
+    const int64_t empty = median_ns(launch_empty, &t, calls);
     printf("%-28s fkda_fwd %6lld = validate + plan %5lld, checks %5lld, launcher %6lld;  fkda_fwd_run %6lld, on changing tensors %6lld\n", name,
            (long long)whole, (long long)plan, (long long)(run - launcher), (long long)launcher, (long long)run, (long long)other);
-    printf("%-28s four tensor maps %lld, one cudaPointerGetAttributes %lld\n", "", (long long)maps, (long long)memory);
+    printf("%-28s an empty kernel launched alike %lld: fkda_fwd %+lld, fkda_fwd_run %+lld;  four tensor maps %lld, one cudaPointerGetAttributes %lld\n",
+           "", (long long)empty, (long long)(whole - empty), (long long)(run - empty), (long long)maps, (long long)memory);
 }
 
 int main(int argc, char **argv)
@@ -129,6 +145,7 @@ int main(int argc, char **argv)
     if (skip_without_gpu("launch_time") != 0) return 77;
     if (calls < 1 || calls > MOST) return 2;
     MUST_FKDA(fkda_init());
+    MUST_CUDA((cudaError_t)empty_kernel_load(fkdai_prefill_shared_bytes()));
     MUST_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0));
     printf("host time of a call, ns, median of %d\n", calls);
     report("one kernel (N=1, H=16)", 1, 16, multiprocessors, calls);

@@ -142,7 +142,7 @@ bool state_is_right(const DeviceCase &c, const StatePlace &at, const std::vector
     X *const from = DeviceCase::allocate<X>(count), *const to = at.is_in_place ? from : DeviceCase::allocate<X>(count);
     for (X *x : {to, from}) CHECK_CUDA(cudaMemcpy(x, before.data(), count * sizeof(X), cudaMemcpyHostToDevice));
     fkdai_prefill_call call = c.call;
-    const fkdai_state_rows rows{stride, at.is_bf16 ? FKDAI_BF16 : FKDAI_F32};
+    const fkdai_state_rows rows{stride, at.is_bf16 ? FKDAI_BF16 : FKDAI_F32, 0, {}, 0, 0};
     call.initial_state = from + at.shift, call.initial_rows = rows, call.final_state = to + at.shift, call.final_rows = rows;
     CHECK_CUDA(fkdai_prefill_launch(&call, nullptr));
     watch(nullptr);

@@ -63,7 +63,7 @@ static void set_bounds(const public_call *c, int uneven)
 }
 
 /* Allocates; the inputs are of seed 1, the bounds even. */
-static public_call make_public_call(int64_t N, int64_t T, int64_t H)
+static inline public_call make_public_call(int64_t N, int64_t T, int64_t H)
 {
     public_call c = {.desc = {.struct_size = sizeof c.desc, .backend = FKDA_BACKEND_CUDA, .memory = FKDA_MEMORY_CUDA, .B = 1, .T = T, .N = N, .H = H,
                               .K = 128, .V = 128, .cu_seqlens = FKDA_I64, .lower_bound = -5.0f, .scale = 0.08838835f,

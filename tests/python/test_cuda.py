@@ -111,11 +111,21 @@ def test_recorded_activations():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64], ids=str)
-@pytest.mark.parametrize("name", ["q", "k", "v", "g", "beta", "out"])
+@pytest.mark.parametrize("name", ["q", "k", "v", "g", "out"])
 def test_other_dtypes_go_through_bf16(road, name, dtype):
     p = cuda_problem(T=100)
     p[name] = p[name].to(dtype)
     assert copies_of(p) == {name}
+    check(p)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64], ids=str)
+def test_dtypes_of_beta(road, dtype):
+    p = cuda_problem(T=100, H=3)
+    wide = torch.full((1, 100, 3, 2), float("nan"), dtype=dtype, device="cuda")
+    wide[..., 0] = p["beta"]
+    p["beta"] = wide[..., 0]
+    assert copies_of(p) == (set() if dtype == torch.float32 else {"beta"})
     check(p)
 
 
@@ -158,11 +168,17 @@ def test_expanded_key_and_row_strided_beta():
     check(p)
 
 
-@pytest.mark.parametrize("H,HV", [(1, 2), (2, 6), (4, 8)])
+@pytest.mark.parametrize("H,HV", [(1, 2), (2, 6), (4, 8), (16, 32), (8, 96)])
 def test_more_value_heads(road, H, HV):
-    p = cuda_problem(T=80, H=H, HV=HV)
-    assert copies_of(p) == {"q", "k"}
+    p = cuda_problem(lens=[80, 0, 33], H=H, HV=HV)
+    assert not copies_of(p)
     check(p)
+
+
+def test_value_heads_have_the_bits_of_repeated_keys():
+    p = cuda_problem(lens=[80, 0, 333, 1], H=6, HV=18)
+    repeated = {name: p[name].repeat_interleave(3, dim=2) for name in ("q", "k")}
+    assert same_bits(run_fresh(p), run_fresh(Problem(p, **repeated)))
 
 
 @pytest.mark.parametrize("final", [torch.float32, BF16, None], ids=str)

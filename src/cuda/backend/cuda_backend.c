@@ -116,4 +116,4 @@ static fkda_status run_any(const fkdai_plan *plan, const void *args, void *works
 }
 
 /* The same functions for every operation that a kernel does. */
-const fkdai_backend fkdai_cuda = {.present = present, .offers = {[FKDAI_OP_FWD] = {plan_any, run_any, suit_any}}};
+const fkdai_backend fkdai_cuda = {.present = present, .offers = {[FKDAI_OP_FWD] = {plan_any, run_any, suit_any}}, .has_fixed_plans = 1};

@@ -19,25 +19,28 @@ static_assert(quad::kRelayBytesOfCluster == FKDAI_RELAY_BYTES);
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
 std::atomic<EncodeTiled> encode_tiled{nullptr};
 
-// [B][T][H][128] bf16 as (channel, head, token, batch); boxes of 32 tokens of one head: 64 channels to read, 16 to write.
-cudaError_t encode_map(CUtensorMap *map, const fkdai_tensor &x, bool is_read, const fkdai_prefill_call &call) {
-    const cuuint64_t size[4] = {kWidth, static_cast<cuuint64_t>(call.H), static_cast<cuuint64_t>(call.T),
-                                static_cast<cuuint64_t>(call.B)};
-    const cuuint64_t stride[3] = {static_cast<cuuint64_t>(x.stride.head) * 2, static_cast<cuuint64_t>(x.stride.token) * 2,
-                                  static_cast<cuuint64_t>(x.stride.batch) * 2};
-    const cuuint32_t box[4] = {is_read ? kHalf : 16u, 1, kChunk, 1}, step[4] = {1, 1, 1, 1};
+// [B][T][heads][128] as (channel, head, token, batch); boxes of 32 tokens of one head: 128 bytes of channels to read, 32 to write.
+cudaError_t encode_map(CUtensorMap *map, const fkdai_tensor &x, int64_t heads, bool is_read, const fkdai_prefill_call &call) {
+    const bool is_wide = x.element == FKDAI_F32;
+    const cuuint64_t bytes = is_wide ? 4 : 2;  // of an element
+    const cuuint64_t size[4] = {kWidth, static_cast<cuuint64_t>(heads), static_cast<cuuint64_t>(call.T), static_cast<cuuint64_t>(call.B)};
+    const cuuint64_t stride[3] = {static_cast<cuuint64_t>(x.stride.head) * bytes, static_cast<cuuint64_t>(x.stride.token) * bytes,
+                                  static_cast<cuuint64_t>(x.stride.batch) * bytes};
+    const cuuint32_t box[4] = {static_cast<cuuint32_t>((is_read ? 128 : 32) / bytes), 1, kChunk, 1}, step[4] = {1, 1, 1, 1};
     const EncodeTiled encode = encode_tiled.load(std::memory_order_acquire);
     if (encode == nullptr) return cudaErrorNotReady;
-    const CUresult result = encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void *>(x.data), size, stride, box, step,
-                                   CU_TENSOR_MAP_INTERLEAVE_NONE, is_read ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B,
-                                   CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    const CUresult result = encode(map, is_wide ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4,
+                                   const_cast<void *>(x.data), size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                   is_read ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 // A map depends on these alone. A thread's next call often has the same tensors in the same places.
 struct MapKey {
     const void *data;
-    int64_t batch, token, head, B, T, H;
+    int64_t batch, token, head, B, T, heads;
+    fkdai_element element;
     bool operator==(const MapKey &) const = default;
 };
 struct KnownMap {
@@ -49,10 +52,11 @@ thread_local KnownMap known_maps[kMaps];
 
 cudaError_t make_map(CUtensorMap *map, int which, const fkdai_tensor &x, const fkdai_prefill_call &call) {
     KnownMap &known = known_maps[which];
-    const MapKey key{x.data, x.stride.batch, x.stride.token, x.stride.head, call.B, call.T, call.H};
+    const int64_t heads = which < 2 ? call.H : call.HV;
+    const MapKey key{x.data, x.stride.batch, x.stride.token, x.stride.head, call.B, call.T, heads, x.element};
     if (!(key == known.key)) {
         known.key.data = nullptr;
-        if (const cudaError_t error = encode_map(&known.map, x, which < 4, call); error != cudaSuccess) return error;
+        if (const cudaError_t error = encode_map(&known.map, x, heads, which < 4, call); error != cudaSuccess) return error;
         known.key = key;
     }
     *map = known.map;
@@ -78,14 +82,14 @@ void fill_checkpoints(const fkdai_checkpoints &from, Params *p) {
 }
 
 cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
-    const fkdai_tensor out{call.out, call.out_stride}, *const tensors[kMaps] = {&call.q, &call.k, &call.v, &call.g, &out};
+    const fkdai_tensor out{call.out, call.out_stride, FKDAI_BF16}, *const tensors[kMaps] = {&call.q, &call.k, &call.v, &call.g, &out};
     CUtensorMap *const maps[kMaps] = {&p->q, &p->k, &p->v, &p->g, &p->o};
     const int count = call.T == 0 ? 0 : fkdai_prefill_singles(call.grid) > 0 ? 5 : 4;
     for (int i = 0; i < count; i++)
         if (const cudaError_t error = make_map(maps[i], i, *tensors[i], call); error != cudaSuccess) return error;
-    p->beta = static_cast<const __nv_bfloat16 *>(call.beta.data);
-    p->out = static_cast<__nv_bfloat16 *>(call.out);
-    p->beta_strides = strides(call.beta.stride), p->out_strides = strides(call.out_stride);
+    p->g_element = element(call.g.element);
+    p->beta = {call.beta.data, strides(call.beta.stride), element(call.beta.element), call.is_beta_activated != 0, call.beta_multiplier};
+    p->out = static_cast<__nv_bfloat16 *>(call.out), p->out_strides = strides(call.out_stride);
     p->A_log = vector(call.A_log), p->dt_bias = vector(call.dt_bias);
     p->initial_state = states(call.initial_state, call.initial_rows), p->final_state = states(call.final_state, call.final_rows);
     p->initial_mask = call.initial_mask;
@@ -93,9 +97,10 @@ cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
     p->sequences = {call.cu_seqlens.data, call.cu_seqlens.element == FKDAI_I64, static_cast<int>(call.N),
                     static_cast<int>(call.T)};
     p->status = call.device_status;
-    p->heads = static_cast<int>(call.H), p->lower_bound = call.lower_bound;
+    p->heads = static_cast<int>(call.HV), p->key_factor = key_factor_of(static_cast<uint32_t>(call.HV / call.H));
     const fkdai_prefill_scale scale = fkdai_prefill_split_scale(call.scale);
-    p->scale = scale.q, p->out_factor = scale.out, p->range_limit = kLargestInRange;
+    p->scale = scale.q, p->out_factor = scale.out, p->lower_bound = call.lower_bound;
+    p->range_limit = p->beta.is_activated ? kLargestOfAnyBeta : kLargestInRange;
     return cudaSuccess;
 }
 
@@ -165,7 +170,7 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     if (call->grid.workers == 0) return cudaSuccess;
     Params p{};
     if (const cudaError_t error = fill_params(*call, &p); error != cudaSuccess) return error;
-    const fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(call->N, call->H, call->grid);
+    const fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(call->N, call->HV, call->grid);
     place_workspace(p, call->grid, schedule, call->checkpoints.stops, call->workspace, schedule == FKDAI_SCHEDULE_NONE ? 0 : launch_number());
     const bool is_planned = schedule == FKDAI_SCHEDULE_ONCE;
     if (is_planned)

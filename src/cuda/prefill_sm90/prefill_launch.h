@@ -28,9 +28,10 @@ typedef struct fkdai_strides {
     int64_t batch, token, head;
 } fkdai_strides;
 
-typedef struct fkdai_tensor {           /* [B,T,H,width], width contiguous */
+typedef struct fkdai_tensor {           /* [B,T,heads,width], width contiguous */
     const void *data;
     fkdai_strides stride;
+    fkdai_element element;              /* BF16 or F32 */
 } fkdai_tensor;
 
 typedef struct fkdai_vector {           /* contiguous; data is NULL where element is FKDAI_ABSENT */
@@ -38,7 +39,7 @@ typedef struct fkdai_vector {           /* contiguous; data is NULL where elemen
     fkdai_element element;
 } fkdai_vector;
 
-typedef struct fkdai_state_rows {       /* rows of H matrices [V,K] */
+typedef struct fkdai_state_rows {       /* rows of HV matrices [V,K] */
     int64_t row_stride;
     fkdai_element element;
     int is_k_first;                     /* [K,V] */
@@ -56,8 +57,11 @@ typedef struct fkdai_checkpoints {      /* states inside the sequences; rows.ele
 } fkdai_checkpoints;
 
 typedef struct fkdai_prefill_call {
-    fkdai_tensor q, k, v, g, beta;      /* bf16; q, k, v, g: 16-byte aligned data and strides */
-    fkdai_vector A_log, dt_bias;        /* [H], [H,K]: BF16 or F32 */
+    fkdai_tensor q, k, v, g;            /* bf16; 16-byte aligned data and strides */
+    fkdai_tensor beta;                  /* bf16 or fp32, any strides */
+    int is_beta_activated;              /* b = m beta, else m sigmoid(beta) */
+    float beta_multiplier;              /* m */
+    fkdai_vector A_log, dt_bias;        /* [HV], [HV,K]: BF16 or F32 */
     fkdai_vector cu_seqlens;            /* [N+1]: I32 or I64; absent: B sequences of T tokens */
     const void *initial_state;
     void *final_state, *out;            /* written; out bf16, 16-byte aligned data and strides */
@@ -65,7 +69,7 @@ typedef struct fkdai_prefill_call {
     const uint8_t *initial_mask;        /* [N], optional; 0: the sequence starts from 0 */
     fkdai_checkpoints checkpoints;
     fkdai_strides out_stride;
-    int64_t B, T, N, H;
+    int64_t B, T, N, H, HV;             /* H heads of q and k; HV, a multiple of it, of all else */
     fkdai_gate gate;
     float scale, lower_bound;
     fkdai_prefill_grid grid;            /* from fkdai_prefill_make_grid */

@@ -22,9 +22,6 @@ static fkda_status check_meaning(const fkda_fwd_desc *d)
 {
     REFUSE_UNLESS(d->K == 128, "K = %" PRId64 ", kernels exist for K = 128", d->K);
     REFUSE_UNLESS(d->V == 128, "V = %" PRId64 ", kernels exist for V = 128", d->V);
-    REFUSE_UNLESS(d->HV == d->H, "HV = %" PRId64 " and H = %" PRId64 ", kernels exist for HV = H", d->HV, d->H);
-    REFUSE_UNLESS(d->beta_kind == FKDA_BETA_LOGIT, "beta_kind = %d, kernels exist for beta logits", (int)d->beta_kind);
-    REFUSE_UNLESS(d->beta_multiplier == 1, "beta_multiplier = %d, kernels exist for 1", (int)d->beta_multiplier);
     REFUSE_UNLESS(d->qk_norm == FKDA_QK_NORM_L2, "qk_norm = %d, kernels exist for the L2 norm", (int)d->qk_norm);
     return FKDA_OK;
 }
@@ -53,19 +50,22 @@ static fkda_status check_state(const char *name, const fkda_state_desc *s)
     return FKDA_OK;
 }
 
+/* The device counts tokens, heads, sequences, halves of states, and the chunks of one head of all sequences in 32 bits; elements in 64. */
 static fkda_status check_sizes(const fkda_fwd_desc *d)
 {
-    REFUSE_UNLESS(d->T <= INT32_MAX - 64, "T = %" PRId64 " is not below 2^31 - 63", d->T);
+    REFUSE_UNLESS(d->T <= INT32_MAX - 64, "T = %" PRId64 " is not below 2^31 - 64", d->T);
     REFUSE_UNLESS(d->B <= INT32_MAX, "B = %" PRId64 " is not below 2^31", d->B);
-    REFUSE_UNLESS(d->H <= INT32_MAX, "H = %" PRId64 " is not below 2^31", d->H);
+    REFUSE_UNLESS(d->B * d->T < INT64_C(1) << 35, "B*T = %" PRId64 " is not below 2^35", d->B * d->T);
+    REFUSE_UNLESS(d->HV <= INT64_C(1) << 30, "HV = %" PRId64 " is above 2^30", d->HV);
+    REFUSE_UNLESS(d->HV * (d->HV / d->H) <= INT64_C(1) << 32, "HV*HV/H = %" PRId64 " is above 2^32", d->HV * (d->HV / d->H));
     REFUSE_UNLESS(d->N <= INT32_MAX / 8, "N = %" PRId64 " is above 2^28 - 1", d->N);
     REFUSE_UNLESS(d->checkpoints_per_sequence < INT32_MAX, "checkpoints_per_sequence = %" PRId64 " is not below 2^31 - 1", d->checkpoints_per_sequence);
     return FKDA_OK;
 }
 
 /* The arguments that it has rules for, in the order in which they are checked. */
-static const fkda_arg ruled[] = {FKDA_ARG_Q, FKDA_ARG_K, FKDA_ARG_V, FKDA_ARG_G, FKDA_ARG_OUT, FKDA_ARG_BETA, FKDA_ARG_INITIAL_STATE,
-                                 FKDA_ARG_FINAL_STATE, FKDA_ARG_CHECKPOINT_STATE};
+static const fkda_arg ruled[] = {FKDA_ARG_Q, FKDA_ARG_K, FKDA_ARG_V, FKDA_ARG_G, FKDA_ARG_OUT, FKDA_ARG_INITIAL_STATE, FKDA_ARG_FINAL_STATE,
+                                 FKDA_ARG_CHECKPOINT_STATE};
 enum { RULED_COUNT = sizeof ruled / sizeof *ruled };
 
 static const char *name_of(fkda_arg argument) { return fkdai_op_fwd.arguments[argument].name; }
@@ -82,17 +82,14 @@ static fkda_status check_form(const fkda_fwd_desc *d, fkda_arg argument)
 {
     const fkda_state_desc *const state = state_of(d, argument);
     if (state != NULL) return check_state(name_of(argument), state);
-    if (argument != FKDA_ARG_BETA) return check_rows(name_of(argument), fkdai_fwd_tensor(d, argument), fkdai_fwd_shape(d, argument));
-    REFUSE_UNLESS(d->beta.dtype == FKDA_BF16, "beta has dtype %d, kernels exist for bf16", (int)d->beta.dtype);
-    return FKDA_OK;
+    return check_rows(name_of(argument), fkdai_fwd_tensor(d, argument), fkdai_fwd_shape(d, argument));
 }
 
 /* Bytes that are moved at once. */
 static unsigned unit_of(const fkda_fwd_desc *d, fkda_arg argument)
 {
     const fkda_state_desc *const state = state_of(d, argument);
-    if (state != NULL) return (state->dtype == FKDA_F32 ? 4u : 2u) * (state->layout == FKDA_STATE_NHVK ? 2u : 1u);
-    return argument == FKDA_ARG_BETA ? 2u : 16u;
+    return state == NULL ? 16u : (state->dtype == FKDA_F32 ? 4u : 2u) * (state->layout == FKDA_STATE_NHVK ? 2u : 1u);
 }
 
 static fkda_status check_address(const fkda_fwd_desc *d, const void *args, fkda_arg argument)
@@ -126,20 +123,10 @@ static fkda_status copy(fkda_fwd_desc *d, fkda_arg argument, uint32_t *copies)
     return fkdai_fwd_copy(d, argument, state != NULL ? state->dtype : FKDA_BF16, copies);
 }
 
-/* Fewer query heads than value heads: copies of q and k have one for each. */
-static fkda_status repeat_heads(fkda_fwd_desc *d, uint32_t *copies)
-{
-    if (d->H == d->HV) return FKDA_OK;
-    d->H = d->HV;
-    TRY(copy(d, FKDA_ARG_Q, copies));
-    return copy(d, FKDA_ARG_K, copies);
-}
-
 /* The rules above, asked of one argument after the other. */
 static fkda_status suit(fkdai_desc *desc, const void *args, uint32_t *copies)
 {
     fkda_fwd_desc *const d = &desc->fwd;
-    TRY(repeat_heads(d, copies));
     for (int i = 0; i < RULED_COUNT; ++i) {
         const int lies_well = check_form(d, ruled[i]) == FKDA_OK && (args == NULL || check_address(d, args, ruled[i]) == FKDA_OK);
         if (!lies_well) TRY(copy(d, ruled[i], copies));
@@ -163,11 +150,11 @@ static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cud
     static const struct { const char *mapping, *workers; } names[] = {
         [FKDAI_QUAD] = {"quad", "clusters of 4"}, [FKDAI_DUO] = {"duo", "clusters of 2"},
         [FKDAI_SOLO] = {"solo", "blocks"}, [FKDAI_EITHER] = {"duo or solo", "blocks"}};
-    const fkdai_prefill_grid grid = fkdai_prefill_make_grid(FKDAI_EITHER, d->B * d->T, d->N, d->H, on->multiprocessors);
+    const fkdai_prefill_grid grid = fkdai_prefill_make_grid(FKDAI_EITHER, d->B * d->T, d->N, d->HV, on->multiprocessors);
     memcpy(to, &grid, sizeof grid);
-    plan->workspace_bytes = fkdai_prefill_workspace_bytes(d->N, d->H, grid, stops(d));
+    plan->workspace_bytes = fkdai_prefill_workspace_bytes(d->N, d->HV, grid, stops(d));
     snprintf(plan->choice, sizeof plan->choice, "sm90 prefill %s, 32 tokens per chunk, %" PRId64 " heads of sequences on %d %s",
-             names[grid.mapping].mapping, d->N * d->H, grid.workers, names[grid.mapping].workers);
+             names[grid.mapping].mapping, d->N * d->HV, grid.workers, names[grid.mapping].workers);
     return FKDA_OK;
 }
 
@@ -184,9 +171,16 @@ static fkdai_element element(fkda_dtype dtype)
 }
 
 /* The stride along a dimension of size 1 is the caller's leftover; the copy engine still wants a valid one. */
-static fkdai_strides strides(const fkda_fwd_desc *d, const fkda_tensor_desc *t)
+static fkdai_strides strides(const fkda_fwd_desc *d, fkda_arg argument)
 {
-    return (fkdai_strides){d->B > 1 ? t->batch_stride : d->K, d->T > 1 ? t->token_stride : d->K, d->H > 1 ? t->head_stride : d->K};
+    const fkda_tensor_desc *const t = fkdai_fwd_tensor(d, argument);
+    const fkdai_shape shape = fkdai_fwd_shape(d, argument);
+    return (fkdai_strides){shape.B > 1 ? t->batch_stride : d->K, shape.T > 1 ? t->token_stride : d->K, shape.heads > 1 ? t->head_stride : d->K};
+}
+
+static fkdai_tensor tensor(const fkda_fwd_desc *d, fkda_arg argument, const void *data)
+{
+    return (fkdai_tensor){data, strides(d, argument), element(fkdai_fwd_tensor(d, argument)->dtype)};
 }
 
 static const fkdai_gate gates[] = {[FKDA_GATE_BOUNDED] = FKDAI_GATE_BOUNDED, [FKDA_GATE_SOFTPLUS] = FKDAI_GATE_SOFTPLUS,
@@ -212,13 +206,14 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
     fkdai_prefill_grid grid;
     memcpy(&grid, plan, sizeof grid);
     const fkdai_prefill_call call = {
-        .q = {a->q, strides(d, &d->q)}, .k = {a->k, strides(d, &d->k)}, .v = {a->v, strides(d, &d->v)}, .g = {a->g, strides(d, &d->g)},
-        .beta = {a->beta, strides(d, &d->beta)}, .out = a->out, .out_stride = strides(d, &d->out),
+        .q = tensor(d, FKDA_ARG_Q, a->q), .k = tensor(d, FKDA_ARG_K, a->k), .v = tensor(d, FKDA_ARG_V, a->v), .g = tensor(d, FKDA_ARG_G, a->g),
+        .beta = tensor(d, FKDA_ARG_BETA, a->beta), .is_beta_activated = d->beta_kind == FKDA_BETA_ACTIVATED,
+        .beta_multiplier = (float)d->beta_multiplier, .out = a->out, .out_stride = strides(d, FKDA_ARG_OUT),
         .A_log = {a->A_log, element(d->A_log)}, .dt_bias = {a->dt_bias, element(d->dt_bias)},
         .cu_seqlens = {a->cu_seqlens, element(d->cu_seqlens)},
         .initial_state = a->initial_state, .initial_rows = rows_of(&d->initial_state, a->initial_slots), .initial_mask = a->initial_mask,
         .final_state = a->final_state, .final_rows = rows_of(&d->final_state, a->final_slots), .checkpoints = checkpoints(d, a),
-        .B = d->B, .T = d->T, .N = d->N, .H = d->H, .gate = gates[d->gate], .scale = d->scale, .lower_bound = d->lower_bound,
+        .B = d->B, .T = d->T, .N = d->N, .H = d->H, .HV = d->HV, .gate = gates[d->gate], .scale = d->scale, .lower_bound = d->lower_bound,
         .grid = grid, .workspace = workspace, .device_status = a->device_status,
     };
     return fkdai_prefill_launch(&call, stream);

@@ -50,7 +50,7 @@ struct Smem {
     };
     alignas(1024) ScoreKeys score_keys[kPrepareGroups];
     alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
-    float beta[kOwnStages][kChunk];                          // sigmoid(beta)
+    float beta[kOwnStages][kChunk];                          // b of a chunk
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
     PieceQueue piece_queues[4];
     alignas(8) Barriers barriers;

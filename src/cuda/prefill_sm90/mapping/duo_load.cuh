@@ -17,26 +17,26 @@ struct LoadRole {
     __device__ __forceinline__ void run() const {
         SegmentIterator segments(p, cluster);
         ChunkIterator<false> raw(p, cluster, segments);
-        for (uint32_t value = 0; raw.valid || (loads_values && value < raw.number);) {
-            if (loads_values && (!raw.valid || raw.is_ahead(value, kValueLag))) load_value(value++);  // first: its tile is free before the stage is
-            if (!raw.valid) continue;
-            const bool is_chunk = raw.has_begun();
-            if (is_chunk && raw.is_first_of_segment()) {
-                if (loads_raw) prefetch_gate(p, raw.head, lane);
-                if (loads_values && lane == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, rank, 1);
+        uint32_t value = 0;
+        for (raw.advance(p); raw.valid;) {
+            if (loads_raw) prefetch_gate(p, raw.head, lane);
+            if (loads_values && lane == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, rank, 1);
+            ChunkIterator<false> next = raw;  // the segment behind this one: looked up outside of the loop over chunks, which stays small so
+            next.open_segment(p);
+            for (; raw.chunk != raw.segment.end; raw.chunk++, raw.number++) {
+                if (loads_values && raw.is_ahead(value, kValueLag)) load_value(value++);  // first: its tile is free before the stage is
+                ChunkInfo info = raw.info();
+                info.is_last = raw.chunk + 1 == raw.segment.end && !next.valid;
+                if (lane == 0) s->chunk_infos[raw.number % kChunkInfos] = info;
+                if (loads_raw && raw.number % kRanks == static_cast<uint32_t>(rank)) load_raw(info, raw.number);
+                else __syncwarp();
             }
-            ChunkInfo info = raw.info();
-            const uint32_t number = raw.number;
-            raw.advance(p);
-            if (!is_chunk) continue;
-            info.is_last = !raw.valid;
-            if (lane == 0) s->chunk_infos[number % kChunkInfos] = info;
-            if (loads_raw && number % kRanks == static_cast<uint32_t>(rank)) load_raw(info, number);
-            else __syncwarp();
+            raw.take(next);
         }
+        for (; loads_values && value < raw.number; value++) load_value(value);
         if (!loads_raw) return;
-        const uint32_t next = raw.number + (raw.number + rank) % kRanks;  // the next chunks that this CTA would own
-        for (uint32_t i = 0; i < kPrepareGroups; i++) announce_end(next + i * kRanks);
+        const uint32_t end = raw.number + (raw.number + rank) % kRanks;  // the next chunks that this CTA would own
+        for (uint32_t i = 0; i < kPrepareGroups; i++) announce_end(end + i * kRanks);
     }
 
     __device__ __forceinline__ void load_raw(const ChunkInfo &at, uint32_t number) const {

@@ -13,7 +13,7 @@ struct SolveParts {
     View s;
     int which, rank, lane;
 
-    // Until the scores of a chunk are there; its sigmoid(beta) stands beside them then, for the lanes that meet next. False behind the last chunk.
+    // Until the scores of a chunk are there; its b stand beside them then, for the lanes that meet next. False behind the last chunk.
     __device__ __forceinline__ bool await_scores(uint32_t i) const {
         const RingSlot slot = own_slot(i);
         const uint32_t stage = slot.index;
@@ -24,7 +24,7 @@ struct SolveParts {
         mark(mark_solve_waits, i * kRanks, lane == 0);
         wait(s.at(s->barriers.operands_ready[stage]), slot.phase);
         mark(mark_solve_has_scores, i * kRanks, lane == 0);
-        s->beta[stage][lane] = lane < at.rows ? sigmoid(beta) : 0.f;
+        s->beta[stage][lane] = step_size(p, at, lane, beta);
         return true;
     }
 };

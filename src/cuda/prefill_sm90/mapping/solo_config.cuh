@@ -42,7 +42,7 @@ struct Smem {
     alignas(1024) ScoreKeys score_keys[kTurns];
     Staging staging[kChainWarps];
     alignas(128) float akk[kAkks][16][kAkkPitch];  // akk/beta of a chunk
-    float beta[kSolvers][kChunk];  // sigmoid(beta), of each solving warp
+    float beta[kSolvers][kChunk];  // b of its chunk, of each solving warp
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
     PieceQueue piece_queues[kChainWarps];
     SegmentIterator segments;  // of the load warp

@@ -13,18 +13,16 @@ struct LoadRole {
 
     __device__ __forceinline__ void run() const {
         ChunkIterator<true> raw(p, blockIdx.x, s->segments);
-        for (uint32_t value = 0; raw.valid || value < raw.number;) {
-            if (!raw.valid || raw.is_ahead(value, kValueLag)) load_value(value++);  // first: its tile is free before the stage is
-            if (!raw.valid) continue;
-            if (raw.has_begun()) {
-                if (raw.is_first_of_segment()) {
-                    prefetch_gate(p, raw.head, lane_here());
-                    if (lane_here() == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, 0, kHalves);
-                }
+        uint32_t value = 0;
+        for (raw.advance(p); raw.valid; raw.open_segment(p)) {
+            prefetch_gate(p, raw.head, lane_here());
+            if (lane_here() == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, 0, kHalves);
+            for (; raw.chunk != raw.segment.end; raw.chunk++, raw.number++) {
+                if (raw.is_ahead(value, kValueLag)) load_value(value++);  // first: its tile is free before the stage is
                 load_raw(raw.number, raw.info());
             }
-            raw.advance(p);
         }
+        for (; value < raw.number; value++) load_value(value);
         for (uint32_t i = 0; i < kSolvers; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second or third chunk
     }
 

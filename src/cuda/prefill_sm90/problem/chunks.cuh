@@ -61,7 +61,10 @@ struct ChunkIterator {
     __device__ bool is_ahead(uint32_t of, int by) const { return static_cast<int32_t>(number - of) >= by; }
     __device__ void advance(const Params &p) {
         number++;
-        if (uniform(++chunk != segment.end)) return;
+        if (uniform(++chunk == segment.end)) open_segment(p);
+    }
+    // The first chunk of the next segment that has any.
+    __device__ void open_segment(const Params &p) {
         if (is_shared) __syncwarp();
         if (is_finder()) {
             do valid = segments.next(p);
@@ -70,6 +73,10 @@ struct ChunkIterator {
         if (is_shared) __syncwarp();
         valid = uniform(valid), segment = segments.segment, chunk = segment.begin;
         head = segments.piece.head, start = segments.piece.sequence.start, batch = segments.piece.sequence.batch;
+    }
+    // Goes on where `next` has looked ahead.
+    __device__ void take(const ChunkIterator &next) {
+        segment = next.segment, head = next.head, start = next.start, batch = next.batch, chunk = next.chunk, valid = next.valid;
     }
     __device__ bool is_first_of_segment() const { return chunk == segment.begin; }
     // The first state of all is wanted now: asking where it lies would only delay the first tiles.

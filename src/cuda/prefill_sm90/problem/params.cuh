@@ -112,7 +112,7 @@ struct Indices {  // optional, contiguous
 
 inline constexpr int64_t kNoRow = -1;
 
-struct States {  // rows of [H,V,K], or of [H,K,V]
+struct States {  // rows of [HV,V,K], or of [HV,K,V]
     void *data;
     int64_t row_stride;
     Element element;
@@ -140,6 +140,18 @@ struct Strides {
     __device__ int64_t offset(int64_t b, int64_t t, int64_t h) const { return b * batch + t * token + h * head; }
 };
 
+// What b of a token is made of: b = m sigmoid(beta), or m beta (step_size in roles/loads.cuh).
+struct Betas {  // [B,T,HV], any strides
+    const void *data;
+    Strides strides;
+    Element element;
+    bool is_activated;
+    float multiplier;  // m
+};
+
+// key_head divides by HV / H with it: exact where HV * (HV / H) <= 2^32.
+__host__ __device__ constexpr uint32_t key_factor_of(uint32_t heads_per_key) { return 0xffffffffu / heads_per_key; }
+
 struct HandOver {  // of the state of a job that two workers share; slot w belongs to worker w
     float *state;        // [workers][V][K]
     uint64_t *is_ready;  // [workers][halves]: `number` once the state is there; who has seen it writes 0
@@ -162,12 +174,14 @@ inline constexpr int kClusterKind = 0, kSingleKind = 1;  // of Timeline::kinds
 
 struct Params : Timeline {
     fkdai_prefill_mapping mapping;   // FKDAI_EITHER: the schedule says which of duo and solo
-    CUtensorMap q, k, v, g;          // [B][T][H][128] bf16, box [1][32][1][64], 128-byte swizzle
+    CUtensorMap q, k, v, g;          // [B][T][H or HV][128], 128-byte swizzle; boxes [1][32][1][64] of bf16, [1][32][1][32] of fp32
     CUtensorMap o;                   // out, box [1][32][1][16], 32-byte swizzle; for solo
-    const __nv_bfloat16 *beta;       // [B,T,H]
-    __nv_bfloat16 *out;              // [B,T,H,V]
-    Strides beta_strides, out_strides;
-    Vector A_log, dt_bias;           // [H], [H,K]
+    Element g_element;
+    Betas beta;
+    __nv_bfloat16 *out;              // [B,T,HV,V]
+    Strides out_strides;
+    uint32_t key_factor;             // of HV / H value heads that share a head of q and k (key_head). A job's head is a value head
+    Vector A_log, dt_bias;           // [HV], [HV,K]
     States initial_state;
     const uint8_t *initial_mask;     // [N], optional; 0: the sequence starts from zero
     States final_state;

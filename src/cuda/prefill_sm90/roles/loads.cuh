@@ -6,21 +6,36 @@
 
 namespace fkdai::prefill {
 
+// The head of q and k that a value head reads: head / (HV / H), by one product in place of a division.
+__device__ __forceinline__ int key_head(const Params &p, int head) {
+    return static_cast<int>(__umulhi(static_cast<uint32_t>(head) + 1, p.key_factor));
+}
+
 // k, q, g of one chunk, [32,128] each, into a stage. One thread; `ready` counts the bytes.
 template <class Smem>
 __device__ __forceinline__ void load_raw_tiles(const Params &p, const SharedView<Smem> &s, uint32_t stage, const ChunkInfo &at, uint32_t ready) {
     const Stage &to = s->stages[stage];
+    const int key = key_head(p, at.head);
     arrive_expecting(ready, kRawBytes);
     for (int half = 0; half < kHalves; half++) {
-        load_tile(s.at(to.kq[half]), p.k, half * kHalf, at.head, at.token, at.batch, ready);
-        load_tile(s.at(to.kq[half]) + kQueryRows, p.q, half * kHalf, at.head, at.token, at.batch, ready);
+        load_tile(s.at(to.kq[half]), p.k, half * kHalf, key, at.token, at.batch, ready);
+        load_tile(s.at(to.kq[half]) + kQueryRows, p.q, half * kHalf, key, at.token, at.batch, ready);
         load_tile(s.at(to.ki[half]), p.g, half * kHalf, at.head, at.token, at.batch, ready);
     }
 }
 
-// The lane's token of a chunk; rows past the sequence have 0.
+// beta of the lane's token, as the caller gave it: it travels while something else is waited for. Rows past the sequence are not read.
 __device__ __forceinline__ float load_beta(const Params &p, const ChunkInfo &at, int lane) {
-    return lane < at.rows ? __bfloat162float(p.beta[p.beta_strides.offset(at.batch, at.token + lane, at.head)]) : 0.f;
+    if (lane >= at.rows) return 0.f;
+    const int64_t i = p.beta.strides.offset(at.batch, at.token + lane, at.head);
+    if (p.beta.element == Element::F32) return static_cast<const float *>(p.beta.data)[i];
+    return __bfloat162float(static_cast<const __nv_bfloat16 *>(p.beta.data)[i]);
+}
+
+// b of the lane's token, made of its beta; rows past the sequence have 0.
+__device__ __forceinline__ float step_size(const Params &p, const ChunkInfo &at, int lane, float beta) {
+    const float b = p.beta.is_activated ? beta : sigmoid(beta);
+    return lane < at.rows ? p.beta.multiplier * b : 0.f;
 }
 
 // The operand warps will want what the gates of a head need. A whole warp.

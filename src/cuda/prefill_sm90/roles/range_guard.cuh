@@ -10,6 +10,7 @@
 namespace fkdai::prefill {
 
 inline constexpr uint32_t kSmallestInRange = 0x1800, kLargestInRange = 0x5c00;  // 2^-9 and 2^8 in fp16
+inline constexpr uint32_t kLargestOfAnyBeta = 0x4c00;  // 2^4: a beta that the caller gives as it is may be more than 2
 inline constexpr uint32_t kNoFactors = 0x3f803f80;                              // 1 and 1, bf16
 
 // Of the two rows of this lane. Warps decide for themselves.

@@ -42,7 +42,7 @@ __device__ __forceinline__ void refuse_states(const Params &p, const States &of,
     }
 }
 
-// out [T,H,V] and the states become NaN; the status word gets its bit. All threads of the grid. Packed: no batch axis.
+// out [T,HV,V] and the states become NaN; the status word gets its bit. All threads of the grid. Packed: no batch axis.
 template <int threads>
 __device__ __forceinline__ void refuse(const Params &p) {
     constexpr uint32_t kPair = kNaN16 * 0x10001u;
