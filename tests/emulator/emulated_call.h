@@ -43,7 +43,7 @@ struct Call {
     int64_t rows;             // B * T
     std::vector<uint16_t> q, k, v, g, out;                    // [B,T,H or HV,128]
     std::vector<uint16_t> beta_bf16;                          // [B,T,HV], as beta_step says; one of the two is given to the kernel
-    std::vector<float> beta_f32;
+    std::vector<float> g_f32, beta_f32;
     CaseStates states;
     std::vector<float> final;                                 // [N,HV,V,K]: what came out, widened
     std::vector<int64_t> bounds;
@@ -65,6 +65,7 @@ struct Call {
         const int64_t H = spec.H, HV = spec.HV, with_values = case_rows(&spec);
         q = all_bf16(values.q, with_values * H * 128), k = all_bf16(values.k, with_values * H * 128);
         v = all_bf16(values.v, with_values * HV * 128), g = all_bf16(values.g, with_values * HV * 128);
+        g_f32.assign(values.g, values.g + with_values * HV * 128), g_f32.resize(static_cast<size_t>(rows * HV * 128), NAN);
         for (auto *x : {&q, &k}) x->resize(static_cast<size_t>(rows * H * 128), 0x7fff);
         for (auto *x : {&v, &g}) x->resize(static_cast<size_t>(rows * HV * 128), 0x7fff);
         beta_f32.assign(static_cast<size_t>(rows * HV * setup.beta_step), NAN);
@@ -107,7 +108,6 @@ struct Call {
         const bool has_wide_beta = spec.beta_dtype == FKDA_F32;
         Params p{};
         p.q = map(q, H), p.k = map(k, H), p.v = map(v, HV), p.g = map(g, HV), p.o = map(out, HV, 16);
-        p.g_element = Element::BF16;
         p.beta = {has_wide_beta ? static_cast<const void *>(beta_f32.data()) : beta_bf16.data(), {T * HV * step, HV * step, step},
                   has_wide_beta ? Element::F32 : Element::BF16, spec.beta == FKDA_BETA_ACTIVATED, spec.multiplier == 2 ? 2.f : 1.f};
         p.out = reinterpret_cast<__nv_bfloat16 *>(out.data()), p.out_strides = {T * HV * 128, HV * 128, 128};
@@ -117,6 +117,7 @@ struct Call {
         states.describe(spec, p);
         p.sequences = {spec.cu != FKDA_NONE ? bounds.data() : nullptr, true, static_cast<int>(spec.N), static_cast<int>(T)};
         p.status = &status;
+        if (spec.g == FKDA_F32) p.g_f32 = g_f32.data(), p.g_strides = {T * HV * 128, HV * 128, 128};
         p.heads = static_cast<int>(HV), p.lower_bound = static_cast<float>(spec.lower_bound), p.range_limit = p.beta.is_activated ? kLargestOfAnyBeta : kLargestInRange;
         const fkdai_prefill_scale scale = fkdai_prefill_split_scale(static_cast<float>(spec.scale));
         p.scale = scale.q, p.out_factor = scale.out;
@@ -125,6 +126,7 @@ struct Call {
 
     void run_kernel(const Params &p) const {
         if (spec.gate == FKDA_GATE_SOFTPLUS) prefill_kernel<GateKind::Softplus>(p);
+        else if (spec.gate == FKDA_GATE_PRECOMPUTED && p.g_f32 != nullptr) prefill_kernel<GateKind::PrecomputedF32>(p);
         else if (spec.gate == FKDA_GATE_PRECOMPUTED) prefill_kernel<GateKind::Precomputed>(p);
         else prefill_kernel<GateKind::Bounded>(p);
     }

@@ -193,6 +193,8 @@ void inputs() {
     check("softplus, all steep", "lens=40 H=1 gate=softplus gates=steep");
     check("precomputed", "lens=70 H=2 gate=precomputed");
     check("precomputed, steep channels", "lens=70 H=1 gate=precomputed gates=wide");
+    check("precomputed, fp32", "lens=70,20 last=nan H=2 gate=precomputed g=f32");
+    check("precomputed, fp32, steep channels", "lens=70 H=1 gate=precomputed gates=wide g=f32");
     check("precomputed, 1e30 of both signs", "lens=40 H=1 gate=precomputed gates=huge");
     check("bf16 states", "lens=70 H=2 s0=bf16 s1=bf16");
     check("bf16 states, cut", "lens=40,0,33 H=2 s0=bf16 s1=bf16", {2});

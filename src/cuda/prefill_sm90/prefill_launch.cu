@@ -87,7 +87,7 @@ cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
     const int count = call.T == 0 ? 0 : fkdai_prefill_singles(call.grid) > 0 ? 5 : 4;
     for (int i = 0; i < count; i++)
         if (const cudaError_t error = make_map(maps[i], i, *tensors[i], call); error != cudaSuccess) return error;
-    p->g_element = element(call.g.element);
+    if (call.g.element == FKDAI_F32) p->g_f32 = static_cast<const float *>(call.g.data), p->g_strides = strides(call.g.stride);
     p->beta = {call.beta.data, strides(call.beta.stride), element(call.beta.element), call.is_beta_activated != 0, call.beta_multiplier};
     p->out = static_cast<__nv_bfloat16 *>(call.out), p->out_strides = strides(call.out_stride);
     p->A_log = vector(call.A_log), p->dt_bias = vector(call.dt_bias);
@@ -126,7 +126,11 @@ cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
 }
 
 using Kernel = void (*)(Params);
-constexpr Kernel kKernels[FKDAI_GATES] = {prefill_kernel<GateKind::Bounded>, prefill_kernel<GateKind::Softplus>, prefill_kernel<GateKind::Precomputed>};
+constexpr Kernel kKernels[] = {prefill_kernel<GateKind::Bounded>, prefill_kernel<GateKind::Softplus>, prefill_kernel<GateKind::Precomputed>,
+                               prefill_kernel<GateKind::PrecomputedF32>};
+Kernel kernel_of(const fkdai_prefill_call &call) {
+    return call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? kKernels[FKDAI_GATES] : kKernels[call.gate];
+}
 
 // Behind the plan kernel it starts beside that one and waits for it inside (dependent_launch.cuh).
 cudaError_t launch_prefill(Kernel kernel, const Params &p, const fkdai_prefill_grid &grid, bool is_behind, cudaStream_t stream) {
@@ -175,5 +179,5 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     const bool is_planned = schedule == FKDAI_SCHEDULE_ONCE;
     if (is_planned)
         if (const cudaError_t error = launch_plan(p, on); error != cudaSuccess) return error;
-    return launch_prefill(kKernels[call->gate], p, call->grid, is_planned, on);
+    return launch_prefill(kernel_of(*call), p, call->grid, is_planned, on);
 }

@@ -27,11 +27,11 @@ static fkda_status check_meaning(const fkda_fwd_desc *d)
 }
 
 /* The copy engine reads rows through 16-byte units, and strides below 2^40 bytes. */
-static fkda_status check_rows(const char *name, const fkda_tensor_desc *t, fkdai_shape shape)
+static fkda_status check_rows(const char *name, const fkda_tensor_desc *t, fkdai_shape shape, fkda_dtype dtype)
 {
     const struct { const char *name; int64_t stride, size; } axes[3] = {
         {"batch", t->batch_stride, shape.B}, {"token", t->token_stride, shape.T}, {"head", t->head_stride, shape.heads}};
-    REFUSE_UNLESS(t->dtype == FKDA_BF16, "%s has dtype %d, kernels exist for bf16", name, (int)t->dtype);
+    REFUSE_UNLESS(t->dtype == dtype, "%s has dtype %d, kernels exist for bf16, and for log a in fp32", name, (int)t->dtype);
     for (int i = 0; i < 3; ++i) {
         if (axes[i].size <= 1) continue;
         REFUSE_UNLESS(axes[i].stride % 8 == 0, "%s.%s_stride = %" PRId64 " is not a multiple of 8 elements (16 bytes)", name, axes[i].name,
@@ -77,12 +77,18 @@ static const fkda_state_desc *state_of(const fkda_fwd_desc *d, fkda_arg argument
          : argument == FKDA_ARG_CHECKPOINT_STATE ? &d->checkpoints : NULL;
 }
 
+/* log a is taken in fp32 too: rounded to bf16 it would be another gate. */
+static int takes_f32(const fkda_fwd_desc *d, fkda_arg argument)
+{
+    return argument == FKDA_ARG_G && d->gate == FKDA_GATE_PRECOMPUTED && d->g.dtype == FKDA_F32;
+}
+
 /* How one argument lies, but for its address. */
 static fkda_status check_form(const fkda_fwd_desc *d, fkda_arg argument)
 {
     const fkda_state_desc *const state = state_of(d, argument);
     if (state != NULL) return check_state(name_of(argument), state);
-    return check_rows(name_of(argument), fkdai_fwd_tensor(d, argument), fkdai_fwd_shape(d, argument));
+    return check_rows(name_of(argument), fkdai_fwd_tensor(d, argument), fkdai_fwd_shape(d, argument), takes_f32(d, argument) ? FKDA_F32 : FKDA_BF16);
 }
 
 /* Bytes that are moved at once. */
@@ -120,7 +126,7 @@ static fkda_status check_args(const fkdai_desc *desc, const void *args)
 static fkda_status copy(fkda_fwd_desc *d, fkda_arg argument, uint32_t *copies)
 {
     const fkda_state_desc *const state = state_of(d, argument);
-    return fkdai_fwd_copy(d, argument, state != NULL ? state->dtype : FKDA_BF16, copies);
+    return fkdai_fwd_copy(d, argument, state != NULL ? state->dtype : takes_f32(d, argument) ? FKDA_F32 : FKDA_BF16, copies);
 }
 
 /* The rules above, asked of one argument after the other. */

@@ -43,6 +43,7 @@ struct LoadRole {
         const RingSlot slot = own_slot(number / kRanks);
         const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);
         mark(mark_load_wants_stage, number, lane == 0);
+        prefetch_gates(p, at, lane);
         wait_together(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);
         mark(mark_load_has_stage, number, lane == 0);
         if (elect_one()) load_raw_tiles(p, s, slot.index, at, ready);

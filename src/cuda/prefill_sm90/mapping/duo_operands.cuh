@@ -26,7 +26,7 @@ struct OperandRole {
             if (info.rows == 0) return;
             const Operands<Smem, kind, kFours> operands{p, s, group, warp, lane_here()};  // what follows from the lane is not kept meanwhile
             if (info.head != head) gate = operands.load_gate(head = info.head);
-            operands.make(stage, stage, info.rows, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [] {},
+            operands.make(stage, stage, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [] {},
                           [&](Mark moment) { mark(moment, number, is_reader); });
             warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
             mark(mark_operand_has_operands, number, is_reader);

@@ -30,6 +30,7 @@ struct LoadRole {
         const RingSlot stage = stage_slot(number);
         const uint32_t ready = s.at(s->barriers.raw_ready[stage.index]);
         if (lane_here() == 0) s->chunk_infos[number % kChunkInfos] = at;
+        prefetch_gates(p, at, lane_here());
         if (number >= kStages) wait(s.at(s->barriers.chunk_done[stage.index]), stage.phase ^ 1);
         __syncwarp();
         if (elect_one()) {

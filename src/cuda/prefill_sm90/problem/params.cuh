@@ -70,7 +70,7 @@ __host__ __device__ constexpr int decay_slot(int channel) {
 
 enum class Element : int { Absent, BF16, F32 };
 
-enum class GateKind : int { Bounded, Softplus, Precomputed };
+enum class GateKind : int { Bounded, Softplus, Precomputed, PrecomputedF32 };
 
 using ScoreKeys = uint8_t[kHalves][4096];  // KI: [2 x 64 channels][32 rows] bf16, 128-byte swizzle; of a warpgroup that prepares
 
@@ -176,7 +176,8 @@ struct Params : Timeline {
     fkdai_prefill_mapping mapping;   // FKDAI_EITHER: the schedule says which of duo and solo
     CUtensorMap q, k, v, g;          // [B][T][H or HV][128], 128-byte swizzle; boxes [1][32][1][64] of bf16, [1][32][1][32] of fp32
     CUtensorMap o;                   // out, box [1][32][1][16], 32-byte swizzle; for solo
-    Element g_element;
+    const float *g_f32;              // g in fp32, read beside the copy engine: a lane's two channels of a token at once; null: bf16, by its map
+    Strides g_strides;
     Betas beta;
     __nv_bfloat16 *out;              // [B,T,HV,V]
     Strides out_strides;

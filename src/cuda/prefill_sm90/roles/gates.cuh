@@ -64,4 +64,7 @@ struct Gate<GateKind::Precomputed> {
     }
 };
 
+template <>
+struct Gate<GateKind::PrecomputedF32> : Gate<GateKind::Precomputed> {};
+
 }  // namespace fkdai::prefill

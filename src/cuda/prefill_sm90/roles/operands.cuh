@@ -10,6 +10,8 @@
 // A warpgroup barrier stands behind 1 and 2, and before 4.
 #pragma once
 
+#include <type_traits>
+
 #include "device/row_squares.cuh"
 #include "device/sm90/store_matrices.cuh"
 #include "device/sm90/warpgroup_mma.cuh"
@@ -101,15 +103,37 @@ struct Operands {
     // The same place, so many fours of rows on.
     __device__ __forceinline__ static uint32_t rows_on(uint32_t at, int fours) { return (at ^ (fours & 1) * 64) + fours * 512; }
 
+    // g of this lane's channels, four tokens.
+    struct RawBf16 {
+        uint32_t pair[4];
+        __device__ __forceinline__ float first(int t) const { return low_bf16(pair[t]); }
+        __device__ __forceinline__ float second(int t) const { return high_bf16(pair[t]); }
+    };
+    struct RawF32 {
+        float2 pair[4];
+        __device__ __forceinline__ float first(int t) const { return pair[t].x; }
+        __device__ __forceinline__ float second(int t) const { return pair[t].y; }
+    };
+    using Raw = std::conditional_t<kind == GateKind::PrecomputedF32, RawF32, RawBf16>;
+    __device__ __forceinline__ void load_gates(RawBf16 &g, uint32_t at, const ChunkInfo &, int) const { load_matrices(g.pair, at); }
+    __device__ __forceinline__ void load_gates(RawF32 &g, uint32_t, const ChunkInfo &info, int row) const {
+#pragma unroll
+        for (int t = 0; t < 4; t++) {
+            const auto *const from = p.g_f32 + p.g_strides.offset(info.batch, info.token + row + t, info.head) + channel();
+            g.pair[t] = row + t < info.rows ? *reinterpret_cast<const float2 *>(from) : make_float2(0.f, 0.f);
+        }
+    }
+
     // gamma of each token from the start of its block, in fp32: of the even channels in place of g, of the odd ones where KI will stand. What
     // the whole block decays by goes to `decays`.
-    __device__ __forceinline__ void sum_gates(uint32_t stage, int rows, const Gate<kind> &gate) const {
+    __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate) const {
+        const int rows = info.rows;
         uint32_t even = s.at(s->stages[stage].ki[half()]) + first_row(), odd = s.at(s->score_keys[group][half()]) + first_row();
         int row = 16 * block();
         float sum[2] = {0.f, 0.f};
-        uint32_t g[kFours][4];
+        Raw g[kFours];
 #pragma unroll
-        for (int n = 0; n < kFours; n++) load_matrices(g[n], rows_on(even, n));
+        for (int n = 0; n < kFours; n++) load_gates(g[n], rows_on(even, n), info, row + 4 * n);
 #pragma unroll 1
         for (int t4 = 0; t4 < 4; t4 += kFours) {
             float a[kFours][2][4];
@@ -117,10 +141,10 @@ struct Operands {
             for (int n = 0; n < kFours; n++)
 #pragma unroll
                 for (int t = 0; t < 4; t++)
-                    a[n][0][t] = gate.log2_alpha(low_bf16(g[n][t]), 0), a[n][1][t] = gate.log2_alpha(high_bf16(g[n][t]), 1);
+                    a[n][0][t] = gate.log2_alpha(g[n].first(t), 0), a[n][1][t] = gate.log2_alpha(g[n].second(t), 1);
 #pragma unroll
             for (int n = 0; n < kFours; n++)
-                if (t4 + kFours < 4) load_matrices(g[n], rows_on(even, n + kFours));
+                if (t4 + kFours < 4) load_gates(g[n], rows_on(even, n + kFours), info, row + 4 * (n + kFours));
             if (rows < kChunk) {  // rows past the sequence: no decay, whatever lies there
 #pragma unroll
                 for (int n = 0; n < kFours; n++)
@@ -292,10 +316,11 @@ struct Operands {
 
     // All of it, for a chunk whose raw tiles are there. sync: the warpgroup's barrier; has_place: until akk's place is free; reach: a moment.
     template <class Sync, class HasPlace, class Reach>
-    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, int rows, const Gate<kind> &gate, const Sync &sync, const HasPlace &has_place,
+    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, const Sync &sync, const HasPlace &has_place,
                                          const Reach &reach) const {
+        const int rows = info.rows;
         row_norms(stage, rows);
-        sum_gates(stage, rows, gate);
+        sum_gates(stage, info, gate);
         sync();
         reach(mark_operand_has_gates);
         const Anchor anchor = load_anchor(stage);
