@@ -61,6 +61,9 @@ static void compare_with_prefixes(const backend_bars *bars, const case_spec *s, 
     result_free(&b);
 }
 
+/* Intervals at, below and above chunks of 16 and 32 tokens, and between. */
+static const int64_t borders[] = {2, 3, 7, 15, 16, 17, 31, 32, 33, 48, 64};
+
 static void checkpoints_are_prefixes(const backend_bars *bars)
 {
     static const char *const texts[] = {
@@ -73,11 +76,13 @@ static void checkpoints_are_prefixes(const backend_bars *bars)
         input_values x = values_draw(&s);
         case_result prefixes = run_prefixes(bars, &s, &x);
         s.checkpoint_every = 1;
-        for (int threads = 1; threads <= 4; ++threads) compare_with_prefixes(bars, &s, &x, &prefixes, threads);
-        for (s.checkpoint_every = 2; s.checkpoint_every <= 66; s.checkpoint_every += s.checkpoint_every < 18 ? 1 : 7)
+        for (int threads = 1; threads <= 4; threads += 3) compare_with_prefixes(bars, &s, &x, &prefixes, threads);
+        for (size_t k = 0; k < sizeof borders / sizeof *borders; ++k) {
+            s.checkpoint_every = borders[k];
             if (s.checkpoint_every <= s.bounds[1]) compare_with_prefixes(bars, &s, &x, &prefixes, 2);
+        }
         s.checkpoint_every = 0;
-        for (s.checkpoints_per_sequence = 1; s.checkpoints_per_sequence <= 12; ++s.checkpoints_per_sequence)
+        for (s.checkpoints_per_sequence = 1; s.checkpoints_per_sequence <= 12; s.checkpoints_per_sequence *= 3)
             compare_with_prefixes(bars, &s, &x, &prefixes, 2);
         result_free(&prefixes);
         values_free(&x);
@@ -94,9 +99,9 @@ void test_checkpoints_are_prefixes(void **state)
 static void intervals(const backend_bars *bars)
 {
     for (int64_t length = 31; length <= 34; ++length)
-        for (int64_t every = 1; every <= length; every += every < 17 ? 3 : 1) {
+        for (size_t k = 0; k < sizeof borders / sizeof *borders && borders[k] <= length; ++k) {
             case_spec s = case_parse("intervals", "B=3 T=1 H=1 cp=f32");
-            s.T = length, s.checkpoint_every = every;
+            s.T = length, s.checkpoint_every = borders[k];
             for (int64_t n = 0; n <= s.N; ++n) s.bounds[n] = n * length;
             input_values x = values_draw(&s);
             case_result prefixes = run_prefixes(bars, &s, &x);

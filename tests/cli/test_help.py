@@ -68,7 +68,7 @@ def test_the_nearest_word_is_suggested(arguments, meant):
         (["completion"], "SHELL is missing"),
         (["completion", "csh"], "SHELL is 'csh', but it must be one of bash, zsh, fish"),
         (["version", "x"], "unexpected argument 'x'"),
-        (["x" * 100000], "unknown command 'xxx"),
+        (["z" * 100000], "unknown command 'zzz"),
         (["run", "--" + "y" * 100000], "unknown option '--yyy"),
     ],
 )

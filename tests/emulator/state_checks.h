@@ -63,11 +63,14 @@ inline void check_chunks(const char *name) {
     std::vector<ChunkInfo> seen;
     emulator::launch(1, 1, 32, 1024, 0, [&] {
         SegmentIterator segments(p, 0);
-        for (ChunkIterator<false> chunks(p, 0, segments); chunks.valid;) {
-            chunks.advance(p);
+        ChunkIterator<false> chunks(p, 0, segments);
+        const auto see = [&] {
             const ChunkInfo info = chunks.info();
             if (lane_here() == 0) seen.push_back(info);
-        }
+        };
+        for (chunks.open_segment(p); chunks.valid; chunks.open_segment(p))
+            for (; chunks.chunk != chunks.segment.end; chunks.chunk++, chunks.number++) see();
+        see();  // what the end looks like
     });
     const int wanted[][3] = {{0, 32, 32}, {32, 8, 0}, {32, 32, 32}, {64, 6, 6}, {-1, 0, 0}};    // first token, rows, rows of O
     bool good = seen.size() == 5;

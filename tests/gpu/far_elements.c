@@ -1,7 +1,8 @@
 /*
  * Tensors that no 32-bit count of elements or bytes reaches: what lies behind 2^32 elements is computed as what lies at the front.
  *
- *     token, head, batch    six tensors in the gaps of each other, with a stride of 2^26 elements along this axis, against the same call without gaps
+ *     token, head, batch    five inputs in the gaps of each other and out for itself, with a stride of 2^26 elements along this axis, against the same call
+ *                           without gaps
  *     packed                2^31 elements and more in each of five tensors: the last sequence against itself alone
  *     broken                the same with a broken cu_seqlens: NaN at both ends
  *
@@ -101,11 +102,12 @@ static void far_along(const char *name, axis far, int64_t B, int64_t T, int64_t 
     fkda_tensor_desc *const near_desc[TENSORS] = {&near.q, &near.k, &near.v, &near.g, &near.beta, &near.out};
     fkda_tensor_desc *const far_desc[TENSORS] = {&apart.q, &apart.k, &apart.v, &apart.g, &apart.beta, &apart.out};
     void *near_data[TENSORS], *far_data[TENSORS];
-    char *const memory = allocate(((size_t)(rows - 1) * FAR_STRIDE + TENSORS * place) * 2);
+    char *const memory = allocate(((size_t)(rows - 1) * FAR_STRIDE + OUT * place) * 2);    /* of the inputs */
+    char *const out = allocate(((size_t)(rows - 1) * FAR_STRIDE + place) * 2);
     for (int i = 0; i < TENSORS; ++i) {
         const int64_t width = i == BETA ? 1 : 128, row = inner * width;
         *near_desc[i] = strides_of(far, sizes, width, row), *far_desc[i] = strides_of(far, sizes, width, FAR_STRIDE);
-        near_data[i] = allocate((size_t)(rows * row) * 2), far_data[i] = memory + (size_t)i * place * 2;
+        near_data[i] = allocate((size_t)(rows * row) * 2), far_data[i] = i == OUT ? out : memory + (size_t)i * place * 2;
         if (i != OUT) fill(near_data[i], (size_t)(rows * row), (uint32_t)i + 1);
         MUST_CUDA(cudaMemcpy2D(far_data[i], FAR_STRIDE * 2, near_data[i], (size_t)row * 2, (size_t)row * 2, (size_t)rows, cudaMemcpyDeviceToDevice));
     }
@@ -118,8 +120,8 @@ static void far_along(const char *name, axis far, int64_t B, int64_t T, int64_t 
     report(name, same_bytes(gathered, near_data[OUT], (size_t)rows * row) && same_bytes(far_state, near_state, states) &&
                      !same_bytes(gathered, untouched, (size_t)rows * row));
     for (int i = 0; i < TENSORS; ++i) MUST_CUDA(cudaFree(near_data[i]));
-    void *const all[5] = {memory, near_state, far_state, gathered, untouched};
-    for (int i = 0; i < 5; ++i) MUST_CUDA(cudaFree(all[i]));
+    void *const all[6] = {memory, out, near_state, far_state, gathered, untouched};
+    for (int i = 0; i < 6; ++i) MUST_CUDA(cudaFree(all[i]));
 }
 
 /* ---------------------------------------------------------------- without a gap */

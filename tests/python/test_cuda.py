@@ -1,4 +1,7 @@
-"""CUDA tensors through flash_kda.fwd, and through flash-linear-attention. Without a GPU that has kernels the whole file is skipped."""
+"""CUDA tensors through flash_kda.fwd, and through flash-linear-attention. Without a GPU that has kernels the whole file is skipped.
+
+One file, though a long one: it is one part of the GPU check (tests/gpu/CMakeLists.txt), which loads torch once for all of it.
+"""
 
 import pathlib
 import subprocess

@@ -19,20 +19,17 @@ static_assert(quad::kRelayBytesOfCluster == FKDAI_RELAY_BYTES);
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
 std::atomic<EncodeTiled> encode_tiled{nullptr};
 
-// [B][T][heads][128] as (channel, head, token, batch); boxes of 32 tokens of one head: 128 bytes of channels to read, 32 to write.
+// [B][T][heads][128] bf16 as (channel, head, token, batch); boxes of 32 tokens of one head: 64 channels to read, 16 to write.
 cudaError_t encode_map(CUtensorMap *map, const fkdai_tensor &x, int64_t heads, bool is_read, const fkdai_prefill_call &call) {
-    const bool is_wide = x.element == FKDAI_F32;
-    const cuuint64_t bytes = is_wide ? 4 : 2;  // of an element
     const cuuint64_t size[4] = {kWidth, static_cast<cuuint64_t>(heads), static_cast<cuuint64_t>(call.T), static_cast<cuuint64_t>(call.B)};
-    const cuuint64_t stride[3] = {static_cast<cuuint64_t>(x.stride.head) * bytes, static_cast<cuuint64_t>(x.stride.token) * bytes,
-                                  static_cast<cuuint64_t>(x.stride.batch) * bytes};
-    const cuuint32_t box[4] = {static_cast<cuuint32_t>((is_read ? 128 : 32) / bytes), 1, kChunk, 1}, step[4] = {1, 1, 1, 1};
+    const cuuint64_t stride[3] = {static_cast<cuuint64_t>(x.stride.head) * 2, static_cast<cuuint64_t>(x.stride.token) * 2,
+                                  static_cast<cuuint64_t>(x.stride.batch) * 2};
+    const cuuint32_t box[4] = {is_read ? kHalf : 16u, 1, kChunk, 1}, step[4] = {1, 1, 1, 1};
     const EncodeTiled encode = encode_tiled.load(std::memory_order_acquire);
     if (encode == nullptr) return cudaErrorNotReady;
-    const CUresult result = encode(map, is_wide ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4,
-                                   const_cast<void *>(x.data), size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                   is_read ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    const CUresult result = encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void *>(x.data), size, stride, box, step,
+                                   CU_TENSOR_MAP_INTERLEAVE_NONE, is_read ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B,
+                                   CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
@@ -40,7 +37,6 @@ cudaError_t encode_map(CUtensorMap *map, const fkdai_tensor &x, int64_t heads, b
 struct MapKey {
     const void *data;
     int64_t batch, token, head, B, T, heads;
-    fkdai_element element;
     bool operator==(const MapKey &) const = default;
 };
 struct KnownMap {
@@ -53,7 +49,7 @@ thread_local KnownMap known_maps[kMaps];
 cudaError_t make_map(CUtensorMap *map, int which, const fkdai_tensor &x, const fkdai_prefill_call &call) {
     KnownMap &known = known_maps[which];
     const int64_t heads = which < 2 ? call.H : call.HV;
-    const MapKey key{x.data, x.stride.batch, x.stride.token, x.stride.head, call.B, call.T, heads, x.element};
+    const MapKey key{x.data, x.stride.batch, x.stride.token, x.stride.head, call.B, call.T, heads};
     if (!(key == known.key)) {
         known.key.data = nullptr;
         if (const cudaError_t error = encode_map(&known.map, x, heads, which < 4, call); error != cudaSuccess) return error;

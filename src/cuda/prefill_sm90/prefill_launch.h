@@ -31,7 +31,7 @@ typedef struct fkdai_strides {
 typedef struct fkdai_tensor {           /* [B,T,heads,width], width contiguous */
     const void *data;
     fkdai_strides stride;
-    fkdai_element element;              /* BF16 or F32 */
+    fkdai_element element;              /* BF16; beta: or F32 */
 } fkdai_tensor;
 
 typedef struct fkdai_vector {           /* contiguous; data is NULL where element is FKDAI_ABSENT */

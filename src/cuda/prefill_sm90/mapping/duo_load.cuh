@@ -18,13 +18,13 @@ struct LoadRole {
         SegmentIterator segments(p, cluster);
         ChunkIterator<false> raw(p, cluster, segments);
         uint32_t value = 0;
-        for (raw.advance(p); raw.valid;) {
+        for (raw.open_segment(p); raw.valid;) {
             if (loads_raw) prefetch_gate(p, raw.head, lane);
             if (loads_values && lane == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, rank, 1);
             ChunkIterator<false> next = raw;  // the segment behind this one: looked up outside of the loop over chunks, which stays small so
             next.open_segment(p);
             for (; raw.chunk != raw.segment.end; raw.chunk++, raw.number++) {
-                if (loads_values && raw.is_ahead(value, kValueLag)) load_value(value++);  // first: its tile is free before the stage is
+                if (loads_values && raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
                 ChunkInfo info = raw.info();
                 info.is_last = raw.chunk + 1 == raw.segment.end && !next.valid;
                 if (lane == 0) s->chunk_infos[raw.number % kChunkInfos] = info;

@@ -14,11 +14,11 @@ struct LoadRole {
     __device__ __forceinline__ void run() const {
         ChunkIterator<true> raw(p, blockIdx.x, s->segments);
         uint32_t value = 0;
-        for (raw.advance(p); raw.valid; raw.open_segment(p)) {
+        for (raw.open_segment(p); raw.valid; raw.open_segment(p)) {
             prefetch_gate(p, raw.head, lane_here());
             if (lane_here() == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, 0, kHalves);
             for (; raw.chunk != raw.segment.end; raw.chunk++, raw.number++) {
-                if (raw.is_ahead(value, kValueLag)) load_value(value++);  // first: its tile is free before the stage is
+                if (raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
                 load_raw(raw.number, raw.info());
             }
         }

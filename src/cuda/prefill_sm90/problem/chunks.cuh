@@ -41,7 +41,8 @@ __device__ __forceinline__ void clear_triangles(const SharedView<Smem> &s) {
     fence_async_proxy();
 }
 
-// All chunks of a worker, one at a time, from before the first on: a whole warp iterates, and the compiler knows that its lanes agree.
+// All chunks of a worker, segment by segment: a whole warp iterates, and the compiler knows that its lanes agree. open_segment comes before the
+// first chunk; inside a segment the caller counts `chunk` and `number` on, in a loop that holds no look-up.
 //
 // What is wanted at the end of a segment only, waits in shared memory where registers are few: there one lane finds the next.
 template <bool is_shared>
@@ -49,20 +50,14 @@ struct ChunkIterator {
     SegmentIterator &segments;
     Segment segment{};
     int head = 0, start = 0, batch = 0;  // start: the sequence's first token
-    int chunk = -1;                // inside the sequence
-    uint32_t number = ~uint32_t{0};  // on the worker's timeline, from 0
-    bool valid = true;
+    int chunk = 0;                       // inside the sequence
+    uint32_t number = 0;                 // on the worker's timeline
+    bool valid = false;
 
     __device__ ChunkIterator(const Params &p, int worker, SegmentIterator &place) : segments(place) {
         if (is_finder()) segments = SegmentIterator(p, worker);
     }
     __device__ bool is_finder() const { return !is_shared || lane_here() == 0; }
-    __device__ bool has_begun() const { return static_cast<int32_t>(number) >= 0; }
-    __device__ bool is_ahead(uint32_t of, int by) const { return static_cast<int32_t>(number - of) >= by; }
-    __device__ void advance(const Params &p) {
-        number++;
-        if (uniform(++chunk == segment.end)) open_segment(p);
-    }
     // The first chunk of the next segment that has any.
     __device__ void open_segment(const Params &p) {
         if (is_shared) __syncwarp();
@@ -78,7 +73,6 @@ struct ChunkIterator {
     __device__ void take(const ChunkIterator &next) {
         segment = next.segment, head = next.head, start = next.start, batch = next.batch, chunk = next.chunk, valid = next.valid;
     }
-    __device__ bool is_first_of_segment() const { return chunk == segment.begin; }
     // The first state of all is wanted now: asking where it lies would only delay the first tiles.
     __device__ bool wants_initial_state(const Params &p) const {
         return segment.from == Place::Caller && (number > 0 || p.initial_state.slots.data == nullptr);

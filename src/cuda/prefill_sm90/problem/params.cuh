@@ -174,7 +174,7 @@ inline constexpr int kClusterKind = 0, kSingleKind = 1;  // of Timeline::kinds
 
 struct Params : Timeline {
     fkdai_prefill_mapping mapping;   // FKDAI_EITHER: the schedule says which of duo and solo
-    CUtensorMap q, k, v, g;          // [B][T][H or HV][128], 128-byte swizzle; boxes [1][32][1][64] of bf16, [1][32][1][32] of fp32
+    CUtensorMap q, k, v, g;          // [B][T][H or HV][128] bf16, box [1][32][1][64], 128-byte swizzle
     CUtensorMap o;                   // out, box [1][32][1][16], 32-byte swizzle; for solo
     const float *g_f32;              // g in fp32, read beside the copy engine: a lane's two channels of a token at once; null: bf16, by its map
     Strides g_strides;
