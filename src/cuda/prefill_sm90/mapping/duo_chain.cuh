@@ -20,12 +20,35 @@ struct ChainRole {
         state_io.run(s->piece_queues[warp], [&](int chunks, int rows, StateRows &state) { run_piece(chunks, rows, number, state); });
     }
 
-    // `rows` of the tokens left belong to the sequence.
+    // What a chunk leaves between its products.
+    struct Chunk {
+        TokensBf16 v_bf16;  // of the next chunk, once this one's are used
+        TokenRows r;
+        TokensF16 r_f16;
+        StateBf16 state_bf16;
+        uint32_t stage;     // address
+    };
+
+    // `rows` of the tokens left belong to the sequence. Chunks whose R does not fit leave the loop in the middle: instructions that are jumped over
+    // cost as much as those that run.
     __device__ __forceinline__ void run_piece(int left, int rows, uint32_t &number, StateRows &state) const {
-        TokensBf16 v_bf16;
-        uint32_t stage = await_operands(number);
-        load_values(number, rows, v_bf16);
-        for (; left > 0; rows -= kChunk, number++, left--) stage = step(number, stage, rows, left > 1, v_bf16, state);
+        const uint32_t limit = plain_limit(p);
+        Chunk chunk;
+        chunk.stage = await_operands(number);
+        load_values(number, rows, chunk.v_bf16);
+        while (left > 0) {
+            bool fits = true;
+            for (; left > 0; rows -= kChunk, number++, left--) {
+                begin(number, chunk, state);
+                fits = is_in_range(chunk.r_f16, limit);
+                if (!fits) break;
+                finish<false>(number, rows, left > 1, 0, chunk, state);
+            }
+            if (fits) break;
+            const uint32_t factors = scale_into_range(p.range_limit, chunk.r, chunk.r_f16, state, chunk.state_bf16);
+            finish<true>(number, rows, left > 1, factors, chunk, state);
+            rows -= kChunk, number++, left--;
+        }
         await_out(number), await_out(number + 1);  // where O waits, the state passes
     }
 
@@ -45,28 +68,36 @@ struct ChainRole {
         wait(s.at(s->barriers.solve_ready[0]) + slot.index * uint32_t{sizeof(uint64_t)}, slot.phase);
     }
 
-    // One chunk. v_bf16: V; in the end that of the next chunk, whose stage is returned, if the piece has more: what belongs to it is awaited behind the last
-    // product. What the products need least stands in the shadow of others: the decay behind K, Q behind U, O on its way out behind the update.
-    __device__ __forceinline__ uint32_t step(uint32_t number, uint32_t stage, int rows, bool has_more, TokensBf16 &v_bf16, StateRows &state) const {
-        TokenRows r, u, o;
-        TokensF16 r_f16, u_f16;
-        StateBf16 state_bf16;
+    // One chunk, to R. What the products need least stands in the shadow of others: the decay behind K, and in `finish` Q behind U, O on its way out
+    // behind the update.
+    __device__ __forceinline__ void begin(uint32_t number, Chunk &chunk, StateRows &state) const {
         const bool is_reader = warp == 0 && lane == 0;
-
+        Decays decays;
         mark(mark_chain_begins, number, is_reader);
-        round_state(state, state_bf16);
-        multiply_state(stage + offsetof(Stage, kq), state_bf16, r);  // -K S                             [32,64]
+        load_decays(chunk.stage, quarter, decays);
+        round_state(state, chunk.state_bf16);
+        multiply_state(chunk.stage + offsetof(Stage, kq), chunk.state_bf16, chunk.r);  // -K S           [32,64]
         mark(mark_chain_has_issued_k, number, is_reader);
-        decay(stage, quarter, state);                             // S <- Diag(2^gamma_C) S              [64,128]
+        decay(decays, state);                                     // S <- Diag(2^gamma_C) S              [64,128]
         await_solve(number);
         mark(mark_chain_has_solve, number, is_reader);
         mma_wait<0>();
-        pin(r);
+        pin(chunk.r);
         mark(mark_chain_has_k, number, is_reader);
-        add_values(r, v_bf16);                                    // R = V - K S                         [32,64]
-        const RowScale scale = round_in_range(p.range_limit, r, r_f16, state, state_bf16);
-        solve_update(stage, r_f16, u);                            // U = T R                             [32,64]
-        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, state_bf16, o);  // Q S [32,64]
+        add_values(chunk.r, chunk.v_bf16);                        // R = V - K S                         [32,64]
+        as_operand<Type16::F16>(chunk.r_f16, chunk.r);
+    }
+
+    // From R on. In the end v_bf16 and stage are those of the next chunk, if the piece has more: what belongs to it is awaited behind the last product.
+    // factors: bf16, of the rows of O and S.
+    template <bool is_scaled>
+    __device__ __forceinline__ void finish(uint32_t number, int rows, bool has_more, uint32_t factors, Chunk &chunk, StateRows &state) const {
+        TokenRows u, o;
+        TokensF16 u_f16;
+        const uint32_t stage = chunk.stage;
+        const bool is_reader = warp == 0 && lane == 0;
+        solve_update(stage, chunk.r_f16, u);                      // U = T R                             [32,64]
+        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, chunk.state_bf16, o);  // Q S           [32,64]
         mma_wait<1>();
         pin(u);
         mark(mark_chain_has_u, number, is_reader);
@@ -79,22 +110,21 @@ struct ChainRole {
         mma_commit();
         mark(mark_chain_has_issued_the_last_products, number, is_reader);
         if (has_more) {
-            stage = await_operands(number + 1);
-            load_values(number + 1, rows - kChunk, v_bf16);
+            chunk.stage = await_operands(number + 1);
+            load_values(number + 1, rows - kChunk, chunk.v_bf16);
         }
         mark(mark_chain_has_the_next_operands, number, is_reader);
         mma_wait<1>();
         pin(o);
-        if (scale.is_used || p.out_factor != 1.f) multiply_rows(o, scale.inverse, p.out_factor);
+        if (is_scaled) multiply_rows(o, factors, p.out_factor);
         hand_out(number, o);
         mark(mark_chain_has_handed_out, number, is_reader);
         mma_wait<0>();
         pin(state);
-        if (scale.is_used) multiply_rows(state, scale.inverse);
+        if (is_scaled) multiply_rows(state, factors);
         // Every read of the stage is over: the products are done, and the decays came before them.
         warp_arrive(s.at(s->barriers.chunk_done[number % kDoneStages]), lane);
         mark(mark_chain_has_the_state, number, is_reader);
-        return stage;
     }
 
     // V^T [64,32] of this CTA's half, in the accumulator's layout.

@@ -21,15 +21,29 @@ __device__ __forceinline__ void add_values(TokenRows &r, const TokensBf16 &v) {
     for (int i = 0; i < 8; i++) r[2 * i] += low_bf16(v[i >> 2][i & 3]), r[2 * i + 1] += high_bf16(v[i >> 2][i & 3]);
 }
 
-// S <- Diag(2^gamma_C) S. quarter: byte offset of this lane's factors in those of 16 channels (decay_slot).
-__device__ __forceinline__ void decay(uint32_t stage, uint32_t quarter, StateRows &state) {
-    const uint32_t gate = stage + uint32_t{offsetof(Stage, gate)} + quarter;
+// 2^gamma_C of this lane's channels, four of each 16. quarter: byte offset of them in those of 16 channels (decay_slot).
+using Decays = float4[8];
+__device__ __forceinline__ float4 load_decay(uint32_t stage, uint32_t quarter, int k) {
+    return load_float4(stage + uint32_t{offsetof(Stage, gate)} + quarter + k * 64);
+}
+__device__ __forceinline__ void load_decays(uint32_t stage, uint32_t quarter, Decays &decays) {
 #pragma unroll
-    for (int k = 0; k < 8; k++) {
-        const float4 f = load_float4(gate + k * 64);
-        state[8 * k] *= f.x, state[8 * k + 1] *= f.y, state[8 * k + 2] *= f.x, state[8 * k + 3] *= f.y;
-        state[8 * k + 4] *= f.z, state[8 * k + 5] *= f.w, state[8 * k + 6] *= f.z, state[8 * k + 7] *= f.w;
-    }
+    for (int k = 0; k < 8; k++) decays[k] = load_decay(stage, quarter, k);
+}
+
+// S <- Diag(2^gamma_C) S
+__device__ __forceinline__ void decay_eight(const float4 &f, int k, StateRows &state) {
+    state[8 * k] *= f.x, state[8 * k + 1] *= f.y, state[8 * k + 2] *= f.x, state[8 * k + 3] *= f.y;
+    state[8 * k + 4] *= f.z, state[8 * k + 5] *= f.w, state[8 * k + 6] *= f.z, state[8 * k + 7] *= f.w;
+}
+__device__ __forceinline__ void decay(const Decays &decays, StateRows &state) {
+#pragma unroll
+    for (int k = 0; k < 8; k++) decay_eight(decays[k], k, state);
+}
+// The same, where registers do not hold all factors at once.
+__device__ __forceinline__ void load_and_decay(uint32_t stage, uint32_t quarter, StateRows &state) {
+#pragma unroll
+    for (int k = 0; k < 8; k++) decay_eight(load_decay(stage, quarter, k), k, state);
 }
 
 // Rows past the sequence become 0 by select.

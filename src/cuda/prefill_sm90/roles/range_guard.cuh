@@ -11,13 +11,9 @@ namespace fkdai::prefill {
 
 inline constexpr uint32_t kSmallestInRange = 0x1800, kLargestInRange = 0x5c00;  // 2^-9 and 2^8 in fp16
 inline constexpr uint32_t kLargestOfAnyBeta = 0x4c00;  // 2^4: a beta that the caller gives as it is may be more than 2
-inline constexpr uint32_t kNoFactors = 0x3f803f80;                              // 1 and 1, bf16
 
-// Of the two rows of this lane. Warps decide for themselves.
-struct RowScale {
-    bool is_used;
-    uint32_t inverse;  // of the factors, bf16
-};
+// The limit by which a chain asks: 0 where O wants a factor of its own, so that its loop over chunks has neither.
+__device__ __forceinline__ uint32_t plain_limit(const Params &p) { return p.out_factor == 1.f ? p.range_limit : 0; }
 
 // Of a warp: are all sums in range? A lane looks at the tokens that it has, by four; so the answer may be no without need.
 __device__ __forceinline__ bool is_in_range(const TokensF16 &r, uint32_t limit) {
@@ -73,15 +69,13 @@ __device__ __forceinline__ void multiply_rows(StateBf16 &x, uint32_t factors) {
     for (int i = 0; i < 32; i++) x[i >> 2][i & 3] = multiply_pairs_bf16(x[i >> 2][i & 3], i & 1 ? second : first);
 }
 
-// R as an operand. Where it does not fit, its rows, those of the state and of the state as an operand are scaled.
-__device__ __forceinline__ RowScale round_in_range(uint32_t limit, TokenRows &r, TokensF16 &r_f16, StateRows &state, StateBf16 &rounded) {
-    as_operand<Type16::F16>(r_f16, r);
-    if (is_in_range(r_f16, limit)) return {false, kNoFactors};
+// R did not fit: its rows, those of the state and of the state as an operand are scaled. What the two rows of this lane are to be multiplied by
+// at the end, as bf16. Warps decide for themselves.
+__device__ __forceinline__ uint32_t scale_into_range(uint32_t limit, TokenRows &r, TokensF16 &r_f16, StateRows &state, StateBf16 &rounded) {
     const uint32_t factors = factors_of_rows(r, rounded, limit);
-    if (__all_sync(~0u, factors == kNoFactors)) return {false, kNoFactors};
     multiply_rows(r, factors), multiply_rows(state, factors), multiply_rows(rounded, factors);
     as_operand<Type16::F16>(r_f16, r);
-    return {true, 0x7f007f00 - factors};  // powers of two
+    return 0x7f007f00 - factors;  // powers of two
 }
 
 }  // namespace fkdai::prefill
