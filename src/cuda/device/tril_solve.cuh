@@ -107,7 +107,7 @@ struct TrilSolve {
     __device__ __forceinline__ void lower_block() const {
         const int row = lane >> 2, pair = 2 * (lane & 3);
         float w[2][4] = {}, t21[2][4] = {};  // [8 n ..][this lane's four of 16x8]
-#pragma unroll
+#pragma unroll 1
         for (int k = 0; k < 2; k++) {
             const float2 t_low = two(scratch(row) + 8 * k + pair), t_high = two(scratch(row + 8) + 8 * k + pair);
             const float t11[4] = {t_low.x, t_high.x, t_low.y, t_high.y};
@@ -117,12 +117,14 @@ struct TrilSolve {
                 multiply_split(w[n], t11, a21.x, a21.y);
             }
         }
-#pragma unroll
+#pragma unroll 1
         for (int k = 0; k < 2; k++) {
-            const float minus_w[4] = {-w[k][0], -w[k][2], -w[k][1], -w[k][3]};
+            const float minus_w[4] = {-w[0][0], -w[0][2], -w[0][1], -w[0][3]};
 #pragma unroll
             for (int n = 0; n < 2; n++)
                 multiply_split(t21[n], minus_w, scratch(16 + 8 * k + pair)[8 * n + row], scratch(17 + 8 * k + pair)[8 * n + row]);
+#pragma unroll
+            for (int i = 0; i < 4; i++) w[0][i] = w[1][i];
         }
 #pragma unroll
         for (int n = 0; n < 2; n++) {

@@ -55,7 +55,7 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     }
     if (warp >= kWarps) return shrink_registers<kIdleRegisters>();
     shrink_registers<kSingleRegisters>();
-    if (warp == kLoadWarp) LoadRole<true, true>{p, s, rank, cluster, lane}.run();
+    if (warp == kLoadWarp) LoadRole<kind, true, true>{p, s, rank, cluster, lane}.run();
     else if (warp == kStoreWarp) StoreRole<FKDAI_DUO>{p, s, rank, cluster, lane}.run();
     else SolveRole{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
 }

@@ -29,6 +29,7 @@ __device__ __forceinline__ void init_barriers(const View &s) {
     for (int i = 0; i < kSlots; i++) barrier_init(s.at(b.slot_free[i]), kChains);
 }
 
+template <GateKind kind>
 __device__ __forceinline__ void run_chain(const Params &p, const View &s, int rank, int cluster, int warp, int lane) {
     if (warp < 4) {
         grow_registers<duo::kChainRegisters>();
@@ -36,7 +37,7 @@ __device__ __forceinline__ void run_chain(const Params &p, const View &s, int ra
     }
     if (warp < duo::kLoadWarp || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
     shrink_registers<duo::kSingleRegisters>();
-    if (warp == duo::kLoadWarp) duo::LoadRole<false, true>{p, s, rank, cluster, lane}.run();
+    if (warp == duo::kLoadWarp) duo::LoadRole<kind, false, true>{p, s, rank, cluster, lane}.run();
     else if (warp == duo::kStoreWarp) duo::StoreRole<FKDAI_QUAD>{p, s, rank, cluster, lane}.run();
 }
 
@@ -48,7 +49,7 @@ __device__ __forceinline__ void run_preparer(const Params &p, const View &s, int
         return duo::OperandRole<kind, 2>{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
     }
     shrink_registers<duo::kSingleRegisters>();
-    if (warp == duo::kLoadWarp) duo::LoadRole<true, false>{p, s, preparer, cluster, lane}.run();
+    if (warp == duo::kLoadWarp) duo::LoadRole<kind, true, false>{p, s, preparer, cluster, lane}.run();
     else if (warp == kSendWarp) SendRole{p, s, preparer, cluster, lane}.run();
     else SolveRole{{p, s, warp - duo::kFirstSolveWarp, preparer, lane}}.run();
 }
@@ -59,7 +60,7 @@ __device__ __forceinline__ void run(const Params &p, const View &s) {
     cluster_sync();
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
-    if (rank < kChains) run_chain(p, s, rank, cluster, warp, lane);
+    if (rank < kChains) run_chain<kind>(p, s, rank, cluster, warp, lane);
     else run_preparer<kind>(p, s, rank - kChains, cluster, warp, lane);
     __syncwarp();
     cluster_sync();

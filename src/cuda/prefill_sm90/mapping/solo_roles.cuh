@@ -34,7 +34,7 @@ __device__ __forceinline__ void run(const Params &p, const View &s) {
         return OperandRole<kind>{p, s, (warp - kChainWarps) / 4, warp % 4}.run();
     }
     shrink_registers<kSingleRegisters>();
-    if (warp == kLoadWarp) LoadRole{p, s}.run();
+    if (warp == kLoadWarp) LoadRole<kind>{p, s}.run();
     else if (warp >= kFirstSolveWarp) SolveRole{p, s, warp - kFirstSolveWarp}.run();
 }
 

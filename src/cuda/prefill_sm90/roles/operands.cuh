@@ -2,7 +2,7 @@
 //
 // gamma: the sum of log2 alpha from the chunk's first token to this one; m: gamma after token 15, rounded to an integer, the anchor of the scores.
 //
-//     1. row_norms, sum_gates     1/|k|, scale/|q|, the diagonal of M; gamma inside its block of 16 tokens, in place of g
+//     1. sum_gates                1/|k|, scale/|q|, the diagonal of M; gamma inside its block of 16 tokens, in place of g
 //     2. decay_tiles              -K 2^-m, Q 2^-m in place of k, q; KI = k^ 2^(m-gamma) beside the stage; Kr = k^ 2^(gamma_C-gamma) in place of gamma
 //     3. begin/finish_scores      [-A/beta ; M] = [-K ; Q] KI^T
 //     4. leave_anchor             -K = -k^ 2^gamma, Q = scale q^ 2^gamma: powers of two, exact
@@ -44,16 +44,23 @@ struct Operands {
 
     // ---------------------------------------------------------------- 1
 
-    // Of 8 tokens: 1/|k|, scale/|q| and scale q^ k^. Rows past the sequence get 0.
-    __device__ __forceinline__ void row_norms(uint32_t stage, int rows) const {
-        const uint32_t row = s.at(s->stages[stage].kq[0]) + 8 * warp * 128;
-        const uint32_t at = row + (lane & 7) * 128 + (lane & 8) * (kQueryRows / 8) + (((lane >> 4) ^ (lane & 7)) * 16);
-        RowSquares squares;
-        uint32_t x[8][4];
+    // Of 8 tokens of k and of q: this lane's address in them for ldmatrix.
+    __device__ __forceinline__ uint32_t norm_rows(uint32_t stage) const { return s.at(s->stages[stage].kq[0]) + 8 * warp * 128; }
+    __device__ __forceinline__ uint32_t norm_address(uint32_t stage) const {
+        return norm_rows(stage) + (lane & 7) * 128 + (lane & 8) * (kQueryRows / 8) + (((lane >> 4) ^ (lane & 7)) * 16);
+    }
+    // One quarter of their channels.
+    __device__ __forceinline__ static void add_squares(RowSquares &squares, uint32_t at, int quarter) {
+        uint32_t x[2][4];
 #pragma unroll
-        for (int k = 0; k < 8; k++) load_matrices(x[k], (at ^ (k & 3) * 32) + (k >> 2) * uint32_t{sizeof(Stage::kq[0])});
+        for (int half = 0; half < 2; half++) load_matrices(x[half], (at ^ quarter * 32) + half * uint32_t{sizeof(Stage::kq[0])});
 #pragma unroll
-        for (int k = 0; k < 8; k++) squares.add(x[k]);
+        for (int half = 0; half < 2; half++) squares.add(x[half]);
+    }
+
+    // 1/|k|, scale/|q| and scale q^ k^ of these tokens. Rows past the sequence get 0.
+    __device__ __forceinline__ void store_norms(uint32_t stage, int rows, const RowSquares &squares) const {
+        const uint32_t row = norm_rows(stage);
         const float keys = squares.first(lane), queries = squares.second(lane);
         float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
         const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
@@ -125,10 +132,12 @@ struct Operands {
     }
 
     // gamma of each token from the start of its block, in fp32: of the even channels in place of g, of the odd ones where KI will stand. What
-    // the whole block decays by goes to `decays`.
+    // the whole block decays by goes to `decays`. Beside that, the norms: products fill the time that a gate takes.
     __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate) const {
         const int rows = info.rows;
         uint32_t even = s.at(s->stages[stage].ki[half()]) + first_row(), odd = s.at(s->score_keys[group][half()]) + first_row();
+        const uint32_t norms = norm_address(stage);
+        RowSquares squares;
         int row = 16 * block();
         float sum[2] = {0.f, 0.f};
         Raw g[kFours];
@@ -136,6 +145,8 @@ struct Operands {
         for (int n = 0; n < kFours; n++) load_gates(g[n], rows_on(even, n), info, row + 4 * n);
 #pragma unroll 1
         for (int t4 = 0; t4 < 4; t4 += kFours) {
+#pragma unroll
+            for (int n = 0; n < kFours; n++) add_squares(squares, norms, t4 + n);
             float a[kFours][2][4];
 #pragma unroll
             for (int n = 0; n < kFours; n++)
@@ -164,6 +175,7 @@ struct Operands {
             even = rows_on(even, kFours), odd = rows_on(odd, kFours), row += 4 * kFours;
         }
         store_float2(s.at(s->stages[stage].decays[block()][channel()]), sum[0], sum[1]);
+        store_norms(stage, rows, squares);
     }
 
     // ---------------------------------------------------------------- 2
@@ -296,7 +308,7 @@ struct Operands {
     __device__ __forceinline__ void leave_anchor(uint32_t stage, const Anchor &anchor) const {
         const uint32_t power = pack_bf16(anchor.leave[0], anchor.leave[1]);
         uint32_t kq = s.at(s->stages[stage].kq[half()]) + first_row();
-#pragma unroll
+#pragma unroll 2
         for (int t4 = 0; t4 < 4; t4 += kFours, kq = rows_on(kq, kFours)) {
             uint32_t k[kFours][4], q[kFours][4];
 #pragma unroll
@@ -319,7 +331,6 @@ struct Operands {
     __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, const Sync &sync, const HasPlace &has_place,
                                          const Reach &reach) const {
         const int rows = info.rows;
-        row_norms(stage, rows);
         sum_gates(stage, info, gate);
         sync();
         reach(mark_operand_has_gates);
