@@ -6,7 +6,7 @@
 
 namespace fkdai::prefill::duo {
 
-template <GateKind kind, int kFours>
+template <GateKind kind, int kFours, bool kAhead>
 struct OperandRole {
     const Params &p;
     View s;
@@ -24,7 +24,7 @@ struct OperandRole {
             mark(mark_operand_has_tiles, number, is_reader);
             const ChunkInfo info = s->chunk_infos[(number + rank) % kChunkInfos];
             if (info.rows == 0) return;
-            const Operands<Smem, kind, kFours> operands{p, s, group, warp, lane_here()};  // what follows from the lane is not kept meanwhile
+            const Operands<Smem, kind, kFours, kAhead> operands{p, s, group, warp, lane_here()};  // what follows from the lane is not kept meanwhile
             if (info.head != head) gate = operands.load_gate(head = info.head);
             operands.make(stage, stage, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [] {},
                           [&](Mark moment) { mark(moment, number, is_reader); });

@@ -23,8 +23,9 @@ namespace fkdai::prefill {
 
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // `stage` counts the stages of shared memory, `place` those of akk.
-// kFours: groups of four tokens that are on their way together; more hide more latency, and want registers and room for code.
-template <class Smem, GateKind kind, int kFours>
+// kFours: groups of four tokens that are on their way together; more hide more latency, and want registers and room for code. kAhead: the next
+// ones are asked for before these are stored, which wants registers only.
+template <class Smem, GateKind kind, int kFours, bool kAhead>
 struct Operands {
     const Params &p;
     SharedView<Smem> s;
@@ -209,51 +210,82 @@ struct Operands {
         return anchor;
     }
 
+    // What four tokens are made from, of this lane's channels.
+    struct RawFour {
+        uint32_t gamma[2][4], k[4], q[4];
+        float4 k_norm, q_norm;
+    };
+    // Where they lie.
+    struct TileRows {
+        uint32_t kq, even, odd, norm;
+        __device__ __forceinline__ void load(RawFour &raw, int n) const {
+            load_matrices(raw.gamma[0], rows_on(even, n)), load_matrices(raw.gamma[1], rows_on(odd, n));
+            load_matrices(raw.k, rows_on(kq, n)), load_matrices(raw.q, rows_on(kq, n) + kQueryRows);
+            raw.k_norm = load_float4(norm + 16 * n), raw.q_norm = load_float4(norm + 16 * n + sizeof(Norms::k));
+        }
+        __device__ __forceinline__ void go_on() {
+            kq = rows_on(kq, kFours), even = rows_on(even, kFours), odd = rows_on(odd, kFours), norm += 16 * kFours;
+        }
+    };
+
     // [32,128] each, rounded once.
     __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Anchor &anchor) const {
-        uint32_t kq = s.at(s->stages[stage].kq[half()]) + first_row(), even = s.at(s->stages[stage].ki[half()]) + first_row(),
-                 odd = s.at(s->score_keys[group][half()]) + first_row(), norm = s.at(s->stages[stage].before_scores.norms) + 64 * block();
+        TileRows at = {s.at(s->stages[stage].kq[half()]) + first_row(), s.at(s->stages[stage].ki[half()]) + first_row(),
+                       s.at(s->score_keys[group][half()]) + first_row(), s.at(s->stages[stage].before_scores.norms) + 64 * block()};
         int row = 16 * block();
+        RawFour raw[kFours];
+        if (kAhead) {
+#pragma unroll
+            for (int n = 0; n < kFours; n++) at.load(raw[n], n);
+        }
 #pragma unroll 1
         for (int t4 = 0; t4 < 4; t4 += kFours) {
-            uint32_t gamma[kFours][2][4], k[kFours][4], q[kFours][4];
-            float k_norm[kFours][4], q_norm[kFours][4];
+            if (!kAhead) {
 #pragma unroll
-            for (int n = 0; n < kFours; n++) {
-                load_matrices(gamma[n][0], rows_on(even, n)), load_matrices(gamma[n][1], rows_on(odd, n));
-                load_matrices(k[n], rows_on(kq, n)), load_matrices(q[n], rows_on(kq, n) + kQueryRows);
-                const float4 nk = load_float4(norm + 16 * n), nq = load_float4(norm + 16 * n + sizeof(Norms::k));
-                k_norm[n][0] = nk.x, k_norm[n][1] = nk.y, k_norm[n][2] = nk.z, k_norm[n][3] = nk.w;
-                q_norm[n][0] = nq.x, q_norm[n][1] = nq.y, q_norm[n][2] = nq.z, q_norm[n][3] = nq.w;
+                for (int n = 0; n < kFours; n++) at.load(raw[n], n);
             }
             if (rows < kChunk) {  // rows past the sequence: zeros, whatever lies there
 #pragma unroll
                 for (int n = 0; n < kFours; n++)
 #pragma unroll
                     for (int t = 0; t < 4; t++)
-                        if (row + 4 * n + t >= rows) k[n][t] = q[n][t] = 0;
+                        if (row + 4 * n + t >= rows) raw[n].k[t] = raw[n].q[t] = 0;
+            }
+            uint32_t kd[kFours][4], qd[kFours][4], score[kFours][4], recent[kFours][4];
+#pragma unroll
+            for (int n = 0; n < kFours; n++) decay_four(anchor, raw[n], kd[n], qd[n], score[n], recent[n]);
+            if (kAhead && t4 + kFours < 4) {
+#pragma unroll
+                for (int n = 0; n < kFours; n++) at.load(raw[n], kFours + n);
             }
 #pragma unroll
             for (int n = 0; n < kFours; n++) {
-                uint32_t kd[4], qd[4], score[4], recent[4];
-#pragma unroll
-                for (int t = 0; t < 4; t++) {
-                    const float e0 = __uint_as_float(gamma[n][0][t]) + anchor.to_scores[0], e1 = __uint_as_float(gamma[n][1][t]) + anchor.to_scores[1];
-                    const float d0 = kind == GateKind::Bounded ? -e0 : anchor.from_scores[0] - __uint_as_float(gamma[n][0][t]);
-                    const float d1 = kind == GateKind::Bounded ? -e1 : anchor.from_scores[1] - __uint_as_float(gamma[n][1][t]);
-                    const float f0 = exp2_fast(e0), f1 = exp2_fast(e1);
-                    const float k0 = low_bf16(k[n][t]) * k_norm[n][t], k1 = high_bf16(k[n][t]) * k_norm[n][t];
-                    kd[t] = pack_bf16(k0 * -f0, k1 * -f1);
-                    qd[t] = pack_bf16(low_bf16(q[n][t]) * (q_norm[n][t] * f0), high_bf16(q[n][t]) * (q_norm[n][t] * f1));
-                    const float i0 = k0 * exp2_fast(d0), i1 = k1 * exp2_fast(d1);
-                    score[t] = pack_bf16(i0, i1);
-                    if (kind != GateKind::Bounded) score[t] &= anchor.in_scores;
-                    recent[t] = pack_f16(i0 * anchor.to_end[0], i1 * anchor.to_end[1]);
-                }
-                store_matrices(rows_on(kq, n), kd), store_matrices(rows_on(kq, n) + kQueryRows, qd);
-                store_matrices(rows_on(odd, n), score), store_matrices(rows_on(even, n), recent);
+                store_matrices(rows_on(at.kq, n), kd[n]), store_matrices(rows_on(at.kq, n) + kQueryRows, qd[n]);
+                store_matrices(rows_on(at.odd, n), score[n]), store_matrices(rows_on(at.even, n), recent[n]);
             }
-            kq = rows_on(kq, kFours), even = rows_on(even, kFours), odd = rows_on(odd, kFours), norm += 16 * kFours, row += 4 * kFours;
+            at.go_on(), row += 4 * kFours;
+        }
+    }
+
+    // Of four tokens and two channels: -K 2^-m, Q 2^-m, KI, Kr.
+    __device__ __forceinline__ static void decay_four(const Anchor &anchor, const RawFour &raw, uint32_t (&kd)[4], uint32_t (&qd)[4], uint32_t (&score)[4],
+                                                      uint32_t (&recent)[4]) {
+        const float k_norm[4] = {raw.k_norm.x, raw.k_norm.y, raw.k_norm.z, raw.k_norm.w};
+        const float q_norm[4] = {raw.q_norm.x, raw.q_norm.y, raw.q_norm.z, raw.q_norm.w};
+#pragma unroll
+        for (int t = 0; t < 4; t++) {
+            const float gamma0 = __uint_as_float(raw.gamma[0][t]), gamma1 = __uint_as_float(raw.gamma[1][t]);
+            const float e0 = gamma0 + anchor.to_scores[0], e1 = gamma1 + anchor.to_scores[1];
+            const float d0 = kind == GateKind::Bounded ? -e0 : anchor.from_scores[0] - gamma0;
+            const float d1 = kind == GateKind::Bounded ? -e1 : anchor.from_scores[1] - gamma1;
+            const float f0 = exp2_fast(e0), f1 = exp2_fast(e1);
+            const float k0 = low_bf16(raw.k[t]) * k_norm[t], k1 = high_bf16(raw.k[t]) * k_norm[t];
+            kd[t] = pack_bf16(k0 * -f0, k1 * -f1);
+            qd[t] = pack_bf16(low_bf16(raw.q[t]) * (q_norm[t] * f0), high_bf16(raw.q[t]) * (q_norm[t] * f1));
+            const float i0 = k0 * exp2_fast(d0), i1 = k1 * exp2_fast(d1);
+            score[t] = pack_bf16(i0, i1);
+            if (kind != GateKind::Bounded) score[t] &= anchor.in_scores;
+            recent[t] = pack_f16(i0 * anchor.to_end[0], i1 * anchor.to_end[1]);
         }
     }
 
