@@ -18,7 +18,7 @@ static_assert(kValueLag + kValueStages >= kStages && kChunkInfos > kStages + kSo
 // loads and three that solve, every third chunk each.
 inline constexpr int kChainWarps = 8;
 enum Warp : int { kLoadWarp = 16, kFirstSolveWarp = 17 };
-enum Registers : int { kChainRegisters = 168, kPrepareRegisters = 56, kSingleRegisters = 32 };
+enum Registers : int { kChainRegisters = 160, kPrepareRegisters = 64, kSingleRegisters = 32 };
 enum NamedBarrier : int { kFirstChainBarrier = 1, kFirstPrepareBarrier = 3 };
 
 // Who flips a barrier, and what it announces.

@@ -111,6 +111,33 @@ struct Operands {
     // The same place, so many fours of rows on.
     __device__ __forceinline__ static uint32_t rows_on(uint32_t at, int fours) { return (at ^ (fours & 1) * 64) + fours * 512; }
 
+    // What four tokens are made from, of this lane's channels.
+    struct RawFour {
+        uint32_t gamma[2][4], k[4], q[4];
+        float4 k_norm, q_norm;
+    };
+    // Where they lie: tiles, the same for the whole warp, and this lane's row in them.
+    struct TileRows {
+        uint32_t kq, even, odd, norm, row;
+        __device__ __forceinline__ void load(RawFour &raw, int n) const {
+            const uint32_t at = rows_on(row, n);
+            load_matrices(raw.gamma[0], even + at), load_matrices(raw.gamma[1], odd + at);
+            load_matrices(raw.k, kq + at), load_matrices(raw.q, kq + at + kQueryRows);
+            raw.k_norm = load_float4(norm + 16 * n), raw.q_norm = load_float4(norm + 16 * n + sizeof(Norms::k));
+        }
+        __device__ __forceinline__ void store(int n, const uint32_t (&kd)[4], const uint32_t (&qd)[4], const uint32_t (&score)[4],
+                                              const uint32_t (&recent)[4]) const {
+            const uint32_t at = rows_on(row, n);
+            store_matrices(kq + at, kd), store_matrices(kq + at + kQueryRows, qd);
+            store_matrices(odd + at, score), store_matrices(even + at, recent);
+        }
+        __device__ __forceinline__ void go_on() { row = rows_on(row, kFours), norm += 16 * kFours; }
+    };
+    __device__ __forceinline__ TileRows tile_rows(uint32_t stage) const {
+        return {s.at(s->stages[stage].kq[half()]), s.at(s->stages[stage].ki[half()]), s.at(s->score_keys[group][half()]),
+                s.at(s->stages[stage].before_scores.norms) + 64 * block(), first_row()};
+    }
+
     // g of this lane's channels, four tokens.
     struct RawBf16 {
         uint32_t pair[4];
@@ -136,14 +163,14 @@ struct Operands {
     // the whole block decays by goes to `decays`. Beside that, the norms: products fill the time that a gate takes.
     __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate) const {
         const int rows = info.rows;
-        uint32_t even = s.at(s->stages[stage].ki[half()]) + first_row(), odd = s.at(s->score_keys[group][half()]) + first_row();
+        TileRows at = tile_rows(stage);
         const uint32_t norms = norm_address(stage);
         RowSquares squares;
         int row = 16 * block();
         float sum[2] = {0.f, 0.f};
         Raw g[kFours];
 #pragma unroll
-        for (int n = 0; n < kFours; n++) load_gates(g[n], rows_on(even, n), info, row + 4 * n);
+        for (int n = 0; n < kFours; n++) load_gates(g[n], at.even + rows_on(at.row, n), info, row + 4 * n);
 #pragma unroll 1
         for (int t4 = 0; t4 < 4; t4 += kFours) {
 #pragma unroll
@@ -156,7 +183,7 @@ struct Operands {
                     a[n][0][t] = gate.log2_alpha(g[n].first(t), 0), a[n][1][t] = gate.log2_alpha(g[n].second(t), 1);
 #pragma unroll
             for (int n = 0; n < kFours; n++)
-                if (t4 + kFours < 4) load_gates(g[n], rows_on(even, n + kFours), info, row + 4 * (n + kFours));
+                if (t4 + kFours < 4) load_gates(g[n], at.even + rows_on(at.row, n + kFours), info, row + 4 * (n + kFours));
             if (rows < kChunk) {  // rows past the sequence: no decay, whatever lies there
 #pragma unroll
                 for (int n = 0; n < kFours; n++)
@@ -171,9 +198,9 @@ struct Operands {
                 for (int t = 0; t < 4; t++)
 #pragma unroll
                     for (int i = 0; i < 2; i++) sum[i] += a[n][i][t], gamma[i][t] = __float_as_uint(sum[i]);
-                store_matrices(rows_on(even, n), gamma[0]), store_matrices(rows_on(odd, n), gamma[1]);
+                store_matrices(at.even + rows_on(at.row, n), gamma[0]), store_matrices(at.odd + rows_on(at.row, n), gamma[1]);
             }
-            even = rows_on(even, kFours), odd = rows_on(odd, kFours), row += 4 * kFours;
+            at.go_on(), row += 4 * kFours;
         }
         store_float2(s.at(s->stages[stage].decays[block()][channel()]), sum[0], sum[1]);
         store_norms(stage, rows, squares);
@@ -210,28 +237,9 @@ struct Operands {
         return anchor;
     }
 
-    // What four tokens are made from, of this lane's channels.
-    struct RawFour {
-        uint32_t gamma[2][4], k[4], q[4];
-        float4 k_norm, q_norm;
-    };
-    // Where they lie.
-    struct TileRows {
-        uint32_t kq, even, odd, norm;
-        __device__ __forceinline__ void load(RawFour &raw, int n) const {
-            load_matrices(raw.gamma[0], rows_on(even, n)), load_matrices(raw.gamma[1], rows_on(odd, n));
-            load_matrices(raw.k, rows_on(kq, n)), load_matrices(raw.q, rows_on(kq, n) + kQueryRows);
-            raw.k_norm = load_float4(norm + 16 * n), raw.q_norm = load_float4(norm + 16 * n + sizeof(Norms::k));
-        }
-        __device__ __forceinline__ void go_on() {
-            kq = rows_on(kq, kFours), even = rows_on(even, kFours), odd = rows_on(odd, kFours), norm += 16 * kFours;
-        }
-    };
-
     // [32,128] each, rounded once.
     __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Anchor &anchor) const {
-        TileRows at = {s.at(s->stages[stage].kq[half()]) + first_row(), s.at(s->stages[stage].ki[half()]) + first_row(),
-                       s.at(s->score_keys[group][half()]) + first_row(), s.at(s->stages[stage].before_scores.norms) + 64 * block()};
+        TileRows at = tile_rows(stage);
         int row = 16 * block();
         RawFour raw[kFours];
         if (kAhead) {
@@ -259,10 +267,7 @@ struct Operands {
                 for (int n = 0; n < kFours; n++) at.load(raw[n], kFours + n);
             }
 #pragma unroll
-            for (int n = 0; n < kFours; n++) {
-                store_matrices(rows_on(at.kq, n), kd[n]), store_matrices(rows_on(at.kq, n) + kQueryRows, qd[n]);
-                store_matrices(rows_on(at.odd, n), score[n]), store_matrices(rows_on(at.even, n), recent[n]);
-            }
+            for (int n = 0; n < kFours; n++) at.store(n, kd[n], qd[n], score[n], recent[n]);
             at.go_on(), row += 4 * kFours;
         }
     }
