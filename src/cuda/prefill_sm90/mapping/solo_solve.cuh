@@ -1,8 +1,9 @@
-// The solve role of solo: T = (I + A)^-1 Diag(beta) of every third chunk, by one warp.
+// The solve role of solo: T = (I + A)^-1 Diag(beta) of every third chunk, by one warp; and between two of them the norms of a later chunk.
 #pragma once
 
 #include "device/tril_solve.cuh"
 #include "prefill_sm90/roles/loads.cuh"
+#include "prefill_sm90/roles/norms.cuh"
 #include "prefill_sm90/mapping/solo_config.cuh"
 
 namespace fkdai::prefill::solo {
@@ -10,24 +11,43 @@ namespace fkdai::prefill::solo {
 struct SolveRole {
     const Params &p;
     View s;
-    int which;
+    uint32_t which;
 
     __device__ __forceinline__ void run() const {
+        if (which == kSolvers - 1) make_norms(0);
         for (uint32_t number = which;; number += kSolvers) {
-            const RingSlot slot = stage_slot(number);
-            const uint32_t stage = slot.index;
-            const int lane = lane_here();
-            wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
-            const ChunkInfo at = chunk_info_of(s, number);
-            if (at.rows == 0) return;
-            const float beta = load_beta(p, at, lane);  // it travels while the operands are made
-            wait(s.at(s->barriers.operands_ready[stage]), slot.phase);
-            s->beta[which][lane] = step_size(p, at, lane, beta);
-            __syncwarp();
-            TrilSolve<kAkkPitch>{s->akk[number % kAkks], s->stages[stage].solve, s->beta[which], lane}.run();
-            fence_async_proxy();
-            warp_arrive(s.at(s->barriers.solve_ready[stage]), lane);
+            make_norms(number + 1);  // four chunks ahead of the last solve: the raw tiles have come by now, and the operand warps have not
+            if (!solve(number)) return;
         }
+    }
+
+    __device__ __forceinline__ void make_norms(uint32_t number) const {
+        const RingSlot slot = stage_slot(number);
+        const int lane = lane_here();
+        wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
+        const int rows = chunk_info_of(s, number).rows;
+        if (rows == 0) return;
+#pragma unroll 1
+        for (int eight = 0; eight < kChunk / 8; eight++) RowNorms<Smem>{p, s, lane}.make(slot.index, rows, eight);
+        warp_arrive(s.at(s->barriers.norms_ready[slot.index]), lane);
+    }
+
+    // False behind the last chunk.
+    __device__ __forceinline__ bool solve(uint32_t number) const {
+        const RingSlot slot = stage_slot(number);
+        const uint32_t stage = slot.index;
+        const int lane = lane_here();
+        wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
+        const ChunkInfo at = chunk_info_of(s, number);
+        if (at.rows == 0) return false;
+        const float beta = load_beta(p, at, lane);  // it travels while the operands are made
+        wait(s.at(s->barriers.operands_ready[stage]), slot.phase);
+        s->beta[which][lane] = step_size(p, at, lane, beta);
+        __syncwarp();
+        TrilSolve<kAkkPitch>{s->akk[number % kAkks], s->stages[stage].solve, s->beta[which], lane}.run();
+        fence_async_proxy();
+        warp_arrive(s.at(s->barriers.solve_ready[stage]), lane);
+        return true;
     }
 };
 

@@ -2,7 +2,7 @@
 //
 // gamma: the sum of log2 alpha from the chunk's first token to this one; m: gamma after token 15, rounded to an integer, the anchor of the scores.
 //
-//     1. sum_gates                1/|k|, scale/|q|, the diagonal of M; gamma inside its block of 16 tokens, in place of g
+//     1. sum_gates                gamma inside its block of 16 tokens, in place of g; meanwhile other warps make the norms (norms.cuh)
 //     2. decay_tiles              -K 2^-m, Q 2^-m in place of k, q; KI = k^ 2^(m-gamma) beside the stage; Kr = k^ 2^(gamma_C-gamma) in place of gamma
 //     3. begin/finish_scores      [-A/beta ; M] = [-K ; Q] KI^T
 //     4. leave_anchor             -K = -k^ 2^gamma, Q = scale q^ 2^gamma: powers of two, exact
@@ -12,7 +12,6 @@
 
 #include <type_traits>
 
-#include "device/row_squares.cuh"
 #include "device/sm90/store_matrices.cuh"
 #include "device/sm90/warpgroup_mma.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
@@ -44,64 +43,6 @@ struct Operands {
     }
 
     // ---------------------------------------------------------------- 1
-
-    // Of 8 tokens of k and of q: this lane's address in them for ldmatrix.
-    __device__ __forceinline__ uint32_t norm_rows(uint32_t stage) const { return s.at(s->stages[stage].kq[0]) + 8 * warp * 128; }
-    __device__ __forceinline__ uint32_t norm_address(uint32_t stage) const {
-        return norm_rows(stage) + (lane & 7) * 128 + (lane & 8) * (kQueryRows / 8) + (((lane >> 4) ^ (lane & 7)) * 16);
-    }
-    // One quarter of their channels.
-    __device__ __forceinline__ static void add_squares(RowSquares &squares, uint32_t at, int quarter) {
-        uint32_t x[2][4];
-#pragma unroll
-        for (int half = 0; half < 2; half++) load_matrices(x[half], (at ^ quarter * 32) + half * uint32_t{sizeof(Stage::kq[0])});
-#pragma unroll
-        for (int half = 0; half < 2; half++) squares.add(x[half]);
-    }
-
-    // 1/|k|, scale/|q| and scale q^ k^ of these tokens. Rows past the sequence get 0.
-    __device__ __forceinline__ void store_norms(uint32_t stage, int rows, const RowSquares &squares) const {
-        const uint32_t row = norm_rows(stage);
-        const float keys = squares.first(lane), queries = squares.second(lane);
-        float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
-        const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
-        if (__any_sync(~0u, overflows)) {
-            if (keys > 3e38f) k_norm = scaled_norm(row + (lane >> 2) * 128, lane >> 2);
-            if (queries > 3e38f) q_norm = scaled_norm(row + kQueryRows + (lane >> 2) * 128, lane >> 2);
-            if (overflows) product = scaled_product(row + (lane >> 2) * 128, lane >> 2, k_norm, q_norm);
-        }
-        if (!RowSquares::knows(lane)) return;
-        const int token = 8 * warp + (lane >> 2);
-        const bool is_valid = token < rows;
-        Norms &norms = s->stages[stage].before_scores.norms;
-        norms.k[token] = is_valid ? k_norm : 0.f, norms.q[token] = is_valid ? q_norm * p.scale : 0.f;
-        norms.product[token] = is_valid ? product * p.scale : 0.f;
-    }
-
-    __device__ __forceinline__ static float inverse_norm(float squares) { return inverse_sqrt(squares + 1e-6f); }
-
-    // 1/|x| of a row whose squares overflow, from x 2^-70.
-    __device__ __forceinline__ static float scaled_norm(uint32_t row, int swizzle) {
-        return inverse_sqrt(scaled_product_of<0>(row, swizzle, 0x1p-70f, 0x1p-70f)) * 0x1p-70f;
-    }
-    // The product of a row of k and one of q, each times its factor.
-    __device__ __forceinline__ static float scaled_product(uint32_t row, int swizzle, float k_factor, float q_factor) {
-        return scaled_product_of<kQueryRows>(row, swizzle, k_factor, q_factor);
-    }
-    template <uint32_t distance>
-    __device__ __forceinline__ static float scaled_product_of(uint32_t row, int swizzle, float first, float second) {
-        float sum = 0.f;
-#pragma unroll 1
-        for (int unit = 0; unit < 16; unit++) {
-            const uint32_t at = row + (unit >> 3) * uint32_t{sizeof(Stage::kq[0])} + (((unit & 7) ^ swizzle) * 16);
-            const uint4 x = load_uint4(at), y = load_uint4(at + distance);
-            const uint32_t pair[4] = {x.x, x.y, x.z, x.w}, other[4] = {y.x, y.y, y.z, y.w};
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-                sum = fmaf(low_bf16(pair[j]) * first, low_bf16(other[j]) * second, fmaf(high_bf16(pair[j]) * first, high_bf16(other[j]) * second, sum));
-        }
-        return sum;
-    }
 
     // This lane's place in a tile of 32 rows of 64 channels, for four tokens at a time: the first four of its block.
     __device__ __forceinline__ uint32_t first_row() const {
@@ -160,12 +101,10 @@ struct Operands {
     }
 
     // gamma of each token from the start of its block, in fp32: of the even channels in place of g, of the odd ones where KI will stand. What
-    // the whole block decays by goes to `decays`. Beside that, the norms: products fill the time that a gate takes.
+    // the whole block decays by goes to `decays`.
     __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate) const {
         const int rows = info.rows;
         TileRows at = tile_rows(stage);
-        const uint32_t norms = norm_address(stage);
-        RowSquares squares;
         int row = 16 * block();
         float sum[2] = {0.f, 0.f};
         Raw g[kFours];
@@ -173,8 +112,6 @@ struct Operands {
         for (int n = 0; n < kFours; n++) load_gates(g[n], at.even + rows_on(at.row, n), info, row + 4 * n);
 #pragma unroll 1
         for (int t4 = 0; t4 < 4; t4 += kFours) {
-#pragma unroll
-            for (int n = 0; n < kFours; n++) add_squares(squares, norms, t4 + n);
             float a[kFours][2][4];
 #pragma unroll
             for (int n = 0; n < kFours; n++)
@@ -203,7 +140,6 @@ struct Operands {
             at.go_on(), row += 4 * kFours;
         }
         store_float2(s.at(s->stages[stage].decays[block()][channel()]), sum[0], sum[1]);
-        store_norms(stage, rows, squares);
     }
 
     // ---------------------------------------------------------------- 2
@@ -363,13 +299,15 @@ struct Operands {
         }
     }
 
-    // All of it, for a chunk whose raw tiles are there. sync: the warpgroup's barrier; has_place: until akk's place is free; reach: a moment.
-    template <class Sync, class HasPlace, class Reach>
-    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, const Sync &sync, const HasPlace &has_place,
-                                         const Reach &reach) const {
+    // All of it, for a chunk whose raw tiles are there. sync: the warpgroup's barrier; await_norms: until they are there; await_place: until akk's place
+    // is free; reach: a moment.
+    template <class Sync, class AwaitNorms, class AwaitPlace, class Reach>
+    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, const Sync &sync,
+                                         const AwaitNorms &await_norms, const AwaitPlace &await_place, const Reach &reach) const {
         const int rows = info.rows;
         sum_gates(stage, info, gate);
         sync();
+        await_norms();
         reach(mark_operand_has_gates);
         const Anchor anchor = load_anchor(stage);
         const SteepChannels<Smem> steep{s, group, warp, lane};
@@ -383,7 +321,7 @@ struct Operands {
         Scores scores;
         if (kind != GateKind::Bounded) steep.widen(steep_scores, scores);
         begin_scores(stage, scores);
-        has_place();
+        await_place();
         mma_wait<0>();
         pin(scores);
         sync();
