@@ -133,10 +133,15 @@ struct TrilSolve {
         }
     }
 
-    // All 32 lanes; A and beta are visible to the warp. On return the tile is written, but not yet fenced.
+    // All 32 lanes; A and beta are visible to the warp. On return the tile is written, but not yet fenced. meanwhile: something else to do half-way.
     __device__ __forceinline__ void run() const {
+        run([] {});
+    }
+    template <class Meanwhile>
+    __device__ __forceinline__ void run(const Meanwhile &meanwhile) const {
         diagonal_blocks();
         __syncwarp();
+        meanwhile();
         small_blocks();
         __syncwarp();
         lower_block();

@@ -29,7 +29,8 @@ inline constexpr uint32_t kOperandBytes = offsetof(Stage, solve);  // of a stage
 struct Barriers {
     uint64_t raw_ready[kOwnStages];         // load warp + copy engine: raw tiles and ChunkInfo are there
     uint64_t norms_ready[kOwnStages];       // 4 norm warps
-    uint64_t operands_ready[kStages];       // the stage but for T. Own: 4 operand warps, akk too; received: the peer's solve warp + copy engine
+    uint64_t scores_ready[kOwnStages];      // 2 operand warps: akk
+    uint64_t operands_ready[kStages];       // the stage but for T. Own: 4 operand warps; received: the peer's solve warp + copy engine
     uint64_t solve_ready[kStages];          // T. Own: solve warp; received: the peer's solve warp + copy engine
     uint64_t stage_free[kStages];           // own: store warps of both CTAs, this chain has used it and the peer has got its copy;
                                             // received: store warp of the *peer*, whose stage of that index may be overwritten

@@ -47,6 +47,7 @@ struct OperandRole {
             if (info.head != head) gate = operands.load_gate(head = info.head);
             operands.make(stage, stage, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
                           [&] { wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [] {},
+                          [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane); },
                           [&](Mark moment) { mark(moment, number, is_reader); });
             warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
             mark(mark_operand_has_operands, number, is_reader);

@@ -23,6 +23,7 @@ __device__ __forceinline__ void init_barriers(const View &s) {
     }
     for (int i = 0; i < duo::kOwnStages; i++) {
         barrier_init(s.at(b.raw_ready[i]), 1);
+        barrier_init(s.at(b.scores_ready[i]), 2 * kWarpArrivals);
         barrier_init(s.at(b.norms_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.stage_free[i]), 1 + kWarpArrivals);

@@ -27,7 +27,7 @@ struct OperandRole {
                 // Its place for akk is free once the chunk before there has been solved, which it hardly ever has to wait for.
                 const RingSlot before = stage_slot(number - kAkks);
                 if (number >= kAkks) wait(s.at(s->barriers.solve_ready[before.index]), before.phase);
-            }, [](Mark) {});
+            }, [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane_here()); }, [](Mark) {});
             warp_arrive(s.at(s->barriers.operands_ready[stage]), lane_here());
         }
     }

@@ -300,10 +300,11 @@ struct Operands {
     }
 
     // All of it, for a chunk whose raw tiles are there. sync: the warpgroup's barrier; await_norms: until they are there; await_place: until akk's place
-    // is free; reach: a moment.
-    template <class Sync, class AwaitNorms, class AwaitPlace, class Reach>
+    // is free; announce_scores: akk is there, for the solve; reach: a moment.
+    template <class Sync, class AwaitNorms, class AwaitPlace, class AnnounceScores, class Reach>
     __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, const Sync &sync,
-                                         const AwaitNorms &await_norms, const AwaitPlace &await_place, const Reach &reach) const {
+                                         const AwaitNorms &await_norms, const AwaitPlace &await_place, const AnnounceScores &announce_scores,
+                                         const Reach &reach) const {
         const int rows = info.rows;
         sum_gates(stage, info, gate);
         sync();
@@ -326,7 +327,7 @@ struct Operands {
         pin(scores);
         sync();
         reach(mark_operand_has_scores);
-        if (stores_akk()) store_akk(scores, place);
+        if (stores_akk()) store_akk(scores, place), announce_scores();
         else store_mqk(scores, on_diagonal, stage);
         leave_anchor(stage, anchor);
         fence_async_proxy();
