@@ -25,7 +25,7 @@ struct NormRole {
     }
 };
 
-template <GateKind kind, int kFours, bool kAhead>
+template <GateKind kind, int kFours, bool kAhead, bool kMakesNorms>
 struct OperandRole {
     const Params &p;
     View s;
@@ -43,10 +43,10 @@ struct OperandRole {
             mark(mark_operand_has_tiles, number, is_reader);
             const ChunkInfo info = s->chunk_infos[(number + rank) % kChunkInfos];
             if (info.rows == 0) return;
-            const Operands<Smem, kind, kFours, kAhead> operands{p, s, group, warp, lane_here()};  // what follows from the lane is not kept meanwhile
+            const Operands<Smem, kind, kFours, kAhead, kMakesNorms> operands{p, s, group, warp, lane_here()};  // what follows from the lane is not kept meanwhile
             if (info.head != head) gate = operands.load_gate(head = info.head);
             operands.make(stage, stage, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
-                          [&] { wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [] {},
+                          [&] { if (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [] {},
                           [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane); },
                           [&](Mark moment) { mark(moment, number, is_reader); });
             warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);

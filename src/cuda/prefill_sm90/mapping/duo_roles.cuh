@@ -53,12 +53,9 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        return OperandRole<kind, 1, true>{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
+        return OperandRole<kind, 1, true, true>{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
     }
-    if (warp >= kFirstNormWarp) {
-        shrink_registers<kNormRegisters>();
-        return NormRole{p, s, rank, warp - kFirstNormWarp, lane}.run();
-    }
+    if (warp >= kFirstNormWarp) return shrink_registers<kIdleRegisters>();
     shrink_registers<kSingleRegisters>();
     if (warp == kLoadWarp) LoadRole<kind, true, true>{p, s, rank, cluster, lane}.run();
     else if (warp == kStoreWarp) StoreRole<FKDAI_DUO>{p, s, rank, cluster, lane}.run();

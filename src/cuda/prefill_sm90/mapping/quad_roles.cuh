@@ -52,7 +52,7 @@ __device__ __forceinline__ void run_preparer(const Params &p, const View &s, int
     }
     if (warp < duo::kLoadWarp) {
         grow_registers<kPrepareRegisters>();
-        return duo::OperandRole<kind, 2, false>{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
+        return duo::OperandRole<kind, 2, false, false>{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
     }
     shrink_registers<duo::kSingleRegisters>();
     if (warp == duo::kLoadWarp) duo::LoadRole<kind, true, false>{p, s, preparer, cluster, lane}.run();

@@ -20,10 +20,10 @@ struct OperandRole {
             wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
             const ChunkInfo info = chunk_info_of(s, number);
             if (info.rows == 0) return;
-            const Operands<Smem, kind, 1, kind == GateKind::Bounded> operands{p, s, group, warp, lane_here()};
+            const Operands<Smem, kind, 1, kind == GateKind::Bounded, true> operands{p, s, group, warp, lane_here()};
             if (number < kTurns || chunk_info_of(s, number - kTurns).head != info.head) gate = operands.load_gate(info.head);
             operands.make(stage, number % kAkks, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
-                          [&] { wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [&] {
+                          [] {}, [&] {
                 // Its place for akk is free once the chunk before there has been solved, which it hardly ever has to wait for.
                 const RingSlot before = stage_slot(number - kAkks);
                 if (number >= kAkks) wait(s.at(s->barriers.solve_ready[before.index]), before.phase);

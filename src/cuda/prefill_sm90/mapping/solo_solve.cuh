@@ -14,22 +14,7 @@ struct SolveRole {
     uint32_t which;
 
     __device__ __forceinline__ void run() const {
-        if (which == kSolvers - 1) make_norms(0);
-        for (uint32_t number = which;; number += kSolvers) {
-            make_norms(number + 1);  // four chunks ahead of the last solve: the raw tiles have come by now, and the operand warps have not
-            if (!solve(number)) return;
-        }
-    }
-
-    __device__ __forceinline__ void make_norms(uint32_t number) const {
-        const RingSlot slot = stage_slot(number);
-        const int lane = lane_here();
-        wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
-        const int rows = chunk_info_of(s, number).rows;
-        if (rows == 0) return;
-#pragma unroll 1
-        for (int eight = 0; eight < kChunk / 8; eight++) RowNorms<Smem>{p, s, lane}.make(slot.index, rows, eight);
-        warp_arrive(s.at(s->barriers.norms_ready[slot.index]), lane);
+        for (uint32_t number = which; solve(number); number += kSolvers) {}
     }
 
     // False behind the last chunk.

@@ -15,14 +15,18 @@ struct RowNorms {
 
     // Of the 8 tokens from 8 eight on; rows past the sequence get 0.
     __device__ __forceinline__ void make(uint32_t stage, int rows, int eight) const {
-        const uint32_t row = s.at(s->stages[stage].kq[0]) + 8 * eight * 128;
-        const uint32_t at = row + (lane & 7) * 128 + (lane & 8) * (kQueryRows / 8) + (((lane >> 4) ^ (lane & 7)) * 16);
+        const uint32_t at = address(stage, eight);
         RowSquares squares;
 #pragma unroll 2
         for (int quarter = 0; quarter < 4; quarter++) add_squares(squares, at, quarter);
-        store(s->stages[stage].before_scores.norms, row, rows, 8 * eight + (lane >> 2), squares);
+        store(stage, rows, eight, squares);
     }
 
+    // The same in parts: this lane's address in these tokens for ldmatrix, the squares of each quarter of the channels, and what follows from them.
+    __device__ __forceinline__ uint32_t first_row(uint32_t stage, int eight) const { return s.at(s->stages[stage].kq[0]) + 8 * eight * 128; }
+    __device__ __forceinline__ uint32_t address(uint32_t stage, int eight) const {
+        return first_row(stage, eight) + (lane & 7) * 128 + (lane & 8) * (kQueryRows / 8) + (((lane >> 4) ^ (lane & 7)) * 16);
+    }
     // One quarter of their channels.
     __device__ __forceinline__ static void add_squares(RowSquares &squares, uint32_t at, int quarter) {
         uint32_t x[2][4];
@@ -32,7 +36,8 @@ struct RowNorms {
         for (int half = 0; half < 2; half++) squares.add(x[half]);
     }
 
-    __device__ __forceinline__ void store(Norms &norms, uint32_t row, int rows, int token, const RowSquares &squares) const {
+    __device__ __forceinline__ void store(uint32_t stage, int rows, int eight, const RowSquares &squares) const {
+        const uint32_t row = first_row(stage, eight);
         const float keys = squares.first(lane), queries = squares.second(lane);
         float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
         const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
@@ -42,7 +47,9 @@ struct RowNorms {
             if (overflows) product = scaled_product(row + (lane >> 2) * 128, lane >> 2, k_norm, q_norm);
         }
         if (!RowSquares::knows(lane)) return;
+        const int token = 8 * eight + (lane >> 2);
         const bool is_valid = token < rows;
+        Norms &norms = s->stages[stage].before_scores.norms;
         norms.k[token] = is_valid ? k_norm : 0.f, norms.q[token] = is_valid ? q_norm * p.scale : 0.f;
         norms.product[token] = is_valid ? product * p.scale : 0.f;
     }

@@ -16,6 +16,7 @@
 #include "device/sm90/warpgroup_mma.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
 #include "prefill_sm90/roles/gates.cuh"
+#include "prefill_sm90/roles/norms.cuh"
 #include "prefill_sm90/roles/steep_channels.cuh"
 
 namespace fkdai::prefill {
@@ -24,7 +25,7 @@ namespace fkdai::prefill {
 // `stage` counts the stages of shared memory, `place` those of akk.
 // kFours: groups of four tokens that are on their way together; more hide more latency, and want registers and room for code. kAhead: the next
 // ones are asked for before these are stored, which wants registers only.
-template <class Smem, GateKind kind, int kFours, bool kAhead>
+template <class Smem, GateKind kind, int kFours, bool kAhead, bool kMakesNorms>
 struct Operands {
     const Params &p;
     SharedView<Smem> s;
@@ -105,6 +106,9 @@ struct Operands {
     __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate) const {
         const int rows = info.rows;
         TileRows at = tile_rows(stage);
+        const RowNorms<Smem> norms{p, s, lane};
+        const uint32_t eight = norms.address(stage, warp);
+        RowSquares squares;
         int row = 16 * block();
         float sum[2] = {0.f, 0.f};
         Raw g[kFours];
@@ -112,6 +116,9 @@ struct Operands {
         for (int n = 0; n < kFours; n++) load_gates(g[n], at.even + rows_on(at.row, n), info, row + 4 * n);
 #pragma unroll 1
         for (int t4 = 0; t4 < 4; t4 += kFours) {
+#pragma unroll
+            for (int n = 0; n < kFours; n++)
+                if (kMakesNorms) norms.add_squares(squares, eight, t4 + n);
             float a[kFours][2][4];
 #pragma unroll
             for (int n = 0; n < kFours; n++)
@@ -140,6 +147,7 @@ struct Operands {
             at.go_on(), row += 4 * kFours;
         }
         store_float2(s.at(s->stages[stage].decays[block()][channel()]), sum[0], sum[1]);
+        if (kMakesNorms) norms.store(stage, rows, warp, squares);
     }
 
     // ---------------------------------------------------------------- 2
