@@ -43,7 +43,7 @@ struct Call {
     int64_t rows;             // B * T
     std::vector<uint16_t> q, k, v, g, out;                    // [B,T,H or HV,128]
     std::vector<uint16_t> beta_bf16;                          // [B,T,HV], as beta_step says; one of the two is given to the kernel
-    std::vector<float> beta_f32;
+    std::vector<float> g_f32, beta_f32;
     CaseStates states;
     std::vector<float> final;                                 // [N,HV,V,K]: what came out, widened
     std::vector<int64_t> bounds;
@@ -65,6 +65,7 @@ struct Call {
         const int64_t H = spec.H, HV = spec.HV, with_values = case_rows(&spec);
         q = all_bf16(values.q, with_values * H * 128), k = all_bf16(values.k, with_values * H * 128);
         v = all_bf16(values.v, with_values * HV * 128), g = all_bf16(values.g, with_values * HV * 128);
+        g_f32.assign(values.g, values.g + with_values * HV * 128), g_f32.resize(static_cast<size_t>(rows * HV * 128), NAN);
         for (auto *x : {&q, &k}) x->resize(static_cast<size_t>(rows * H * 128), 0x7fff);
         for (auto *x : {&v, &g}) x->resize(static_cast<size_t>(rows * HV * 128), 0x7fff);
         beta_f32.assign(static_cast<size_t>(rows * HV * setup.beta_step), NAN);
@@ -116,8 +117,18 @@ struct Call {
         states.describe(spec, p);
         p.sequences = {spec.cu != FKDA_NONE ? bounds.data() : nullptr, true, static_cast<int>(spec.N), static_cast<int>(T)};
         p.status = &status;
-        p.heads = static_cast<int>(HV), p.scale = static_cast<float>(spec.scale), p.lower_bound = static_cast<float>(spec.lower_bound);
+        if (spec.g == FKDA_F32) p.g_f32 = g_f32.data(), p.g_strides = {T * HV * 128, HV * 128, 128};
+        p.heads = static_cast<int>(HV), p.lower_bound = static_cast<float>(spec.lower_bound), p.range_limit = p.beta.is_activated ? kLargestOfAnyBeta : kLargestInRange;
+        const fkdai_prefill_scale scale = fkdai_prefill_split_scale(static_cast<float>(spec.scale));
+        p.scale = scale.q, p.out_factor = scale.out;
         return p;
+    }
+
+    void run_kernel(const Params &p) const {
+        if (spec.gate == FKDA_GATE_SOFTPLUS) prefill_kernel<GateKind::Softplus>(p);
+        else if (spec.gate == FKDA_GATE_PRECOMPUTED && p.g_f32 != nullptr) prefill_kernel<GateKind::PrecomputedF32>(p);
+        else if (spec.gate == FKDA_GATE_PRECOMPUTED) prefill_kernel<GateKind::Precomputed>(p);
+        else prefill_kernel<GateKind::Bounded>(p);
     }
 
     bool has_raised_flags(const fkdai_prefill_layout &layout) const {
@@ -140,7 +151,7 @@ struct Call {
         if (schedule == FKDAI_SCHEDULE_ONCE && !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p); })) return false;
         // as many bytes as dynamic_shared leaves of them on a GPU
         const bool ended = emulator::launch(static_cast<unsigned>(fkdai_prefill_blocks(grid)), static_cast<unsigned>(fkdai_prefill_ranks(grid)), kThreads,
-                                            kSharedBytes - 1024, seed, [&] { prefill_kernel(p); }, laggard);
+                                            kSharedBytes - 1024, seed, [&] { run_kernel(p); }, laggard);
         read_final();
         return ended && !has_raised_flags(layout);
     }

@@ -154,6 +154,8 @@ template <class T> T __shfl_up_sync(unsigned, T value, int by) {
     const int lane = ::emulator::self().lane();
     return emulated_shuffle(value, lane >= by ? lane - by : lane);
 }
+inline int __any_sync(unsigned, int predicate);
+inline int __all_sync(unsigned mask, int predicate) { return !__any_sync(mask, !predicate); }
 inline int __any_sync(unsigned, int predicate) {
     struct Bring { int predicate, result; } bring{predicate, 0};
     ::emulator::meet_warp(&bring, [](void **all) {

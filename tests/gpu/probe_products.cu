@@ -16,7 +16,7 @@ using namespace fkdai;
 
 enum class Order { Products, Arithmetic, ArithmeticFirst, Halves, Interleaved };
 constexpr int kWarmUps = 4, kTimed = 200, kBytes = 100'000;
-using MmaN64 = MmaRegisters<64, Major::K>;
+using MmaN64 = MmaRegisters<64, Major::K, Type16::BF16>;
 
 // The compiler schedules within basic blocks; a branch that is never taken ends one. `count` is not negative.
 __device__ __forceinline__ void end_block(int count, int which) {

@@ -118,6 +118,8 @@ static double plain_value(const char *word, uint64_t stream, int64_t i)
     if (strcmp(word, "normal") == 0) return rng_normal(stream, (uint64_t)i);
     if (strcmp(word, "ints") == 0) return (double)rng_below(stream, (uint64_t)i, 9) - 4;
     if (strcmp(word, "tiny") == 0) return 0x1p-30 * rng_normal(stream, (uint64_t)i);
+    if (strcmp(word, "large") == 0) return 1e4 * rng_normal(stream, (uint64_t)i);
+    if (strcmp(word, "vast") == 0) return 1e30 * rng_normal(stream, (uint64_t)i);
     no_such_class("values", word);
 }
 

@@ -18,6 +18,13 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 }
 
+// Within 2^-22 of it, absolutely, between 1/2 and 2.
+__device__ __forceinline__ float log2_fast(float x) {
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 __device__ __forceinline__ float reciprocal(float x) {
     float y;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -30,6 +37,21 @@ __device__ __forceinline__ float inverse_sqrt(float x) {
     return y;
 }
 
+// NaN if either is, unlike fmaxf and fminf.
+__device__ __forceinline__ float max_or_nan(float x, float y) {
+    float z;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
+    return z;
+}
+__device__ __forceinline__ float min_or_nan(float x, float y) {
+    float z;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
+    return z;
+}
+
+// To the nearest, for |x| < 2^22.
+__device__ __forceinline__ float round_to_integer(float x) { return __fadd_rn(__fadd_rn(x, 0x1.8p23f), -0x1.8p23f); }
+
 __device__ __forceinline__ float sigmoid(float x) { return reciprocal(1.f + exp2_fast(-kLog2e * x)); }
 
 // Two fp32 -> bf16x2, round to nearest even; `low` lands in the lower half (the lower address).
@@ -39,6 +61,31 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
     return r;
 }
 
+// The same to fp16x2.
+__device__ __forceinline__ uint32_t pack_f16(float low, float high) {
+    uint32_t r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+// Both elements of x times those of y, and the larger magnitudes of both pairs.
+__device__ __forceinline__ uint32_t multiply_pairs_bf16(uint32_t x, uint32_t y) {
+    uint32_t r;
+    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(x), "r"(y));
+    return r;
+}
+__device__ __forceinline__ uint32_t larger_pairs_f16(uint32_t x, uint32_t y) {
+    uint32_t r;
+    asm("{\n.reg .b32 a, b;\nabs.f16x2 a, %1;\nabs.f16x2 b, %2;\nmax.NaN.f16x2 %0, a, b;\n}" : "=r"(r) : "r"(x), "r"(y));
+    return r;
+}
+
+__device__ __forceinline__ float low_f16(uint32_t pair) {
+    float x;
+    asm("{\n.reg .f16 low, high;\nmov.b32 {low, high}, %1;\ncvt.f32.f16 %0, low;\n}" : "=f"(x) : "r"(pair));
+    return x;
+}
+__device__ __forceinline__ float high_f16(uint32_t pair) { return low_f16(pair >> 16); }
 __device__ __forceinline__ float low_bf16(uint32_t pair) { return __uint_as_float(pair << 16); }
 __device__ __forceinline__ float high_bf16(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
 

@@ -3,7 +3,7 @@
 // Forward substitution on the four 8x8 diagonal blocks at once (lane = block, column), then blocks below the diagonal by
 // T21 = -T22 (A21 T11), first 8x8, then 16x16. No series in powers of A: those explode on repeated keys.
 // A: rows of kAkkPitch floats, row r = [A21 row r | A22 row r | A11 row r], 16 floats each.
-// Result: bf16, rounded once, T[i][j] at row j of a [32 j][32 i] tile in the 64-byte swizzle. 8x8 blocks above the diagonal
+// Result: fp16, rounded once, T[i][j] at row j of a [32 j][32 i] tile in the 64-byte swizzle. 8x8 blocks above the diagonal
 // are not written (they must be zero already).
 #pragma once
 
@@ -15,7 +15,7 @@ namespace fkdai {
 template <int kAkkPitch>
 struct TrilSolve {
     float (*akk)[kAkkPitch];  // [16]; A22 and A11 are overwritten
-    uint8_t *tile;            // [32 j][32 i] bf16
+    uint8_t *tile;            // [32 j][32 i] fp16
     const float *beta;        // [32]
     int lane;
 
@@ -30,10 +30,10 @@ struct TrilSolve {
     __device__ __forceinline__ uint8_t *tile_at(int j, int i8) const { return tile + j * 64 + ((i8 ^ ((j >> 1) & 3)) * 16); }
     __device__ __forceinline__ void store_eight(int j, int i8, const float *t) const {
         *reinterpret_cast<uint4 *>(tile_at(j, i8)) =
-            make_uint4(pack_bf16(t[0], t[1]), pack_bf16(t[2], t[3]), pack_bf16(t[4], t[5]), pack_bf16(t[6], t[7]));
+            make_uint4(pack_f16(t[0], t[1]), pack_f16(t[2], t[3]), pack_f16(t[4], t[5]), pack_f16(t[6], t[7]));
     }
     __device__ __forceinline__ void store_four(int j, int i4, const float *t) const {
-        *reinterpret_cast<uint2 *>(tile_at(j, i4 >> 1) + (i4 & 1) * 8) = make_uint2(pack_bf16(t[0], t[1]), pack_bf16(t[2], t[3]));
+        *reinterpret_cast<uint2 *>(tile_at(j, i4 >> 1) + (i4 & 1) * 8) = make_uint2(pack_f16(t[0], t[1]), pack_f16(t[2], t[3]));
     }
 
     // A[8 b + i][8 b2 + j], both blocks in the same half of the diagonal.
@@ -107,34 +107,41 @@ struct TrilSolve {
     __device__ __forceinline__ void lower_block() const {
         const int row = lane >> 2, pair = 2 * (lane & 3);
         float w[2][4] = {}, t21[2][4] = {};  // [8 n ..][this lane's four of 16x8]
-#pragma unroll
-        for (int k = 0; k < 2; k++) {
-            const float2 t_low = two(scratch(row) + 8 * k + pair), t_high = two(scratch(row + 8) + 8 * k + pair);
-            const float t11[4] = {t_low.x, t_high.x, t_low.y, t_high.y};
+        const float *t11 = scratch(row) + pair, *a21 = &akk[row][pair], *t22 = scratch(16 + pair) + row;
+#pragma unroll 1
+        for (int k = 0; k < 2; k++, t11 += 8, a21 += 8) {
+            const float2 t_low = two(t11), t_high = two(t11 + 8 * kAkkPitch);
+            const float a[4] = {t_low.x, t_high.x, t_low.y, t_high.y};
 #pragma unroll
             for (int n = 0; n < 2; n++) {
-                const float2 a21 = two(&akk[8 * n + row][8 * k + pair]);
-                multiply_split(w[n], t11, a21.x, a21.y);
+                const float2 b = two(a21 + 8 * n * kAkkPitch);
+                multiply_split(w[n], a, b.x, b.y);
             }
         }
+#pragma unroll 1
+        for (int k = 0; k < 2; k++, t22 += 8 * kAkkPitch) {
+            const float minus_w[4] = {-w[0][0], -w[0][2], -w[0][1], -w[0][3]};
 #pragma unroll
-        for (int k = 0; k < 2; k++) {
-            const float minus_w[4] = {-w[k][0], -w[k][2], -w[k][1], -w[k][3]};
+            for (int n = 0; n < 2; n++) multiply_split(t21[n], minus_w, t22[8 * n], t22[8 * n + kAkkPitch]);
 #pragma unroll
-            for (int n = 0; n < 2; n++)
-                multiply_split(t21[n], minus_w, scratch(16 + 8 * k + pair)[8 * n + row], scratch(17 + 8 * k + pair)[8 * n + row]);
+            for (int i = 0; i < 4; i++) w[0][i] = w[1][i];
         }
 #pragma unroll
         for (int n = 0; n < 2; n++) {
-            *reinterpret_cast<uint32_t *>(tile_at(row, 2 + n) + 2 * pair) = pack_bf16(t21[n][0], t21[n][1]);
-            *reinterpret_cast<uint32_t *>(tile_at(row + 8, 2 + n) + 2 * pair) = pack_bf16(t21[n][2], t21[n][3]);
+            *reinterpret_cast<uint32_t *>(tile_at(row, 2 + n) + 2 * pair) = pack_f16(t21[n][0], t21[n][1]);
+            *reinterpret_cast<uint32_t *>(tile_at(row + 8, 2 + n) + 2 * pair) = pack_f16(t21[n][2], t21[n][3]);
         }
     }
 
-    // All 32 lanes; A and beta are visible to the warp. On return the tile is written, but not yet fenced.
+    // All 32 lanes; A and beta are visible to the warp. On return the tile is written, but not yet fenced. meanwhile: something else to do half-way.
     __device__ __forceinline__ void run() const {
+        run([] {});
+    }
+    template <class Meanwhile>
+    __device__ __forceinline__ void run(const Meanwhile &meanwhile) const {
         diagonal_blocks();
         __syncwarp();
+        meanwhile();
         small_blocks();
         __syncwarp();
         lower_block();

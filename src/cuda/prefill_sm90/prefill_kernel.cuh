@@ -16,7 +16,7 @@
 
 namespace fkdai::prefill {
 
-static_assert(duo::kOwnStages + duo::kReceivedStages == solo::kStages, "their triangles lie in the same places");
+static_assert(duo::kStages >= solo::kStages, "the stages of both begin where shared memory does: their triangles lie in the same places");
 
 inline constexpr int kSharedBytes = (sizeof(duo::Smem) > sizeof(solo::Smem) ? sizeof(duo::Smem) : sizeof(solo::Smem)) + 1024;  // dynamic_shared
 
@@ -29,13 +29,14 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(Timeline timeline) {
     make_schedule<kChunk, kPlanThreads>(timeline, timeline.schedule, scratch);
 }
 
+template <GateKind kind>
 __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_constant__ Params p) {
     const uint32_t base = uniform(shared_address(&dynamic_shared<solo::Smem>()));
     const duo::View duo{&dynamic_shared<duo::Smem>(), base};
     const solo::View solo{&dynamic_shared<solo::Smem>(), base};
     // Maps and barriers by a warp each, side by side.
     if (thread_here() == kThreads - 64) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
-    clear_triangles<solo::kStages, kThreads>(solo);
+    clear_triangles<duo::kStages, kThreads>(duo);
     await_previous_kernel();
     if (p.schedule.is_own) make_schedule<kChunk, kThreads>(p, p.schedule_here(), solo->akk);
     const Cut *const cut = p.schedule_here().cut;
@@ -48,9 +49,9 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     }
     if (seqlens_are_broken<kThreads>(p)) return refuse<kThreads>(p);  // all blocks do
     __syncthreads();
-    if (is_solo) solo::run(p, solo);
-    else if ((p.mapping & FKDAI_QUAD) != 0) quad::run(p, duo);  // so written, quads' code comes first: see kernel_ledger.json
-    else duo::run(p, duo);
+    if (is_solo) solo::run<kind>(p, solo);
+    else if ((p.mapping & FKDAI_QUAD) != 0) quad::run<kind>(p, duo);  // so written, quads' code comes first: see kernel_ledger.json
+    else duo::run<kind>(p, duo);
 }
 
 }  // namespace fkdai::prefill

@@ -83,6 +83,7 @@ cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
     const int count = call.T == 0 ? 0 : fkdai_prefill_singles(call.grid) > 0 ? 5 : 4;
     for (int i = 0; i < count; i++)
         if (const cudaError_t error = make_map(maps[i], i, *tensors[i], call); error != cudaSuccess) return error;
+    if (call.g.element == FKDAI_F32) p->g_f32 = static_cast<const float *>(call.g.data), p->g_strides = strides(call.g.stride);
     p->beta = {call.beta.data, strides(call.beta.stride), element(call.beta.element), call.is_beta_activated != 0, call.beta_multiplier};
     p->out = static_cast<__nv_bfloat16 *>(call.out), p->out_strides = strides(call.out_stride);
     p->A_log = vector(call.A_log), p->dt_bias = vector(call.dt_bias);
@@ -93,7 +94,9 @@ cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
                     static_cast<int>(call.T)};
     p->status = call.device_status;
     p->heads = static_cast<int>(call.HV), p->key_factor = key_factor_of(static_cast<uint32_t>(call.HV / call.H));
-    p->scale = call.scale, p->lower_bound = call.lower_bound;
+    const fkdai_prefill_scale scale = fkdai_prefill_split_scale(call.scale);
+    p->scale = scale.q, p->out_factor = scale.out, p->lower_bound = call.lower_bound;
+    p->range_limit = p->beta.is_activated ? kLargestOfAnyBeta : kLargestInRange;
     return cudaSuccess;
 }
 
@@ -118,8 +121,15 @@ cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
     return cudaLaunchKernelEx(&config, plan_kernel, static_cast<const Timeline &>(p));
 }
 
+using Kernel = void (*)(Params);
+constexpr Kernel kKernels[] = {prefill_kernel<GateKind::Bounded>, prefill_kernel<GateKind::Softplus>, prefill_kernel<GateKind::Precomputed>,
+                               prefill_kernel<GateKind::PrecomputedF32>};
+Kernel kernel_of(const fkdai_prefill_call &call) {
+    return call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? kKernels[FKDAI_GATES] : kKernels[call.gate];
+}
+
 // Behind the plan kernel it starts beside that one and waits for it inside (dependent_launch.cuh).
-cudaError_t launch_prefill(const Params &p, const fkdai_prefill_grid &grid, bool is_behind, cudaStream_t stream) {
+cudaError_t launch_prefill(Kernel kernel, const Params &p, const fkdai_prefill_grid &grid, bool is_behind, cudaStream_t stream) {
     cudaLaunchAttribute attributes[2]{};
     attributes[0].id = cudaLaunchAttributeClusterDimension;
     attributes[0].val.clusterDim = {static_cast<unsigned>(fkdai_prefill_ranks(grid)), 1, 1};
@@ -129,7 +139,7 @@ cudaError_t launch_prefill(const Params &p, const fkdai_prefill_grid &grid, bool
     config.gridDim = dim3(static_cast<unsigned>(fkdai_prefill_blocks(grid))), config.blockDim = dim3(kThreads);
     config.dynamicSmemBytes = kSharedBytes, config.stream = stream;
     config.attrs = attributes, config.numAttrs = is_behind ? 2 : 1;
-    return cudaLaunchKernelEx(&config, prefill_kernel, p);
+    return cudaLaunchKernelEx(&config, kernel, p);
 }
 
 }  // namespace
@@ -150,7 +160,9 @@ extern "C" int fkdai_prefill_load(void) {
     cudaFuncAttributes attributes;
     error = cudaFuncGetAttributes(&attributes, plan_kernel);
     if (error != cudaSuccess) return error;
-    return cudaFuncSetAttribute(prefill_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+    for (const Kernel kernel : kKernels)
+        if (error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes); error != cudaSuccess) return error;
+    return cudaSuccess;
 }
 
 extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream) {
@@ -163,5 +175,5 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     const bool is_planned = schedule == FKDAI_SCHEDULE_ONCE;
     if (is_planned)
         if (const cudaError_t error = launch_plan(p, on); error != cudaSuccess) return error;
-    return launch_prefill(p, call->grid, is_planned, on);
+    return launch_prefill(kernel_of(*call), p, call->grid, is_planned, on);
 }

@@ -22,6 +22,8 @@ extern "C" {
 
 typedef enum fkdai_element { FKDAI_ABSENT, FKDAI_BF16, FKDAI_F32, FKDAI_I32, FKDAI_I64 } fkdai_element;
 
+typedef enum fkdai_gate { FKDAI_GATE_BOUNDED, FKDAI_GATE_SOFTPLUS, FKDAI_GATE_PRECOMPUTED, FKDAI_GATES } fkdai_gate;
+
 typedef struct fkdai_strides {
     int64_t batch, token, head;
 } fkdai_strides;
@@ -68,6 +70,7 @@ typedef struct fkdai_prefill_call {
     fkdai_checkpoints checkpoints;
     fkdai_strides out_stride;
     int64_t B, T, N, H, HV;             /* H heads of q and k; HV, a multiple of it, of all else */
+    fkdai_gate gate;
     float scale, lower_bound;
     fkdai_prefill_grid grid;            /* from fkdai_prefill_make_grid */
     void *workspace;                    /* fkdai_prefill_workspace_bytes, 256-byte aligned */

@@ -59,6 +59,12 @@ fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid gri
 /* Bytes of workspace for a call, with the schedule that it takes. */
 size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid, fkdai_prefill_stops stops);
 
+/* The caller's scale as two factors, of q and of out. That of out is a power of two, so that q has 1/16 to 1/8, and M fits fp16: 1 for 1/sqrt(128). */
+typedef struct fkdai_prefill_scale {
+    float q, out;
+} fkdai_prefill_scale;
+fkdai_prefill_scale fkdai_prefill_split_scale(float scale);
+
 /* Sizes of the device code, which asserts them. */
 enum { FKDAI_CUT_BYTES = 16, FKDAI_RELAY_BYTES = 2 * 4 * 27 * 1024 /* of a cluster: two preparers, four stages but for T */ };
 

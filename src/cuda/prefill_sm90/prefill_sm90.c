@@ -22,17 +22,16 @@ static fkda_status check_meaning(const fkda_fwd_desc *d)
 {
     REFUSE_UNLESS(d->K == 128, "K = %" PRId64 ", kernels exist for K = 128", d->K);
     REFUSE_UNLESS(d->V == 128, "V = %" PRId64 ", kernels exist for V = 128", d->V);
-    REFUSE_UNLESS(d->gate == FKDA_GATE_BOUNDED, "gate = %d, kernels exist for the bounded gate", (int)d->gate);
     REFUSE_UNLESS(d->qk_norm == FKDA_QK_NORM_L2, "qk_norm = %d, kernels exist for the L2 norm", (int)d->qk_norm);
     return FKDA_OK;
 }
 
 /* The copy engine reads rows through 16-byte units, and strides below 2^40 bytes. */
-static fkda_status check_rows(const char *name, const fkda_tensor_desc *t, fkdai_shape shape)
+static fkda_status check_rows(const char *name, const fkda_tensor_desc *t, fkdai_shape shape, fkda_dtype dtype)
 {
     const struct { const char *name; int64_t stride, size; } axes[3] = {
         {"batch", t->batch_stride, shape.B}, {"token", t->token_stride, shape.T}, {"head", t->head_stride, shape.heads}};
-    REFUSE_UNLESS(t->dtype == FKDA_BF16, "%s has dtype %d, kernels exist for bf16", name, (int)t->dtype);
+    REFUSE_UNLESS(t->dtype == dtype, "%s has dtype %d, kernels exist for bf16, and for log a in fp32", name, (int)t->dtype);
     for (int i = 0; i < 3; ++i) {
         if (axes[i].size <= 1) continue;
         REFUSE_UNLESS(axes[i].stride % 8 == 0, "%s.%s_stride = %" PRId64 " is not a multiple of 8 elements (16 bytes)", name, axes[i].name,
@@ -78,12 +77,18 @@ static const fkda_state_desc *state_of(const fkda_fwd_desc *d, fkda_arg argument
          : argument == FKDA_ARG_CHECKPOINT_STATE ? &d->checkpoints : NULL;
 }
 
+/* log a is taken in fp32 too: rounded to bf16 it would be another gate. */
+static int takes_f32(const fkda_fwd_desc *d, fkda_arg argument)
+{
+    return argument == FKDA_ARG_G && d->gate == FKDA_GATE_PRECOMPUTED && d->g.dtype == FKDA_F32;
+}
+
 /* How one argument lies, but for its address. */
 static fkda_status check_form(const fkda_fwd_desc *d, fkda_arg argument)
 {
     const fkda_state_desc *const state = state_of(d, argument);
     if (state != NULL) return check_state(name_of(argument), state);
-    return check_rows(name_of(argument), fkdai_fwd_tensor(d, argument), fkdai_fwd_shape(d, argument));
+    return check_rows(name_of(argument), fkdai_fwd_tensor(d, argument), fkdai_fwd_shape(d, argument), takes_f32(d, argument) ? FKDA_F32 : FKDA_BF16);
 }
 
 /* Bytes that are moved at once. */
@@ -121,7 +126,7 @@ static fkda_status check_args(const fkdai_desc *desc, const void *args)
 static fkda_status copy(fkda_fwd_desc *d, fkda_arg argument, uint32_t *copies)
 {
     const fkda_state_desc *const state = state_of(d, argument);
-    return fkdai_fwd_copy(d, argument, state != NULL ? state->dtype : FKDA_BF16, copies);
+    return fkdai_fwd_copy(d, argument, state != NULL ? state->dtype : takes_f32(d, argument) ? FKDA_F32 : FKDA_BF16, copies);
 }
 
 /* The rules above, asked of one argument after the other. */
@@ -184,6 +189,9 @@ static fkdai_tensor tensor(const fkda_fwd_desc *d, fkda_arg argument, const void
     return (fkdai_tensor){data, strides(d, argument), element(fkdai_fwd_tensor(d, argument)->dtype)};
 }
 
+static const fkdai_gate gates[] = {[FKDA_GATE_BOUNDED] = FKDAI_GATE_BOUNDED, [FKDA_GATE_SOFTPLUS] = FKDAI_GATE_SOFTPLUS,
+                                   [FKDA_GATE_PRECOMPUTED] = FKDAI_GATE_PRECOMPUTED};
+
 static fkdai_state_rows rows_of(const fkda_state_desc *s, const void *slots)
 {
     return (fkdai_state_rows){.row_stride = s->row_stride, .element = element(s->dtype), .is_k_first = s->layout == FKDA_STATE_NHKV,
@@ -211,7 +219,7 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
         .cu_seqlens = {a->cu_seqlens, element(d->cu_seqlens)},
         .initial_state = a->initial_state, .initial_rows = rows_of(&d->initial_state, a->initial_slots), .initial_mask = a->initial_mask,
         .final_state = a->final_state, .final_rows = rows_of(&d->final_state, a->final_slots), .checkpoints = checkpoints(d, a),
-        .B = d->B, .T = d->T, .N = d->N, .H = d->H, .HV = d->HV, .scale = d->scale, .lower_bound = d->lower_bound,
+        .B = d->B, .T = d->T, .N = d->N, .H = d->H, .HV = d->HV, .gate = gates[d->gate], .scale = d->scale, .lower_bound = d->lower_bound,
         .grid = grid, .workspace = workspace, .device_status = a->device_status,
     };
     return fkdai_prefill_launch(&call, stream);

@@ -48,6 +48,7 @@ inline void load_matrices_transposed(uint32_t (&r)[4], uint32_t address) {
     emulator::meet_warp(&x, [](void **all) { move_matrices(all, true, true); });
     memcpy(r, x.word, 16);
 }
+inline float load_float(uint32_t a) { return load_shared<float>(a); }
 inline float4 load_float4(uint32_t a) { return load_shared<float4>(a); }
 inline float2 load_float2(uint32_t a) { return load_shared<float2>(a); }
 inline uint4 load_uint4(uint32_t a) { return load_shared<uint4>(a); }

@@ -1,7 +1,7 @@
-// wgmma for bf16 operands and fp32 accumulators (PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions").
+// wgmma for bf16 or fp16 operands and fp32 accumulators (PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions").
 //
 // Accumulators are plain arrays: element 4*b + 2*half + e of lane l in warp w is row 16*w + l/4 + 8*half, column
-// 8*b + 2*(l%4) + e. The same layout, packed to bf16, is the A operand of the next product (`as_operand`).
+// 8*b + 2*(l%4) + e. The same layout, packed to 16 bits, is the A operand of the next product (`as_operand`).
 // Arrays that a product in flight writes go through `pin` before and after, so that no move crosses it.
 #pragma once
 
@@ -46,28 +46,34 @@ struct Operand {
 #define FKDAI_BIND_64(c, i) FKDAI_BIND_32(c, i), FKDAI_BIND_32(c, (i) + 32)
 
 // c [64, 2n] (+)= A [64,16] B [16, 2n]: A's four registers, B's descriptor and the scale follow the n accumulators, at places a0 ... scale.
-#define FKDAI_WGMMA_REGISTERS(n, shape, a0, a1, a2, a3, b_at, scale_at, major_at)                                          \
+#define FKDAI_WGMMA_REGISTERS(n, shape, type, a0, a1, a2, a3, b_at, scale_at, major_at)                                          \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #scale_at ", 0;\n"                                                  \
-                 "wgmma.mma_async.sync.aligned." shape ".f32.bf16.bf16 {" FKDAI_PLACES_##n "}, "                            \
+                 "wgmma.mma_async.sync.aligned." shape ".f32." type " {" FKDAI_PLACES_##n "}, "                            \
                  "{%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #b_at ", p, 1, 1, %" #major_at ";\n}"                       \
                  : FKDAI_BIND_##n(c, 0)                                                                                    \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(scale)), "n"(static_cast<int>(b_major)))
 
+enum class Type16 { BF16, F16 };
+
 // A from registers, `width` columns of B.
-template <int width, Major b_major>
+template <int width, Major b_major, Type16 type>
 struct MmaRegisters {
     __device__ __forceinline__ static void multiply(const uint32_t (&a)[4], uint64_t b, float (&c)[width / 2], ScaleOut scale) {
-        static_assert(width == 32 || width == 64 || width == 128);
-        if constexpr (width == 32) FKDAI_WGMMA_REGISTERS(16, "m64n32k16", 16, 17, 18, 19, 20, 21, 22);
-        if constexpr (width == 64) FKDAI_WGMMA_REGISTERS(32, "m64n64k16", 32, 33, 34, 35, 36, 37, 38);
-        if constexpr (width == 128) FKDAI_WGMMA_REGISTERS(64, "m64n128k16", 64, 65, 66, 67, 68, 69, 70);
+        static_assert(width == 32 || width == 128 || (width == 64 && type == Type16::BF16));
+        constexpr bool is_bf16 = type == Type16::BF16;
+        if constexpr (width == 32 && is_bf16) FKDAI_WGMMA_REGISTERS(16, "m64n32k16", "bf16.bf16", 16, 17, 18, 19, 20, 21, 22);
+        if constexpr (width == 32 && !is_bf16) FKDAI_WGMMA_REGISTERS(16, "m64n32k16", "f16.f16", 16, 17, 18, 19, 20, 21, 22);
+        if constexpr (width == 64 && is_bf16) FKDAI_WGMMA_REGISTERS(32, "m64n64k16", "bf16.bf16", 32, 33, 34, 35, 36, 37, 38);
+        if constexpr (width == 128 && is_bf16) FKDAI_WGMMA_REGISTERS(64, "m64n128k16", "bf16.bf16", 64, 65, 66, 67, 68, 69, 70);
+        if constexpr (width == 128 && !is_bf16) FKDAI_WGMMA_REGISTERS(64, "m64n128k16", "f16.f16", 64, 65, 66, 67, 68, 69, 70);
     }
 };
-using MmaN32 = MmaRegisters<32, Major::K>;
-using MmaN32BMn = MmaRegisters<32, Major::MN>;
-using MmaN128BMn = MmaRegisters<128, Major::MN>;
+using MmaN32 = MmaRegisters<32, Major::K, Type16::BF16>;
+using MmaN32F16 = MmaRegisters<32, Major::K, Type16::F16>;
+using MmaN32BMnF16 = MmaRegisters<32, Major::MN, Type16::F16>;
+using MmaN128BMnF16 = MmaRegisters<128, Major::MN, Type16::F16>;
 
-// A and B from shared memory, both K-major; 32 columns.
+// A and B from shared memory, bf16, both K-major; 32 columns.
 struct MmaSharedN32 {
     __device__ __forceinline__ static void multiply(uint64_t a, uint64_t b, float (&c)[16], ScaleOut scale) {
         asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"
@@ -99,13 +105,16 @@ __device__ __forceinline__ void mma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(groups_in_flight) : "memory");
 }
 
-// The bf16 A operands (16 columns each) of an fp32 accumulator of n / 2 columns: the only rounding on this path.
-template <int n>
+// The A operands (16 columns each) of an fp32 accumulator of n / 2 columns: the only rounding on this path.
+template <Type16 type, int n>
 __device__ __forceinline__ void as_operand(uint32_t (&a)[n / 8][4], const float (&c)[n]) {
 #pragma unroll
     for (int k = 0; k < n / 8; k++)
 #pragma unroll
-        for (int j = 0; j < 4; j++) a[k][j] = pack_bf16(c[8 * k + 2 * j], c[8 * k + 2 * j + 1]);
+        for (int j = 0; j < 4; j++) {
+            const float first = c[8 * k + 2 * j], second = c[8 * k + 2 * j + 1];
+            a[k][j] = type == Type16::BF16 ? pack_bf16(first, second) : pack_f16(first, second);
+        }
 }
 
 }  // namespace fkdai

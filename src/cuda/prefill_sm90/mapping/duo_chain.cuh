@@ -2,7 +2,7 @@
 #pragma once
 
 #include "prefill_sm90/mapping/duo_config.cuh"
-#include "prefill_sm90/roles/chain_products.cuh"
+#include "prefill_sm90/roles/range_guard.cuh"
 
 namespace fkdai::prefill::duo {
 
@@ -14,26 +14,42 @@ struct ChainRole {
     // Of this lane: byte offsets of its row in a tile of V or O, and of its factors in those of 16 channels.
     uint32_t tile_row = kept(tile_offset(warp, lane), lane), quarter = kept((lane & 3) * 16u, lane);
 
-    static constexpr int kAhead = 3;    // factors loaded before their chunk begins: a load takes longer than a product
-
     __device__ __forceinline__ void run() const {
         const StateIo<Smem> state_io{p, s, rank, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp])};
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
         state_io.run(s->piece_queues[warp], [&](int chunks, int rows, StateRows &state) { run_piece(chunks, rows, number, state); });
     }
 
-    // `rows` of the tokens left belong to the sequence.
+    // What a chunk leaves between its products.
+    struct Chunk {
+        TokensBf16 v_bf16;  // of the next chunk, once this one's are used
+        TokenRows r;
+        TokensF16 r_f16;
+        StateBf16 state_bf16;
+        uint32_t stage;     // address
+    };
+
+    // `rows` of the tokens left belong to the sequence. Chunks whose R does not fit leave the loop in the middle: instructions that are jumped over
+    // cost as much as those that run.
     __device__ __forceinline__ void run_piece(int left, int rows, uint32_t &number, StateRows &state) const {
-        TokensBf16 o_bf16;         // of the chunk before, not yet handed out
-        Decays leaving, entering;  // Diag(2^(gamma_C - m)) of the chunk before, not yet applied; Diag(2^m) of this one
-#pragma unroll
-        for (int k = 0; k < 8; k++) leaving[k] = make_float4(1.f, 1.f, 1.f, 1.f);
-        uint32_t stage = await_operands(number, entering);
-        for (bool is_first = true; left > 0; is_first = false, rows -= kChunk, number++, left--)
-            stage = step(number, stage, rows, is_first, left > 1, state, leaving, entering, o_bf16);
-        hand_out(number - 1, o_bf16);
-#pragma unroll
-        for (int k = 0; k < 8; k++) decay(state, k, leaving[k]);
+        const uint32_t limit = plain_limit(p);
+        Chunk chunk;
+        chunk.stage = await_operands(number);
+        load_values(number, rows, chunk.v_bf16);
+        while (left > 0) {
+            bool fits = true;
+            for (; left > 0; rows -= kChunk, number++, left--) {
+                begin(number, chunk, state);
+                fits = is_in_range(chunk.r_f16, limit);
+                if (!fits) break;
+                finish<false>(number, rows, left > 1, 0, chunk, state);
+            }
+            if (fits) break;
+            const uint32_t factors = scale_into_range(p.range_limit, chunk.r, chunk.r_f16, state, chunk.state_bf16);
+            finish<true>(number, rows, left > 1, factors, chunk, state);
+            rows -= kChunk, number++, left--;
+        }
+        await_out(number), await_out(number + 1);  // where O waits, the state passes
     }
 
     __device__ __forceinline__ RingSlot slot_of(uint32_t number) const {
@@ -41,69 +57,74 @@ struct ChainRole {
         return number % kRanks == static_cast<uint32_t>(rank) ? own_slot(number / kRanks) : received_slot(number / kRanks);
     }
 
-    // Waits until the operands of a chunk but for T are there, and reads the first factors. Returns the address of its stage.
-    __device__ __forceinline__ uint32_t await_operands(uint32_t number, Decays &entering) const {
+    // Waits until the operands of a chunk but for T are there. Returns the address of its stage.
+    __device__ __forceinline__ uint32_t await_operands(uint32_t number) const {
         const RingSlot slot = slot_of(number);
-        const uint32_t stage = s.at(s->stages[0]) + slot.index * uint32_t{sizeof(Stage)};
         wait(s.at(s->barriers.operands_ready[0]) + slot.index * uint32_t{sizeof(uint64_t)}, slot.phase);
-        const uint32_t factors = stage + uint32_t{offsetof(Stage, gate_in)} + quarter;
-#pragma unroll
-        for (int k = 0; k < kAhead; k++) entering[k] = load_float4(factors + k * 64);
-        return stage;
+        return s.at(s->stages[0]) + slot.index * uint32_t{sizeof(Stage)};
     }
     __device__ __forceinline__ void await_solve(uint32_t number) const {
         const RingSlot slot = slot_of(number);
         wait(s.at(s->barriers.solve_ready[0]) + slot.index * uint32_t{sizeof(uint64_t)}, slot.phase);
     }
 
-    // One chunk. Returns the stage of the next one, if the piece has more: its operands are awaited behind the last product.
-    // What the products need least stands in the shadow of others: V and the O of the chunk before behind K, Q behind U.
-    __device__ __forceinline__ uint32_t step(uint32_t number, uint32_t stage, int rows, bool is_first, bool has_more, StateRows &state,
-                                             Decays &leaving, Decays &entering, TokensBf16 &o_bf16) const {
-        TokenRows r, u, o;
-        TokensBf16 v_bf16, r_bf16, u_bf16;
-        StateBf16 state_bf16;
+    // One chunk, to R. What the products need least stands in the shadow of others: the decay behind K, and in `finish` Q behind U, O on its way out
+    // behind the update.
+    __device__ __forceinline__ void begin(uint32_t number, Chunk &chunk, StateRows &state) const {
         const bool is_reader = warp == 0 && lane == 0;
-
+        Decays decays;
         mark(mark_chain_begins, number, is_reader);
-        enter_chunk(stage, leaving, entering, state, state_bf16);  // S~ = Diag(2^m) S                   [64,128]
-        multiply_state(stage + offsetof(Stage, kq), state_bf16, r);  // -K S~                            [32,64]
+        load_decays(chunk.stage, quarter, decays);
+        round_state(state, chunk.state_bf16);
+        multiply_state(chunk.stage + offsetof(Stage, kq), chunk.state_bf16, chunk.r);  // -K S           [32,64]
         mark(mark_chain_has_issued_k, number, is_reader);
-        load_values(number, rows, v_bf16);
-        if (!is_first) hand_out(number - 1, o_bf16);
+        decay(decays, state);                                     // S <- Diag(2^gamma_C) S              [64,128]
         await_solve(number);
-        mark(mark_chain_has_handed_out, number, is_reader);
+        mark(mark_chain_has_solve, number, is_reader);
         mma_wait<0>();
-        pin(r);
+        pin(chunk.r);
         mark(mark_chain_has_k, number, is_reader);
-        add_values(r, v_bf16);                                    // R = V - K S~                       [32,64]
-        as_operand(r_bf16, r);
-        solve_update(stage, r_bf16, u);                           // U = T R                            [32,64]
-        warp_arrive(s.at(s->barriers.value_free[number % kValueStages]), lane);  // V has been used
-        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, state_bf16, o);  // Q S~               [32,64]
+        add_values(chunk.r, chunk.v_bf16);                        // R = V - K S                         [32,64]
+        as_operand<Type16::F16>(chunk.r_f16, chunk.r);
+    }
+
+    // From R on. In the end v_bf16 and stage are those of the next chunk, if the piece has more: what belongs to it is awaited behind the last product.
+    // factors: bf16, of the rows of O and S.
+    template <bool is_scaled>
+    __device__ __forceinline__ void finish(uint32_t number, int rows, bool has_more, uint32_t factors, Chunk &chunk, StateRows &state) const {
+        TokenRows u, o;
+        TokensF16 u_f16;
+        const uint32_t stage = chunk.stage;
+        const bool is_reader = warp == 0 && lane == 0;
+        solve_update(stage, chunk.r_f16, u);                      // U = T R                             [32,64]
+        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, chunk.state_bf16, o);  // Q S           [32,64]
         mma_wait<1>();
         pin(u);
         mark(mark_chain_has_u, number, is_reader);
-        as_operand(u_bf16, u);
+        as_operand<Type16::F16>(u_f16, u);
         mma_begin();
-        read_recent(stage, u_bf16, o);                            // O = Q S~ + M U                     [32,64]
+        read_recent(stage, u_f16, o);                             // O = Q S + M U                       [32,64]
         mma_commit();
         pin(state);
-        add_update(stage, u_bf16, state);                         // S~ += U KI                         [64,128]
+        add_update(stage, u_f16, state);                          // S += Kr U                           [64,128]
         mma_commit();
         mark(mark_chain_has_issued_the_last_products, number, is_reader);
-        stage = await_operands(number + has_more, entering);
+        if (has_more) {
+            chunk.stage = await_operands(number + 1);
+            load_values(number + 1, rows - kChunk, chunk.v_bf16);
+        }
         mark(mark_chain_has_the_next_operands, number, is_reader);
         mma_wait<1>();
         pin(o);
-        as_operand(o_bf16, o);
-        mark(mark_chain_has_o, number, is_reader);
+        if (is_scaled) multiply_rows(o, factors, p.out_factor);
+        hand_out(number, o);
+        mark(mark_chain_has_handed_out, number, is_reader);
         mma_wait<0>();
         pin(state);
-        // Every read of the stage is over: the products are done, and what this warp loaded came before V, which has been used.
+        if (is_scaled) multiply_rows(state, factors);
+        // Every read of the stage is over: the products are done, and the decays came before them.
         warp_arrive(s.at(s->barriers.chunk_done[number % kDoneStages]), lane);
         mark(mark_chain_has_the_state, number, is_reader);
-        return stage;
     }
 
     // V^T [64,32] of this CTA's half, in the accumulator's layout.
@@ -113,28 +134,21 @@ struct ChainRole {
         wait(s.at(s->barriers.value_ready[slot.index]), slot.phase);
         load_matrices_transposed(v[0], from), load_matrices_transposed(v[1], from + 16 * 128);
         if (rows < kChunk) mask_values(rows, lane, v);
+        warp_arrive(s.at(s->barriers.value_free[slot.index]), lane);
     }
 
-    // The state leaves the chunk before (S, plain) and enters this one (S~).
-    __device__ __forceinline__ void enter_chunk(uint32_t stage, Decays &leaving, Decays &entering, StateRows &state,
-                                                StateBf16 &state_bf16) const {
-        const uint32_t gate_in = stage + uint32_t{offsetof(Stage, gate_in)} + quarter;
-        const uint32_t gate_out = stage + uint32_t{offsetof(Stage, gate_out)} + quarter;
-#pragma unroll
-        for (int k = 0; k < 8; k++) {
-            if (k + kAhead < 8) entering[k + kAhead] = load_float4(gate_in + (k + kAhead) * 64);
-            decay(state, k, leaving[k]);
-            leaving[k] = load_float4(gate_out + k * 64);
-            decay(state, k, entering[k]);
-            round_channels(state, k, state_bf16);
-        }
+    __device__ __forceinline__ void await_out(uint32_t number) const {
+        const RingSlot slot = ring_slot<kOutStages>(number);
+        wait(s.at(s->barriers.out_free[slot.index]), slot.phase ^ 1);
     }
 
     // O [32 tokens, 16 of this warp] into the tile that the store warp takes out.
-    __device__ __forceinline__ void hand_out(uint32_t number, const TokensBf16 &o_bf16) const {
+    __device__ __forceinline__ void hand_out(uint32_t number, const TokenRows &o) const {
+        TokensBf16 o_bf16;
+        as_operand<Type16::BF16>(o_bf16, o);
         const RingSlot slot = ring_slot<kOutStages>(number);
         const uint32_t to = s.at(s->out[slot.index]) + tile_row;
-        wait(s.at(s->barriers.out_free[slot.index]), slot.phase ^ 1);
+        await_out(number);
         store_matrices_transposed(to, o_bf16[0][0], o_bf16[0][1], o_bf16[0][2], o_bf16[0][3]);
         store_matrices_transposed(to + 16 * 128, o_bf16[1][0], o_bf16[1][1], o_bf16[1][2], o_bf16[1][3]);
         warp_arrive(s.at(s->barriers.out_ready[slot.index]), lane);

@@ -17,8 +17,7 @@ inline constexpr int kChunkInfos = 12;
 inline constexpr int kValueLag = kOwnStages + 1;  // chunks that the raw tiles run ahead of the values
 static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
 
-// Warps: one warpgroup runs the recurrence, two prepare operands, then come four single-warp roles. The last four of a block
-// have no part.
+// Warps: one warpgroup runs the recurrence, two prepare operands, then come four single-warp roles. The last four of a block have no part.
 inline constexpr int kPrepareGroups = 2;
 enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14, kWarps = 16 };
 enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 80, kIdleRegisters = 24 };
@@ -29,7 +28,9 @@ inline constexpr uint32_t kOperandBytes = offsetof(Stage, solve);  // of a stage
 // Who flips a barrier, and what it announces.
 struct Barriers {
     uint64_t raw_ready[kOwnStages];         // load warp + copy engine: raw tiles and ChunkInfo are there
-    uint64_t operands_ready[kStages];       // the stage but for T. Own: 4 operand warps, akk too; received: the peer's solve warp + copy engine
+    uint64_t norms_ready[kOwnStages];       // of a quad's preparer, 4 norm warps
+    uint64_t scores_ready[kOwnStages];      // 2 operand warps: akk
+    uint64_t operands_ready[kStages];       // the stage but for T. Own: 4 operand warps; received: the peer's solve warp + copy engine
     uint64_t solve_ready[kStages];          // T. Own: solve warp; received: the peer's solve warp + copy engine
     uint64_t stage_free[kStages];           // own: store warps of both CTAs, this chain has used it and the peer has got its copy;
                                             // received: store warp of the *peer*, whose stage of that index may be overwritten
@@ -44,9 +45,12 @@ struct Barriers {
 struct Smem {
     Stage stages[kStages];                                   // own, then received
     alignas(1024) uint8_t value[kValueStages][kValueBytes];  // V [32][64 of this CTA], 128-byte swizzle
-    alignas(1024) uint8_t out[kOutStages][kValueBytes];      // O [32][64 of this CTA], 128-byte swizzle
+    union {
+        alignas(1024) uint8_t out[kOutStages][kValueBytes];  // O [32][64 of this CTA], 128-byte swizzle
+        StateStaging state_rows[4];                          // of each chain warp, between pieces: when `out` is free
+    };
+    alignas(1024) ScoreKeys score_keys[kPrepareGroups];
     alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
-    StateStaging state_rows[4];                              // of each chain warp
     float beta[kOwnStages][kChunk];                          // b of a chunk
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
     PieceQueue piece_queues[4];

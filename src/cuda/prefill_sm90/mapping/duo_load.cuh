@@ -8,7 +8,7 @@ namespace fkdai::prefill::duo {
 
 // One warp; in a quad raw tiles and values have one each. Raw tiles run kValueLag chunks ahead of the values, which need less time
 // between arrival and use.
-template <bool loads_raw, bool loads_values>
+template <GateKind kind, bool loads_raw, bool loads_values>
 struct LoadRole {
     const Params &p;
     View s;
@@ -43,9 +43,10 @@ struct LoadRole {
         const RingSlot slot = own_slot(number / kRanks);
         const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);
         mark(mark_load_wants_stage, number, lane == 0);
+        prefetch_gates<kind>(p, at, lane);
         wait_together(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);
         mark(mark_load_has_stage, number, lane == 0);
-        if (elect_one()) load_raw_tiles(p, s, slot.index, at, ready);
+        if (elect_one()) load_raw_tiles<kind>(p, s, slot.index, at, ready);
         __syncwarp();
         mark(mark_load_has_asked, number, lane == 0);
     }

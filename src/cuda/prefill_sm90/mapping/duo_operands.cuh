@@ -6,15 +6,15 @@
 
 namespace fkdai::prefill::duo {
 
+template <GateKind kind, int kFours, bool kAhead, bool kMakesNorms>
 struct OperandRole {
     const Params &p;
     View s;
     int group, rank, warp, lane;  // warp 0..3 of the group
 
     __device__ __forceinline__ void run() const {
-        const Operands<Smem> operands{p, s, warp, lane};
         int head = -1;
-        Operands<Smem>::Gate gate{};
+        Gate<kind> gate{};
         for (uint32_t i = group;; i += kPrepareGroups) {
             const RingSlot slot = own_slot(i);
             const uint32_t stage = slot.index, number = i * kRanks;  // the first CTA's
@@ -24,19 +24,14 @@ struct OperandRole {
             mark(mark_operand_has_tiles, number, is_reader);
             const ChunkInfo info = s->chunk_infos[(number + rank) % kChunkInfos];
             if (info.rows == 0) return;
+            const Operands<Smem, kind, kFours, kAhead, kMakesNorms> operands{p, s, group, warp, lane_here()};  // what follows from the lane is not kept meanwhile
             if (info.head != head) gate = operands.load_gate(head = info.head);
-            operands.row_norms(stage, info.rows, warp);
-            warpgroup_sync(kFirstPrepareBarrier + group);
-            mark(mark_operand_has_norms, number, is_reader);
-            operands.decay_tiles(stage, info.rows, gate);
-            fence_async_proxy();
-            warpgroup_sync(kFirstPrepareBarrier + group);
-            mark(mark_operand_has_operands, number, is_reader);
-            Operands<Smem>::Scores scores;
-            operands.begin_scores(stage, scores);
-            operands.finish_scores(stage, stage, scores);
+            operands.make(stage, stage, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
+                          [&] { if (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [] {},
+                          [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane); },
+                          [&](Mark moment) { mark(moment, number, is_reader); });
             warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
-            mark(mark_operand_has_scores, number, is_reader);
+            mark(mark_operand_has_operands, number, is_reader);
         }
     }
 };

@@ -28,6 +28,7 @@ __device__ __forceinline__ void init_barriers(const View &s) {
     const Barriers &b = s->barriers;
     for (int i = 0; i < kOwnStages; i++) {
         barrier_init(s.at(b.raw_ready[i]), 1);
+        barrier_init(s.at(b.scores_ready[i]), 2 * kWarpArrivals);
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.solve_ready[i]), kWarpArrivals);
         barrier_init(s.at(b.stage_free[i]), kRanks);
@@ -40,6 +41,7 @@ __device__ __forceinline__ void init_barriers(const View &s) {
     init_chain_barriers(s);
 }
 
+template <GateKind kind>
 __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     // The shuffle tells the compiler that the warp index is uniform: descriptors go to uniform registers.
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
@@ -50,20 +52,21 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        return OperandRole{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
+        return OperandRole<kind, 1, true, true>{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
     }
     if (warp >= kWarps) return shrink_registers<kIdleRegisters>();
     shrink_registers<kSingleRegisters>();
-    if (warp == kLoadWarp) LoadRole<true, true>{p, s, rank, cluster, lane}.run();
+    if (warp == kLoadWarp) LoadRole<kind, true, true>{p, s, rank, cluster, lane}.run();
     else if (warp == kStoreWarp) StoreRole<FKDAI_DUO>{p, s, rank, cluster, lane}.run();
     else SolveRole{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
 }
 
 // What a block does once its barriers stand. The cluster meets before the first arrival at the peer, and at the end, as nobody leaves while the
 // peer may still write here. All warps meet, those without a part too, in one place: compute-sanitizer's racecheck does not end otherwise.
+template <GateKind kind>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
     cluster_sync();
-    run_role(p, s);
+    run_role<kind>(p, s);
     __syncwarp();
     cluster_sync();
 }

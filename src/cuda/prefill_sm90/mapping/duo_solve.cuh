@@ -22,7 +22,7 @@ struct SolveParts {
         if (at.rows == 0) return false;
         const float beta = load_beta(p, at, lane);  // it travels while the operands are made
         mark(mark_solve_waits, i * kRanks, lane == 0);
-        wait(s.at(s->barriers.operands_ready[stage]), slot.phase);
+        wait(s.at(s->barriers.scores_ready[stage]), slot.phase);
         mark(mark_solve_has_scores, i * kRanks, lane == 0);
         s->beta[stage][lane] = step_size(p, at, lane, beta);
         return true;
@@ -33,13 +33,15 @@ struct SolveParts {
 struct SolveRole : SolveParts {
     __device__ __forceinline__ void run() const {
         for (uint32_t i = which; await_scores(i); i += 2) {
-            const uint32_t stage = own_slot(i).index;
-            const RingSlot to = received_slot(i);
+            const RingSlot slot = own_slot(i), to = received_slot(i);
+            const uint32_t stage = slot.index;
+            bool has_room;
             __syncwarp();
-            const bool has_room = uniform(has_flipped(s.at(s->barriers.stage_free[to.index]), to.phase ^ 1));
-            if (has_room && elect_one()) send_operands(stage, to);
-            const TrilSolve<kAkkPitch> solve{s->akk[stage], s->stages[stage].solve, s->beta[stage], lane};
-            solve.run();
+            TrilSolve<kAkkPitch>{s->akk[stage], s->stages[stage].solve, s->beta[stage], lane}.run([&] {
+                wait_together(s.at(s->barriers.operands_ready[stage]), slot.phase);
+                has_room = uniform(has_flipped(s.at(s->barriers.stage_free[to.index]), to.phase ^ 1));
+                if (has_room && elect_one()) send_operands(stage, to);
+            });
             mark(mark_solve_has_solved, i * kRanks, lane == 0);
             fence_async_proxy();
             warp_arrive(s.at(s->barriers.solve_ready[stage]), lane);
@@ -53,7 +55,7 @@ struct SolveRole : SolveParts {
         }
     }
 
-    // Everything but T: before the solve if the peer has room, else with T.
+    // Everything but T: half-way through the solve if the peer has room, else with T.
     __device__ __forceinline__ void send_operands(uint32_t stage, RingSlot to) const { send(stage, to, 0, kOperandBytes, s->barriers.operands_ready); }
 
     // Part of the stage; the peer's barrier of its stage counts it.

@@ -67,15 +67,18 @@ struct StoreRole {
     }
 
     __device__ __forceinline__ void store_rows(uint32_t slot, int rows, __nv_bfloat16 *row) const {
-        uint4 x[8];
+#pragma unroll 1
+        for (int i2 = 0; i2 < 8; i2 += 4) {
+            uint4 x[4];
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const int token = 4 * i + (lane >> 3);
-            x[i] = load_uint4(s.at(s->out[slot]) + token * 128 + (((lane & 7) ^ (token & 7)) * 16));
+            for (int i = 0; i < 4; i++) {
+                const int token = 4 * (i2 + i) + (lane >> 3);
+                x[i] = load_uint4(s.at(s->out[slot]) + token * 128 + (((lane & 7) ^ (token & 7)) * 16));
+            }
+#pragma unroll
+            for (int i = 0; i < 4; i++, row += 4 * p.out_strides.token)
+                if (4 * (i2 + i) + (lane >> 3) < rows) *reinterpret_cast<uint4 *>(row) = x[i];
         }
-#pragma unroll
-        for (int i = 0; i < 8; i++, row += 4 * p.out_strides.token)
-            if (4 * i + (lane >> 3) < rows) *reinterpret_cast<uint4 *>(row) = x[i];
         warp_arrive(s.at(s->barriers.out_free[slot]), lane);
     }
 };

@@ -8,6 +8,7 @@
 #include "prefill_sm90/mapping/duo_operands.cuh"
 #include "prefill_sm90/mapping/duo_roles.cuh"
 #include "prefill_sm90/mapping/duo_store.cuh"
+#include "prefill_sm90/mapping/quad_norms.cuh"
 #include "prefill_sm90/mapping/quad_send.cuh"
 
 namespace fkdai::prefill::quad {
@@ -23,12 +24,15 @@ __device__ __forceinline__ void init_barriers(const View &s) {
     }
     for (int i = 0; i < duo::kOwnStages; i++) {
         barrier_init(s.at(b.raw_ready[i]), 1);
+        barrier_init(s.at(b.scores_ready[i]), 2 * kWarpArrivals);
+        barrier_init(s.at(b.norms_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.stage_free[i]), 1 + kWarpArrivals);
     }
     for (int i = 0; i < kSlots; i++) barrier_init(s.at(b.slot_free[i]), kChains);
 }
 
+template <GateKind kind>
 __device__ __forceinline__ void run_chain(const Params &p, const View &s, int rank, int cluster, int warp, int lane) {
     if (warp < 4) {
         grow_registers<duo::kChainRegisters>();
@@ -36,29 +40,35 @@ __device__ __forceinline__ void run_chain(const Params &p, const View &s, int ra
     }
     if (warp < duo::kLoadWarp || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
     shrink_registers<duo::kSingleRegisters>();
-    if (warp == duo::kLoadWarp) duo::LoadRole<false, true>{p, s, rank, cluster, lane}.run();
+    if (warp == duo::kLoadWarp) duo::LoadRole<kind, false, true>{p, s, rank, cluster, lane}.run();
     else if (warp == duo::kStoreWarp) duo::StoreRole<FKDAI_QUAD>{p, s, rank, cluster, lane}.run();
 }
 
+template <GateKind kind>
 __device__ __forceinline__ void run_preparer(const Params &p, const View &s, int preparer, int cluster, int warp, int lane) {
-    if (warp < 4 || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
+    if (warp < 4) return shrink_registers<duo::kIdleRegisters>();
+    if (warp >= kFirstNormWarp) {
+        shrink_registers<kNormRegisters>();
+        return NormRole{p, s, preparer, warp - kFirstNormWarp, lane}.run();
+    }
     if (warp < duo::kLoadWarp) {
-        shrink_registers<duo::kPrepareRegisters>();
-        return duo::OperandRole{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
+        grow_registers<kPrepareRegisters>();
+        return duo::OperandRole<kind, 2, false, false>{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
     }
     shrink_registers<duo::kSingleRegisters>();
-    if (warp == duo::kLoadWarp) duo::LoadRole<true, false>{p, s, preparer, cluster, lane}.run();
+    if (warp == duo::kLoadWarp) duo::LoadRole<kind, true, false>{p, s, preparer, cluster, lane}.run();
     else if (warp == kSendWarp) SendRole{p, s, preparer, cluster, lane}.run();
     else SolveRole{{p, s, warp - duo::kFirstSolveWarp, preparer, lane}}.run();
 }
 
 // What a block does once its barriers stand; the cluster meets as in duo.
+template <GateKind kind>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
     cluster_sync();
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
-    if (rank < kChains) run_chain(p, s, rank, cluster, warp, lane);
-    else run_preparer(p, s, rank - kChains, cluster, warp, lane);
+    if (rank < kChains) run_chain<kind>(p, s, rank, cluster, warp, lane);
+    else run_preparer<kind>(p, s, rank - kChains, cluster, warp, lane);
     __syncwarp();
     cluster_sync();
 }

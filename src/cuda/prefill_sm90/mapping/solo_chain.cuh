@@ -2,7 +2,7 @@
 #pragma once
 
 #include "device/sm90/bulk_copy.cuh"
-#include "prefill_sm90/roles/chain_products.cuh"
+#include "prefill_sm90/roles/range_guard.cuh"
 #include "prefill_sm90/mapping/solo_config.cuh"
 
 namespace fkdai::prefill::solo {
@@ -16,67 +16,74 @@ struct ChainPiece {
     uint32_t value_row = kept(tile_offset(warp, lane), lane), out_row = kept(out_address(s, 4 * half + warp, lane), lane);
     uint32_t quarter = kept((lane & 3) * 16u, lane);
 
+    // What a chunk leaves between its products.
+    struct Chunk {
+        TokenRows r;
+        TokensF16 r_f16;
+        StateBf16 state_bf16;
+    };
+
     // `rows` of the tokens left belong to the sequence.
     __device__ __forceinline__ void run(int left, int rows, uint32_t &number, StateRows &state) const {
-        for (; left > 0; left--, rows -= kChunk) step(number++, rows, state);
+        Chunk chunk;
+        for (; left > 0; rows -= kChunk, number++, left--) {
+            begin(number, rows, chunk, state);
+            const bool is_scaled = !is_in_range(chunk.r_f16, plain_limit(p));
+            uint32_t factors = 0;
+            if (is_scaled) factors = scale_into_range(p.range_limit, chunk.r, chunk.r_f16, state, chunk.state_bf16);
+            finish(number, rows, is_scaled, factors, chunk, state);
+        }
     }
 
-    // One chunk. What the products need least stands in the shadow of others: V behind K, O on its way out behind the update of the state. Q's
-    // products wait for U: for both in flight at once there are too few registers.
-    __device__ __forceinline__ void step(uint32_t number, int rows, StateRows &state) const {
-        TokenRows r, u, o;
-        TokensBf16 v_bf16, r_bf16, u_bf16, o_bf16;
-        StateBf16 state_bf16;
-        Decays leaving;  // Diag(2^(gamma_C - m))
-        const RingSlot slot = stage_slot(number);
-        const uint32_t stage = s.at(s->stages[0]) + slot.index * uint32_t{sizeof(Stage)};
+    __device__ __forceinline__ uint32_t stage_at(RingSlot slot) const { return s.at(s->stages[0]) + slot.index * uint32_t{sizeof(Stage)}; }
 
+    // One chunk, to R. What the products need least stands in the shadow of others: the decay behind K, and in `finish` O on its way out behind the
+    // update of the state.
+    __device__ __forceinline__ void begin(uint32_t number, int rows, Chunk &chunk, StateRows &state) const {
+        TokensBf16 v_bf16;
+        const RingSlot slot = stage_slot(number);
+        const uint32_t stage = stage_at(slot);
         wait(s.at(s->barriers.operands_ready[slot.index]), slot.phase);
-        enter_chunk(stage, state, state_bf16);                        // S~ = Diag(2^m) S                [64,128]
-        multiply_state(stage + offsetof(Stage, kq), state_bf16, r);   // -K S~                           [32,64]
+        round_state(state, chunk.state_bf16);
+        multiply_state(stage + offsetof(Stage, kq), chunk.state_bf16, chunk.r);  // -K S     [32,64]
         load_values(number, rows, v_bf16);
+        load_and_decay(stage, quarter, state);                        // S <- Diag(2^gamma_C) S          [64,128]
         wait(s.at(s->barriers.solve_ready[slot.index]), slot.phase);
         mma_wait<0>();
-        pin(r);
-        add_values(r, v_bf16);                                        // R = V - K S~                    [32,64]
-        as_operand(r_bf16, r);
-        solve_update(stage, r_bf16, u);                               // U = T R                         [32,64]
+        pin(chunk.r);
+        add_values(chunk.r, v_bf16);                                  // R = V - K S                     [32,64]
+        as_operand<Type16::F16>(chunk.r_f16, chunk.r);
+    }
+
+    // From R on. factors: bf16, of the rows of O and S.
+    __device__ __forceinline__ void finish(uint32_t number, int rows, bool is_scaled, uint32_t factors, Chunk &chunk, StateRows &state) const {
+        TokenRows u, o;
+        TokensF16 u_f16;
+        TokensBf16 o_bf16;
+        const RingSlot slot = stage_slot(number);
+        const uint32_t stage = stage_at(slot);
+        solve_update(stage, chunk.r_f16, u);                          // U = T R                         [32,64]
         mma_wait<0>();
         pin(u);
-        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, state_bf16, o);  // Q S~                [32,64]
-        as_operand(u_bf16, u);
+        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, chunk.state_bf16, o);  // Q S           [32,64]
+        as_operand<Type16::F16>(u_f16, u);
         mma_begin();
-        read_recent(stage, u_bf16, o);                                // O = Q S~ + M U                  [32,64]
+        read_recent(stage, u_f16, o);                                 // O = Q S + M U                   [32,64]
         mma_commit();
         pin(state);
-        add_update(stage, u_bf16, state);                             // S~ += U KI                      [64,128]
+        add_update(stage, u_f16, state);                              // S += Kr U                       [64,128]
         mma_commit();
         mma_wait<1>();
         pin(o);
-        as_operand(o_bf16, o);
+        if (is_scaled) multiply_rows(o, factors, p.out_factor);
+        as_operand<Type16::BF16>(o_bf16, o);
         place_out(o_bf16);
         if (rows >= kChunk) send_out(number);
         else write_out(number, rows_out(s, number));
-#pragma unroll
-        for (int k = 0; k < 8; k++) leaving[k] = load_float4(stage + uint32_t{offsetof(Stage, gate_out)} + quarter + k * 64);
         mma_wait<0>();
-        pin(state);
-#pragma unroll
-        for (int k = 0; k < 8; k++) decay(state, k, leaving[k]);      // S = Diag(2^(gamma_C - m)) S~
-        pin(state);  // the factors have been read: nothing reads the stage any more
+        pin(state);  // nothing reads the stage any more
+        if (is_scaled) multiply_rows(state, factors);
         warp_arrive(s.at(s->barriers.chunk_done[slot.index]), lane);
-    }
-
-    __device__ __forceinline__ void enter_chunk(uint32_t stage, StateRows &state, StateBf16 &state_bf16) const {
-        const uint32_t gate_in = stage + uint32_t{offsetof(Stage, gate_in)} + quarter;
-        Decays entering;  // Diag(2^m)
-#pragma unroll
-        for (int k = 0; k < 8; k++) entering[k] = load_float4(gate_in + k * 64);
-#pragma unroll
-        for (int k = 0; k < 8; k++) {
-            decay(state, k, entering[k]);
-            round_channels(state, k, state_bf16);
-        }
     }
 
     // V^T [64,32] of this half, in the accumulator's layout.

@@ -7,7 +7,7 @@ namespace fkdai::prefill::solo {
 
 inline constexpr int kTurns = 2;        // operand groups
 inline constexpr int kSolvers = 3;      // warps that solve
-inline constexpr int kStages = 6;       // chunks, raw tiles arriving to last use
+inline constexpr int kStages = 5;       // chunks, raw tiles arriving to last use
 inline constexpr int kValueStages = 3;
 inline constexpr int kAkks = 3;
 inline constexpr int kChunkInfos = 12;
@@ -18,13 +18,14 @@ static_assert(kValueLag + kValueStages >= kStages && kChunkInfos > kStages + kSo
 // loads and three that solve, every third chunk each.
 inline constexpr int kChainWarps = 8;
 enum Warp : int { kLoadWarp = 16, kFirstSolveWarp = 17 };
-enum Registers : int { kChainRegisters = 168, kPrepareRegisters = 56, kSingleRegisters = 32 };
+enum Registers : int { kChainRegisters = 160, kPrepareRegisters = 64, kSingleRegisters = 32 };
 enum NamedBarrier : int { kFirstChainBarrier = 1, kFirstPrepareBarrier = 3 };
 
 // Who flips a barrier, and what it announces.
 struct Barriers {
     uint64_t raw_ready[kStages];      // load warp + copy engine: raw tiles and ChunkInfo are there
-    uint64_t operands_ready[kStages]; // 4 operand warps: akk, and the stage but for T
+    uint64_t scores_ready[kStages];   // 2 operand warps: akk
+    uint64_t operands_ready[kStages]; // 4 operand warps: the stage but for T
     uint64_t solve_ready[kStages];    // solve warp: T
     uint64_t chunk_done[kStages];     // 8 chain warps: operands and values of a chunk have been used
     uint64_t value_ready[kValueStages];  // copy engine
@@ -39,6 +40,7 @@ union Staging {
 struct Smem {
     Stage stages[kStages];
     alignas(1024) uint8_t value[kValueStages][kHalves][kValueBytes];  // V [2 x 64][32], 128-byte swizzle
+    alignas(1024) ScoreKeys score_keys[kTurns];
     Staging staging[kChainWarps];
     alignas(128) float akk[kAkks][16][kAkkPitch];  // akk/beta of a chunk
     float beta[kSolvers][kChunk];  // b of its chunk, of each solving warp

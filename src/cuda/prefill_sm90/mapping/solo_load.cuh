@@ -7,6 +7,7 @@
 namespace fkdai::prefill::solo {
 
 // One warp. Raw tiles run kValueLag chunks ahead of the values, which need less time between arrival and use.
+template <GateKind kind>
 struct LoadRole {
     const Params &p;
     View s;
@@ -30,10 +31,11 @@ struct LoadRole {
         const RingSlot stage = stage_slot(number);
         const uint32_t ready = s.at(s->barriers.raw_ready[stage.index]);
         if (lane_here() == 0) s->chunk_infos[number % kChunkInfos] = at;
+        prefetch_gates<kind>(p, at, lane_here());
         if (number >= kStages) wait(s.at(s->barriers.chunk_done[stage.index]), stage.phase ^ 1);
         __syncwarp();
         if (elect_one()) {
-            if (at.rows > 0) load_raw_tiles(p, s, stage.index, at, ready);
+            if (at.rows > 0) load_raw_tiles<kind>(p, s, stage.index, at, ready);
             else arrive(ready);
         }
         __syncwarp();

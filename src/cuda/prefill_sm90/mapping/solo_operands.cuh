@@ -6,32 +6,28 @@
 
 namespace fkdai::prefill::solo {
 
+template <GateKind kind>
 struct OperandRole {
     const Params &p;
     View s;
     int group, warp;  // warp 0..3 of the group
 
     __device__ __forceinline__ void run() const {
-        Operands<Smem>::Gate gate{};
+        Gate<kind> gate{};
         for (uint32_t number = group;; number += kTurns) {
             const RingSlot slot = stage_slot(number);
             const uint32_t stage = slot.index;
             wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
             const ChunkInfo info = chunk_info_of(s, number);
             if (info.rows == 0) return;
-            const Operands<Smem> operands{p, s, warp, lane_here()};
+            const Operands<Smem, kind, 1, kind == GateKind::Bounded, true> operands{p, s, group, warp, lane_here()};
             if (number < kTurns || chunk_info_of(s, number - kTurns).head != info.head) gate = operands.load_gate(info.head);
-            operands.row_norms(stage, info.rows, warp);
-            warpgroup_sync(kFirstPrepareBarrier + group);
-            operands.decay_tiles(stage, info.rows, gate);
-            fence_async_proxy();
-            warpgroup_sync(kFirstPrepareBarrier + group);
-            Operands<Smem>::Scores scores;
-            operands.begin_scores(stage, scores);
-            // Its place for akk is free once the chunk before there has been solved, which it hardly ever has to wait for.
-            const RingSlot before = stage_slot(number - kAkks);
-            if (number >= kAkks) wait(s.at(s->barriers.solve_ready[before.index]), before.phase);
-            operands.finish_scores(stage, number % kAkks, scores);
+            operands.make(stage, number % kAkks, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
+                          [] {}, [&] {
+                // Its place for akk is free once the chunk before there has been solved, which it hardly ever has to wait for.
+                const RingSlot before = stage_slot(number - kAkks);
+                if (number >= kAkks) wait(s.at(s->barriers.solve_ready[before.index]), before.phase);
+            }, [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane_here()); }, [](Mark) {});
             warp_arrive(s.at(s->barriers.operands_ready[stage]), lane_here());
         }
     }

@@ -13,6 +13,7 @@ __device__ __forceinline__ void init_barriers(const View &s) {
     const Barriers &b = s->barriers;
     for (int i = 0; i < kStages; i++) {
         barrier_init(s.at(b.raw_ready[i]), 1);
+        barrier_init(s.at(b.scores_ready[i]), 2 * kWarpArrivals);
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.solve_ready[i]), kWarpArrivals);
         barrier_init(s.at(b.chunk_done[i]), kChainWarps * kWarpArrivals);
@@ -21,6 +22,7 @@ __device__ __forceinline__ void init_barriers(const View &s) {
 }
 
 // What a block does once its barriers stand. Clusters have two blocks, so there may be one more than there are workers.
+template <GateKind kind>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
     if (static_cast<int>(blockIdx.x) >= p.kinds[kSingleKind].count) return;
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0);
@@ -30,10 +32,10 @@ __device__ __forceinline__ void run(const Params &p, const View &s) {
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        return OperandRole{p, s, (warp - kChainWarps) / 4, warp % 4}.run();
+        return OperandRole<kind>{p, s, (warp - kChainWarps) / 4, warp % 4}.run();
     }
     shrink_registers<kSingleRegisters>();
-    if (warp == kLoadWarp) LoadRole{p, s}.run();
+    if (warp == kLoadWarp) LoadRole<kind>{p, s}.run();
     else if (warp >= kFirstSolveWarp) SolveRole{p, s, warp - kFirstSolveWarp}.run();
 }
 

@@ -21,7 +21,7 @@ struct SolveRole {
             const ChunkInfo at = chunk_info_of(s, number);
             if (at.rows == 0) return;
             const float beta = load_beta(p, at, lane);  // it travels while the operands are made
-            wait(s.at(s->barriers.operands_ready[stage]), slot.phase);
+            wait(s.at(s->barriers.scores_ready[stage]), slot.phase);
             s->beta[which][lane] = step_size(p, at, lane, beta);
             __syncwarp();
             TrilSolve<kAkkPitch>{s->akk[number % kAkks], s->stages[stage].solve, s->beta[which], lane}.run();

@@ -18,25 +18,28 @@ inline constexpr int kHalf = 64;    // channels of one 128-byte swizzled tile; V
 inline constexpr int kHalves = 2;
 inline constexpr int kThreads = 640;  // of a block: 5 warps on a sub-partition, which have 480 registers a lane together
 
-struct Norms {  // per token: [16 tokens walking down from 15][16 walking up from 16]
-    float k[kChunk];     // 1/|k|
-    float q[kChunk];     // scale/|q|
+struct Norms {  // per token
+    float k[kChunk];        // 1/|k|
+    float q[kChunk];        // scale/|q|
+    float product[kChunk];  // scale q^ k^
 };
 
 // Operands of one chunk. Raw q, k, g arrive in the bytes of the operands made from them.
 struct Stage {
-    alignas(1024) uint8_t kq[2][8192];  // [2 x 64 channels][32 rows -k, 32 rows q], 128-byte swizzle
-    alignas(1024) uint8_t ki[2][4096];  // [2 x 64 channels][32 rows], 128-byte swizzle; raw g before
+    alignas(1024) uint8_t kq[2][8192];  // -K, Q: [2 x 64 channels][32 rows -k, 32 rows q] bf16, 128-byte swizzle
+    alignas(1024) uint8_t ki[2][4096];  // Kr: [2 x 64 channels][32 rows] fp16, 128-byte swizzle; raw g before
     union {
-        alignas(1024) uint8_t mqk[2048];  // M [32 i][32 j], 64-byte swizzle
+        alignas(1024) uint8_t mqk[2048];  // M [32 i][32 j] fp16, 64-byte swizzle
         struct {
             uint8_t rows[1024];  // 0..15: their right half stays zero
             Norms norms;
         } before_scores;
     };
-    alignas(1024) float gate_in[kWidth];   // 2^m,        [k/16][k/2 % 4][k/8 % 2][k % 2]: see decay_slot
-    float gate_out[kWidth];                // 2^(gamma_C - m)
-    alignas(1024) uint8_t solve[2048];  // T [32 j][32 i], 64-byte swizzle
+    union {
+        alignas(1024) float gate[kWidth];   // 2^gamma_C, [k/16][k/2 % 4][k/8 % 2][k % 2]: see decay_slot
+        float decays[2][kWidth];            // before: gamma of the first 16 tokens, and of the others
+    };
+    alignas(1024) uint8_t solve[2048];  // T [32 j][32 i] fp16, 64-byte swizzle
 };
 static_assert(sizeof(Stage) == 29 * 1024);
 inline constexpr uint32_t kRawBytes = 3 * kChunk * kWidth * sizeof(__nv_bfloat16);
@@ -60,12 +63,16 @@ struct alignas(512) StateStaging {
     float row[4][kWidth];
 };
 
-// gate_in and gate_out keep the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.
+// `gate` keeps the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.
 __host__ __device__ constexpr int decay_slot(int channel) {
     return (channel / 16) * 16 + (channel / 2 % 4) * 4 + (channel / 8 % 2) * 2 + channel % 2;
 }
 
 enum class Element : int { Absent, BF16, F32 };
+
+enum class GateKind : int { Bounded, Softplus, Precomputed, PrecomputedF32 };
+
+using ScoreKeys = uint8_t[kHalves][4096];  // KI: [2 x 64 channels][32 rows] bf16, 128-byte swizzle; of a warpgroup that prepares
 
 struct Vector {  // optional, contiguous
     const void *data;
@@ -169,6 +176,8 @@ struct Params : Timeline {
     fkdai_prefill_mapping mapping;   // FKDAI_EITHER: the schedule says which of duo and solo
     CUtensorMap q, k, v, g;          // [B][T][H or HV][128] bf16, box [1][32][1][64], 128-byte swizzle
     CUtensorMap o;                   // out, box [1][32][1][16], 32-byte swizzle; for solo
+    const float *g_f32;              // g in fp32, read beside the copy engine: a lane's two channels of a token at once; null: bf16, by its map
+    Strides g_strides;
     Betas beta;
     __nv_bfloat16 *out;              // [B,T,HV,V]
     Strides out_strides;
@@ -180,7 +189,9 @@ struct Params : Timeline {
     Checkpoints checkpoints;
     HandOver hand_over;
     uint8_t *relay;                  // of quads (quad_config.cuh)
-    float scale, lower_bound;
+    float scale, out_factor;         // of q, and of out: a power of two; together they are the caller's scale
+    float lower_bound;
+    uint32_t range_limit;            // of |R| in fp16 (range_guard.cuh)
     unsigned *status;                // the caller's word for what is broken, or null
 };
 

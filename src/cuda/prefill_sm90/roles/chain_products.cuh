@@ -1,7 +1,7 @@
 // What one step of the chain multiplies and adds: one warpgroup, 64 rows of V, state in registers.
 //
-// The state S^T [64 V, 128 K] is a wgmma accumulator in fp32, never rounded when carried; between the first and the last
-// product of a chunk it is anchored, S~ = S Diag(2^m).
+// The state S^T [64 V, 128 K] is a wgmma accumulator in fp32, never rounded when carried. As an operand it is bf16, beside K and Q; R, U, T, M and Kr
+// are fp16.
 #pragma once
 
 #include "device/sm90/store_matrices.cuh"
@@ -12,19 +12,38 @@ namespace fkdai::prefill {
 
 using TokenRows = float[16];        // [64 V, 32 tokens]
 using TokensBf16 = uint32_t[2][4];
+using TokensF16 = uint32_t[2][4];
 using StateBf16 = uint32_t[8][4];
-using Decays = float4[8];           // a factor per channel of this lane (order: decay_slot)
 
-// R = V - K S~, the second half of it.   [32,64]
+// R = V - K S, the second half of it.   [32,64]
 __device__ __forceinline__ void add_values(TokenRows &r, const TokensBf16 &v) {
 #pragma unroll
     for (int i = 0; i < 8; i++) r[2 * i] += low_bf16(v[i >> 2][i & 3]), r[2 * i + 1] += high_bf16(v[i >> 2][i & 3]);
 }
 
-// Channels 16 k .. 16 k + 15.
-__device__ __forceinline__ void decay(StateRows &state, int k, const float4 &f) {
+// 2^gamma_C of this lane's channels, four of each 16. quarter: byte offset of them in those of 16 channels (decay_slot).
+using Decays = float4[8];
+__device__ __forceinline__ float4 load_decay(uint32_t stage, uint32_t quarter, int k) {
+    return load_float4(stage + uint32_t{offsetof(Stage, gate)} + quarter + k * 64);
+}
+__device__ __forceinline__ void load_decays(uint32_t stage, uint32_t quarter, Decays &decays) {
+#pragma unroll
+    for (int k = 0; k < 8; k++) decays[k] = load_decay(stage, quarter, k);
+}
+
+// S <- Diag(2^gamma_C) S
+__device__ __forceinline__ void decay_eight(const float4 &f, int k, StateRows &state) {
     state[8 * k] *= f.x, state[8 * k + 1] *= f.y, state[8 * k + 2] *= f.x, state[8 * k + 3] *= f.y;
     state[8 * k + 4] *= f.z, state[8 * k + 5] *= f.w, state[8 * k + 6] *= f.z, state[8 * k + 7] *= f.w;
+}
+__device__ __forceinline__ void decay(const Decays &decays, StateRows &state) {
+#pragma unroll
+    for (int k = 0; k < 8; k++) decay_eight(decays[k], k, state);
+}
+// The same, where registers do not hold all factors at once.
+__device__ __forceinline__ void load_and_decay(uint32_t stage, uint32_t quarter, StateRows &state) {
+#pragma unroll
+    for (int k = 0; k < 8; k++) decay_eight(load_decay(stage, quarter, k), k, state);
 }
 
 // Rows past the sequence become 0 by select.
@@ -38,12 +57,12 @@ __device__ __forceinline__ void mask_values(int rows, int lane, TokensBf16 &v) {
 }
 
 // The state in bf16: the only rounding that it ever meets, as an operand.
-__device__ __forceinline__ void round_channels(const StateRows &state, int k, StateBf16 &rounded) {
+__device__ __forceinline__ void round_state(const StateRows &state, StateBf16 &rounded) {
 #pragma unroll
-    for (int j = 0; j < 4; j++) rounded[k][j] = pack_bf16(state[8 * k + 2 * j], state[8 * k + 2 * j + 1]);
+    for (int i = 0; i < 32; i++) rounded[i >> 2][i & 3] = pack_bf16(state[2 * i], state[2 * i + 1]);
 }
 
-// x^T = S~^T X^T for 32 rows X of a kq tile.
+// x^T = S^T X^T for 32 rows X of a kq tile.
 __device__ __forceinline__ void multiply_state(uint32_t rows, const StateBf16 &state_bf16, TokenRows &x) {
     const Operand<0, 1024, Swizzle::B128> tokens(rows);
     pin(x);
@@ -55,25 +74,25 @@ __device__ __forceinline__ void multiply_state(uint32_t rows, const StateBf16 &s
 }
 
 // U^T = R^T T^T
-__device__ __forceinline__ void solve_update(uint32_t stage, const TokensBf16 &r_bf16, TokenRows &u) {
+__device__ __forceinline__ void solve_update(uint32_t stage, const TokensF16 &r_f16, TokenRows &u) {
     const Operand<0, 512, Swizzle::B64> solve(stage + offsetof(Stage, solve));
     pin(u);
     mma_begin();
-    mma<MmaN32BMn>(r_bf16[0], solve.at(0), u, ScaleOut::Zero);
-    mma<MmaN32BMn>(r_bf16[1], solve.at(16 * 64), u);
+    mma<MmaN32BMnF16>(r_f16[0], solve.at(0), u, ScaleOut::Zero);
+    mma<MmaN32BMnF16>(r_f16[1], solve.at(16 * 64), u);
     mma_commit();
 }
 
-__device__ __forceinline__ void add_update(uint32_t stage, const TokensBf16 &u_bf16, StateRows &state) {
+__device__ __forceinline__ void add_update(uint32_t stage, const TokensF16 &u_f16, StateRows &state) {
     const Operand<sizeof(Stage::ki[0]), 1024, Swizzle::B128> keys(stage + offsetof(Stage, ki));
-    mma<MmaN128BMn>(u_bf16[0], keys.at(0), state);
-    mma<MmaN128BMn>(u_bf16[1], keys.at(16 * 128), state);
+    mma<MmaN128BMnF16>(u_f16[0], keys.at(0), state);
+    mma<MmaN128BMnF16>(u_f16[1], keys.at(16 * 128), state);
 }
 
-__device__ __forceinline__ void read_recent(uint32_t stage, const TokensBf16 &u_bf16, TokenRows &o) {
+__device__ __forceinline__ void read_recent(uint32_t stage, const TokensF16 &u_f16, TokenRows &o) {
     const Operand<0, 512, Swizzle::B64> mqk(stage + offsetof(Stage, mqk));
-    mma<MmaN32>(u_bf16[0], mqk.at(0), o);
-    mma<MmaN32>(u_bf16[1], mqk.at(32), o);
+    mma<MmaN32F16>(u_f16[0], mqk.at(0), o);
+    mma<MmaN32F16>(u_f16[1], mqk.at(32), o);
 }
 
 // This lane's row of a [32 tokens][64 V] tile, 128-byte swizzle, for a transposed matrix access to 16 tokens x 16 V.

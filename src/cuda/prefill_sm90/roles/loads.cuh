@@ -12,16 +12,23 @@ __device__ __forceinline__ int key_head(const Params &p, int head) {
 }
 
 // k, q, g of one chunk, [32,128] each, into a stage. One thread; `ready` counts the bytes.
-template <class Smem>
+template <GateKind kind, class Smem>
 __device__ __forceinline__ void load_raw_tiles(const Params &p, const SharedView<Smem> &s, uint32_t stage, const ChunkInfo &at, uint32_t ready) {
     const Stage &to = s->stages[stage];
     const int key = key_head(p, at.head);
-    arrive_expecting(ready, kRawBytes);
+    constexpr bool copies_g = kind != GateKind::PrecomputedF32;
+    arrive_expecting(ready, copies_g ? kRawBytes : kRawBytes / 3 * 2);
     for (int half = 0; half < kHalves; half++) {
         load_tile(s.at(to.kq[half]), p.k, half * kHalf, key, at.token, at.batch, ready);
         load_tile(s.at(to.kq[half]) + kQueryRows, p.q, half * kHalf, key, at.token, at.batch, ready);
-        load_tile(s.at(to.ki[half]), p.g, half * kHalf, at.head, at.token, at.batch, ready);
+        if (copies_g) load_tile(s.at(to.ki[half]), p.g, half * kHalf, at.head, at.token, at.batch, ready);
     }
+}
+
+// fp32 gates are read by the operand warps themselves, some chunks from now: a row of 512 bytes each, into L2. A whole warp.
+template <GateKind kind>
+__device__ __forceinline__ void prefetch_gates(const Params &p, const ChunkInfo &at, int lane) {
+    if (kind == GateKind::PrecomputedF32 && lane < at.rows) prefetch_l2(p.g_f32 + p.g_strides.offset(at.batch, at.token + lane, at.head), kWidth * sizeof(float));
 }
 
 // beta of the lane's token, as the caller gave it: it travels while something else is waited for. Rows past the sequence are not read.

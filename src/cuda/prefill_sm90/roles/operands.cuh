@@ -1,173 +1,261 @@
 // The operands of a chunk, from its raw tiles: what a warpgroup makes of q, k, g, whatever the state is.
+//
+// gamma: the sum of log2 alpha from the chunk's first token to this one; m: gamma after token 15, rounded to an integer, the anchor of the scores.
+//
+//     1. sum_gates                gamma inside its block of 16 tokens, in place of g; meanwhile other warps make the norms (norms.cuh)
+//     2. decay_tiles              -K 2^-m, Q 2^-m in place of k, q; KI = k^ 2^(m-gamma) beside the stage; Kr = k^ 2^(gamma_C-gamma) in place of gamma
+//     3. begin/finish_scores      [-A/beta ; M] = [-K ; Q] KI^T
+//     4. leave_anchor             -K = -k^ 2^gamma, Q = scale q^ 2^gamma: powers of two, exact
+//
+// A warpgroup barrier stands behind 1 and 2, and before 4.
 #pragma once
 
-#include "device/row_squares.cuh"
+#include <type_traits>
+
 #include "device/sm90/store_matrices.cuh"
 #include "device/sm90/warpgroup_mma.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
+#include "prefill_sm90/roles/gates.cuh"
+#include "prefill_sm90/roles/norms.cuh"
+#include "prefill_sm90/roles/steep_channels.cuh"
 
 namespace fkdai::prefill {
 
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
-// One pass away from the anchor between tokens 15 and 16 (m = gamma_15): the upper half of the tokens is walked
-// upward, the lower half downward, so the running sum needs neither shuffles nor an array.
 // `stage` counts the stages of shared memory, `place` those of akk.
-template <class Smem>
+// kFours: groups of four tokens that are on their way together; more hide more latency, and want registers and room for code. kAhead: the next
+// ones are asked for before these are stored, which wants registers only.
+template <class Smem, GateKind kind, int kFours, bool kAhead, bool kMakesNorms>
 struct Operands {
     const Params &p;
     SharedView<Smem> s;
-    int warp, lane;  // of the warpgroup
+    int group, warp, lane;  // warp of the warpgroup `group`
 
     using Scores = float[16];
-    struct Gate {  // log2 alpha = L sigmoid(exp(A_log) (g + dt_bias)) = 1 / (1/L + exp2(slope g + offset)/L)
-        float inverse_bound;  // 1/L, L = lower_bound log2(e); the lower half walks with -1/L
-        float slope, offset[2];
-    };
 
     __device__ __forceinline__ int half() const { return warp >> 1; }
-    __device__ __forceinline__ bool upward() const { return warp & 1; }
+    __device__ __forceinline__ int block() const { return warp & 1; }
+    __device__ __forceinline__ int channel() const { return half() * kHalf + 2 * lane; }
 
-    __device__ __forceinline__ Gate load_gate(int head) const {
-        const int64_t channel = static_cast<int64_t>(head) * kWidth + half() * kHalf + 2 * lane;
-        const float A_log = p.A_log.at(head, 0.f);
-        const float2 bias = p.dt_bias.pair_at(channel, 0.f);
-        // A bound of 0 means no decay: a vanishing L keeps 1/L finite.
-        const float bound = fminf(p.lower_bound * kLog2e, -1e-30f);
-        Gate gate;
-        // Each lane's own: two factors of one multiplication cannot both be uniform, and would be copied every time.
-        gate.inverse_bound = fmaf(static_cast<float>(lane), 0.f, reciprocal(upward() ? bound : -bound));
-        gate.slope = -kLog2e * capped(expf(A_log), 1e12f);
-        gate.offset[0] = capped(gate.slope * bias.x, 1e30f);
-        gate.offset[1] = capped(gate.slope * bias.y, 1e30f);
+    __device__ __forceinline__ Gate<kind> load_gate(int head) const {
+        Gate<kind> gate;
+        gate.load(p, head, static_cast<int64_t>(head) * kWidth + channel(), lane);
         return gate;
     }
 
-    // |x| at most `limit`, NaN stays NaN: beyond these limits the sigmoid is 0 or 1 anyway, and no finite parameter
-    // gives 0 * inf or inf - inf.
-    __device__ __forceinline__ static float capped(float x, float limit) {
-        return x > limit ? limit : x < -limit ? -limit : x;
+    // ---------------------------------------------------------------- 1
+
+    // This lane's place in a tile of 32 rows of 64 channels, for four tokens at a time: the first four of its block.
+    __device__ __forceinline__ uint32_t first_row() const {
+        const int row = 16 * block() + (lane >> 3);
+        return row * 128 + ((lane & 7) ^ (row & 7)) * 16;
+    }
+    // The same place, so many fours of rows on.
+    __device__ __forceinline__ static uint32_t rows_on(uint32_t at, int fours) { return (at ^ (fours & 1) * 64) + fours * 512; }
+
+    // What four tokens are made from, of this lane's channels.
+    struct RawFour {
+        uint32_t gamma[2][4], k[4], q[4];
+        float4 k_norm, q_norm;
+    };
+    // Where they lie: tiles, the same for the whole warp, and this lane's row in them.
+    struct TileRows {
+        uint32_t kq, even, odd, norm, row;
+        __device__ __forceinline__ void load(RawFour &raw, int n) const {
+            const uint32_t at = rows_on(row, n);
+            load_matrices(raw.gamma[0], even + at), load_matrices(raw.gamma[1], odd + at);
+            load_matrices(raw.k, kq + at), load_matrices(raw.q, kq + at + kQueryRows);
+            raw.k_norm = load_float4(norm + 16 * n), raw.q_norm = load_float4(norm + 16 * n + sizeof(Norms::k));
+        }
+        __device__ __forceinline__ void store(int n, const uint32_t (&kd)[4], const uint32_t (&qd)[4], const uint32_t (&score)[4],
+                                              const uint32_t (&recent)[4]) const {
+            const uint32_t at = rows_on(row, n);
+            store_matrices(kq + at, kd), store_matrices(kq + at + kQueryRows, qd);
+            store_matrices(odd + at, score), store_matrices(even + at, recent);
+        }
+        __device__ __forceinline__ void go_on() { row = rows_on(row, kFours), norm += 16 * kFours; }
+    };
+    __device__ __forceinline__ TileRows tile_rows(uint32_t stage) const {
+        return {s.at(s->stages[stage].kq[half()]), s.at(s->stages[stage].ki[half()]), s.at(s->score_keys[group][half()]),
+                s.at(s->stages[stage].before_scores.norms) + 64 * block(), first_row()};
     }
 
-    // 1/|k| of 16 tokens for part 0 and 1, scale/|q| for part 2 and 3; rows past the sequence get 0.
-    __device__ __forceinline__ void row_norms(uint32_t stage, int rows, int part) const {
-        const uint32_t row = s.at(s->stages[stage].kq[0]) + 16 * part * 128;
-        const uint32_t at = row + ((lane & 7) + (lane & 8)) * 128 + (((lane >> 4) ^ (lane & 7)) * 16);
+    // g of this lane's channels, four tokens.
+    struct RawBf16 {
+        uint32_t pair[4];
+        __device__ __forceinline__ float first(int t) const { return low_bf16(pair[t]); }
+        __device__ __forceinline__ float second(int t) const { return high_bf16(pair[t]); }
+    };
+    struct RawF32 {
+        float2 pair[4];
+        __device__ __forceinline__ float first(int t) const { return pair[t].x; }
+        __device__ __forceinline__ float second(int t) const { return pair[t].y; }
+    };
+    using Raw = std::conditional_t<kind == GateKind::PrecomputedF32, RawF32, RawBf16>;
+    __device__ __forceinline__ void load_gates(RawBf16 &g, uint32_t at, const ChunkInfo &, int) const { load_matrices(g.pair, at); }
+    __device__ __forceinline__ void load_gates(RawF32 &g, uint32_t, const ChunkInfo &info, int row) const {
+#pragma unroll
+        for (int t = 0; t < 4; t++) {
+            const auto *const from = p.g_f32 + p.g_strides.offset(info.batch, info.token + row + t, info.head) + channel();
+            g.pair[t] = row + t < info.rows ? *reinterpret_cast<const float2 *>(from) : make_float2(0.f, 0.f);
+        }
+    }
+
+    // gamma of each token from the start of its block, in fp32: of the even channels in place of g, of the odd ones where KI will stand. What
+    // the whole block decays by goes to `decays`.
+    __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate) const {
+        const int rows = info.rows;
+        TileRows at = tile_rows(stage);
+        const RowNorms<Smem> norms{p, s, lane};
+        const uint32_t eight = norms.address(stage, warp);
         RowSquares squares;
-        uint32_t x[8][4];
+        int row = 16 * block();
+        float sum[2] = {0.f, 0.f};
+        Raw g[kFours];
 #pragma unroll
-        for (int k = 0; k < 8; k++) load_matrices(x[k], (at ^ (k & 3) * 32) + (k >> 2) * uint32_t{sizeof(Stage::kq[0])});
-#pragma unroll
-        for (int k = 0; k < 8; k++) squares.add(x[k]);
-        const float first = squares.first(lane), second = squares.second(lane);
-        float inverse[2] = {inverse_sqrt(first + 1e-6f), inverse_sqrt(second + 1e-6f)};
-        const bool overflows = RowSquares::knows(lane) && (first > 3e38f || second > 3e38f);
-        if (__any_sync(~0u, overflows)) {
-            if (first > 3e38f) inverse[0] = scaled_norm(row + (lane >> 2) * 128, lane >> 2);
-            if (second > 3e38f) inverse[1] = scaled_norm(row + ((lane >> 2) + 8) * 128, lane >> 2);
-        }
-        if (!RowSquares::knows(lane)) return;
-        const float factor = part < 2 ? 1.f : p.scale;
-        float *const norms = part < 2 ? s->stages[stage].before_scores.norms.k : s->stages[stage].before_scores.norms.q;
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int token = 16 * (part & 1) + (lane >> 2) + 8 * i;
-            norms[token < 16 ? 15 - token : token] = token < rows ? inverse[i] * factor : 0.f;
-        }
-    }
-
-    // 1/|x| of a row whose squares overflow, from x 2^-70.
-    __device__ __forceinline__ static float scaled_norm(uint32_t row, int swizzle) {
-        float sum = 0.f;
+        for (int n = 0; n < kFours; n++) load_gates(g[n], at.even + rows_on(at.row, n), info, row + 4 * n);
 #pragma unroll 1
-        for (int unit = 0; unit < 16; unit++) {
-            const uint4 x = load_uint4(row + (unit >> 3) * uint32_t{sizeof(Stage::kq[0])} + (((unit & 7) ^ swizzle) * 16));
-            const uint32_t pair[4] = {x.x, x.y, x.z, x.w};
+        for (int t4 = 0; t4 < 4; t4 += kFours) {
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const float low = low_bf16(pair[j]) * 0x1p-70f, high = high_bf16(pair[j]) * 0x1p-70f;
-                sum = fmaf(low, low, fmaf(high, high, sum));
-            }
-        }
-        return inverse_sqrt(sum) * 0x1p-70f;
-    }
-
-    // -K = -k^ 2^(gamma-m), Q = scale q^ 2^(gamma-m), KI = k^ 2^(m-gamma), each rounded once to bf16, in place of
-    // k, q, g; and this half's decay: 2^m or 2^(gamma_C-m).   [32,128]
-    __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Gate &gate) const {
-        if (upward()) decay_half<true>(stage, rows, gate);
-        else decay_half<false>(stage, rows, gate);
-    }
-    // Upward a token's own decay counts; downward the anchor is exact.
-    template <bool is_upward>
-    __device__ __forceinline__ void decay_half(uint32_t stage, int rows, const Gate &gate) const {
-        constexpr uint32_t step = is_upward ? 512u : 0u - 512u;  // four rows on
-        constexpr int row_step = is_upward ? 1 : -1;
-        const int row0 = is_upward ? 16 + (lane >> 3) : 15 - (lane >> 3);
-        const uint32_t offset = row0 * 128 + ((lane & 7) ^ (row0 & 7)) * 16;
-        uint32_t kq = s.at(s->stages[stage].kq[half()]) + offset, ki = s.at(s->stages[stage].ki[half()]) + offset;
-        uint32_t norm = s.at(s->stages[stage].before_scores.norms) + (is_upward ? 64 : 0);
-        int row = is_upward ? 16 : 15;
-        float sum0 = 0.f, sum1 = 0.f;
-        uint32_t g[4];
-        load_matrices(g, ki);
-#pragma unroll 1
-        for (int t4 = 0; t4 < 4; t4++) {
-            uint32_t k[4], q[4], kd[4], qd[4], kinv[4];
-            load_matrices(k, kq), load_matrices(q, kq + kQueryRows);
-            const float4 nk = load_float4(norm), nq = load_float4(norm + sizeof(Norms::k));
-            const float k_norm[4] = {nk.x, nk.y, nk.z, nk.w}, q_norm[4] = {nq.x, nq.y, nq.z, nq.w};
-            float a0[4], a1[4];
+            for (int n = 0; n < kFours; n++)
+                if (kMakesNorms) norms.add_squares(squares, eight, t4 + n);
+            float a[kFours][2][4];
 #pragma unroll
-            for (int t = 0; t < 4; t++) {
-                a0[t] = log2_alpha(low_bf16(g[t]), gate, 0);
-                a1[t] = log2_alpha(high_bf16(g[t]), gate, 1);
-            }
-            if (t4 < 3) load_matrices(g, (ki ^ 64) + step);
-            if (rows < kChunk) {  // rows past the sequence: no decay, and zeros whatever lies there
+            for (int n = 0; n < kFours; n++)
 #pragma unroll
                 for (int t = 0; t < 4; t++)
-                    if (row + t * row_step >= rows) a0[t] = a1[t] = 0.f, k[t] = q[t] = 0;
+                    a[n][0][t] = gate.log2_alpha(g[n].first(t), 0), a[n][1][t] = gate.log2_alpha(g[n].second(t), 1);
+#pragma unroll
+            for (int n = 0; n < kFours; n++)
+                if (t4 + kFours < 4) load_gates(g[n], at.even + rows_on(at.row, n + kFours), info, row + 4 * (n + kFours));
+            if (rows < kChunk) {  // rows past the sequence: no decay, whatever lies there
+#pragma unroll
+                for (int n = 0; n < kFours; n++)
+#pragma unroll
+                    for (int t = 0; t < 4; t++)
+                        if (row + 4 * n + t >= rows) a[n][0][t] = a[n][1][t] = 0.f;
             }
 #pragma unroll
-            for (int t = 0; t < 4; t++) {
-                const float before0 = sum0, before1 = sum1;
-                sum0 += a0[t], sum1 += a1[t];
-                const float e0 = is_upward ? sum0 : before0, e1 = is_upward ? sum1 : before1;
-                const float f0 = exp2_fast(e0), f1 = exp2_fast(e1);
-                const float k0 = low_bf16(k[t]) * k_norm[t], k1 = high_bf16(k[t]) * k_norm[t];
-                kd[t] = pack_bf16(k0 * -f0, k1 * -f1);
-                qd[t] = pack_bf16(low_bf16(q[t]) * (q_norm[t] * f0), high_bf16(q[t]) * (q_norm[t] * f1));
-                kinv[t] = pack_bf16(k0 * exp2_fast(-e0), k1 * exp2_fast(-e1));
+            for (int n = 0; n < kFours; n++) {
+                uint32_t gamma[2][4];
+#pragma unroll
+                for (int t = 0; t < 4; t++)
+#pragma unroll
+                    for (int i = 0; i < 2; i++) sum[i] += a[n][i][t], gamma[i][t] = __float_as_uint(sum[i]);
+                store_matrices(at.even + rows_on(at.row, n), gamma[0]), store_matrices(at.odd + rows_on(at.row, n), gamma[1]);
             }
-            store_matrices(kq, kd), store_matrices(kq + kQueryRows, qd), store_matrices(ki, kinv);
-            kq = (kq ^ 64) + step, ki = (ki ^ 64) + step, norm += 16, row += 4 * row_step;
+            at.go_on(), row += 4 * kFours;
         }
-        const uint32_t decay = s.at(is_upward ? s->stages[stage].gate_out : s->stages[stage].gate_in);
-        store_float2(decay + decay_slot(half() * kHalf + 2 * lane) * 4, exp2_fast(is_upward ? sum0 : -sum0), exp2_fast(is_upward ? sum1 : -sum1));
+        store_float2(s.at(s->stages[stage].decays[block()][channel()]), sum[0], sum[1]);
+        if (kMakesNorms) norms.store(stage, rows, warp, squares);
     }
 
-    // +log2 alpha upward, -log2 alpha downward.
-    __device__ __forceinline__ float log2_alpha(float g, const Gate &gate, int i) const {
-        return reciprocal(fmaf(exp2_fast(fmaf(g, gate.slope, gate.offset[i])), gate.inverse_bound, gate.inverse_bound));
+    // ---------------------------------------------------------------- 2
+
+    // Of two channels: what their exponents begin with. One that decays by more than 2^120 inside a block of 16 tokens has no anchor that keeps both
+    // factors of its scores finite: it has none in the products, and its scores are added one by one (steep_channels.cuh).
+    struct Anchor {
+        float to_scores[2];    // from gamma inside the block to the exponent of K and Q: gamma - m; steep: gamma
+        float from_scores[2];  // to that of KI and Kr: m - gamma; steep: gamma_C - gamma
+        float to_end[2];       // 2^(gamma_C - m), from KI to Kr; steep: 1
+        float leave[2];        // 2^m; steep: 1
+        float end[2];          // 2^gamma_C
+        uint32_t in_scores;    // all ones in the halves of a pair that take part
+    };
+    __device__ __forceinline__ Anchor load_anchor(uint32_t stage) const {
+        const float2 first = load_float2(s.at(s->stages[stage].decays[0][channel()])), second = load_float2(s.at(s->stages[stage].decays[1][channel()]));
+        const float before[2] = {first.x, first.y}, last[2] = {second.x, second.y};
+        Anchor anchor{};
+        anchor.in_scores = ~0u;
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const float m = round_to_integer(before[i]), rest = before[i] - m;
+            anchor.to_scores[i] = block() == 0 ? -m : rest, anchor.from_scores[i] = -anchor.to_scores[i];
+            anchor.to_end[i] = exp2_fast(rest + last[i]), anchor.leave[i] = exp2_fast(m);
+            anchor.end[i] = anchor.to_end[i] * anchor.leave[i];
+            if (kind == GateKind::Bounded || !is_steep(before[i], last[i])) continue;
+            anchor.to_scores[i] = block() == 0 ? 0.f : before[i], anchor.from_scores[i] = block() == 0 ? before[i] + last[i] : last[i];
+            anchor.end[i] = exp2_fast(before[i] + last[i]), anchor.to_end[i] = anchor.leave[i] = 1.f;
+            anchor.in_scores &= i == 0 ? 0xffff0000u : 0xffffu;
+        }
+        return anchor;
     }
 
-    // [-akk/beta ; M] = [-K ; Q] KI^T   [64,32] = [64,128] [128,32]
+    // [32,128] each, rounded once.
+    __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Anchor &anchor) const {
+        TileRows at = tile_rows(stage);
+        int row = 16 * block();
+        RawFour raw[kFours];
+        if (kAhead) {
+#pragma unroll
+            for (int n = 0; n < kFours; n++) at.load(raw[n], n);
+        }
+#pragma unroll 1
+        for (int t4 = 0; t4 < 4; t4 += kFours) {
+            if (!kAhead) {
+#pragma unroll
+                for (int n = 0; n < kFours; n++) at.load(raw[n], n);
+            }
+            if (rows < kChunk) {  // rows past the sequence: zeros, whatever lies there
+#pragma unroll
+                for (int n = 0; n < kFours; n++)
+#pragma unroll
+                    for (int t = 0; t < 4; t++)
+                        if (row + 4 * n + t >= rows) raw[n].k[t] = raw[n].q[t] = 0;
+            }
+            uint32_t kd[kFours][4], qd[kFours][4], score[kFours][4], recent[kFours][4];
+#pragma unroll
+            for (int n = 0; n < kFours; n++) decay_four(anchor, raw[n], kd[n], qd[n], score[n], recent[n]);
+            if (kAhead && t4 + kFours < 4) {
+#pragma unroll
+                for (int n = 0; n < kFours; n++) at.load(raw[n], kFours + n);
+            }
+#pragma unroll
+            for (int n = 0; n < kFours; n++) at.store(n, kd[n], qd[n], score[n], recent[n]);
+            at.go_on(), row += 4 * kFours;
+        }
+    }
+
+    // Of four tokens and two channels: -K 2^-m, Q 2^-m, KI, Kr.
+    __device__ __forceinline__ static void decay_four(const Anchor &anchor, const RawFour &raw, uint32_t (&kd)[4], uint32_t (&qd)[4], uint32_t (&score)[4],
+                                                      uint32_t (&recent)[4]) {
+        const float k_norm[4] = {raw.k_norm.x, raw.k_norm.y, raw.k_norm.z, raw.k_norm.w};
+        const float q_norm[4] = {raw.q_norm.x, raw.q_norm.y, raw.q_norm.z, raw.q_norm.w};
+#pragma unroll
+        for (int t = 0; t < 4; t++) {
+            const float gamma0 = __uint_as_float(raw.gamma[0][t]), gamma1 = __uint_as_float(raw.gamma[1][t]);
+            const float e0 = gamma0 + anchor.to_scores[0], e1 = gamma1 + anchor.to_scores[1];
+            const float d0 = kind == GateKind::Bounded ? -e0 : anchor.from_scores[0] - gamma0;
+            const float d1 = kind == GateKind::Bounded ? -e1 : anchor.from_scores[1] - gamma1;
+            const float f0 = exp2_fast(e0), f1 = exp2_fast(e1);
+            const float k0 = low_bf16(raw.k[t]) * k_norm[t], k1 = high_bf16(raw.k[t]) * k_norm[t];
+            kd[t] = pack_bf16(k0 * -f0, k1 * -f1);
+            qd[t] = pack_bf16(low_bf16(raw.q[t]) * (q_norm[t] * f0), high_bf16(raw.q[t]) * (q_norm[t] * f1));
+            const float i0 = k0 * exp2_fast(d0), i1 = k1 * exp2_fast(d1);
+            score[t] = pack_bf16(i0, i1);
+            if (kind != GateKind::Bounded) score[t] &= anchor.in_scores;
+            recent[t] = pack_f16(i0 * anchor.to_end[0], i1 * anchor.to_end[1]);
+        }
+    }
+
+    // ---------------------------------------------------------------- 3
+
+    // [-akk/beta ; M] = [-K ; Q] KI^T   [64,32] = [64,128] [128,32]; beside what steep channels have added
     __device__ __forceinline__ void begin_scores(uint32_t stage, Scores &c) const {
-        const Operand<0, 1024, Swizzle::B128> a(s.at(s->stages[stage].kq[0])), b(s.at(s->stages[stage].ki[0]));
+        const Operand<0, 1024, Swizzle::B128> a(s.at(s->stages[stage].kq[0])), b(s.at(s->score_keys[group][0]));
         pin(c);
         mma_begin();
 #pragma unroll
         for (int k = 0; k < 8; k++)
             mma<MmaSharedN32>(a.at((k & 3) * 32 + (k >> 2) * uint32_t{sizeof(Stage::kq[0])}),
                               b.at((k & 3) * 32 + (k >> 2) * uint32_t{sizeof(Stage::ki[0])}), c,
-                              k == 0 ? ScaleOut::Zero : ScaleOut::One);
+                              k == 0 && kind == GateKind::Bounded ? ScaleOut::Zero : ScaleOut::One);
         mma_commit();
     }
-    __device__ __forceinline__ void finish_scores(uint32_t stage, uint32_t place, Scores &c) const {
-        mma_wait<0>();
-        pin(c);
-        if (stores_akk()) store_akk(c, place);
-        else store_mqk(c, stage);
+    // Of M's rows of this lane, the diagonal; read before the scores overwrite it.
+    __device__ __forceinline__ float2 diagonal(uint32_t stage) const {
+        const uint32_t at = s.at(s->stages[stage].before_scores.norms.product) + (16 * (warp & 1) + (lane >> 2)) * 4;
+        return make_float2(load_float(at), load_float(at + 32));
     }
     __device__ __forceinline__ bool stores_akk() const { return warp < 2; }
 
@@ -182,17 +270,74 @@ struct Operands {
         }
     }
 
-    // M (bf16), j <= i by select: the other half may hold inf. Its upper block stays zero from the start.
-    __device__ __forceinline__ void store_mqk(const Scores &c, uint32_t stage) const {
+    // M (fp16), j <= i by select: the other half may hold inf. Its upper block stays zero from the start.
+    __device__ __forceinline__ void store_mqk(const Scores &c, const float2 &diagonal, uint32_t stage) const {
         const int i = 16 * (warp - 2) + (lane >> 2);
 #pragma unroll
         for (int b = 0; b < 4; b++) {
             if (b >= 2 && warp == 2) continue;
             const int j = 8 * b + 2 * (lane & 3);
             const uint32_t to = s.at(s->stages[stage].mqk) + i * 64 + ((b ^ ((i >> 1) & 3)) * 16) + (lane & 3) * 4;
-            store_word(to, pack_bf16(j <= i ? c[4 * b] : 0.f, j + 1 <= i ? c[4 * b + 1] : 0.f));
-            store_word(to + 8 * 64, pack_bf16(j <= i + 8 ? c[4 * b + 2] : 0.f, j + 1 <= i + 8 ? c[4 * b + 3] : 0.f));
+            store_word(to, pack_f16(score(c[4 * b], j, i, diagonal.x), score(c[4 * b + 1], j + 1, i, diagonal.x)));
+            store_word(to + 8 * 64, pack_f16(score(c[4 * b + 2], j, i + 8, diagonal.y), score(c[4 * b + 3], j + 1, i + 8, diagonal.y)));
         }
+    }
+    __device__ __forceinline__ static float score(float x, int j, int i, float diagonal) { return j < i ? x : j == i ? diagonal : 0.f; }
+
+    // ---------------------------------------------------------------- 4
+
+    __device__ __forceinline__ void leave_anchor(uint32_t stage, const Anchor &anchor) const {
+        const uint32_t power = pack_bf16(anchor.leave[0], anchor.leave[1]);
+        uint32_t kq = s.at(s->stages[stage].kq[half()]) + first_row();
+#pragma unroll 2
+        for (int t4 = 0; t4 < 4; t4 += kFours, kq = rows_on(kq, kFours)) {
+            uint32_t k[kFours][4], q[kFours][4];
+#pragma unroll
+            for (int n = 0; n < kFours; n++) load_matrices(k[n], rows_on(kq, n)), load_matrices(q[n], rows_on(kq, n) + kQueryRows);
+#pragma unroll
+            for (int n = 0; n < kFours; n++) {
+#pragma unroll
+                for (int t = 0; t < 4; t++) k[n][t] = multiply_pairs_bf16(k[n][t], power), q[n][t] = multiply_pairs_bf16(q[n][t], power);
+                store_matrices(rows_on(kq, n), k[n]), store_matrices(rows_on(kq, n) + kQueryRows, q[n]);
+            }
+        }
+        if (block() == 1) {
+            const uint32_t decay = s.at(s->stages[stage].gate) + decay_slot(channel()) * 4;
+            store_float2(decay, anchor.end[0], anchor.end[1]);
+        }
+    }
+
+    // All of it, for a chunk whose raw tiles are there. sync: the warpgroup's barrier; await_norms: until they are there; await_place: until akk's place
+    // is free; announce_scores: akk is there, for the solve; reach: a moment.
+    template <class Sync, class AwaitNorms, class AwaitPlace, class AnnounceScores, class Reach>
+    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, const Sync &sync,
+                                         const AwaitNorms &await_norms, const AwaitPlace &await_place, const AnnounceScores &announce_scores,
+                                         const Reach &reach) const {
+        const int rows = info.rows;
+        sum_gates(stage, info, gate);
+        sync();
+        await_norms();
+        reach(mark_operand_has_gates);
+        const Anchor anchor = load_anchor(stage);
+        const SteepChannels<Smem> steep{s, group, warp, lane};
+        typename SteepChannels<Smem>::Pairs steep_scores{};
+        if (kind != GateKind::Bounded && steep.is_any_steep(stage)) steep.sum(stage, rows, steep_scores);
+        decay_tiles(stage, rows, anchor);
+        const float2 on_diagonal = diagonal(stage);
+        fence_async_proxy();
+        sync();
+        reach(mark_operand_has_tiles_of_scores);
+        Scores scores;
+        if (kind != GateKind::Bounded) steep.widen(steep_scores, scores);
+        begin_scores(stage, scores);
+        await_place();
+        mma_wait<0>();
+        pin(scores);
+        sync();
+        reach(mark_operand_has_scores);
+        if (stores_akk()) store_akk(scores, place), announce_scores();
+        else store_mqk(scores, on_diagonal, stage);
+        leave_anchor(stage, anchor);
         fence_async_proxy();
     }
 };

@@ -1,0 +1,70 @@
+// log2 alpha, a token's decay of a channel, from the gate that the caller gives.   At most 0, and finite but for NaN.
+#pragma once
+
+#include "device/scalar_math.cuh"
+#include "prefill_sm90/problem/params.cuh"
+
+namespace fkdai::prefill {
+
+// Nothing that fits fp32 is left after a decay of this many powers of two; sums of 32 of them still have a fine unit in the last place.
+inline constexpr float kStrongestDecay = -320.f;
+
+// |x| at most `limit`, NaN stays NaN: beyond these limits the gates are 0 or their bound anyway, and no finite parameter gives 0 * inf or inf - inf.
+__device__ __forceinline__ float capped(float x, float limit) { return x > limit ? limit : x < -limit ? -limit : x; }
+
+// Of two channels.
+template <GateKind kind>
+struct Gate;
+
+// L sigmoid(exp(A_log) (g + dt_bias)) = 1 / (1/L + exp2(slope g + offset)/L), L = lower_bound log2(e)
+template <>
+struct Gate<GateKind::Bounded> {
+    float inverse_bound, slope, offset[2];
+
+    __device__ __forceinline__ void load(const Params &p, int head, int64_t channel, int lane) {
+        const float2 bias = p.dt_bias.pair_at(channel, 0.f);
+        // A bound of 0 means no decay: a vanishing L keeps 1/L finite. Each lane's own: two factors of one multiplication cannot both be
+        // uniform, and would be copied every time.
+        inverse_bound = fmaf(static_cast<float>(lane), 0.f, reciprocal(fminf(p.lower_bound * kLog2e, -1e-30f)));
+        slope = -kLog2e * capped(expf(p.A_log.at(head, 0.f)), 1e12f);
+        offset[0] = capped(slope * bias.x, 1e30f), offset[1] = capped(slope * bias.y, 1e30f);
+    }
+    __device__ __forceinline__ float log2_alpha(float g, int i) const {
+        return reciprocal(fmaf(exp2_fast(fmaf(g, slope, offset[i])), inverse_bound, inverse_bound));
+    }
+};
+
+// -exp(A_log) softplus(g + dt_bias) log2(e) = -exp(A_log) log2(1 + exp2(g log2(e) + offset))
+template <>
+struct Gate<GateKind::Softplus> {
+    float minus_rate, offset[2];
+
+    __device__ __forceinline__ void load(const Params &p, int head, int64_t channel, int) {
+        const float2 bias = p.dt_bias.pair_at(channel, 0.f);
+        minus_rate = -capped(expf(p.A_log.at(head, 0.f)), 1e30f);
+        offset[0] = capped(kLog2e * bias.x, 1e30f), offset[1] = capped(kLog2e * bias.y, 1e30f);
+    }
+    // Small powers by a polynomial, within 1e-7 of log2(1 + t)/t up to 1/4: the sum 1 + t has lost what a slow gate is made of.
+    __device__ __forceinline__ float log2_alpha(float g, int i) const {
+        const float x = fmaf(g, kLog2e, offset[i]), t = exp2_fast(x);
+        float ratio = fmaf(t, -0.13309421f, 0.26184812f);
+        ratio = fmaf(t, ratio, -0.3573446f), ratio = fmaf(t, ratio, 0.48069828f);
+        ratio = fmaf(t, ratio, -0.72134264f), ratio = fmaf(t, ratio, 1.44269501f);
+        const float softplus = t < 0.25f ? t * ratio : x > 25.f ? x : log2_fast(1.f + t);
+        return max_or_nan(minus_rate * softplus, kStrongestDecay);
+    }
+};
+
+// g itself, a natural logarithm; above 0 counts as 0.
+template <>
+struct Gate<GateKind::Precomputed> {
+    __device__ __forceinline__ void load(const Params &, int, int64_t, int) {}
+    __device__ __forceinline__ float log2_alpha(float g, int) const {
+        return max_or_nan(min_or_nan(g, 0.f) * kLog2e, kStrongestDecay);
+    }
+};
+
+template <>
+struct Gate<GateKind::PrecomputedF32> : Gate<GateKind::Precomputed> {};
+
+}  // namespace fkdai::prefill
