@@ -28,14 +28,19 @@ def cuda_release(nvcc):
     return re.search(r"release ([\d.]+)", subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout).group(1)
 
 
+def short_name(mangled):
+    """prefill_kernel<0> of a kernel that is a template over one enumeration, plan_kernel of one that is none."""
+    name, argument = re.search(r"\d+([a-z_]+_kernel)(?:I\w*?E(\d+)E)?", mangled).groups()
+    return f"{name}<{argument}>" if argument else name
+
+
 def entries(report):
     """kernel name -> (registers, spill bytes, stack bytes) from `ptxas -v`."""
     found = {}
     for block in report.split("Compiling entry function ")[1:]:
         name = re.match(r"'(\w+)'", block).group(1)
-        short = re.search(r"\d+([a-z_]+_kernel)", name).group(1)
         number = lambda pattern, block=block: sum(int(n) for n in re.findall(pattern, block))
-        found[short] = (number(r"Used (\d+) registers"), number(r"(\d+) bytes spill"), number(r"(\d+) bytes stack frame"))
+        found[short_name(name)] = (number(r"Used (\d+) registers"), number(r"(\d+) bytes spill"), number(r"(\d+) bytes stack frame"))
     return found
 
 
@@ -55,7 +60,8 @@ def disassemble(nvcc, cubin):
 
 def code_of(kernel, sass):
     """The instructions of one kernel, and the places of its labels."""
-    body = re.search(rf"^\.text\.\S*{kernel}\S*:\n(.*?)(?=^\.text\.|\Z)", sass, re.M | re.S).group(1)
+    bodies = re.finditer(r"^\.text\.(\S*_kernel\S*):\n(.*?)(?=^\.text\.|\Z)", sass, re.M | re.S)
+    body = next(body.group(2) for body in bodies if short_name(body.group(1)) == kernel)
     code, labels = [], {}
     for line in body.splitlines():
         label, instruction = re.match(r"(\.L_x_\d+):", line), re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(.*?;)", line)

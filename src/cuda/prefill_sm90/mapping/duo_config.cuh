@@ -49,7 +49,7 @@ struct Smem {
         alignas(1024) uint8_t out[kOutStages][kValueBytes];  // O [32][64 of this CTA], 128-byte swizzle
         StateStaging state_rows[4];                          // of each chain warp, between pieces: when `out` is free
     };
-    alignas(1024) ScoreKeys score_keys[kPrepareGroups];
+    alignas(1024) uint8_t score_keys[kPrepareGroups][kHalves][4096];  // KI: [2 x 64 channels][32 rows] bf16, 128-byte swizzle
     alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
     float beta[kOwnStages][kChunk];                          // b of a chunk
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos

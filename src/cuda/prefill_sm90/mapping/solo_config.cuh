@@ -40,7 +40,7 @@ union Staging {
 struct Smem {
     Stage stages[kStages];
     alignas(1024) uint8_t value[kValueStages][kHalves][kValueBytes];  // V [2 x 64][32], 128-byte swizzle
-    alignas(1024) ScoreKeys score_keys[kTurns];
+    alignas(1024) uint8_t score_keys[kTurns][kHalves][4096];  // KI: [2 x 64 channels][32 rows] bf16, 128-byte swizzle
     Staging staging[kChainWarps];
     alignas(128) float akk[kAkks][16][kAkkPitch];  // akk/beta of a chunk
     float beta[kSolvers][kChunk];  // b of its chunk, of each solving warp

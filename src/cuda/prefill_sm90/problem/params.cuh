@@ -72,8 +72,6 @@ enum class Element : int { Absent, BF16, F32 };
 
 enum class GateKind : int { Bounded, Softplus, Precomputed, PrecomputedF32 };
 
-using ScoreKeys = uint8_t[kHalves][4096];  // KI: [2 x 64 channels][32 rows] bf16, 128-byte swizzle; of a warpgroup that prepares
-
 struct Vector {  // optional, contiguous
     const void *data;
     Element element;
