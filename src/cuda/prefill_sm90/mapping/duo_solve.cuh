@@ -1,9 +1,9 @@
 // The solve role of duo, which also sends a finished stage to the peer.
 #pragma once
 
-#include "device/tril_solve.cuh"
 #include "prefill_sm90/mapping/duo_config.cuh"
 #include "prefill_sm90/roles/loads.cuh"
+#include "prefill_sm90/roles/solve.cuh"
 
 namespace fkdai::prefill::duo {
 
@@ -38,8 +38,7 @@ struct SolveRole : SolveParts {
             __syncwarp();
             const bool has_room = uniform(has_flipped(s.at(s->barriers.stage_free[to.index]), to.phase ^ 1));
             if (has_room && elect_one()) send_operands(stage, to);
-            const TrilSolve<kAkkPitch> solve{s->akk[stage], s->stages[stage].solve, s->beta[stage], lane};
-            solve.run();
+            solve_chunk(p, s, stage, s->akk[stage], s->beta[stage], lane);
             mark(mark_solve_has_solved, i * kRanks, lane == 0);
             fence_async_proxy();
             warp_arrive(s.at(s->barriers.solve_ready[stage]), lane);

@@ -1,8 +1,8 @@
 // The solve role of solo: T = (I + A)^-1 Diag(beta) of every third chunk, by one warp.
 #pragma once
 
-#include "device/tril_solve.cuh"
 #include "prefill_sm90/roles/loads.cuh"
+#include "prefill_sm90/roles/solve.cuh"
 #include "prefill_sm90/mapping/solo_config.cuh"
 
 namespace fkdai::prefill::solo {
@@ -24,7 +24,7 @@ struct SolveRole {
             wait(s.at(s->barriers.operands_ready[stage]), slot.phase);
             s->beta[which][lane] = step_size(p, at, lane, beta);
             __syncwarp();
-            TrilSolve<kAkkPitch>{s->akk[number % kAkks], s->stages[stage].solve, s->beta[which], lane}.run();
+            solve_chunk(p, s, stage, s->akk[number % kAkks], s->beta[which], lane);
             fence_async_proxy();
             warp_arrive(s.at(s->barriers.solve_ready[stage]), lane);
         }

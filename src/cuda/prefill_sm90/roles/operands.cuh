@@ -17,6 +17,7 @@
 #include "device/sm90/warpgroup_mma.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
 #include "prefill_sm90/roles/gates.cuh"
+#include "prefill_sm90/roles/powers.cuh"
 #include "prefill_sm90/roles/steep_channels.cuh"
 
 namespace fkdai::prefill {
@@ -63,6 +64,7 @@ struct Operands {
     __device__ __forceinline__ void store_norms(uint32_t stage, int rows, const RowSquares &squares) const {
         const uint32_t row = norm_rows(stage);
         const float keys = squares.first(lane), queries = squares.second(lane);
+        if (p.is_raw) return store_sizes(stage, rows, keys, queries, squares.product(lane));
         float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
         const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
         if (__any_sync(~0u, overflows)) {
@@ -73,9 +75,50 @@ struct Operands {
         if (!RowSquares::knows(lane)) return;
         const int token = 8 * warp + (lane >> 2);
         const bool is_valid = token < rows;
-        Norms &norms = s->stages[stage].before_scores.norms;
+        Norms &norms = s->stages[stage].norms;
         norms.k[token] = is_valid ? k_norm : 0.f, norms.q[token] = is_valid ? q_norm * p.scale : 0.f;
         norms.product[token] = is_valid ? product * p.scale : 0.f;
+    }
+
+    // Without norm: powers of two, and for the solve role which.
+    __device__ __forceinline__ void store_sizes(uint32_t stage, int rows, float keys, float queries, float product) const {
+        const int token = 8 * warp + (lane >> 2);
+        if (!RowSquares::knows(lane)) return;
+        const uint32_t row = norm_rows(stage) + (lane >> 2) * 128;
+        const int k = size_exponent(row, keys), q = size_exponent(row + kQueryRows, queries);
+        const float k_factor = power_of_two(-k), q_factor = power_of_two(-q);
+        if ((k | q) != 0) product = scaled_product(row, lane >> 2, k_factor, q_factor);
+        const bool is_valid = token < rows;
+        Norms &norms = s->stages[stage].norms;
+        norms.k[token] = is_valid ? k_factor : 0.f, norms.q[token] = is_valid ? q_factor * p.scale : 0.f;
+        norms.product[token] = is_valid ? product * p.scale : 0.f;
+        s->token_sizes[stage][token] = {is_valid ? pack_exponents(k, q) : 0u, is_valid ? keys : 0.f};
+    }
+    // n of a row whose squares are these: the row times 2^-n is between 1/2 and 2.
+    __device__ __forceinline__ int size_exponent(uint32_t row, float squares) const {
+        if (squares >= 0x1p-4f && squares <= 0x1p4f) return 0;
+        int shift = 0;
+        if (!(squares <= 3e38f)) shift = 70;
+        else if (squares < 0x1p-100f) shift = -70;
+        if (shift != 0) squares = scaled_product_of<0>(row, lane >> 2, power_of_two(-shift), power_of_two(-shift));
+        return squares == 0.f ? 0 : clamped_exponent(((exponent_of(squares) + 1) >> 1) + shift);
+    }
+    // The keys of this warp's tokens and channels, times 2^n: K S is what the state holds for a key as it came. Rare.
+    __device__ __forceinline__ void restore_keys(uint32_t stage) const {
+        const TokenSize *const sizes = s->token_sizes[stage] + 16 * block();
+        if (!__any_sync(~0u, low_exponent(sizes[lane & 15].exponents) != 0)) return;
+        uint32_t at = s.at(s->stages[stage].kq[half()]) + first_row();
+#pragma unroll 1
+        for (int t4 = 0; t4 < 4; t4++, at = rows_on(at, 1)) {
+            uint32_t k[4];
+            load_matrices(k, at);
+#pragma unroll
+            for (int t = 0; t < 4; t++) {
+                const float factor = power_of_two(low_exponent(sizes[4 * t4 + t].exponents));
+                k[t] = multiply_pairs_bf16(k[t], pack_bf16(factor, factor));
+            }
+            store_matrices(at, k);
+        }
     }
 
     __device__ __forceinline__ static float inverse_norm(float squares) { return inverse_sqrt(squares + 1e-6f); }
@@ -175,7 +218,7 @@ struct Operands {
             }
             even = rows_on(even, kFours), odd = rows_on(odd, kFours), row += 4 * kFours;
         }
-        store_float2(s.at(s->stages[stage].decays[block()][channel()]), sum[0], sum[1]);
+        store_float2(s.at(s->stages[stage].before_scores.decays[block()][channel()]), sum[0], sum[1]);
         store_norms(stage, rows, squares);
     }
 
@@ -192,7 +235,7 @@ struct Operands {
         uint32_t in_scores;    // all ones in the halves of a pair that take part
     };
     __device__ __forceinline__ Anchor load_anchor(uint32_t stage) const {
-        const float2 first = load_float2(s.at(s->stages[stage].decays[0][channel()])), second = load_float2(s.at(s->stages[stage].decays[1][channel()]));
+        const float2 first = load_float2(s.at(s->stages[stage].before_scores.decays[0][channel()])), second = load_float2(s.at(s->stages[stage].before_scores.decays[1][channel()]));
         const float before[2] = {first.x, first.y}, last[2] = {second.x, second.y};
         Anchor anchor{};
         anchor.in_scores = ~0u;
@@ -231,7 +274,7 @@ struct Operands {
     // [32,128] each, rounded once.
     __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Anchor &anchor) const {
         TileRows at = {s.at(s->stages[stage].kq[half()]) + first_row(), s.at(s->stages[stage].ki[half()]) + first_row(),
-                       s.at(s->score_keys[group][half()]) + first_row(), s.at(s->stages[stage].before_scores.norms) + 64 * block()};
+                       s.at(s->score_keys[group][half()]) + first_row(), s.at(s->stages[stage].norms) + 64 * block()};
         int row = 16 * block();
         RawFour raw[kFours];
         if (kAhead) {
@@ -305,7 +348,7 @@ struct Operands {
     }
     // Of M's rows of this lane, the diagonal; read before the scores overwrite it.
     __device__ __forceinline__ float2 diagonal(uint32_t stage) const {
-        const uint32_t at = s.at(s->stages[stage].before_scores.norms.product) + (16 * (warp & 1) + (lane >> 2)) * 4;
+        const uint32_t at = s.at(s->stages[stage].norms.product) + (16 * (warp & 1) + (lane >> 2)) * 4;
         return make_float2(load_float(at), load_float(at + 32));
     }
     __device__ __forceinline__ bool stores_akk() const { return warp < 2; }
@@ -386,6 +429,7 @@ struct Operands {
         if (stores_akk()) store_akk(scores, place);
         else store_mqk(scores, on_diagonal, stage);
         leave_anchor(stage, anchor);
+        if (p.is_raw) restore_keys(stage);
         fence_async_proxy();
     }
 };
