@@ -13,6 +13,12 @@ struct OperandRole {
     int group, rank, warp, lane;  // warp 0..3 of the group
 
     __device__ __forceinline__ void run() const {
+        if (p.is_raw) run_chunks<true>();
+        else run_chunks<false>();
+    }
+
+    template <bool is_raw>
+    __device__ __forceinline__ void run_chunks() const {
         int head = -1;
         Gate<kind> gate{};
         for (uint32_t i = group;; i += kPrepareGroups) {
@@ -24,7 +30,7 @@ struct OperandRole {
             mark(mark_operand_has_tiles, number, is_reader);
             const ChunkInfo info = s->chunk_infos[(number + rank) % kChunkInfos];
             if (info.rows == 0) return;
-            const Operands<Smem, kind, kFours, kAhead> operands{p, s, group, warp, lane_here()};  // what follows from the lane is not kept meanwhile
+            const Operands<Smem, kind, kFours, kAhead, is_raw> operands{p, s, group, warp, lane_here()};  // what follows from the lane is not kept meanwhile
             if (info.head != head) gate = operands.load_gate(head = info.head);
             operands.make(stage, stage, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [] {},
                           [&](Mark moment) { mark(moment, number, is_reader); });

@@ -43,20 +43,20 @@ struct SendRole {
 // T = (I + A)^-1 Diag(beta), and both chain CTAs get it. Duo's rank is the number of the preparer.
 struct SolveRole : duo::SolveParts {
     __device__ __forceinline__ void run() const {
-        for (uint32_t i = which; await_scores(i); i += 2) {
+        run_chunks([&](uint32_t i, float b, auto is_usual) {
             const uint32_t stage = own_slot(i).index;
             const Target to(i, rank);
             // There the chunk before is done, so what this T overwrites here, one chunk older, has arrived.
             wait(s.at(s->barriers.slot_free[to.slot.index]), to.slot.phase ^ 1);
             __syncwarp();
-            solve_chunk(p, s, stage, s->akk[stage], s->beta[stage], lane);
+            solve<is_usual>(stage, b);
             fence_async_proxy();
             __syncwarp();
             mark(mark_solve_has_solved, i * kPreparers, lane == 0);
             if (elect_one()) send(stage, to);
             mark(mark_solve_has_sent, i * kPreparers, lane == 0);
             warp_arrive(s.at(s->barriers.stage_free[stage]), lane);
-        }
+        });
     }
 
     __device__ __forceinline__ void send(uint32_t stage, const Target &to) const {

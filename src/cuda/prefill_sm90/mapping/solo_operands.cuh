@@ -13,6 +13,12 @@ struct OperandRole {
     int group, warp;  // warp 0..3 of the group
 
     __device__ __forceinline__ void run() const {
+        if (p.is_raw) run_chunks<true>();
+        else run_chunks<false>();
+    }
+
+    template <bool is_raw>
+    __device__ __forceinline__ void run_chunks() const {
         Gate<kind> gate{};
         for (uint32_t number = group;; number += kTurns) {
             const RingSlot slot = stage_slot(number);
@@ -20,7 +26,7 @@ struct OperandRole {
             wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
             const ChunkInfo info = chunk_info_of(s, number);
             if (info.rows == 0) return;
-            const Operands<Smem, kind, 1, false> operands{p, s, group, warp, lane_here()};
+            const Operands<Smem, kind, 1, false, is_raw> operands{p, s, group, warp, lane_here()};
             if (number < kTurns || chunk_info_of(s, number - kTurns).head != info.head) gate = operands.load_gate(info.head);
             operands.make(stage, number % kAkks, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [&] {
                 // Its place for akk is free once the chunk before there has been solved, which it hardly ever has to wait for.

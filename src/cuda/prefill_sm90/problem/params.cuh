@@ -37,9 +37,9 @@ __host__ __device__ constexpr uint32_t range_up_to(uint32_t limit) { return kNot
 // What the solve role tells the chain beside T (roles/solve.cuh).
 struct Range {
     uint32_t largest;          // range_up_to the largest R; kNothingInRange: the chain leaves its loop for this chunk
-    uint32_t has_exponents;
+    uint32_t has_factors;
     uint32_t unused[2];
-    uint32_t exponents[kChunk];  // of a token: T's column lacks 2^e; in the upper half, O's row lacks it. Signed
+    uint32_t factors[kChunk];  // of a token, as bf16: what T's column lacks; in the upper half, what O's row lacks. Powers of two
 };
 
 // Operands of one chunk. Raw q, k, g arrive in the bytes of the operands made from them.

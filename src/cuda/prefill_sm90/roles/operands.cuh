@@ -25,8 +25,8 @@ namespace fkdai::prefill {
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // `stage` counts the stages of shared memory, `place` those of akk.
 // kFours: groups of four tokens that are on their way together; more hide more latency, and want registers and room for code. kAhead: the next
-// ones are asked for before these are stored, which wants registers only.
-template <class Smem, GateKind kind, int kFours, bool kAhead>
+// ones are asked for before these are stored, which wants registers only. is_raw: q and k have no norm.
+template <class Smem, GateKind kind, int kFours, bool kAhead, bool is_raw>
 struct Operands {
     const Params &p;
     SharedView<Smem> s;
@@ -64,7 +64,7 @@ struct Operands {
     __device__ __forceinline__ void store_norms(uint32_t stage, int rows, const RowSquares &squares) const {
         const uint32_t row = norm_rows(stage);
         const float keys = squares.first(lane), queries = squares.second(lane);
-        if (p.is_raw) return store_sizes(stage, rows, keys, queries, squares.product(lane));
+        if constexpr (is_raw) return store_sizes(stage, rows, keys, queries, squares.product(lane));
         float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
         const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
         if (__any_sync(~0u, overflows)) {
@@ -429,7 +429,7 @@ struct Operands {
         if (stores_akk()) store_akk(scores, place);
         else store_mqk(scores, on_diagonal, stage);
         leave_anchor(stage, anchor);
-        if (p.is_raw) restore_keys(stage);
+        if constexpr (is_raw) restore_keys(stage);
         fence_async_proxy();
     }
 };

@@ -69,29 +69,25 @@ __device__ __forceinline__ void multiply_rows(StateBf16 &x, uint32_t factors) {
     for (int i = 0; i < 32; i++) x[i >> 2][i & 3] = multiply_pairs_bf16(x[i >> 2][i & 3], i & 1 ? second : first);
 }
 
-// What T or O lack of each token, if anything: R or O times that.
-__device__ __forceinline__ bool has_exponents(uint32_t stage) {
-    return __float_as_uint(load_float(stage + uint32_t{offsetof(Stage, range) + offsetof(Range, has_exponents)})) != 0;
-}
+// R or O times what T or O lacks of each token, if anything.
 template <bool is_of_out>
 __device__ __forceinline__ void multiply_tokens(uint32_t stage, int lane, TokenRows &x) {
-    const uint32_t exponents = stage + uint32_t{offsetof(Stage, range) + offsetof(Range, exponents)} + (lane & 3) * 8;
+    const uint32_t range = stage + uint32_t{offsetof(Stage, range)};
+    if (__float_as_uint(load_float(range + uint32_t{offsetof(Range, has_factors)})) == 0) return;
 #pragma unroll
     for (int b = 0; b < 4; b++) {
-        const float2 pair = load_float2(exponents + 32 * b);
-        const uint32_t of_token[2] = {__float_as_uint(pair.x), __float_as_uint(pair.y)};
+        const float2 pair = load_float2(range + uint32_t{offsetof(Range, factors)} + (lane & 3) * 8 + 32 * b);
+        const uint32_t first = __float_as_uint(pair.x), second = __float_as_uint(pair.y);
+        const float factor[2] = {is_of_out ? high_bf16(first) : low_bf16(first), is_of_out ? high_bf16(second) : low_bf16(second)};
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int exponent = is_of_out ? high_exponent(of_token[i & 1]) : low_exponent(of_token[i & 1]), half = exponent >> 1;
-            x[4 * b + i] = x[4 * b + i] * power_of_two(half) * power_of_two(exponent - half);
-        }
+        for (int i = 0; i < 4; i++) x[4 * b + i] *= factor[i & 1];
     }
 }
 
 // R did not fit, or T: rows of R, of the state and of the state as an operand are scaled. What the two rows of this lane are to be multiplied by
 // at the end, as bf16. Warps decide for themselves.
 __device__ __forceinline__ uint32_t scale_into_range(uint32_t stage, int lane, TokenRows &r, TokensF16 &r_f16, StateRows &state, StateBf16 &rounded) {
-    if (has_exponents(stage)) multiply_tokens<false>(stage, lane, r);
+    multiply_tokens<false>(stage, lane, r);
     const uint32_t factors = factors_of_rows(r, rounded);
     multiply_rows(r, factors), multiply_rows(state, factors), multiply_rows(rounded, factors);
     as_operand<Type16::F16>(r_f16, r);
@@ -99,7 +95,7 @@ __device__ __forceinline__ uint32_t scale_into_range(uint32_t stage, int lane, T
 }
 __device__ __forceinline__ void scale_out(const Params &p, uint32_t stage, int lane, uint32_t factors, TokenRows &o) {
     multiply_rows(o, factors, p.out_factor);
-    if (has_exponents(stage)) multiply_tokens<true>(stage, lane, o);
+    multiply_tokens<true>(stage, lane, o);
 }
 
 }  // namespace fkdai::prefill

@@ -20,11 +20,10 @@ inline constexpr int kNoUpdate = -252;
 
 // T of any chunk, its columns between 1 and 4 at most: plain substitution in fp32, a column after the other. Some 20 times slower than TrilSolve.
 struct FarSolve {
-    float (*akk)[kAkkPitch];
-    uint8_t *tile;
-    int lane;  // its row
+    uint32_t akk, tile;  // as TrilSolve has them
+    int lane;            // its row
 
-    // a float as mantissa 2^exponent; inf and NaN stay what they are.
+    // A float as mantissa 2^exponent; inf and NaN stay what they are.
     struct Split {
         float mantissa;
         int exponent;
@@ -38,59 +37,82 @@ struct FarSolve {
         return {__uint_as_float((__float_as_uint(x) & 0x807fffffu) | 0x3f800000u), exponent - (is_tiny ? 64 : 0)};
     }
 
-    // A[lane][j]
-    __device__ __forceinline__ const float *row() const { return akk[lane & 15] + (lane < 16 ? 32 : 0); }
+    // A[lane][0]; the others follow.
+    __device__ __forceinline__ uint32_t row() const { return akk + (lane & 15) * (kAkkPitch * 4) + (lane < 16 ? 32 * 4 : 0); }
+    // T[i][column] and T[i + 1][column]
+    __device__ __forceinline__ uint32_t pair(int i, int column) const { return tile + column * 64 + (((i >> 3) ^ ((column >> 1) & 3)) * 16) + (i & 7) * 2; }
 
     // n: of this lane's token. Returns what this lane's column lacks.
     __device__ __forceinline__ int run(float b, int n) const {
         const float b_key = b * power_of_two(n);
         const float step = fminf(fmaxf(b_key * power_of_two(n), -3.4e38f), 3.4e38f);
         const Split of_column = split(b_key);
-        const float *const a = row();
-        int lacks = kNoUpdate;
+        const uint32_t a = row();
+        int lacks = 0;
 #pragma unroll 1
         for (int column = 0; column < kChunk; column++) {
             float sum = 0.f;
 #pragma unroll 1
             for (int j = column; j + 1 < kChunk; j++) {
                 const float z = __shfl_sync(~0u, lane == column ? 1.f : -step * sum, j);
-                if (lane > j) sum = fmaf(a[j], z, sum);
+                if (lane > j) sum = fmaf(load_float(a + 4 * j), z, sum);
             }
             const float z = lane < column ? 0.f : lane == column ? 1.f : -step * sum;
             const int exponent = clamped_exponent(exponent_of(__uint_as_float(warp_max(__float_as_uint(fabsf(z))))));
-            const float t = z * power_of_two(-exponent) * __shfl_sync(~0u, of_column.mantissa, column);
-            auto *const at = reinterpret_cast<uint16_t *>(tile + column * 64 + (((lane >> 3) ^ ((column >> 1) & 3)) * 16)) + (lane & 7);
-            *at = static_cast<uint16_t>(pack_f16(t, 0.f));
-            if (lane == column) lacks = max(of_column.exponent + exponent, kNoUpdate);
+            const int all = max(exponent + __shfl_sync(~0u, of_column.exponent, column), kNoUpdate), rest = all - clamped_exponent(all);
+            const float t = z * power_of_two(-exponent) * __shfl_sync(~0u, of_column.mantissa, column) * power_of_two(rest);
+            const uint32_t both = pack_f16(t, __shfl_xor_sync(~0u, t, 1));
+            if (lane % 2 == 0) store_word(pair(lane, column), both);
+            if (lane == column) lacks = all - rest;
         }
         return lacks;
     }
 };
 
-// b stands in `beta`. On return T and the chunk's Range are written, but not yet fenced.
+// One chunk, whose b stand in `beta`. A solve role does what is usual in a loop that holds nothing else.
 template <class Smem>
-__device__ __forceinline__ void solve_chunk(const Params &p, const SharedView<Smem> &s, uint32_t stage, float (*akk)[kAkkPitch], const float *beta, int lane) {
-    Stage &to = s->stages[stage];
-    const float b = beta[lane];
-    uint32_t step = __float_as_uint(b), sizes = 0;  // negative ones are above all others
-    if (p.is_raw) {
-        const TokenSize size = s->token_sizes[stage][lane];
-        sizes = size.exponents;
-        step = low_exponent(sizes) != 0 ? ~0u : __float_as_uint(b * fmaxf(size.squares, 1.f));
+struct ChunkSolve {
+    const Params &p;
+    SharedView<Smem> s;
+    uint32_t stage;
+    float (*akk)[kAkkPitch];
+    const float *beta;
+    int lane;
+
+    __device__ __forceinline__ static bool is_far(uint32_t step) { return step > __float_as_uint(kLargestStep); }
+    __device__ __forceinline__ static bool is_small(uint32_t step) { return step - 1 < __float_as_uint(kSmallestStep) - 1; }  // and not 0
+
+    // Of the warp, as bits: negative ones are above all others.
+    __device__ __forceinline__ bool is_usual(float b) const {
+        const uint32_t largest = warp_max(__float_as_uint(b));
+        return !(is_far(largest) || is_small(largest) || p.is_raw);
     }
-    const uint32_t largest = warp_max(step);
-    const bool is_far = largest > __float_as_uint(kLargestStep), is_small = largest < __float_as_uint(kSmallestStep) && largest != 0;
-    const bool is_usual = !is_far && !is_small && !(p.is_raw && __any_sync(~0u, high_exponent(sizes) != 0));
-    if (lane == 0) to.range.largest = is_usual ? p.usual_range : kNothingInRange, to.range.has_exponents = !is_usual;
-    float column = b;
-    if (!is_usual) {
-        int lacks = 0;
-        if (is_far) lacks = FarSolve{akk, to.solve, lane}.run(b, low_exponent(sizes));
-        else if (is_small) lacks = max(exponent_of(__uint_as_float(largest)), -126), column = b * power_of_two(-lacks);
-        to.range.exponents[lane] = pack_exponents(lacks, high_exponent(sizes));
-        if (is_far) return;
+    __device__ __forceinline__ void set_range(uint32_t largest, bool has_factors) const {
+        if (lane == 0) s->stages[stage].range.largest = largest, s->stages[stage].range.has_factors = has_factors;
     }
-    TrilSolve<kAkkPitch>{akk, to.solve, beta, lane, column}.run();
-}
+
+    // On return T and the chunk's Range are written, but not yet fenced.
+    __device__ __forceinline__ void run_usual(float b) const {
+        set_range(p.usual_range, false);
+        TrilSolve<kAkkPitch>{akk, s->stages[stage].solve, beta, lane, b}.run();
+    }
+    // Of any chunk.
+    __device__ __forceinline__ void run_unusual(float b) const {
+        Stage &to = s->stages[stage];
+        const TokenSize size = p.is_raw ? s->token_sizes[stage][lane] : TokenSize{0, 0.f};
+        const int key = low_exponent(size.exponents), query = high_exponent(size.exponents);
+        const uint32_t largest = warp_max(key != 0 ? ~0u : __float_as_uint(b * fmaxf(size.squares, 1.f)));
+        if (is_far(largest)) return set_factors(FarSolve{s.at(*akk), s.at(to.solve), lane}.run(b, key), query);
+        const int lacks = is_small(largest) ? clamped_exponent(exponent_of(__uint_as_float(largest))) : 0;
+        set_factors(lacks, query);  // before the solve, which wants all registers
+        TrilSolve<kAkkPitch>{akk, to.solve, beta, lane, b * power_of_two(-lacks)}.run();
+    }
+    // What T's columns and O's rows lack.
+    __device__ __forceinline__ void set_factors(int column, int row) const {
+        const bool has_factors = __any_sync(~0u, (column | row) != 0);
+        set_range(has_factors ? kNothingInRange : p.usual_range, has_factors);
+        s->stages[stage].range.factors[lane] = pack_bf16(power_of_two(column), power_of_two(row));
+    }
+};
 
 }  // namespace fkdai::prefill
