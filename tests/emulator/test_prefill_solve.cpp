@@ -37,7 +37,7 @@ void solve_emulated(const Problem &p, double (&t)[kSize][kSize]) {
             akk[i][32 + j] = j < i ? static_cast<float>(p.a[i][j]) : NAN;
         }
     for (int i = 0; i < kSize; i++) beta[i] = static_cast<float>(p.beta[i]);
-    emulator::launch(1, 1, 32, 1024, 0, [] { fkdai::TrilSolve<kPitch>{akk, tile, beta, emulator::self().lane(), beta[emulator::self().lane()]}.run(); });
+    emulator::launch(1, 1, 32, 1024, 0, [] { fkdai::TrilSolve<kPitch>{akk, tile, beta, emulator::self().lane()}.run(); });
     for (int j = 0; j < kSize; j++)
         for (int i = 0; i < kSize; i++) {
             uint16_t bits;

@@ -18,7 +18,6 @@ struct TrilSolve {
     uint8_t *tile;            // [32 j][32 i] fp16
     const float *beta;        // [32]
     int lane;
-    float step;          // what this lane's column is multiplied by: its beta, or that times a power of two
 
     __device__ __forceinline__ static float4 four(const float *x) { return *reinterpret_cast<const float4 *>(x); }
 
@@ -40,7 +39,7 @@ struct TrilSolve {
     // A[8 b + i][8 b2 + j], both blocks in the same half of the diagonal.
     __device__ __forceinline__ const float *block(int b, int b2) const { return &akk[8 * (b & 1)][(b < 2 ? 32 : 16) + 8 * (b2 & 1)]; }
 
-    // Column c of T_bb: z_i = [i = c] - beta_i sum_{j<i} a_ij z_j, then all times `step`.  Lane = 8 b + c.
+    // Column c of T_bb: z_i = [i = c] - beta_i sum_{j<i} a_ij z_j, then all times beta_c.  Lane = 8 b + c.
     __device__ __forceinline__ void diagonal_blocks() const {
         const int b = lane >> 3, column = lane & 7;
         const float *const rows = block(b, b), *const beta_rows = beta + b * 8;
@@ -62,8 +61,9 @@ struct TrilSolve {
             if (i > 0) sum = fmaf(last, z[i - 1], sum);
             z[i] = fmaf(-beta_rows[i], sum, i == column ? 1.f : 0.f);
         }
+        const float beta_column = beta[lane];
 #pragma unroll
-        for (int i = 0; i < 8; i++) z[i] *= step;
+        for (int i = 0; i < 8; i++) z[i] *= beta_column;
         __syncwarp();
         float *const to = scratch(lane) + 8 * (b & 1);
         *reinterpret_cast<float4 *>(to) = make_float4(z[0], z[1], z[2], z[3]);

@@ -47,7 +47,7 @@ struct SolveParts {
     }
     template <bool is_usual>
     __device__ __forceinline__ void solve(uint32_t stage, float b) const {
-        if constexpr (is_usual) solve_of(stage).run_usual(b);
+        if constexpr (is_usual) solve_of(stage).run_usual();
         else solve_of(stage).run_unusual(b);
     }
 };

@@ -18,7 +18,7 @@ struct SolveRole {
             for (;; number += kSolvers) {
                 if (!await_scores(number, b)) return;
                 if (!solve_of(number).is_usual(b)) break;
-                solve_of(number).run_usual(b);
+                solve_of(number).run_usual();
                 announce(number);
             }
             solve_of(number).run_unusual(b);

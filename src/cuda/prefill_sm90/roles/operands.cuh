@@ -324,7 +324,8 @@ struct Operands {
             const float f0 = exp2_fast(e0), f1 = exp2_fast(e1);
             const float k0 = low_bf16(raw.k[t]) * k_norm[t], k1 = high_bf16(raw.k[t]) * k_norm[t];
             kd[t] = pack_bf16(k0 * -f0, k1 * -f1);
-            qd[t] = pack_bf16(low_bf16(raw.q[t]) * (q_norm[t] * f0), high_bf16(raw.q[t]) * (q_norm[t] * f1));
+            if constexpr (is_raw) qd[t] = pack_bf16(low_bf16(raw.q[t]) * q_norm[t] * f0, high_bf16(raw.q[t]) * q_norm[t] * f1);  // any 2^-n
+            else qd[t] = pack_bf16(low_bf16(raw.q[t]) * (q_norm[t] * f0), high_bf16(raw.q[t]) * (q_norm[t] * f1));
             const float i0 = k0 * exp2_fast(d0), i1 = k1 * exp2_fast(d1);
             score[t] = pack_bf16(i0, i1);
             if (kind != GateKind::Bounded) score[t] &= anchor.in_scores;

@@ -76,7 +76,7 @@ struct ChunkSolve {
     SharedView<Smem> s;
     uint32_t stage;
     float (*akk)[kAkkPitch];
-    const float *beta;
+    float *beta;
     int lane;
 
     __device__ __forceinline__ static bool is_far(uint32_t step) { return step > __float_as_uint(kLargestStep); }
@@ -92,9 +92,9 @@ struct ChunkSolve {
     }
 
     // On return T and the chunk's Range are written, but not yet fenced.
-    __device__ __forceinline__ void run_usual(float b) const {
+    __device__ __forceinline__ void run_usual() const {
         set_range(p.usual_range, false);
-        TrilSolve<kAkkPitch>{akk, s->stages[stage].solve, beta, lane, b}.run();
+        TrilSolve<kAkkPitch>{akk, s->stages[stage].solve, beta, lane}.run();
     }
     // Of any chunk.
     __device__ __forceinline__ void run_unusual(float b) const {
@@ -105,7 +105,15 @@ struct ChunkSolve {
         if (is_far(largest)) return set_factors(FarSolve{s.at(*akk), s.at(to.solve), lane}.run(b, key), query);
         const int lacks = is_small(largest) ? clamped_exponent(exponent_of(__uint_as_float(largest))) : 0;
         set_factors(lacks, query);  // before the solve, which wants all registers
-        TrilSolve<kAkkPitch>{akk, to.solve, beta, lane, b * power_of_two(-lacks)}.run();
+        if (lacks != 0) move_power(b, lacks);
+        TrilSolve<kAkkPitch>{akk, to.solve, beta, lane}.run();
+    }
+    // From b to A: T of b 2^-n and A 2^n is T 2^-n.
+    __device__ __forceinline__ void move_power(float b, int n) const {
+        beta[lane] = b * power_of_two(-n);
+#pragma unroll 1
+        for (int i = lane; i < 16 * kAkkPitch; i += 32) akk[0][i] *= power_of_two(n);
+        __syncwarp();
     }
     // What T's columns and O's rows lack.
     __device__ __forceinline__ void set_factors(int column, int row) const {
