@@ -9,21 +9,21 @@ namespace fkdai {
 // 8 rows of each, by one warp. `add` takes 16 channels as ldmatrix.x4 leaves them: rows of X and of Y of channels 0-7, then of 8-15.
 // Products of 8 channels: those of 16 would want their operands in pairs of registers that ldmatrix does not give.
 struct RowSquares {
-    float low[2][4] = {}, high[2][4] = {};  // [X ; Y] X^T and [X ; Y] Y^T of every other 8 channels
+    float low[4] = {}, high[4] = {};  // [X ; Y] X^T and [X ; Y] Y^T
 
     __device__ __forceinline__ void add(const uint32_t (&x)[4]) {
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            multiply_bf16(low[i], x[2 * i], x[2 * i + 1], x[2 * i]);
-            multiply_bf16(high[i], x[2 * i], x[2 * i + 1], x[2 * i + 1]);
+            multiply_bf16(low, x[2 * i], x[2 * i + 1], x[2 * i]);
+            multiply_bf16(high, x[2 * i], x[2 * i + 1], x[2 * i + 1]);
         }
     }
 
     // Lanes with lane % 4 == lane / 8 know the sums of row lane / 4: of X, of Y, and of their product.
     __device__ __forceinline__ static bool knows(int lane) { return (lane & 3) == lane >> 3; }
-    __device__ __forceinline__ float first(int lane) const { return lane & 4 ? low[0][1] + low[1][1] : low[0][0] + low[1][0]; }
-    __device__ __forceinline__ float product(int lane) const { return lane & 4 ? low[0][3] + low[1][3] : low[0][2] + low[1][2]; }
-    __device__ __forceinline__ float second(int lane) const { return lane & 4 ? high[0][3] + high[1][3] : high[0][2] + high[1][2]; }
+    __device__ __forceinline__ float first(int lane) const { return lane & 4 ? low[1] : low[0]; }
+    __device__ __forceinline__ float product(int lane) const { return lane & 4 ? low[3] : low[2]; }
+    __device__ __forceinline__ float second(int lane) const { return lane & 4 ? high[3] : high[2]; }
 };
 
 }  // namespace fkdai

@@ -107,22 +107,22 @@ struct TrilSolve {
     __device__ __forceinline__ void lower_block() const {
         const int row = lane >> 2, pair = 2 * (lane & 3);
         float w[2][4] = {}, t21[2][4] = {};  // [8 n ..][this lane's four of 16x8]
+        const float *t11 = scratch(row) + pair, *a21 = &akk[row][pair], *t22 = scratch(16 + pair) + row;
 #pragma unroll 1
-        for (int k = 0; k < 2; k++) {
-            const float2 t_low = two(scratch(row) + 8 * k + pair), t_high = two(scratch(row + 8) + 8 * k + pair);
-            const float t11[4] = {t_low.x, t_high.x, t_low.y, t_high.y};
+        for (int k = 0; k < 2; k++, t11 += 8, a21 += 8) {
+            const float2 t_low = two(t11), t_high = two(t11 + 8 * kAkkPitch);
+            const float a[4] = {t_low.x, t_high.x, t_low.y, t_high.y};
 #pragma unroll
             for (int n = 0; n < 2; n++) {
-                const float2 a21 = two(&akk[8 * n + row][8 * k + pair]);
-                multiply_split(w[n], t11, a21.x, a21.y);
+                const float2 b = two(a21 + 8 * n * kAkkPitch);
+                multiply_split(w[n], a, b.x, b.y);
             }
         }
 #pragma unroll 1
-        for (int k = 0; k < 2; k++) {
+        for (int k = 0; k < 2; k++, t22 += 8 * kAkkPitch) {
             const float minus_w[4] = {-w[0][0], -w[0][2], -w[0][1], -w[0][3]};
 #pragma unroll
-            for (int n = 0; n < 2; n++)
-                multiply_split(t21[n], minus_w, scratch(16 + 8 * k + pair)[8 * n + row], scratch(17 + 8 * k + pair)[8 * n + row]);
+            for (int n = 0; n < 2; n++) multiply_split(t21[n], minus_w, t22[8 * n], t22[8 * n + kAkkPitch]);
 #pragma unroll
             for (int i = 0; i < 4; i++) w[0][i] = w[1][i];
         }
@@ -133,10 +133,15 @@ struct TrilSolve {
         }
     }
 
-    // All 32 lanes; A and beta are visible to the warp. On return the tile is written, but not yet fenced.
+    // All 32 lanes; A and beta are visible to the warp. On return the tile is written, but not yet fenced. meanwhile: something else to do half-way.
     __device__ __forceinline__ void run() const {
+        run([] {});
+    }
+    template <class Meanwhile>
+    __device__ __forceinline__ void run(const Meanwhile &meanwhile) const {
         diagonal_blocks();
         __syncwarp();
+        meanwhile();
         small_blocks();
         __syncwarp();
         lower_block();

@@ -2,11 +2,36 @@
 #pragma once
 
 #include "prefill_sm90/mapping/duo_config.cuh"
+#include "prefill_sm90/roles/norms.cuh"
 #include "prefill_sm90/roles/operands.cuh"
 
 namespace fkdai::prefill::duo {
 
-template <GateKind kind, int kFours, bool kAhead>
+// The norm role: a warpgroup, every chunk of its CTA.
+struct NormRole {
+    const Params &p;
+    View s;
+    int rank, warp, lane;  // warp 0..3 of the group
+
+    __device__ __forceinline__ void run() const {
+        if (p.is_raw) run_chunks<true>();
+        else run_chunks<false>();
+    }
+
+    template <bool is_raw>
+    __device__ __forceinline__ void run_chunks() const {
+        for (uint32_t i = 0;; i++) {
+            const RingSlot slot = own_slot(i);
+            wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
+            const int rows = s->chunk_infos[(i * kRanks + rank) % kChunkInfos].rows;
+            if (rows == 0) return;
+            RowNorms<Smem, is_raw>{p, s, lane}.make(slot.index, rows, warp);
+            warp_arrive(s.at(s->barriers.norms_ready[slot.index]), lane);
+        }
+    }
+};
+
+template <GateKind kind, int kFours, bool kAhead, bool kMakesNorms>
 struct OperandRole {
     const Params &p;
     View s;
@@ -30,9 +55,11 @@ struct OperandRole {
             mark(mark_operand_has_tiles, number, is_reader);
             const ChunkInfo info = s->chunk_infos[(number + rank) % kChunkInfos];
             if (info.rows == 0) return;
-            const Operands<Smem, kind, kFours, kAhead, is_raw> operands{p, s, group, warp, lane_here()};  // what follows from the lane is not kept meanwhile
+            const Operands<Smem, kind, kFours, kAhead, kMakesNorms, is_raw> operands{p, s, group, warp, lane_here()};  // not kept meanwhile
             if (info.head != head) gate = operands.load_gate(head = info.head);
-            operands.make(stage, stage, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [] {},
+            operands.make(stage, stage, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
+                          [&] { if (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [] {},
+                          [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane); },
                           [&](Mark moment) { mark(moment, number, is_reader); });
             warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
             mark(mark_operand_has_operands, number, is_reader);

@@ -25,7 +25,7 @@ struct SolveParts {
         if (at.rows == 0) return false;
         const float beta = load_beta(p, at, lane);  // it travels while the operands are made
         mark(mark_solve_waits, i * kRanks, lane == 0);
-        wait(s.at(s->barriers.operands_ready[stage]), slot.phase);
+        wait(s.at(s->barriers.scores_ready[stage]), slot.phase);
         mark(mark_solve_has_scores, i * kRanks, lane == 0);
         b = s->beta[stage][lane] = step_size(p, at, lane, beta);
         return true;
@@ -39,16 +39,16 @@ struct SolveParts {
             float b = 0.f;
             for (;; i += 2) {
                 if (!await_scores(i, b)) return;
-                if (__builtin_expect(!solve_of(own_slot(i).index).is_usual(b), 0)) break;
+                if (!solve_of(own_slot(i).index).is_usual(b)) break;
                 make_and_send(i, b, std::true_type{});
             }
             make_and_send(i, b, std::false_type{});
         }
     }
-    template <bool is_usual>
-    __device__ __forceinline__ void solve(uint32_t stage, float b) const {
-        if constexpr (is_usual) solve_of(stage).run_usual();
-        else solve_of(stage).run_unusual(b);
+    template <bool is_usual, class Meanwhile>
+    __device__ __forceinline__ void solve(uint32_t stage, float b, const Meanwhile &meanwhile) const {
+        if constexpr (is_usual) solve_of(stage).run_usual(meanwhile);
+        else solve_of(stage).run_unusual(b, meanwhile);
     }
 };
 
@@ -56,12 +56,15 @@ struct SolveParts {
 struct SolveRole : SolveParts {
     __device__ __forceinline__ void run() const {
         run_chunks([&](uint32_t i, float b, auto is_usual) {
-            const uint32_t stage = own_slot(i).index;
-            const RingSlot to = received_slot(i);
+            const RingSlot slot = own_slot(i), to = received_slot(i);
+            const uint32_t stage = slot.index;
+            bool has_room;
             __syncwarp();
-            const bool has_room = uniform(has_flipped(s.at(s->barriers.stage_free[to.index]), to.phase ^ 1));
-            if (has_room && elect_one()) send_operands(stage, to);
-            solve<is_usual>(stage, b);
+            solve<is_usual>(stage, b, [&] {
+                wait_together(s.at(s->barriers.operands_ready[stage]), slot.phase);
+                has_room = uniform(has_flipped(s.at(s->barriers.stage_free[to.index]), to.phase ^ 1));
+                if (has_room && elect_one()) send_operands(stage, to);
+            });
             mark(mark_solve_has_solved, i * kRanks, lane == 0);
             fence_async_proxy();
             warp_arrive(s.at(s->barriers.solve_ready[stage]), lane);
@@ -75,7 +78,7 @@ struct SolveRole : SolveParts {
         });
     }
 
-    // Everything but T: before the solve if the peer has room, else with T.
+    // Everything but T: half-way through the solve if the peer has room, else with T.
     __device__ __forceinline__ void send_operands(uint32_t stage, RingSlot to) const { send(stage, to, 0, kOperandBytes, s->barriers.operands_ready); }
 
     // Part of the stage; the peer's barrier of its stage counts it.

@@ -23,6 +23,8 @@ __device__ __forceinline__ void init_barriers(const View &s) {
     }
     for (int i = 0; i < duo::kOwnStages; i++) {
         barrier_init(s.at(b.raw_ready[i]), 1);
+        barrier_init(s.at(b.scores_ready[i]), 2 * kWarpArrivals);
+        barrier_init(s.at(b.norms_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.stage_free[i]), 1 + kWarpArrivals);
     }
@@ -35,7 +37,7 @@ __device__ __forceinline__ void run_chain(const Params &p, const View &s, int ra
         grow_registers<duo::kChainRegisters>();
         return duo::ChainRole<FKDAI_QUAD>{p, s, rank, cluster, warp, lane}.run();
     }
-    if (warp < duo::kLoadWarp || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
+    if (warp < duo::kLoadWarp || warp >= duo::kFirstNormWarp) return shrink_registers<duo::kIdleRegisters>();
     shrink_registers<duo::kSingleRegisters>();
     if (warp == duo::kLoadWarp) duo::LoadRole<kind, false, true>{p, s, rank, cluster, lane}.run();
     else if (warp == duo::kStoreWarp) duo::StoreRole<FKDAI_QUAD>{p, s, rank, cluster, lane}.run();
@@ -43,10 +45,14 @@ __device__ __forceinline__ void run_chain(const Params &p, const View &s, int ra
 
 template <GateKind kind>
 __device__ __forceinline__ void run_preparer(const Params &p, const View &s, int preparer, int cluster, int warp, int lane) {
-    if (warp < 4 || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
+    if (warp < 4) return shrink_registers<duo::kIdleRegisters>();
+    if (warp >= duo::kFirstNormWarp) {
+        shrink_registers<duo::kNormRegisters>();
+        return duo::NormRole{p, s, preparer, warp - duo::kFirstNormWarp, lane}.run();
+    }
     if (warp < duo::kLoadWarp) {
         grow_registers<kPrepareRegisters>();
-        return duo::OperandRole<kind, 2, true>{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
+        return duo::OperandRole<kind, 2, false, false>{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
     }
     shrink_registers<duo::kSingleRegisters>();
     if (warp == duo::kLoadWarp) duo::LoadRole<kind, true, false>{p, s, preparer, cluster, lane}.run();

@@ -49,7 +49,7 @@ struct SolveRole : duo::SolveParts {
             // There the chunk before is done, so what this T overwrites here, one chunk older, has arrived.
             wait(s.at(s->barriers.slot_free[to.slot.index]), to.slot.phase ^ 1);
             __syncwarp();
-            solve<is_usual>(stage, b);
+            solve<is_usual>(stage, b, [] {});
             fence_async_proxy();
             __syncwarp();
             mark(mark_solve_has_solved, i * kPreparers, lane == 0);

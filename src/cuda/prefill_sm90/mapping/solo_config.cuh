@@ -18,13 +18,15 @@ static_assert(kValueLag + kValueStages >= kStages && kChunkInfos > kStages + kSo
 // loads and three that solve, every third chunk each.
 inline constexpr int kChainWarps = 8;
 enum Warp : int { kLoadWarp = 16, kFirstSolveWarp = 17 };
-enum Registers : int { kChainRegisters = 168, kPrepareRegisters = 56, kSingleRegisters = 32 };
+enum Registers : int { kChainRegisters = 160, kPrepareRegisters = 64, kSingleRegisters = 32 };
 enum NamedBarrier : int { kFirstChainBarrier = 1, kFirstPrepareBarrier = 3 };
 
 // Who flips a barrier, and what it announces.
 struct Barriers {
     uint64_t raw_ready[kStages];      // load warp + copy engine: raw tiles and ChunkInfo are there
-    uint64_t operands_ready[kStages]; // 4 operand warps: akk, and the stage but for T
+    uint64_t norms_ready[kStages];    // a solve warp
+    uint64_t scores_ready[kStages];   // 2 operand warps: akk
+    uint64_t operands_ready[kStages]; // 4 operand warps: the stage but for T
     uint64_t solve_ready[kStages];    // solve warp: T
     uint64_t chunk_done[kStages];     // 8 chain warps: operands and values of a chunk have been used
     uint64_t value_ready[kValueStages];  // copy engine

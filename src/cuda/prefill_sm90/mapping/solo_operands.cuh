@@ -26,13 +26,14 @@ struct OperandRole {
             wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
             const ChunkInfo info = chunk_info_of(s, number);
             if (info.rows == 0) return;
-            const Operands<Smem, kind, 1, false, is_raw> operands{p, s, group, warp, lane_here()};
+            const Operands<Smem, kind, 1, kind == GateKind::Bounded, true, is_raw> operands{p, s, group, warp, lane_here()};
             if (number < kTurns || chunk_info_of(s, number - kTurns).head != info.head) gate = operands.load_gate(info.head);
-            operands.make(stage, number % kAkks, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [&] {
+            operands.make(stage, number % kAkks, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
+                          [] {}, [&] {
                 // Its place for akk is free once the chunk before there has been solved, which it hardly ever has to wait for.
                 const RingSlot before = stage_slot(number - kAkks);
                 if (number >= kAkks) wait(s.at(s->barriers.solve_ready[before.index]), before.phase);
-            }, [](Mark) {});
+            }, [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane_here()); }, [](Mark) {});
             warp_arrive(s.at(s->barriers.operands_ready[stage]), lane_here());
         }
     }

@@ -1,4 +1,4 @@
-// The solve role of solo: T = (I + A)^-1 Diag(beta) of every third chunk, by one warp.
+// The solve role of solo: T = (I + A)^-1 Diag(beta) of every third chunk, by one warp; and between two of them the norms of a later chunk.
 #pragma once
 
 #include "prefill_sm90/roles/loads.cuh"
@@ -10,7 +10,7 @@ namespace fkdai::prefill::solo {
 struct SolveRole {
     const Params &p;
     View s;
-    int which;
+    uint32_t which;
 
     __device__ __forceinline__ void run() const {
         for (uint32_t number = which;; number += kSolvers) {
@@ -18,10 +18,10 @@ struct SolveRole {
             for (;; number += kSolvers) {
                 if (!await_scores(number, b)) return;
                 if (!solve_of(number).is_usual(b)) break;
-                solve_of(number).run_usual();
+                solve_of(number).run_usual([] {});
                 announce(number);
             }
-            solve_of(number).run_unusual(b);
+            solve_of(number).run_unusual(b, [] {});
             announce(number);
         }
     }
@@ -34,7 +34,7 @@ struct SolveRole {
         const ChunkInfo at = chunk_info_of(s, number);
         if (at.rows == 0) return false;
         const float beta = load_beta(p, at, lane);  // it travels while the operands are made
-        wait(s.at(s->barriers.operands_ready[slot.index]), slot.phase);
+        wait(s.at(s->barriers.scores_ready[slot.index]), slot.phase);
         b = s->beta[which][lane] = step_size(p, at, lane, beta);
         __syncwarp();
         return true;

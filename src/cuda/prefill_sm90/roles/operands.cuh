@@ -2,7 +2,7 @@
 //
 // gamma: the sum of log2 alpha from the chunk's first token to this one; m: gamma after token 15, rounded to an integer, the anchor of the scores.
 //
-//     1. sum_gates                1/|k|, scale/|q|, the diagonal of M; gamma inside its block of 16 tokens, in place of g
+//     1. sum_gates                gamma inside its block of 16 tokens, in place of g; meanwhile other warps make the norms (norms.cuh)
 //     2. decay_tiles              -K 2^-m, Q 2^-m in place of k, q; KI = k^ 2^(m-gamma) beside the stage; Kr = k^ 2^(gamma_C-gamma) in place of gamma
 //     3. begin/finish_scores      [-A/beta ; M] = [-K ; Q] KI^T
 //     4. leave_anchor             -K = -k^ 2^gamma, Q = scale q^ 2^gamma: powers of two, exact
@@ -12,12 +12,11 @@
 
 #include <type_traits>
 
-#include "device/row_squares.cuh"
 #include "device/sm90/store_matrices.cuh"
 #include "device/sm90/warpgroup_mma.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
 #include "prefill_sm90/roles/gates.cuh"
-#include "prefill_sm90/roles/powers.cuh"
+#include "prefill_sm90/roles/norms.cuh"
 #include "prefill_sm90/roles/steep_channels.cuh"
 
 namespace fkdai::prefill {
@@ -26,7 +25,7 @@ namespace fkdai::prefill {
 // `stage` counts the stages of shared memory, `place` those of akk.
 // kFours: groups of four tokens that are on their way together; more hide more latency, and want registers and room for code. kAhead: the next
 // ones are asked for before these are stored, which wants registers only. is_raw: q and k have no norm.
-template <class Smem, GateKind kind, int kFours, bool kAhead, bool is_raw>
+template <class Smem, GateKind kind, int kFours, bool kAhead, bool kMakesNorms, bool is_raw>
 struct Operands {
     const Params &p;
     SharedView<Smem> s;
@@ -46,106 +45,6 @@ struct Operands {
 
     // ---------------------------------------------------------------- 1
 
-    // Of 8 tokens of k and of q: this lane's address in them for ldmatrix.
-    __device__ __forceinline__ uint32_t norm_rows(uint32_t stage) const { return s.at(s->stages[stage].kq[0]) + 8 * warp * 128; }
-    __device__ __forceinline__ uint32_t norm_address(uint32_t stage) const {
-        return norm_rows(stage) + (lane & 7) * 128 + (lane & 8) * (kQueryRows / 8) + (((lane >> 4) ^ (lane & 7)) * 16);
-    }
-    // One quarter of their channels.
-    __device__ __forceinline__ static void add_squares(RowSquares &squares, uint32_t at, int quarter) {
-        uint32_t x[2][4];
-#pragma unroll
-        for (int half = 0; half < 2; half++) load_matrices(x[half], (at ^ quarter * 32) + half * uint32_t{sizeof(Stage::kq[0])});
-#pragma unroll
-        for (int half = 0; half < 2; half++) squares.add(x[half]);
-    }
-
-    // 1/|k|, scale/|q| and scale q^ k^ of these tokens. Rows past the sequence get 0.
-    __device__ __forceinline__ void store_norms(uint32_t stage, int rows, const RowSquares &squares) const {
-        const uint32_t row = norm_rows(stage);
-        const float keys = squares.first(lane), queries = squares.second(lane);
-        if constexpr (is_raw) return store_sizes(stage, rows, keys, queries, squares.product(lane));
-        float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
-        const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
-        if (__any_sync(~0u, overflows)) {
-            if (keys > 3e38f) k_norm = scaled_norm(row + (lane >> 2) * 128, lane >> 2);
-            if (queries > 3e38f) q_norm = scaled_norm(row + kQueryRows + (lane >> 2) * 128, lane >> 2);
-            if (overflows) product = scaled_product(row + (lane >> 2) * 128, lane >> 2, k_norm, q_norm);
-        }
-        if (!RowSquares::knows(lane)) return;
-        const int token = 8 * warp + (lane >> 2);
-        const bool is_valid = token < rows;
-        Norms &norms = s->stages[stage].norms;
-        norms.k[token] = is_valid ? k_norm : 0.f, norms.q[token] = is_valid ? q_norm * p.scale : 0.f;
-        norms.product[token] = is_valid ? product * p.scale : 0.f;
-    }
-
-    // Without norm: powers of two, and for the solve role which.
-    __device__ __forceinline__ void store_sizes(uint32_t stage, int rows, float keys, float queries, float product) const {
-        const int token = 8 * warp + (lane >> 2);
-        if (!RowSquares::knows(lane)) return;
-        const uint32_t row = norm_rows(stage) + (lane >> 2) * 128;
-        const int k = size_exponent(row, keys), q = size_exponent(row + kQueryRows, queries);
-        const float k_factor = power_of_two(-k), q_factor = power_of_two(-q);
-        if ((k | q) != 0) product = scaled_product(row, lane >> 2, k_factor, q_factor);
-        const bool is_valid = token < rows;
-        Norms &norms = s->stages[stage].norms;
-        norms.k[token] = is_valid ? k_factor : 0.f, norms.q[token] = is_valid ? q_factor * p.scale : 0.f;
-        norms.product[token] = is_valid ? product * p.scale : 0.f;
-        s->token_sizes[stage][token] = {is_valid ? pack_exponents(k, q) : 0u, is_valid ? keys : 0.f};
-    }
-    // n of a row whose squares are these: the row times 2^-n is between 1/2 and 2.
-    __device__ __forceinline__ int size_exponent(uint32_t row, float squares) const {
-        if (squares >= 0x1p-4f && squares <= 0x1p4f) return 0;
-        int shift = 0;
-        if (!(squares <= 3e38f)) shift = 70;
-        else if (squares < 0x1p-100f) shift = -70;
-        if (shift != 0) squares = scaled_product_of<0>(row, lane >> 2, power_of_two(-shift), power_of_two(-shift));
-        return squares == 0.f ? 0 : clamped_exponent(((exponent_of(squares) + 1) >> 1) + shift);
-    }
-    // The keys of this warp's tokens and channels, times 2^n: K S is what the state holds for a key as it came. Rare.
-    __device__ __forceinline__ void restore_keys(uint32_t stage) const {
-        const TokenSize *const sizes = s->token_sizes[stage] + 16 * block();
-        if (!__any_sync(~0u, low_exponent(sizes[lane & 15].exponents) != 0)) return;
-        uint32_t at = s.at(s->stages[stage].kq[half()]) + first_row();
-#pragma unroll 1
-        for (int t4 = 0; t4 < 4; t4++, at = rows_on(at, 1)) {
-            uint32_t k[4];
-            load_matrices(k, at);
-#pragma unroll
-            for (int t = 0; t < 4; t++) {
-                const float factor = power_of_two(low_exponent(sizes[4 * t4 + t].exponents));
-                k[t] = multiply_pairs_bf16(k[t], pack_bf16(factor, factor));
-            }
-            store_matrices(at, k);
-        }
-    }
-
-    __device__ __forceinline__ static float inverse_norm(float squares) { return inverse_sqrt(squares + 1e-6f); }
-
-    // 1/|x| of a row whose squares overflow, from x 2^-70.
-    __device__ __forceinline__ static float scaled_norm(uint32_t row, int swizzle) {
-        return inverse_sqrt(scaled_product_of<0>(row, swizzle, 0x1p-70f, 0x1p-70f)) * 0x1p-70f;
-    }
-    // The product of a row of k and one of q, each times its factor.
-    __device__ __forceinline__ static float scaled_product(uint32_t row, int swizzle, float k_factor, float q_factor) {
-        return scaled_product_of<kQueryRows>(row, swizzle, k_factor, q_factor);
-    }
-    template <uint32_t distance>
-    __device__ __forceinline__ static float scaled_product_of(uint32_t row, int swizzle, float first, float second) {
-        float sum = 0.f;
-#pragma unroll 1
-        for (int unit = 0; unit < 16; unit++) {
-            const uint32_t at = row + (unit >> 3) * uint32_t{sizeof(Stage::kq[0])} + (((unit & 7) ^ swizzle) * 16);
-            const uint4 x = load_uint4(at), y = load_uint4(at + distance);
-            const uint32_t pair[4] = {x.x, x.y, x.z, x.w}, other[4] = {y.x, y.y, y.z, y.w};
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-                sum = fmaf(low_bf16(pair[j]) * first, low_bf16(other[j]) * second, fmaf(high_bf16(pair[j]) * first, high_bf16(other[j]) * second, sum));
-        }
-        return sum;
-    }
-
     // This lane's place in a tile of 32 rows of 64 channels, for four tokens at a time: the first four of its block.
     __device__ __forceinline__ uint32_t first_row() const {
         const int row = 16 * block() + (lane >> 3);
@@ -153,6 +52,33 @@ struct Operands {
     }
     // The same place, so many fours of rows on.
     __device__ __forceinline__ static uint32_t rows_on(uint32_t at, int fours) { return (at ^ (fours & 1) * 64) + fours * 512; }
+
+    // What four tokens are made from, of this lane's channels.
+    struct RawFour {
+        uint32_t gamma[2][4], k[4], q[4];
+        float4 k_norm, q_norm;
+    };
+    // Where they lie: tiles, the same for the whole warp, and this lane's row in them.
+    struct TileRows {
+        uint32_t kq, even, odd, norm, row;
+        __device__ __forceinline__ void load(RawFour &raw, int n) const {
+            const uint32_t at = rows_on(row, n);
+            load_matrices(raw.gamma[0], even + at), load_matrices(raw.gamma[1], odd + at);
+            load_matrices(raw.k, kq + at), load_matrices(raw.q, kq + at + kQueryRows);
+            raw.k_norm = load_float4(norm + 16 * n), raw.q_norm = load_float4(norm + 16 * n + sizeof(Norms::k));
+        }
+        __device__ __forceinline__ void store(int n, const uint32_t (&kd)[4], const uint32_t (&qd)[4], const uint32_t (&score)[4],
+                                              const uint32_t (&recent)[4]) const {
+            const uint32_t at = rows_on(row, n);
+            store_matrices(kq + at, kd), store_matrices(kq + at + kQueryRows, qd);
+            store_matrices(odd + at, score), store_matrices(even + at, recent);
+        }
+        __device__ __forceinline__ void go_on() { row = rows_on(row, kFours), norm += 16 * kFours; }
+    };
+    __device__ __forceinline__ TileRows tile_rows(uint32_t stage) const {
+        return {s.at(s->stages[stage].kq[half()]), s.at(s->stages[stage].ki[half()]), s.at(s->score_keys[group][half()]),
+                s.at(s->stages[stage].norms) + 64 * block(), first_row()};
+    }
 
     // g of this lane's channels, four tokens.
     struct RawBf16 {
@@ -176,21 +102,23 @@ struct Operands {
     }
 
     // gamma of each token from the start of its block, in fp32: of the even channels in place of g, of the odd ones where KI will stand. What
-    // the whole block decays by goes to `decays`. Beside that, the norms: products fill the time that a gate takes.
+    // the whole block decays by goes to `decays`.
     __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate) const {
         const int rows = info.rows;
-        uint32_t even = s.at(s->stages[stage].ki[half()]) + first_row(), odd = s.at(s->score_keys[group][half()]) + first_row();
-        const uint32_t norms = norm_address(stage);
+        TileRows at = tile_rows(stage);
+        const RowNorms<Smem, is_raw> norms{p, s, lane};
+        const uint32_t eight = norms.address(stage, warp);
         RowSquares squares;
         int row = 16 * block();
         float sum[2] = {0.f, 0.f};
         Raw g[kFours];
 #pragma unroll
-        for (int n = 0; n < kFours; n++) load_gates(g[n], rows_on(even, n), info, row + 4 * n);
+        for (int n = 0; n < kFours; n++) load_gates(g[n], at.even + rows_on(at.row, n), info, row + 4 * n);
 #pragma unroll 1
         for (int t4 = 0; t4 < 4; t4 += kFours) {
 #pragma unroll
-            for (int n = 0; n < kFours; n++) add_squares(squares, norms, t4 + n);
+            for (int n = 0; n < kFours; n++)
+                if (kMakesNorms) norms.add_squares(squares, eight, t4 + n);
             float a[kFours][2][4];
 #pragma unroll
             for (int n = 0; n < kFours; n++)
@@ -199,7 +127,7 @@ struct Operands {
                     a[n][0][t] = gate.log2_alpha(g[n].first(t), 0), a[n][1][t] = gate.log2_alpha(g[n].second(t), 1);
 #pragma unroll
             for (int n = 0; n < kFours; n++)
-                if (t4 + kFours < 4) load_gates(g[n], rows_on(even, n + kFours), info, row + 4 * (n + kFours));
+                if (t4 + kFours < 4) load_gates(g[n], at.even + rows_on(at.row, n + kFours), info, row + 4 * (n + kFours));
             if (rows < kChunk) {  // rows past the sequence: no decay, whatever lies there
 #pragma unroll
                 for (int n = 0; n < kFours; n++)
@@ -214,12 +142,12 @@ struct Operands {
                 for (int t = 0; t < 4; t++)
 #pragma unroll
                     for (int i = 0; i < 2; i++) sum[i] += a[n][i][t], gamma[i][t] = __float_as_uint(sum[i]);
-                store_matrices(rows_on(even, n), gamma[0]), store_matrices(rows_on(odd, n), gamma[1]);
+                store_matrices(at.even + rows_on(at.row, n), gamma[0]), store_matrices(at.odd + rows_on(at.row, n), gamma[1]);
             }
-            even = rows_on(even, kFours), odd = rows_on(odd, kFours), row += 4 * kFours;
+            at.go_on(), row += 4 * kFours;
         }
         store_float2(s.at(s->stages[stage].before_scores.decays[block()][channel()]), sum[0], sum[1]);
-        store_norms(stage, rows, squares);
+        if (kMakesNorms) norms.store(stage, rows, warp, squares);
     }
 
     // ---------------------------------------------------------------- 2
@@ -253,28 +181,9 @@ struct Operands {
         return anchor;
     }
 
-    // What four tokens are made from, of this lane's channels.
-    struct RawFour {
-        uint32_t gamma[2][4], k[4], q[4];
-        float4 k_norm, q_norm;
-    };
-    // Where they lie.
-    struct TileRows {
-        uint32_t kq, even, odd, norm;
-        __device__ __forceinline__ void load(RawFour &raw, int n) const {
-            load_matrices(raw.gamma[0], rows_on(even, n)), load_matrices(raw.gamma[1], rows_on(odd, n));
-            load_matrices(raw.k, rows_on(kq, n)), load_matrices(raw.q, rows_on(kq, n) + kQueryRows);
-            raw.k_norm = load_float4(norm + 16 * n), raw.q_norm = load_float4(norm + 16 * n + sizeof(Norms::k));
-        }
-        __device__ __forceinline__ void go_on() {
-            kq = rows_on(kq, kFours), even = rows_on(even, kFours), odd = rows_on(odd, kFours), norm += 16 * kFours;
-        }
-    };
-
     // [32,128] each, rounded once.
     __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Anchor &anchor) const {
-        TileRows at = {s.at(s->stages[stage].kq[half()]) + first_row(), s.at(s->stages[stage].ki[half()]) + first_row(),
-                       s.at(s->score_keys[group][half()]) + first_row(), s.at(s->stages[stage].norms) + 64 * block()};
+        TileRows at = tile_rows(stage);
         int row = 16 * block();
         RawFour raw[kFours];
         if (kAhead) {
@@ -302,10 +211,7 @@ struct Operands {
                 for (int n = 0; n < kFours; n++) at.load(raw[n], kFours + n);
             }
 #pragma unroll
-            for (int n = 0; n < kFours; n++) {
-                store_matrices(rows_on(at.kq, n), kd[n]), store_matrices(rows_on(at.kq, n) + kQueryRows, qd[n]);
-                store_matrices(rows_on(at.odd, n), score[n]), store_matrices(rows_on(at.even, n), recent[n]);
-            }
+            for (int n = 0; n < kFours; n++) at.store(n, kd[n], qd[n], score[n], recent[n]);
             at.go_on(), row += 4 * kFours;
         }
     }
@@ -402,13 +308,34 @@ struct Operands {
         }
     }
 
-    // All of it, for a chunk whose raw tiles are there. sync: the warpgroup's barrier; has_place: until akk's place is free; reach: a moment.
-    template <class Sync, class HasPlace, class Reach>
-    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, const Sync &sync, const HasPlace &has_place,
+    // The keys of this warp's tokens and channels, times 2^n: K S is what the state holds for a key as it came. Rare.
+    __device__ __forceinline__ void restore_keys(uint32_t stage) const {
+        const TokenSize *const sizes = s->token_sizes[stage] + 16 * block();
+        if (!__any_sync(~0u, low_exponent(sizes[lane & 15].exponents) != 0)) return;
+        uint32_t at = s.at(s->stages[stage].kq[half()]) + first_row();
+#pragma unroll 1
+        for (int t4 = 0; t4 < 4; t4++, at = rows_on(at, 1)) {
+            uint32_t k[4];
+            load_matrices(k, at);
+#pragma unroll
+            for (int t = 0; t < 4; t++) {
+                const float factor = power_of_two(low_exponent(sizes[4 * t4 + t].exponents));
+                k[t] = multiply_pairs_bf16(k[t], pack_bf16(factor, factor));
+            }
+            store_matrices(at, k);
+        }
+    }
+
+    // All of it, for a chunk whose raw tiles are there. sync: the warpgroup's barrier; await_norms: until they are there; await_place: until akk's place
+    // is free; announce_scores: akk is there, for the solve; reach: a moment.
+    template <class Sync, class AwaitNorms, class AwaitPlace, class AnnounceScores, class Reach>
+    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, const Sync &sync,
+                                         const AwaitNorms &await_norms, const AwaitPlace &await_place, const AnnounceScores &announce_scores,
                                          const Reach &reach) const {
         const int rows = info.rows;
         sum_gates(stage, info, gate);
         sync();
+        await_norms();
         reach(mark_operand_has_gates);
         const Anchor anchor = load_anchor(stage);
         const SteepChannels<Smem> steep{s, group, warp, lane};
@@ -422,12 +349,12 @@ struct Operands {
         Scores scores;
         if (kind != GateKind::Bounded) steep.widen(steep_scores, scores);
         begin_scores(stage, scores);
-        has_place();
+        await_place();
         mma_wait<0>();
         pin(scores);
         sync();
         reach(mark_operand_has_scores);
-        if (stores_akk()) store_akk(scores, place);
+        if (stores_akk()) store_akk(scores, place), announce_scores();
         else store_mqk(scores, on_diagonal, stage);
         leave_anchor(stage, anchor);
         if constexpr (is_raw) restore_keys(stage);

@@ -91,22 +91,25 @@ struct ChunkSolve {
         if (lane == 0) s->stages[stage].range.largest = largest, s->stages[stage].range.has_factors = has_factors;
     }
 
-    // On return T and the chunk's Range are written, but not yet fenced.
-    __device__ __forceinline__ void run_usual() const {
+    // On return T and the chunk's Range are written, but not yet fenced. meanwhile: something else to do half-way.
+    template <class Meanwhile>
+    __device__ __forceinline__ void run_usual(const Meanwhile &meanwhile) const {
         set_range(p.usual_range, false);
-        TrilSolve<kAkkPitch>{akk, s->stages[stage].solve, beta, lane}.run();
+        TrilSolve<kAkkPitch>{akk, s->stages[stage].solve, beta, lane}.run(meanwhile);
     }
     // Of any chunk.
-    __device__ __forceinline__ void run_unusual(float b) const {
+    template <class Meanwhile>
+    __device__ __forceinline__ void run_unusual(float b, const Meanwhile &meanwhile) const {
         Stage &to = s->stages[stage];
         const TokenSize size = p.is_raw ? s->token_sizes[stage][lane] : TokenSize{0, 0.f};
         const int key = low_exponent(size.exponents), query = high_exponent(size.exponents);
         const uint32_t largest = warp_max(key != 0 ? ~0u : __float_as_uint(b * fmaxf(size.squares, 1.f)));
+        if (is_far(largest)) meanwhile();
         if (is_far(largest)) return set_factors(FarSolve{s.at(*akk), s.at(to.solve), lane}.run(b, key), query);
         const int lacks = is_small(largest) ? clamped_exponent(exponent_of(__uint_as_float(largest))) : 0;
         set_factors(lacks, query);  // before the solve, which wants all registers
         if (lacks != 0) move_power(b, lacks);
-        TrilSolve<kAkkPitch>{akk, to.solve, beta, lane}.run();
+        TrilSolve<kAkkPitch>{akk, to.solve, beta, lane}.run(meanwhile);
     }
     // From b to A: T of b 2^-n and A 2^n is T 2^-n.
     __device__ __forceinline__ void move_power(float b, int n) const {

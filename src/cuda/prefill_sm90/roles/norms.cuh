@@ -1,0 +1,109 @@
+// The norms of a chunk, from raw q and k: 1/|k|, scale/|q| and scale q^ k^ of each token. By warps that have little else to do, while the operand
+// warps are at the gates.
+#pragma once
+
+#include "device/row_squares.cuh"
+#include "prefill_sm90/problem/chunks.cuh"
+#include "prefill_sm90/roles/powers.cuh"
+
+namespace fkdai::prefill {
+
+// is_raw: without norm.
+template <class Smem, bool is_raw>
+struct RowNorms {
+    const Params &p;
+    SharedView<Smem> s;
+    int lane;
+
+    // Of the 8 tokens from 8 eight on; rows past the sequence get 0.
+    __device__ __forceinline__ void make(uint32_t stage, int rows, int eight) const {
+        const uint32_t at = address(stage, eight);
+        RowSquares squares;
+#pragma unroll 2
+        for (int quarter = 0; quarter < 4; quarter++) add_squares(squares, at, quarter);
+        store(stage, rows, eight, squares);
+    }
+
+    // The same in parts: this lane's address in these tokens for ldmatrix, the squares of each quarter of the channels, and what follows from them.
+    __device__ __forceinline__ uint32_t first_row(uint32_t stage, int eight) const { return s.at(s->stages[stage].kq[0]) + 8 * eight * 128; }
+    __device__ __forceinline__ uint32_t address(uint32_t stage, int eight) const {
+        return first_row(stage, eight) + (lane & 7) * 128 + (lane & 8) * (kQueryRows / 8) + (((lane >> 4) ^ (lane & 7)) * 16);
+    }
+    // One quarter of their channels.
+    __device__ __forceinline__ static void add_squares(RowSquares &squares, uint32_t at, int quarter) {
+        uint32_t x[2][4];
+#pragma unroll
+        for (int half = 0; half < 2; half++) load_matrices(x[half], (at ^ quarter * 32) + half * uint32_t{sizeof(Stage::kq[0])});
+#pragma unroll
+        for (int half = 0; half < 2; half++) squares.add(x[half]);
+    }
+
+    __device__ __forceinline__ void store(uint32_t stage, int rows, int eight, const RowSquares &squares) const {
+        const uint32_t row = first_row(stage, eight);
+        const float keys = squares.first(lane), queries = squares.second(lane);
+        if constexpr (is_raw) return store_sizes(stage, rows, eight, keys, queries, squares.product(lane));
+        float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
+        const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
+        if (__any_sync(~0u, overflows)) {
+            if (keys > 3e38f) k_norm = scaled_norm(row + (lane >> 2) * 128, lane >> 2);
+            if (queries > 3e38f) q_norm = scaled_norm(row + kQueryRows + (lane >> 2) * 128, lane >> 2);
+            if (overflows) product = scaled_product(row + (lane >> 2) * 128, lane >> 2, k_norm, q_norm);
+        }
+        if (!RowSquares::knows(lane)) return;
+        const int token = 8 * eight + (lane >> 2);
+        const bool is_valid = token < rows;
+        Norms &norms = s->stages[stage].norms;
+        norms.k[token] = is_valid ? k_norm : 0.f, norms.q[token] = is_valid ? q_norm * p.scale : 0.f;
+        norms.product[token] = is_valid ? product * p.scale : 0.f;
+    }
+
+    // Without norm: powers of two, and for the solve role which.
+    __device__ __forceinline__ void store_sizes(uint32_t stage, int rows, int eight, float keys, float queries, float product) const {
+        const int token = 8 * eight + (lane >> 2);
+        if (!RowSquares::knows(lane)) return;
+        const uint32_t row = first_row(stage, eight) + (lane >> 2) * 128;
+        const int k = size_exponent(row, keys), q = size_exponent(row + kQueryRows, queries);
+        const float k_factor = power_of_two(-k), q_factor = power_of_two(-q);
+        if ((k | q) != 0) product = scaled_product(row, lane >> 2, k_factor, q_factor);
+        const bool is_valid = token < rows;
+        Norms &norms = s->stages[stage].norms;
+        norms.k[token] = is_valid ? k_factor : 0.f, norms.q[token] = is_valid ? q_factor * p.scale : 0.f;
+        norms.product[token] = is_valid ? product * p.scale : 0.f;
+        s->token_sizes[stage][token] = {is_valid ? pack_exponents(k, q) : 0u, is_valid ? keys : 0.f};
+    }
+    // n of a row whose squares are these: the row times 2^-n is between 1/2 and 2.
+    __device__ __forceinline__ int size_exponent(uint32_t row, float squares) const {
+        if (squares >= 0x1p-4f && squares <= 0x1p4f) return 0;
+        int shift = 0;
+        if (!(squares <= 3e38f)) shift = 70;
+        else if (squares < 0x1p-100f) shift = -70;
+        if (shift != 0) squares = scaled_product_of<0>(row, lane >> 2, power_of_two(-shift), power_of_two(-shift));
+        return squares == 0.f ? 0 : clamped_exponent(((exponent_of(squares) + 1) >> 1) + shift);
+    }
+    __device__ __forceinline__ static float inverse_norm(float squares) { return inverse_sqrt(squares + 1e-6f); }
+
+    // 1/|x| of a row whose squares overflow, from x 2^-70.
+    __device__ __forceinline__ static float scaled_norm(uint32_t row, int swizzle) {
+        return inverse_sqrt(scaled_product_of<0>(row, swizzle, 0x1p-70f, 0x1p-70f)) * 0x1p-70f;
+    }
+    // The product of a row of k and one of q, each times its factor.
+    __device__ __forceinline__ static float scaled_product(uint32_t row, int swizzle, float k_factor, float q_factor) {
+        return scaled_product_of<kQueryRows>(row, swizzle, k_factor, q_factor);
+    }
+    template <uint32_t distance>
+    __device__ __forceinline__ static float scaled_product_of(uint32_t row, int swizzle, float first, float second) {
+        float sum = 0.f;
+#pragma unroll 1
+        for (int unit = 0; unit < 16; unit++) {
+            const uint32_t at = row + (unit >> 3) * uint32_t{sizeof(Stage::kq[0])} + (((unit & 7) ^ swizzle) * 16);
+            const uint4 x = load_uint4(at), y = load_uint4(at + distance);
+            const uint32_t pair[4] = {x.x, x.y, x.z, x.w}, other[4] = {y.x, y.y, y.z, y.w};
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                sum = fmaf(low_bf16(pair[j]) * first, low_bf16(other[j]) * second, fmaf(high_bf16(pair[j]) * first, high_bf16(other[j]) * second, sum));
+        }
+        return sum;
+    }
+};
+
+}  // namespace fkdai::prefill
