@@ -125,10 +125,15 @@ struct Call {
     }
 
     void run_kernel(const Params &p) const {
-        if (spec.gate == FKDA_GATE_SOFTPLUS) prefill_kernel<GateKind::Softplus>(p);
-        else if (spec.gate == FKDA_GATE_PRECOMPUTED && p.g_f32 != nullptr) prefill_kernel<GateKind::PrecomputedF32>(p);
-        else if (spec.gate == FKDA_GATE_PRECOMPUTED) prefill_kernel<GateKind::Precomputed>(p);
-        else prefill_kernel<GateKind::Bounded>(p);
+        if (spec.gate == FKDA_GATE_SOFTPLUS) run_kernel<GateKind::Softplus>(p);
+        else if (spec.gate == FKDA_GATE_PRECOMPUTED && p.g_f32 != nullptr) run_kernel<GateKind::PrecomputedF32>(p);
+        else if (spec.gate == FKDA_GATE_PRECOMPUTED) run_kernel<GateKind::Precomputed>(p);
+        else run_kernel<GateKind::Bounded>(p);
+    }
+    template <GateKind kind>
+    static void run_kernel(const Params &p) {
+        if (p.is_raw) prefill_kernel<kind, true>(p);
+        else prefill_kernel<kind, false>(p);
     }
 
     bool has_raised_flags(const fkdai_prefill_layout &layout) const {

@@ -8,18 +8,13 @@
 namespace fkdai::prefill::duo {
 
 // The norm role: a warpgroup, every chunk of its CTA.
+template <bool is_raw>
 struct NormRole {
     const Params &p;
     View s;
     int rank, warp, lane;  // warp 0..3 of the group
 
     __device__ __forceinline__ void run() const {
-        if (p.is_raw) run_chunks<true>();
-        else run_chunks<false>();
-    }
-
-    template <bool is_raw>
-    __device__ __forceinline__ void run_chunks() const {
         for (uint32_t i = 0;; i++) {
             const RingSlot slot = own_slot(i);
             wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
@@ -31,19 +26,13 @@ struct NormRole {
     }
 };
 
-template <GateKind kind, int kFours, bool kAhead, bool kMakesNorms>
+template <GateKind kind, bool is_raw, int kFours, bool kAhead, bool kMakesNorms>
 struct OperandRole {
     const Params &p;
     View s;
     int group, rank, warp, lane;  // warp 0..3 of the group
 
     __device__ __forceinline__ void run() const {
-        if (p.is_raw) run_chunks<true>();
-        else run_chunks<false>();
-    }
-
-    template <bool is_raw>
-    __device__ __forceinline__ void run_chunks() const {
         int head = -1;
         Gate<kind> gate{};
         for (uint32_t i = group;; i += kPrepareGroups) {

@@ -6,19 +6,13 @@
 
 namespace fkdai::prefill::solo {
 
-template <GateKind kind>
+template <GateKind kind, bool is_raw>
 struct OperandRole {
     const Params &p;
     View s;
     int group, warp;  // warp 0..3 of the group
 
     __device__ __forceinline__ void run() const {
-        if (p.is_raw) run_chunks<true>();
-        else run_chunks<false>();
-    }
-
-    template <bool is_raw>
-    __device__ __forceinline__ void run_chunks() const {
         Gate<kind> gate{};
         for (uint32_t number = group;; number += kTurns) {
             const RingSlot slot = stage_slot(number);
