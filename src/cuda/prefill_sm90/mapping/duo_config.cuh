@@ -17,10 +17,10 @@ inline constexpr int kChunkInfos = 12;
 inline constexpr int kValueLag = kOwnStages + 1;  // chunks that the raw tiles run ahead of the values
 static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
 
-// Warps: one warpgroup runs the recurrence, two prepare operands, then come four single-warp roles, and a warpgroup for norms.
+// Warps: one warpgroup runs the recurrence, two prepare operands, then come four single-warp roles. The last four of a block have no part.
 inline constexpr int kPrepareGroups = 2;
-enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14, kFirstNormWarp = 16 };
-enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 64, kNormRegisters = 40, kIdleRegisters = 24 };
+enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14, kWarps = 16 };
+enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 80, kIdleRegisters = 24 };
 enum NamedBarrier : int { kChainBarrier = 1, kFirstPrepareBarrier = 2 };
 
 inline constexpr uint32_t kOperandBytes = offsetof(Stage, range);  // of a stage: final before the solve starts
@@ -28,7 +28,7 @@ inline constexpr uint32_t kOperandBytes = offsetof(Stage, range);  // of a stage
 // Who flips a barrier, and what it announces.
 struct Barriers {
     uint64_t raw_ready[kOwnStages];         // load warp + copy engine: raw tiles and ChunkInfo are there
-    uint64_t norms_ready[kOwnStages];       // 4 norm warps
+    uint64_t norms_ready[kOwnStages];       // of a quad's preparer, 4 norm warps
     uint64_t scores_ready[kOwnStages];      // 2 operand warps: akk
     uint64_t operands_ready[kStages];       // the stage but for T. Own: 4 operand warps; received: the peer's solve warp + copy engine
     uint64_t solve_ready[kStages];          // T. Own: solve warp; received: the peer's solve warp + copy engine

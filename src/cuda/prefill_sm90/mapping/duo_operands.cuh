@@ -2,29 +2,9 @@
 #pragma once
 
 #include "prefill_sm90/mapping/duo_config.cuh"
-#include "prefill_sm90/roles/norms.cuh"
 #include "prefill_sm90/roles/operands.cuh"
 
 namespace fkdai::prefill::duo {
-
-// The norm role: a warpgroup, every chunk of its CTA.
-template <bool is_raw>
-struct NormRole {
-    const Params &p;
-    View s;
-    int rank, warp, lane;  // warp 0..3 of the group
-
-    __device__ __forceinline__ void run() const {
-        for (uint32_t i = 0;; i++) {
-            const RingSlot slot = own_slot(i);
-            wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
-            const int rows = s->chunk_infos[(i * kRanks + rank) % kChunkInfos].rows;
-            if (rows == 0) return;
-            RowNorms<Smem, is_raw>{p, s, lane}.make(slot.index, rows, warp);
-            warp_arrive(s.at(s->barriers.norms_ready[slot.index]), lane);
-        }
-    }
-};
 
 template <GateKind kind, bool is_raw, int kFours, bool kAhead, bool kMakesNorms>
 struct OperandRole {

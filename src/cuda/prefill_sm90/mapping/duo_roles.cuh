@@ -29,7 +29,6 @@ __device__ __forceinline__ void init_barriers(const View &s) {
     for (int i = 0; i < kOwnStages; i++) {
         barrier_init(s.at(b.raw_ready[i]), 1);
         barrier_init(s.at(b.scores_ready[i]), 2 * kWarpArrivals);
-        barrier_init(s.at(b.norms_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.solve_ready[i]), kWarpArrivals);
         barrier_init(s.at(b.stage_free[i]), kRanks);
@@ -55,7 +54,7 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
         shrink_registers<kPrepareRegisters>();
         return OperandRole<kind, is_raw, 1, true, true>{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
     }
-    if (warp >= kFirstNormWarp) return shrink_registers<kIdleRegisters>();
+    if (warp >= kWarps) return shrink_registers<kIdleRegisters>();
     shrink_registers<kSingleRegisters>();
     if (warp == kLoadWarp) LoadRole<kind, true, true>{p, s, rank, cluster, lane}.run();
     else if (warp == kStoreWarp) StoreRole<FKDAI_DUO>{p, s, rank, cluster, lane}.run();

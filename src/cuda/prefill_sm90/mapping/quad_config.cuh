@@ -18,16 +18,16 @@ inline constexpr uint16_t kChainRanks = (1 << kChains) - 1;
 // and solve_ready (the preparer of the chunk + copy engine).
 inline constexpr int kSlots = duo::kStages / kPreparers;
 
-// In a preparer: stage_free is raised by the send warp (the stage but for T has been copied) and the solve warp (T has been made), slot_free by the
-// store warps of both chain CTAs: chunk done, the stage there may be overwritten.
+// In a preparer the warps that have no part in duo make the norms. stage_free is raised by the send warp (the stage but for T has been copied) and
+// the solve warp (T has been made), slot_free by the store warps of both chain CTAs: chunk done, the stage there may be overwritten.
 //
 // Between the two a stage passes through L2, in `Params::relay`: memory of each preparer's own, a place for each of its stages.
 inline constexpr uint32_t kRelayBytes = 27 * 1024;  // of a place: at least duo::kOperandBytes
 static_assert(kRelayBytes >= duo::kOperandBytes);
 inline constexpr int64_t kRelayBytesOfCluster = int64_t{kPreparers} * duo::kOwnStages * kRelayBytes;
 
-enum Warp : int { kSendWarp = duo::kStoreWarp };
-enum Registers : int { kPrepareRegisters = 128 };
+enum Warp : int { kSendWarp = duo::kStoreWarp, kFirstNormWarp = duo::kWarps };
+enum Registers : int { kPrepareRegisters = 128, kNormRegisters = 40 };
 
 // Where the i-th chunk of a preparer goes: its stage in the chain CTAs, and the slot whose slot_free says here that it may.
 struct Target {

@@ -8,6 +8,7 @@
 #include "prefill_sm90/mapping/duo_operands.cuh"
 #include "prefill_sm90/mapping/duo_roles.cuh"
 #include "prefill_sm90/mapping/duo_store.cuh"
+#include "prefill_sm90/mapping/quad_norms.cuh"
 #include "prefill_sm90/mapping/quad_send.cuh"
 
 namespace fkdai::prefill::quad {
@@ -37,7 +38,7 @@ __device__ __forceinline__ void run_chain(const Params &p, const View &s, int ra
         grow_registers<duo::kChainRegisters>();
         return duo::ChainRole<FKDAI_QUAD>{p, s, rank, cluster, warp, lane}.run();
     }
-    if (warp < duo::kLoadWarp || warp >= duo::kFirstNormWarp) return shrink_registers<duo::kIdleRegisters>();
+    if (warp < duo::kLoadWarp || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
     shrink_registers<duo::kSingleRegisters>();
     if (warp == duo::kLoadWarp) duo::LoadRole<kind, false, true>{p, s, rank, cluster, lane}.run();
     else if (warp == duo::kStoreWarp) duo::StoreRole<FKDAI_QUAD>{p, s, rank, cluster, lane}.run();
@@ -46,9 +47,9 @@ __device__ __forceinline__ void run_chain(const Params &p, const View &s, int ra
 template <GateKind kind, bool is_raw>
 __device__ __forceinline__ void run_preparer(const Params &p, const View &s, int preparer, int cluster, int warp, int lane) {
     if (warp < 4) return shrink_registers<duo::kIdleRegisters>();
-    if (warp >= duo::kFirstNormWarp) {
-        shrink_registers<duo::kNormRegisters>();
-        return duo::NormRole<is_raw>{p, s, preparer, warp - duo::kFirstNormWarp, lane}.run();
+    if (warp >= kFirstNormWarp) {
+        shrink_registers<kNormRegisters>();
+        return NormRole<is_raw>{p, s, preparer, warp - kFirstNormWarp, lane}.run();
     }
     if (warp < duo::kLoadWarp) {
         grow_registers<kPrepareRegisters>();

@@ -24,7 +24,6 @@ enum NamedBarrier : int { kFirstChainBarrier = 1, kFirstPrepareBarrier = 3 };
 // Who flips a barrier, and what it announces.
 struct Barriers {
     uint64_t raw_ready[kStages];      // load warp + copy engine: raw tiles and ChunkInfo are there
-    uint64_t norms_ready[kStages];    // a solve warp
     uint64_t scores_ready[kStages];   // 2 operand warps: akk
     uint64_t operands_ready[kStages]; // 4 operand warps: the stage but for T
     uint64_t solve_ready[kStages];    // solve warp: T

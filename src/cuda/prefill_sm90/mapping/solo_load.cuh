@@ -24,7 +24,7 @@ struct LoadRole {
             }
         }
         for (; value < raw.number; value++) load_value(value);
-        for (uint32_t i = 0; i <= kSolvers; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second or third chunk, and the norms of the next
+        for (uint32_t i = 0; i < kSolvers; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second or third chunk
     }
 
     __device__ __forceinline__ void load_raw(uint32_t number, const ChunkInfo &at) const {

@@ -14,7 +14,6 @@ __device__ __forceinline__ void init_barriers(const View &s) {
     for (int i = 0; i < kStages; i++) {
         barrier_init(s.at(b.raw_ready[i]), 1);
         barrier_init(s.at(b.scores_ready[i]), 2 * kWarpArrivals);
-        barrier_init(s.at(b.norms_ready[i]), kWarpArrivals);
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.solve_ready[i]), kWarpArrivals);
         barrier_init(s.at(b.chunk_done[i]), kChainWarps * kWarpArrivals);
@@ -37,7 +36,7 @@ __device__ __forceinline__ void run(const Params &p, const View &s) {
     }
     shrink_registers<kSingleRegisters>();
     if (warp == kLoadWarp) LoadRole<kind>{p, s}.run();
-    else if (warp >= kFirstSolveWarp) SolveRole{p, s, static_cast<uint32_t>(warp - kFirstSolveWarp)}.run();
+    else if (warp >= kFirstSolveWarp) SolveRole{p, s, warp - kFirstSolveWarp}.run();
 }
 
 }  // namespace fkdai::prefill::solo

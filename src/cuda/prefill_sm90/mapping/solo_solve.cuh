@@ -1,4 +1,4 @@
-// The solve role of solo: T = (I + A)^-1 Diag(beta) of every third chunk, by one warp; and between two of them the norms of a later chunk.
+// The solve role of solo: T = (I + A)^-1 Diag(beta) of every third chunk, by one warp.
 #pragma once
 
 #include "prefill_sm90/roles/loads.cuh"
@@ -10,7 +10,7 @@ namespace fkdai::prefill::solo {
 struct SolveRole {
     const Params &p;
     View s;
-    uint32_t which;
+    int which;
 
     __device__ __forceinline__ void run() const {
         for (uint32_t number = which;; number += kSolvers) {

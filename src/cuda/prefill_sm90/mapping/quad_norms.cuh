@@ -1,0 +1,28 @@
+// The norms of the chunks that a preparer of a quad has.
+#pragma once
+
+#include "prefill_sm90/mapping/quad_config.cuh"
+#include "prefill_sm90/roles/norms.cuh"
+
+namespace fkdai::prefill::quad {
+
+// The norm role: a warpgroup that has no other part, every chunk of its CTA.
+template <bool is_raw>
+struct NormRole {
+    const Params &p;
+    View s;
+    int preparer, warp, lane;  // warp 0..3 of the group
+
+    __device__ __forceinline__ void run() const {
+        for (uint32_t i = 0;; i++) {
+            const RingSlot slot = own_slot(i);
+            wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
+            const int rows = s->chunk_infos[(i * kPreparers + preparer) % duo::kChunkInfos].rows;
+            if (rows == 0) return;
+            RowNorms<Smem, is_raw>{p, s, lane}.make(slot.index, rows, warp);
+            warp_arrive(s.at(s->barriers.norms_ready[slot.index]), lane);
+        }
+    }
+};
+
+}  // namespace fkdai::prefill::quad
