@@ -75,8 +75,6 @@ static void test_refusals_name_field_and_rule(void **unused)
     reset();
     REFUSES(d.K = 96, FKDA_ERR_UNSUPPORTED, "K = 96, kernels exist for K = 128");
     REFUSES(d.V = 64, FKDA_ERR_UNSUPPORTED, "V = 64, kernels exist for V = 128");
-    REFUSES(d.gate = FKDA_GATE_SOFTPLUS, FKDA_ERR_UNSUPPORTED, "bounded gate");
-    REFUSES(d.qk_norm = FKDA_QK_NORM_NONE, FKDA_ERR_UNSUPPORTED, "L2 norm");
     REFUSES(d.q.dtype = FKDA_F32, FKDA_ERR_UNSUPPORTED, "q has dtype 2");
     REFUSES(d.q.dtype = FKDA_F32; d.k.head_stride = 132, FKDA_ERR_UNSUPPORTED, "q has dtype 2");    /* test_cuda_copies: strides are taken */
     REFUSES(d.N = 1; d.cu_seqlens = FKDA_I32; d.checkpoints.dtype = FKDA_BF16; d.checkpoint_count = d.checkpoints_per_sequence = INT32_MAX,
@@ -85,15 +83,16 @@ static void test_refusals_name_field_and_rule(void **unused)
     REFUSES(d.device = 2, FKDA_ERR_NO_DEVICE, "desc.device = 2, but there are 2 devices");
 }
 
-/* What beta means, in which dtype it lies, and how many value heads share a head of q and k: all of it reaches the launcher. */
+/* What beta means, in which dtype it lies, how many value heads share a head of q and k, whether these have a norm: all of it reaches the
+ * launcher. */
 static void test_options_reach_the_launcher(void **unused)
 {
     (void)unused;
-    for (int i = 0; i < 16; ++i) {
+    for (int i = 0; i < 32; ++i) {
         fkda_fwd_desc d = good_desc();
         const fkda_fwd_args a = good_args();
-        const int is_activated = i & 1, is_doubled = i >> 1 & 1, is_wide = i >> 2 & 1, shares = i >> 3;
-        d.H = 1, d.HV = shares ? 4 : 1;
+        const int is_activated = i & 1, is_doubled = i >> 1 & 1, is_wide = i >> 2 & 1, shares = i >> 3 & 1, is_raw = i >> 4;
+        d.H = 1, d.HV = shares ? 4 : 1, d.qk_norm = is_raw ? FKDA_QK_NORM_NONE : FKDA_QK_NORM_L2;
         d.beta_kind = is_activated ? FKDA_BETA_ACTIVATED : FKDA_BETA_LOGIT, d.beta_multiplier = is_doubled ? 2 : 0;
         d.beta.dtype = is_wide ? FKDA_F32 : FKDA_BF16, d.beta.head_stride = shares ? 7 : 0;
         reset();
@@ -101,6 +100,7 @@ static void test_options_reach_the_launcher(void **unused)
         const fkdai_prefill_call *const seen = &fake.last;
         assert_true(seen->is_beta_activated == is_activated && seen->beta_multiplier == (is_doubled ? 2.0f : 1.0f));
         assert_true(seen->beta.element == (is_wide ? FKDAI_F32 : FKDAI_BF16) && seen->g.element == FKDAI_BF16);
+        assert_int_equal(seen->is_raw, is_raw);
         assert_true(seen->H == 1 && seen->HV == d.HV && seen->grid.workers == d.HV);
         if (shares) assert_true(seen->beta.stride.head == 7 && seen->v.stride.head == 128);
     }

@@ -118,17 +118,22 @@ struct Call {
         p.sequences = {spec.cu != FKDA_NONE ? bounds.data() : nullptr, true, static_cast<int>(spec.N), static_cast<int>(T)};
         p.status = &status;
         if (spec.g == FKDA_F32) p.g_f32 = g_f32.data(), p.g_strides = {T * HV * 128, HV * 128, 128};
-        p.heads = static_cast<int>(HV), p.lower_bound = static_cast<float>(spec.lower_bound), p.range_limit = p.beta.is_activated ? kLargestOfAnyBeta : kLargestInRange;
+        p.heads = static_cast<int>(HV), p.lower_bound = static_cast<float>(spec.lower_bound), p.is_raw = spec.norm == FKDA_QK_NORM_NONE;
         const fkdai_prefill_scale scale = fkdai_prefill_split_scale(static_cast<float>(spec.scale));
-        p.scale = scale.q, p.out_factor = scale.out;
+        p.scale = scale.q, p.out_factor = scale.out, p.usual_range = usual_range_of(p.out_factor);
         return p;
     }
 
     void run_kernel(const Params &p) const {
-        if (spec.gate == FKDA_GATE_SOFTPLUS) prefill_kernel<GateKind::Softplus>(p);
-        else if (spec.gate == FKDA_GATE_PRECOMPUTED && p.g_f32 != nullptr) prefill_kernel<GateKind::PrecomputedF32>(p);
-        else if (spec.gate == FKDA_GATE_PRECOMPUTED) prefill_kernel<GateKind::Precomputed>(p);
-        else prefill_kernel<GateKind::Bounded>(p);
+        if (spec.gate == FKDA_GATE_SOFTPLUS) run_kernel<GateKind::Softplus>(p);
+        else if (spec.gate == FKDA_GATE_PRECOMPUTED && p.g_f32 != nullptr) run_kernel<GateKind::PrecomputedF32>(p);
+        else if (spec.gate == FKDA_GATE_PRECOMPUTED) run_kernel<GateKind::Precomputed>(p);
+        else run_kernel<GateKind::Bounded>(p);
+    }
+    template <GateKind kind>
+    static void run_kernel(const Params &p) {
+        if (p.is_raw) prefill_kernel<kind, true>(p);
+        else prefill_kernel<kind, false>(p);
     }
 
     bool has_raised_flags(const fkdai_prefill_layout &layout) const {

@@ -42,18 +42,18 @@ void solve_emulated(const Problem &p, double (&t)[kSize][kSize]) {
         for (int i = 0; i < kSize; i++) {
             uint16_t bits;
             memcpy(&bits, tile + j * 64 + (((i / 8) ^ (j / 2 % 4)) * 16) + i % 8 * 2, 2);
-            t[i][j] = fkdai::low_bf16(bits);
+            t[i][j] = fkdai::low_f16(bits);
         }
 }
 
-// Each element within one rounding to bf16, and `slack` of the largest beside it.
+// Each element within one rounding to fp16, and `slack` of the largest beside it.
 void check(const char *name, const Problem &p, double slack) {
     double want[kSize][kSize], got[kSize][kSize], largest = 0, worst = 0;
     solve(p, want), solve_emulated(p, got);
     for (auto &row : want) for (const double x : row) largest = fmax(largest, fabs(x));
     for (int i = 0; i < kSize; i++)
         for (int j = 0; j < kSize; j++) {
-            const double excess = fabs(got[i][j] - want[i][j]) - fabs(want[i][j]) / 256;  // half a unit of 8 bits
+            const double excess = fabs(got[i][j] - want[i][j]) - fabs(want[i][j]) / 2048;  // half a unit of 11 bits
             if (!(excess <= worst)) worst = excess;
         }
     const bool good = worst <= slack * largest;

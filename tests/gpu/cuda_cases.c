@@ -30,7 +30,7 @@ enum { PITCH = 256 };    /* device copies keep the alignment that a caller's ten
 /* The case with the widths and dtypes that the kernels are built for, beta as it is; 0 if its meaning is another operation. */
 static int widen(case_spec *s)
 {
-    if (s->gate != FKDA_GATE_BOUNDED || s->norm != FKDA_QK_NORM_L2 || s->exact) return 0;
+    if (s->gate != FKDA_GATE_BOUNDED || s->exact) return 0;
     if (fabs(s->scale * sqrt((double)s->K) - 1) < 1e-6) s->scale = 1 / sqrt(128.0);
     s->K = s->V = 128;
     s->q = s->k = s->v = s->g = s->out = FKDA_BF16;

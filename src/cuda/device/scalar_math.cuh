@@ -100,6 +100,7 @@ __device__ __forceinline__ uint32_t kept(uint32_t x, int lane) { return __shfl_s
 
 // Over the lanes of a whole warp.
 __device__ __forceinline__ uint32_t warp_min(uint32_t x) { return __reduce_min_sync(~0u, x); }
+__device__ __forceinline__ uint32_t warp_max(uint32_t x) { return __reduce_max_sync(~0u, x); }
 __device__ __forceinline__ uint32_t warp_sum(uint32_t x) { return __reduce_add_sync(~0u, x); }
 
 // The lane's number, and the thread's in its block, read anew: what is only wanted now and then need not be kept.

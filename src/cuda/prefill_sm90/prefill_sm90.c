@@ -22,7 +22,6 @@ static fkda_status check_meaning(const fkda_fwd_desc *d)
 {
     REFUSE_UNLESS(d->K == 128, "K = %" PRId64 ", kernels exist for K = 128", d->K);
     REFUSE_UNLESS(d->V == 128, "V = %" PRId64 ", kernels exist for V = 128", d->V);
-    REFUSE_UNLESS(d->qk_norm == FKDA_QK_NORM_L2, "qk_norm = %d, kernels exist for the L2 norm", (int)d->qk_norm);
     return FKDA_OK;
 }
 
@@ -220,6 +219,7 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
         .initial_state = a->initial_state, .initial_rows = rows_of(&d->initial_state, a->initial_slots), .initial_mask = a->initial_mask,
         .final_state = a->final_state, .final_rows = rows_of(&d->final_state, a->final_slots), .checkpoints = checkpoints(d, a),
         .B = d->B, .T = d->T, .N = d->N, .H = d->H, .HV = d->HV, .gate = gates[d->gate], .scale = d->scale, .lower_bound = d->lower_bound,
+        .is_raw = d->qk_norm == FKDA_QK_NORM_NONE,
         .grid = grid, .workspace = workspace, .device_status = a->device_status,
     };
     return fkdai_prefill_launch(&call, stream);

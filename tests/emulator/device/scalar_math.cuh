@@ -56,6 +56,7 @@ inline uint32_t warp_min(uint32_t x) {
     for (int d = 16; d > 0; d /= 2) x = std::min(x, __shfl_xor_sync(~0u, x, d));
     return x;
 }
+inline uint32_t warp_max(uint32_t x) { return ~warp_min(~x); }
 inline uint32_t warp_sum(uint32_t x) {
     for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(~0u, x, d);
     return x;

@@ -27,12 +27,12 @@ struct ChainRole {
         TokensF16 r_f16;
         StateBf16 state_bf16;
         uint32_t stage;     // address
+        uint32_t range;     // of R
     };
 
     // `rows` of the tokens left belong to the sequence. Chunks whose R does not fit leave the loop in the middle: instructions that are jumped over
     // cost as much as those that run.
     __device__ __forceinline__ void run_piece(int left, int rows, uint32_t &number, StateRows &state) const {
-        const uint32_t limit = plain_limit(p);
         Chunk chunk;
         chunk.stage = await_operands(number);
         load_values(number, rows, chunk.v_bf16);
@@ -40,12 +40,12 @@ struct ChainRole {
             bool fits = true;
             for (; left > 0; rows -= kChunk, number++, left--) {
                 begin(number, chunk, state);
-                fits = is_in_range(chunk.r_f16, limit);
+                fits = is_in_range(chunk.r_f16, chunk.range);
                 if (!fits) break;
                 finish<false>(number, rows, left > 1, 0, chunk, state);
             }
             if (fits) break;
-            const uint32_t factors = scale_into_range(p.range_limit, chunk.r, chunk.r_f16, state, chunk.state_bf16);
+            const uint32_t factors = scale_into_range(chunk.stage, lane, chunk.r, chunk.r_f16, state, chunk.state_bf16);
             finish<true>(number, rows, left > 1, factors, chunk, state);
             rows -= kChunk, number++, left--;
         }
@@ -80,6 +80,7 @@ struct ChainRole {
         mark(mark_chain_has_issued_k, number, is_reader);
         decay(decays, state);                                     // S <- Diag(2^gamma_C) S              [64,128]
         await_solve(number);
+        chunk.range = load_range(chunk.stage);
         mark(mark_chain_has_solve, number, is_reader);
         mma_wait<0>();
         pin(chunk.r);
@@ -116,7 +117,7 @@ struct ChainRole {
         mark(mark_chain_has_the_next_operands, number, is_reader);
         mma_wait<1>();
         pin(o);
-        if (is_scaled) multiply_rows(o, factors, p.out_factor);
+        if (is_scaled) scale_out(p, stage, lane, factors, o);
         hand_out(number, o);
         mark(mark_chain_has_handed_out, number, is_reader);
         mma_wait<0>();

@@ -23,7 +23,7 @@ enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14, kWarps 
 enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 80, kIdleRegisters = 24 };
 enum NamedBarrier : int { kChainBarrier = 1, kFirstPrepareBarrier = 2 };
 
-inline constexpr uint32_t kOperandBytes = offsetof(Stage, solve);  // of a stage: final before the solve starts
+inline constexpr uint32_t kOperandBytes = offsetof(Stage, range);  // of a stage: final before the solve starts
 
 // Who flips a barrier, and what it announces.
 struct Barriers {
@@ -52,6 +52,7 @@ struct Smem {
     alignas(1024) uint8_t score_keys[kPrepareGroups][kHalves][4096];  // KI: [2 x 64 channels][32 rows] bf16, 128-byte swizzle
     alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
     float beta[kOwnStages][kChunk];                          // b of a chunk
+    TokenSize token_sizes[kOwnStages][kChunk];
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
     PieceQueue piece_queues[4];
     alignas(8) Barriers barriers;

@@ -1,9 +1,11 @@
 // The solve role of duo, which also sends a finished stage to the peer.
 #pragma once
 
-#include "device/tril_solve.cuh"
+#include <type_traits>
+
 #include "prefill_sm90/mapping/duo_config.cuh"
 #include "prefill_sm90/roles/loads.cuh"
+#include "prefill_sm90/roles/solve.cuh"
 
 namespace fkdai::prefill::duo {
 
@@ -13,8 +15,9 @@ struct SolveParts {
     View s;
     int which, rank, lane;
 
-    // Until the scores of a chunk are there; its b stand beside them then, for the lanes that meet next. False behind the last chunk.
-    __device__ __forceinline__ bool await_scores(uint32_t i) const {
+    // Until the scores of a chunk are there; its b stand beside them then, for the lanes that meet next, and this lane's in `b`. False behind the
+    // last chunk.
+    __device__ __forceinline__ bool await_scores(uint32_t i, float &b) const {
         const RingSlot slot = own_slot(i);
         const uint32_t stage = slot.index;
         wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
@@ -24,20 +27,40 @@ struct SolveParts {
         mark(mark_solve_waits, i * kRanks, lane == 0);
         wait(s.at(s->barriers.scores_ready[stage]), slot.phase);
         mark(mark_solve_has_scores, i * kRanks, lane == 0);
-        s->beta[stage][lane] = step_size(p, at, lane, beta);
+        b = s->beta[stage][lane] = step_size(p, at, lane, beta);
         return true;
+    }
+    __device__ __forceinline__ ChunkSolve<Smem> solve_of(uint32_t stage) const { return {p, s, stage, s->akk[stage], s->beta[stage], lane}; }
+
+    // All chunks of this warp: make_and_send(i, b, is_usual).
+    template <class MakeAndSend>
+    __device__ __forceinline__ void run_chunks(const MakeAndSend &make_and_send) const {
+        for (uint32_t i = which;; i += 2) {
+            float b = 0.f;
+            for (;; i += 2) {
+                if (!await_scores(i, b)) return;
+                if (!solve_of(own_slot(i).index).is_usual(b)) break;
+                make_and_send(i, b, std::true_type{});
+            }
+            make_and_send(i, b, std::false_type{});
+        }
+    }
+    template <bool is_usual, class Meanwhile>
+    __device__ __forceinline__ void solve(uint32_t stage, float b, const Meanwhile &meanwhile) const {
+        if constexpr (is_usual) solve_of(stage).run_usual(meanwhile);
+        else solve_of(stage).run_unusual(b, meanwhile);
     }
 };
 
 // T = (I + A)^-1 Diag(beta), and the finished stage goes to the peer.
 struct SolveRole : SolveParts {
     __device__ __forceinline__ void run() const {
-        for (uint32_t i = which; await_scores(i); i += 2) {
+        run_chunks([&](uint32_t i, float b, auto is_usual) {
             const RingSlot slot = own_slot(i), to = received_slot(i);
             const uint32_t stage = slot.index;
             bool has_room;
             __syncwarp();
-            TrilSolve<kAkkPitch>{s->akk[stage], s->stages[stage].solve, s->beta[stage], lane}.run([&] {
+            solve<is_usual>(stage, b, [&] {
                 wait_together(s.at(s->barriers.operands_ready[stage]), slot.phase);
                 has_room = uniform(has_flipped(s.at(s->barriers.stage_free[to.index]), to.phase ^ 1));
                 if (has_room && elect_one()) send_operands(stage, to);
@@ -52,7 +75,7 @@ struct SolveRole : SolveParts {
             }
             __syncwarp();
             mark(mark_solve_has_sent, i * kRanks, lane == 0);
-        }
+        });
     }
 
     // Everything but T: half-way through the solve if the peer has room, else with T.

@@ -22,7 +22,8 @@ inline constexpr int kSlots = duo::kStages / kPreparers;
 // the solve warp (T has been made), slot_free by the store warps of both chain CTAs: chunk done, the stage there may be overwritten.
 //
 // Between the two a stage passes through L2, in `Params::relay`: memory of each preparer's own, a place for each of its stages.
-inline constexpr uint32_t kRelayBytes = duo::kOperandBytes;
+inline constexpr uint32_t kRelayBytes = 27 * 1024;  // of a place: at least duo::kOperandBytes
+static_assert(kRelayBytes >= duo::kOperandBytes);
 inline constexpr int64_t kRelayBytesOfCluster = int64_t{kPreparers} * duo::kOwnStages * kRelayBytes;
 
 enum Warp : int { kSendWarp = duo::kStoreWarp, kFirstNormWarp = duo::kWarps };

@@ -22,7 +22,7 @@ struct SendRole {
             wait_together(s.at(s->barriers.operands_ready[stage]), slot.phase);
             uint8_t *const place = relay + stage * kRelayBytes;
             if (elect_one()) {
-                store_bytes(place, s.at(s->stages[stage]), kRelayBytes);
+                store_bytes(place, s.at(s->stages[stage]), duo::kOperandBytes);
                 bulk_commit();
                 bulk_wait();
                 arrive(s.at(s->barriers.stage_free[stage]));
@@ -32,8 +32,8 @@ struct SendRole {
             wait_together(s.at(s->barriers.slot_free[to.slot.index]), to.slot.phase ^ 1);
             if (elect_one()) {
                 const uint32_t ready = s.at(s->barriers.operands_ready[to.stage]);
-                for (int chain = 0; chain < kChains; chain++) arrive_expecting_remote(peer_address(ready, chain), kRelayBytes);
-                load_bytes_in_each(s.at(s->stages[to.stage]), place, kRelayBytes, ready, kChainRanks);
+                for (int chain = 0; chain < kChains; chain++) arrive_expecting_remote(peer_address(ready, chain), duo::kOperandBytes);
+                load_bytes_in_each(s.at(s->stages[to.stage]), place, duo::kOperandBytes, ready, kChainRanks);
             }
             __syncwarp();
         }
@@ -43,29 +43,29 @@ struct SendRole {
 // T = (I + A)^-1 Diag(beta), and both chain CTAs get it. Duo's rank is the number of the preparer.
 struct SolveRole : duo::SolveParts {
     __device__ __forceinline__ void run() const {
-        for (uint32_t i = which; await_scores(i); i += 2) {
+        run_chunks([&](uint32_t i, float b, auto is_usual) {
             const uint32_t stage = own_slot(i).index;
             const Target to(i, rank);
             // There the chunk before is done, so what this T overwrites here, one chunk older, has arrived.
             wait(s.at(s->barriers.slot_free[to.slot.index]), to.slot.phase ^ 1);
             __syncwarp();
-            TrilSolve<kAkkPitch>{s->akk[stage], s->stages[stage].solve, s->beta[stage], lane}.run();
+            solve<is_usual>(stage, b, [] {});
             fence_async_proxy();
             __syncwarp();
             mark(mark_solve_has_solved, i * kPreparers, lane == 0);
             if (elect_one()) send(stage, to);
             mark(mark_solve_has_sent, i * kPreparers, lane == 0);
             warp_arrive(s.at(s->barriers.stage_free[stage]), lane);
-        }
+        });
     }
 
     __device__ __forceinline__ void send(uint32_t stage, const Target &to) const {
-        constexpr uint32_t kBytes = sizeof(Stage) - kRelayBytes;
+        constexpr uint32_t kBytes = sizeof(Stage) - duo::kOperandBytes;
         const uint32_t ready = s.at(s->barriers.solve_ready[to.stage]);
-        const uint32_t place = s.at(s->stages[to.stage].solve);
+        const uint32_t place = s.at(s->stages[to.stage].range);
         for (int chain = 0; chain < kChains; chain++) {
             arrive_expecting_remote(peer_address(ready, chain), kBytes);
-            copy_to_peer(peer_address(place, chain), s.at(s->stages[stage].solve), kBytes, peer_address(ready, chain));
+            copy_to_peer(peer_address(place, chain), s.at(s->stages[stage].range), kBytes, peer_address(ready, chain));
         }
     }
 };

@@ -21,16 +21,17 @@ struct ChainPiece {
         TokenRows r;
         TokensF16 r_f16;
         StateBf16 state_bf16;
+        uint32_t range;  // of R
     };
 
-    // `rows` of the tokens left belong to the sequence.
+    // `rows` of the tokens left belong to the sequence. 
     __device__ __forceinline__ void run(int left, int rows, uint32_t &number, StateRows &state) const {
         Chunk chunk;
         for (; left > 0; rows -= kChunk, number++, left--) {
             begin(number, rows, chunk, state);
-            const bool is_scaled = !is_in_range(chunk.r_f16, plain_limit(p));
+            const bool is_scaled = !is_in_range(chunk.r_f16, chunk.range);
             uint32_t factors = 0;
-            if (is_scaled) factors = scale_into_range(p.range_limit, chunk.r, chunk.r_f16, state, chunk.state_bf16);
+            if (is_scaled) factors = scale_into_range(stage_at(stage_slot(number)), lane, chunk.r, chunk.r_f16, state, chunk.state_bf16);
             finish(number, rows, is_scaled, factors, chunk, state);
         }
     }
@@ -49,6 +50,7 @@ struct ChainPiece {
         load_values(number, rows, v_bf16);
         load_and_decay(stage, quarter, state);                        // S <- Diag(2^gamma_C) S          [64,128]
         wait(s.at(s->barriers.solve_ready[slot.index]), slot.phase);
+        chunk.range = load_range(stage);
         mma_wait<0>();
         pin(chunk.r);
         add_values(chunk.r, v_bf16);                                  // R = V - K S                     [32,64]
@@ -75,7 +77,7 @@ struct ChainPiece {
         mma_commit();
         mma_wait<1>();
         pin(o);
-        if (is_scaled) multiply_rows(o, factors, p.out_factor);
+        if (is_scaled) scale_out(p, stage, lane, factors, o);
         as_operand<Type16::BF16>(o_bf16, o);
         place_out(o_bf16);
         if (rows >= kChunk) send_out(number);

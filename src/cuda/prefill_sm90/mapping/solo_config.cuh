@@ -44,6 +44,7 @@ struct Smem {
     Staging staging[kChainWarps];
     alignas(128) float akk[kAkks][16][kAkkPitch];  // akk/beta of a chunk
     float beta[kSolvers][kChunk];  // b of its chunk, of each solving warp
+    TokenSize token_sizes[kStages][kChunk];
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
     PieceQueue piece_queues[kChainWarps];
     SegmentIterator segments;  // of the load warp

@@ -1,8 +1,8 @@
 // The solve role of solo: T = (I + A)^-1 Diag(beta) of every third chunk, by one warp.
 #pragma once
 
-#include "device/tril_solve.cuh"
 #include "prefill_sm90/roles/loads.cuh"
+#include "prefill_sm90/roles/solve.cuh"
 #include "prefill_sm90/mapping/solo_config.cuh"
 
 namespace fkdai::prefill::solo {
@@ -14,20 +14,37 @@ struct SolveRole {
 
     __device__ __forceinline__ void run() const {
         for (uint32_t number = which;; number += kSolvers) {
-            const RingSlot slot = stage_slot(number);
-            const uint32_t stage = slot.index;
-            const int lane = lane_here();
-            wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
-            const ChunkInfo at = chunk_info_of(s, number);
-            if (at.rows == 0) return;
-            const float beta = load_beta(p, at, lane);  // it travels while the operands are made
-            wait(s.at(s->barriers.scores_ready[stage]), slot.phase);
-            s->beta[which][lane] = step_size(p, at, lane, beta);
-            __syncwarp();
-            TrilSolve<kAkkPitch>{s->akk[number % kAkks], s->stages[stage].solve, s->beta[which], lane}.run();
-            fence_async_proxy();
-            warp_arrive(s.at(s->barriers.solve_ready[stage]), lane);
+            float b = 0.f;
+            for (;; number += kSolvers) {
+                if (!await_scores(number, b)) return;
+                if (!solve_of(number).is_usual(b)) break;
+                solve_of(number).run_usual([] {});
+                announce(number);
+            }
+            solve_of(number).run_unusual(b, [] {});
+            announce(number);
         }
+    }
+
+    // Until the scores of a chunk are there, and its b beside them. False behind the last chunk.
+    __device__ __forceinline__ bool await_scores(uint32_t number, float &b) const {
+        const RingSlot slot = stage_slot(number);
+        const int lane = lane_here();
+        wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
+        const ChunkInfo at = chunk_info_of(s, number);
+        if (at.rows == 0) return false;
+        const float beta = load_beta(p, at, lane);  // it travels while the operands are made
+        wait(s.at(s->barriers.scores_ready[slot.index]), slot.phase);
+        b = s->beta[which][lane] = step_size(p, at, lane, beta);
+        __syncwarp();
+        return true;
+    }
+    __device__ __forceinline__ ChunkSolve<Smem> solve_of(uint32_t number) const {
+        return {p, s, stage_slot(number).index, s->akk[number % kAkks], s->beta[which], lane_here()};
+    }
+    __device__ __forceinline__ void announce(uint32_t number) const {
+        fence_async_proxy();
+        warp_arrive(s.at(s->barriers.solve_ready[stage_slot(number).index]), lane_here());
     }
 };
 

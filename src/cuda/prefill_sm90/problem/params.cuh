@@ -19,9 +19,27 @@ inline constexpr int kHalves = 2;
 inline constexpr int kThreads = 640;  // of a block: 5 warps on a sub-partition, which have 480 registers a lane together
 
 struct Norms {  // per token
-    float k[kChunk];        // 1/|k|
-    float q[kChunk];        // scale/|q|
+    float k[kChunk];        // 1/|k|; without norm 2^-n (TokenSize)
+    float q[kChunk];        // scale/|q|; likewise
     float product[kChunk];  // scale q^ k^
+};
+
+// Of a token whose query and key have no norm. Those between 1/4 and 4 are taken as they are, others as 2^n times one between 1/2 and 2.
+struct TokenSize {
+    uint32_t exponents;  // n of the key; of the query in the upper half. Signed
+    float squares;       // of the key
+};
+
+// Both halves: a limit of |R| in fp16, as is_in_range takes it.
+inline constexpr uint32_t kNothingInRange = 0x80008000;
+__host__ __device__ constexpr uint32_t range_up_to(uint32_t limit) { return kNothingInRange + limit * 0x10001; }
+
+// What the solve role tells the chain beside T (roles/solve.cuh).
+struct Range {
+    uint32_t largest;          // range_up_to the largest R; kNothingInRange: the chain leaves its loop for this chunk
+    uint32_t has_factors;
+    uint32_t unused[2];
+    uint32_t factors[kChunk];  // of a token, as bf16: what T's column lacks; in the upper half, what O's row lacks. Powers of two
 };
 
 // Operands of one chunk. Raw q, k, g arrive in the bytes of the operands made from them.
@@ -31,14 +49,16 @@ struct Stage {
     union {
         alignas(1024) uint8_t mqk[2048];  // M [32 i][32 j] fp16, 64-byte swizzle
         struct {
-            uint8_t rows[1024];  // 0..15: their right half stays zero
-            Norms norms;
+            uint8_t rows[1024];         // 0..15: their right half stays zero
+            float decays[2][kWidth];    // gamma of the first 16 tokens, and of the others
         } before_scores;
     };
     union {
-        alignas(1024) float gate[kWidth];   // 2^gamma_C, [k/16][k/2 % 4][k/8 % 2][k % 2]: see decay_slot
-        float decays[2][kWidth];            // before: gamma of the first 16 tokens, and of the others
+        alignas(16) float gate[kWidth];     // 2^gamma_C, [k/16][k/2 % 4][k/8 % 2][k % 2]: see decay_slot
+        Norms norms;                        // before
     };
+    uint8_t unused[kWidth * sizeof(float) - sizeof(Range)];
+    Range range;
     alignas(1024) uint8_t solve[2048];  // T [32 j][32 i] fp16, 64-byte swizzle
 };
 static_assert(sizeof(Stage) == 29 * 1024);
@@ -189,7 +209,8 @@ struct Params : Timeline {
     uint8_t *relay;                  // of quads (quad_config.cuh)
     float scale, out_factor;         // of q, and of out: a power of two; together they are the caller's scale
     float lower_bound;
-    uint32_t range_limit;            // of |R| in fp16 (range_guard.cuh)
+    bool is_raw;                     // q and k have no norm
+    uint32_t usual_range;            // Range::largest of a chunk whose T is as it should be (solve.cuh)
     unsigned *status;                // the caller's word for what is broken, or null
 };
 

@@ -4,10 +4,12 @@
 
 #include "device/row_squares.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
+#include "prefill_sm90/roles/powers.cuh"
 
 namespace fkdai::prefill {
 
-template <class Smem>
+// is_raw: without norm.
+template <class Smem, bool is_raw>
 struct RowNorms {
     const Params &p;
     SharedView<Smem> s;
@@ -39,6 +41,7 @@ struct RowNorms {
     __device__ __forceinline__ void store(uint32_t stage, int rows, int eight, const RowSquares &squares) const {
         const uint32_t row = first_row(stage, eight);
         const float keys = squares.first(lane), queries = squares.second(lane);
+        if constexpr (is_raw) return store_sizes(stage, rows, eight, keys, queries, squares.product(lane));
         float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
         const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
         if (__any_sync(~0u, overflows)) {
@@ -49,11 +52,34 @@ struct RowNorms {
         if (!RowSquares::knows(lane)) return;
         const int token = 8 * eight + (lane >> 2);
         const bool is_valid = token < rows;
-        Norms &norms = s->stages[stage].before_scores.norms;
+        Norms &norms = s->stages[stage].norms;
         norms.k[token] = is_valid ? k_norm : 0.f, norms.q[token] = is_valid ? q_norm * p.scale : 0.f;
         norms.product[token] = is_valid ? product * p.scale : 0.f;
     }
 
+    // Without norm: powers of two, and for the solve role which.
+    __device__ __forceinline__ void store_sizes(uint32_t stage, int rows, int eight, float keys, float queries, float product) const {
+        const int token = 8 * eight + (lane >> 2);
+        if (!RowSquares::knows(lane)) return;
+        const uint32_t row = first_row(stage, eight) + (lane >> 2) * 128;
+        const int k = size_exponent(row, keys), q = size_exponent(row + kQueryRows, queries);
+        const float k_factor = power_of_two(-k), q_factor = power_of_two(-q);
+        if ((k | q) != 0) product = scaled_product(row, lane >> 2, k_factor, q_factor);
+        const bool is_valid = token < rows;
+        Norms &norms = s->stages[stage].norms;
+        norms.k[token] = is_valid ? k_factor : 0.f, norms.q[token] = is_valid ? q_factor * p.scale : 0.f;
+        norms.product[token] = is_valid ? product * p.scale : 0.f;
+        s->token_sizes[stage][token] = {is_valid ? pack_exponents(k, q) : 0u, is_valid ? keys : 0.f};
+    }
+    // n of a row whose squares are these: the row times 2^-n is between 1/2 and 2.
+    __device__ __forceinline__ int size_exponent(uint32_t row, float squares) const {
+        if (squares >= 0x1p-4f && squares <= 0x1p4f) return 0;
+        int shift = 0;
+        if (!(squares <= 3e38f)) shift = 70;
+        else if (squares < 0x1p-100f) shift = -70;
+        if (shift != 0) squares = scaled_product_of<0>(row, lane >> 2, power_of_two(-shift), power_of_two(-shift));
+        return squares == 0.f ? 0 : clamped_exponent(((exponent_of(squares) + 1) >> 1) + shift);
+    }
     __device__ __forceinline__ static float inverse_norm(float squares) { return inverse_sqrt(squares + 1e-6f); }
 
     // 1/|x| of a row whose squares overflow, from x 2^-70.

@@ -24,8 +24,8 @@ namespace fkdai::prefill {
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // `stage` counts the stages of shared memory, `place` those of akk.
 // kFours: groups of four tokens that are on their way together; more hide more latency, and want registers and room for code. kAhead: the next
-// ones are asked for before these are stored, which wants registers only.
-template <class Smem, GateKind kind, int kFours, bool kAhead, bool kMakesNorms>
+// ones are asked for before these are stored, which wants registers only. is_raw: q and k have no norm.
+template <class Smem, GateKind kind, int kFours, bool kAhead, bool kMakesNorms, bool is_raw>
 struct Operands {
     const Params &p;
     SharedView<Smem> s;
@@ -77,7 +77,7 @@ struct Operands {
     };
     __device__ __forceinline__ TileRows tile_rows(uint32_t stage) const {
         return {s.at(s->stages[stage].kq[half()]), s.at(s->stages[stage].ki[half()]), s.at(s->score_keys[group][half()]),
-                s.at(s->stages[stage].before_scores.norms) + 64 * block(), first_row()};
+                s.at(s->stages[stage].norms) + 64 * block(), first_row()};
     }
 
     // g of this lane's channels, four tokens.
@@ -106,7 +106,7 @@ struct Operands {
     __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate) const {
         const int rows = info.rows;
         TileRows at = tile_rows(stage);
-        const RowNorms<Smem> norms{p, s, lane};
+        const RowNorms<Smem, is_raw> norms{p, s, lane};
         const uint32_t eight = norms.address(stage, warp);
         RowSquares squares;
         int row = 16 * block();
@@ -146,7 +146,7 @@ struct Operands {
             }
             at.go_on(), row += 4 * kFours;
         }
-        store_float2(s.at(s->stages[stage].decays[block()][channel()]), sum[0], sum[1]);
+        store_float2(s.at(s->stages[stage].before_scores.decays[block()][channel()]), sum[0], sum[1]);
         if (kMakesNorms) norms.store(stage, rows, warp, squares);
     }
 
@@ -163,7 +163,7 @@ struct Operands {
         uint32_t in_scores;    // all ones in the halves of a pair that take part
     };
     __device__ __forceinline__ Anchor load_anchor(uint32_t stage) const {
-        const float2 first = load_float2(s.at(s->stages[stage].decays[0][channel()])), second = load_float2(s.at(s->stages[stage].decays[1][channel()]));
+        const float2 first = load_float2(s.at(s->stages[stage].before_scores.decays[0][channel()])), second = load_float2(s.at(s->stages[stage].before_scores.decays[1][channel()]));
         const float before[2] = {first.x, first.y}, last[2] = {second.x, second.y};
         Anchor anchor{};
         anchor.in_scores = ~0u;
@@ -230,7 +230,8 @@ struct Operands {
             const float f0 = exp2_fast(e0), f1 = exp2_fast(e1);
             const float k0 = low_bf16(raw.k[t]) * k_norm[t], k1 = high_bf16(raw.k[t]) * k_norm[t];
             kd[t] = pack_bf16(k0 * -f0, k1 * -f1);
-            qd[t] = pack_bf16(low_bf16(raw.q[t]) * (q_norm[t] * f0), high_bf16(raw.q[t]) * (q_norm[t] * f1));
+            if constexpr (is_raw) qd[t] = pack_bf16(low_bf16(raw.q[t]) * q_norm[t] * f0, high_bf16(raw.q[t]) * q_norm[t] * f1);  // any 2^-n
+            else qd[t] = pack_bf16(low_bf16(raw.q[t]) * (q_norm[t] * f0), high_bf16(raw.q[t]) * (q_norm[t] * f1));
             const float i0 = k0 * exp2_fast(d0), i1 = k1 * exp2_fast(d1);
             score[t] = pack_bf16(i0, i1);
             if (kind != GateKind::Bounded) score[t] &= anchor.in_scores;
@@ -254,7 +255,7 @@ struct Operands {
     }
     // Of M's rows of this lane, the diagonal; read before the scores overwrite it.
     __device__ __forceinline__ float2 diagonal(uint32_t stage) const {
-        const uint32_t at = s.at(s->stages[stage].before_scores.norms.product) + (16 * (warp & 1) + (lane >> 2)) * 4;
+        const uint32_t at = s.at(s->stages[stage].norms.product) + (16 * (warp & 1) + (lane >> 2)) * 4;
         return make_float2(load_float(at), load_float(at + 32));
     }
     __device__ __forceinline__ bool stores_akk() const { return warp < 2; }
@@ -307,6 +308,24 @@ struct Operands {
         }
     }
 
+    // The keys of this warp's tokens and channels, times 2^n: K S is what the state holds for a key as it came. Rare.
+    __device__ __forceinline__ void restore_keys(uint32_t stage) const {
+        const TokenSize *const sizes = s->token_sizes[stage] + 16 * block();
+        if (!__any_sync(~0u, low_exponent(sizes[lane & 15].exponents) != 0)) return;
+        uint32_t at = s.at(s->stages[stage].kq[half()]) + first_row();
+#pragma unroll 1
+        for (int t4 = 0; t4 < 4; t4++, at = rows_on(at, 1)) {
+            uint32_t k[4];
+            load_matrices(k, at);
+#pragma unroll
+            for (int t = 0; t < 4; t++) {
+                const float factor = power_of_two(low_exponent(sizes[4 * t4 + t].exponents));
+                k[t] = multiply_pairs_bf16(k[t], pack_bf16(factor, factor));
+            }
+            store_matrices(at, k);
+        }
+    }
+
     // All of it, for a chunk whose raw tiles are there. sync: the warpgroup's barrier; await_norms: until they are there; await_place: until akk's place
     // is free; announce_scores: akk is there, for the solve; reach: a moment.
     template <class Sync, class AwaitNorms, class AwaitPlace, class AnnounceScores, class Reach>
@@ -338,6 +357,7 @@ struct Operands {
         if (stores_akk()) store_akk(scores, place), announce_scores();
         else store_mqk(scores, on_diagonal, stage);
         leave_anchor(stage, anchor);
+        if constexpr (is_raw) restore_keys(stage);
         fence_async_proxy();
     }
 };

@@ -20,7 +20,7 @@ struct SteepChannels {
         const Stage &here = s->stages[stage];
         bool is_any = false;
 #pragma unroll
-        for (int i = 0; i < 4; i++) is_any |= is_steep(load_float(s.at(here.decays[0][32 * i + lane])), load_float(s.at(here.decays[1][32 * i + lane])));
+        for (int i = 0; i < 4; i++) is_any |= is_steep(load_float(s.at(here.before_scores.decays[0][32 * i + lane])), load_float(s.at(here.before_scores.decays[1][32 * i + lane])));
         return __any_sync(~0u, is_any);
     }
 
@@ -31,7 +31,7 @@ struct SteepChannels {
         for (int i = 0; i < 16; i++) scores[i] = 0.f;
 #pragma unroll 1
         for (int channel = 0; channel < kWidth; channel++)
-            if (uniform(is_steep(load_float(s.at(here.decays[0][channel])), load_float(s.at(here.decays[1][channel]))))) add_channel(stage, rows, channel, scores);
+            if (uniform(is_steep(load_float(s.at(here.before_scores.decays[0][channel])), load_float(s.at(here.before_scores.decays[1][channel]))))) add_channel(stage, rows, channel, scores);
 #pragma unroll
         for (int i = 0; i < 8; i++) pairs[i] = pack_f16(scores[2 * i], scores[2 * i + 1]);
     }
@@ -51,14 +51,14 @@ struct SteepChannels {
     __device__ __forceinline__ float gamma(uint32_t stage, int row, int channel) const {
         const int half = channel / kHalf;
         const uint32_t tile = channel & 1 ? s.at(s->score_keys[group][half]) : s.at(s->stages[stage].ki[half]);
-        const float before = row < 16 ? 0.f : load_float(s.at(s->stages[stage].decays[0][channel]));
+        const float before = row < 16 ? 0.f : load_float(s.at(s->stages[stage].before_scores.decays[0][channel]));
         return before + load_float(tile + pair_at(row, channel));
     }
 
     __device__ __forceinline__ void add_channel(uint32_t stage, int rows, int channel, float (&scores)[16]) const {
         const Stage &here = s->stages[stage];
         const uint32_t keys = s.at(here.kq[channel / kHalf]), mine = keys + (warp < 2 ? 0 : kQueryRows);
-        const Norms &norms = here.before_scores.norms;
+        const Norms &norms = here.norms;
         float x[2], x_gamma[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {

@@ -1,0 +1,129 @@
+// T = (I + Diag(b) A)^-1 Diag(b) of a chunk, by one warp, so that fp16 holds it whatever b and the keys are.
+//
+// With keys of norm 1 and b between 0 and 2 every element of T is at most 4. Where that is not promised, or where all b are so small that fp16
+// would lose bits of T, powers of two are taken out of its columns; the chain multiplies rows of R by them (range_guard.cuh). Then T and O = Q S + M U
+// are what they should be, since U = T R is.
+//
+// Without norm, a key is k = 2^n k', and KI and Kr hold k'. So U lacks a factor of 2^-n, and with A' = K' K'^T
+//
+//     T = (I + Diag(b 4^n) A')^-1 Diag(b 2^n)
+#pragma once
+
+#include "device/tril_solve.cuh"
+#include "prefill_sm90/problem/chunks.cuh"
+#include "prefill_sm90/roles/powers.cuh"
+
+namespace fkdai::prefill {
+
+inline constexpr float kSmallestStep = 0x1p-10f, kLargestStep = 2.125f;  // of b |k|^2: rounded keys of norm 1 may be a little longer
+inline constexpr int kNoUpdate = -252;
+
+// T of any chunk, its columns between 1 and 4 at most: plain substitution in fp32, a column after the other. Some 20 times slower than TrilSolve.
+struct FarSolve {
+    uint32_t akk, tile;  // as TrilSolve has them
+    int lane;            // its row
+
+    // A float as mantissa 2^exponent; inf and NaN stay what they are.
+    struct Split {
+        float mantissa;
+        int exponent;
+    };
+    __device__ __forceinline__ static Split split(float x) {
+        const bool is_tiny = fabsf(x) < 0x1p-100f;
+        if (is_tiny) x *= 0x1p64f;
+        if (x == 0.f) return {0.f, kNoUpdate};
+        const int exponent = exponent_of(fabsf(x));
+        if (exponent > 127) return {x, 0};
+        return {__uint_as_float((__float_as_uint(x) & 0x807fffffu) | 0x3f800000u), exponent - (is_tiny ? 64 : 0)};
+    }
+
+    // A[lane][0]; the others follow.
+    __device__ __forceinline__ uint32_t row() const { return akk + (lane & 15) * (kAkkPitch * 4) + (lane < 16 ? 32 * 4 : 0); }
+    // T[i][column] and T[i + 1][column]
+    __device__ __forceinline__ uint32_t pair(int i, int column) const { return tile + column * 64 + (((i >> 3) ^ ((column >> 1) & 3)) * 16) + (i & 7) * 2; }
+
+    // n: of this lane's token. Returns what this lane's column lacks.
+    __device__ __forceinline__ int run(float b, int n) const {
+        const float b_key = b * power_of_two(n);
+        const float step = fminf(fmaxf(b_key * power_of_two(n), -3.4e38f), 3.4e38f);
+        const Split of_column = split(b_key);
+        const uint32_t a = row();
+        int lacks = 0;
+#pragma unroll 1
+        for (int column = 0; column < kChunk; column++) {
+            float sum = 0.f;
+#pragma unroll 1
+            for (int j = column; j + 1 < kChunk; j++) {
+                const float z = __shfl_sync(~0u, lane == column ? 1.f : -step * sum, j);
+                if (lane > j) sum = fmaf(load_float(a + 4 * j), z, sum);
+            }
+            const float z = lane < column ? 0.f : lane == column ? 1.f : -step * sum;
+            const int exponent = clamped_exponent(exponent_of(__uint_as_float(warp_max(__float_as_uint(fabsf(z))))));
+            const int all = max(exponent + __shfl_sync(~0u, of_column.exponent, column), kNoUpdate), rest = all - clamped_exponent(all);
+            const float t = z * power_of_two(-exponent) * __shfl_sync(~0u, of_column.mantissa, column) * power_of_two(rest);
+            const uint32_t both = pack_f16(t, __shfl_xor_sync(~0u, t, 1));
+            if (lane % 2 == 0) store_word(pair(lane, column), both);
+            if (lane == column) lacks = all - rest;
+        }
+        return lacks;
+    }
+};
+
+// One chunk, whose b stand in `beta`. A solve role does what is usual in a loop that holds nothing else.
+template <class Smem>
+struct ChunkSolve {
+    const Params &p;
+    SharedView<Smem> s;
+    uint32_t stage;
+    float (*akk)[kAkkPitch];
+    float *beta;
+    int lane;
+
+    __device__ __forceinline__ static bool is_far(uint32_t step) { return step > __float_as_uint(kLargestStep); }
+    __device__ __forceinline__ static bool is_small(uint32_t step) { return step - 1 < __float_as_uint(kSmallestStep) - 1; }  // and not 0
+
+    // Of the warp, as bits: negative ones are above all others.
+    __device__ __forceinline__ bool is_usual(float b) const {
+        const uint32_t largest = warp_max(__float_as_uint(b));
+        return !(is_far(largest) || is_small(largest) || p.is_raw);
+    }
+    __device__ __forceinline__ void set_range(uint32_t largest, bool has_factors) const {
+        if (lane == 0) s->stages[stage].range.largest = largest, s->stages[stage].range.has_factors = has_factors;
+    }
+
+    // On return T and the chunk's Range are written, but not yet fenced. meanwhile: something else to do half-way.
+    template <class Meanwhile>
+    __device__ __forceinline__ void run_usual(const Meanwhile &meanwhile) const {
+        set_range(p.usual_range, false);
+        TrilSolve<kAkkPitch>{akk, s->stages[stage].solve, beta, lane}.run(meanwhile);
+    }
+    // Of any chunk.
+    template <class Meanwhile>
+    __device__ __forceinline__ void run_unusual(float b, const Meanwhile &meanwhile) const {
+        Stage &to = s->stages[stage];
+        const TokenSize size = p.is_raw ? s->token_sizes[stage][lane] : TokenSize{0, 0.f};
+        const int key = low_exponent(size.exponents), query = high_exponent(size.exponents);
+        const uint32_t largest = warp_max(key != 0 ? ~0u : __float_as_uint(b * fmaxf(size.squares, 1.f)));
+        if (is_far(largest)) meanwhile();
+        if (is_far(largest)) return set_factors(FarSolve{s.at(*akk), s.at(to.solve), lane}.run(b, key), query);
+        const int lacks = is_small(largest) ? clamped_exponent(exponent_of(__uint_as_float(largest))) : 0;
+        set_factors(lacks, query);  // before the solve, which wants all registers
+        if (lacks != 0) move_power(b, lacks);
+        TrilSolve<kAkkPitch>{akk, to.solve, beta, lane}.run(meanwhile);
+    }
+    // From b to A: T of b 2^-n and A 2^n is T 2^-n.
+    __device__ __forceinline__ void move_power(float b, int n) const {
+        beta[lane] = b * power_of_two(-n);
+#pragma unroll 1
+        for (int i = lane; i < 16 * kAkkPitch; i += 32) akk[0][i] *= power_of_two(n);
+        __syncwarp();
+    }
+    // What T's columns and O's rows lack.
+    __device__ __forceinline__ void set_factors(int column, int row) const {
+        const bool has_factors = __any_sync(~0u, (column | row) != 0);
+        set_range(has_factors ? kNothingInRange : p.usual_range, has_factors);
+        s->stages[stage].range.factors[lane] = pack_bf16(power_of_two(column), power_of_two(row));
+    }
+};
+
+}  // namespace fkdai::prefill
