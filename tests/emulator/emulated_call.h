@@ -132,8 +132,7 @@ struct Call {
     }
     template <GateKind kind>
     static void run_kernel(const Params &p) {
-        if (p.is_raw) prefill_kernel<kind, true>(p);
-        else prefill_kernel<kind, false>(p);
+        prefill_kernel<kind>(p);
     }
 
     bool has_raised_flags(const fkdai_prefill_layout &layout) const {

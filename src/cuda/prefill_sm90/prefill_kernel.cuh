@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(Timeline timeline) {
     make_schedule<kChunk, kPlanThreads>(timeline, timeline.schedule, scratch);
 }
 
-template <GateKind kind, bool is_raw>
+template <GateKind kind>
 __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_constant__ Params p) {
     const uint32_t base = uniform(shared_address(&dynamic_shared<solo::Smem>()));
     const duo::View duo{&dynamic_shared<duo::Smem>(), base};
@@ -49,9 +49,9 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     }
     if (seqlens_are_broken<kThreads>(p)) return refuse<kThreads>(p);  // all blocks do
     __syncthreads();
-    if (is_solo) solo::run<kind, is_raw>(p, solo);
-    else if ((p.mapping & FKDAI_QUAD) != 0) quad::run<kind, is_raw>(p, duo);  // so written, quads' code comes first: see kernel_ledger.json
-    else duo::run<kind, is_raw>(p, duo);
+    if (is_solo) solo::run<kind>(p, solo);
+    else if ((p.mapping & FKDAI_QUAD) != 0) quad::run<kind>(p, duo);  // so written, quads' code comes first: see kernel_ledger.json
+    else duo::run<kind>(p, duo);
 }
 
 }  // namespace fkdai::prefill
