@@ -40,8 +40,8 @@ def prepared(d, C, K):
     d.box(32, 204, 408, 66, "operand", [f"operand tiles, [{C},{K}], one rounding each", "bf16: −K 2^−m,  Q 2^−m,  KI = k̂ 2^(m−γ)",
                                         "fp16: Kr = k̂ 2^(γ_C−γ)"], size=12)
     d.line([(124, 270), (124, 304)], "operand", arrow=True)
-    d.box(32, 304, 204, 50, "operand", ["scores, fp32", "[−A/β ; M] = [−K ; Q] KIᵀ"])
-    d.line([(236, 329), (280, 329)], "operand", arrow=True)
+    d.box(32, 304, 222, 50, "operand", ["scores, fp32", "[−A/β ; M] = [−K ; Q] 2^−m KIᵀ"])
+    d.line([(254, 329), (280, 329)], "operand", arrow=True)
     d.box(280, 304, 194, 50, "solve", ["solve, fp32", "T = (I + A)⁻¹ Diag(β)"])
     d.line([(124, 354), (124, 382)], "operand", arrow=True)
     d.box(32, 382, 204, 50, "operand", ["the anchor is left", "−K, Q times 2^m: exact"])
