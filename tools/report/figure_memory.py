@@ -11,7 +11,7 @@ def draw(kernel):
     block(d, 44, "duo", duo, [("own", "operand")] * duo.kOwnStages + [("received", "send")] * duo.kReceivedStages,
           (("value", "V", "load"), ("out", "O", "store"), ("score_keys", "KI", "operand"), ("akk", "A/β", "solve")))
     block(d, 140, "solo", solo, [("stage", "operand")] * solo.kStages, (("value", "V", "load"), ("score_keys", "KI", "operand"), ("staging", "O", "store"), ("akk", "A/β", "solve")))
-    stage(d, kernel["shared"])
+    stage(d, kernel["shared"], duo.kOperandBytes)
     return d.render()
 
 
@@ -36,7 +36,7 @@ def block(d, y, name, scope, stages, rest):
            f"{small / 1024:.1f} KB of beta, queues, barriers", 11, color="muted")
 
 
-def stage(d, shared):
+def stage(d, shared, sent_first):
     total = shared.size("Stage")
     left, width = 150, 734
     x = lambda offset: left + width * offset / total
@@ -66,6 +66,6 @@ def stage(d, shared):
             "Between M and T: 2^γ_C of 128 channels, fp32. Σ: what 16 tokens decay by. Norms and Σ lie in the bytes of M and 2^γ_C.",
             "An operand replaces the raw tile that it is made from, in the same rows and swizzle. γ is fp32, so that of odd channels stands",
             "where KI will stand: beside the stages, 8 KB for each operand group.",
-            f"Sent to another CTA: the first {number(shared.member('Stage', 'solve')[0] / 1024)} KB when M and the operand tiles are final, T ({kb(solve)}) after the solve.",
+            f"Sent to another CTA: the first {number(sent_first / 1024)} KB when M and the operand tiles are final, T ({kb(solve)}) after the solve.",
             "Blocks of M and T above the diagonal are zeroed once, when the kernel starts, and never written again.")):
         d.text(16, end + 28 + 18 * i, text, 12)
