@@ -11,7 +11,7 @@ def draw(kernel):
     arrivals = sources.count_arrivals("prefill_sm90/mapping/duo_roles.cuh")
     messages = list_of(duo, arrivals)
     named = {name for *_, name, _ in messages}
-    unnamed = set(duo.layouts["Barriers"]["members"]) - named - {"slot_free"}    # of quads
+    unnamed = set(duo.layouts["Barriers"]["members"]) - named - {"slot_free", "norms_ready"}    # of quads
     assert not unnamed, f"figure_barriers does not show {unnamed}"
     d = Drawing(900, TOP + ROW * len(messages) + 58, "Barriers of one chunk of a duo")
     d.text(16, 24, "One chunk that CTA 0 of a duo prepares: who tells whom, and by which barrier", 15, bold=True)
@@ -36,18 +36,19 @@ def draw(kernel):
 def list_of(duo, arrivals):
     """(from column, to column, barrier, remark); the counts of arrivals are those of the sources."""
     load, copy, operand, solve, chain, store, peer = range(7)
-    assert arrivals["raw_ready"] == ["1"] and arrivals["operands_ready"][0] == "4 * kWarpArrivals" and arrivals["solve_ready"][0] == "kWarpArrivals"
+    assert arrivals["raw_ready"] == ["1"] and arrivals["scores_ready"] == ["2 * kWarpArrivals"] and arrivals["operands_ready"][0] == "4 * kWarpArrivals" and arrivals["solve_ready"][0] == "kWarpArrivals"
     assert arrivals["stage_free"] == ["kRanks", "1"] and duo.kRanks == 2
     assert all(arrivals[name] == ["4 * kWarpArrivals"] for name in ("value_free", "chunk_done", "out_ready")) and arrivals["out_free"] == ["kWarpArrivals"]
     return (
         (load, copy, "six boxes of k, q, g", ""),
         (copy, operand, "raw_ready", f"1, and {duo.kRawBytes:,} bytes"),
-        (operand, chain, "operands_ready", "4 warps; the solve warp waits for it too"),
+        (operand, solve, "scores_ready", "2 warps: A/β"),
+        (operand, chain, "operands_ready", "4 warps; the solve warp waits for it half-way"),
         (solve, peer, "operands_ready of CTA 1", f"1, and {duo.kOperandBytes:,} bytes"),
         (copy, chain, "value_ready", f"1, and {duo.kValueBytes:,} bytes of V"),
         (solve, chain, "solve_ready", "1 warp"),
         (solve, peer, "solve_ready of CTA 1", f"1, and {duo.size('Stage') - duo.kOperandBytes:,} bytes"),
-        (chain, load, "value_free", "4 warps: V is in registers and has been used"),
+        (chain, load, "value_free", "4 warps: V is in registers"),
         (chain, store, "chunk_done", "4 warps"),
         (store, load, "stage_free", "2: this store warp, and CTA 1's, which has seen the copy arrive"),
         (chain, store, "out_ready", "4 warps"),

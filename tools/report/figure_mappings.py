@@ -1,11 +1,11 @@
 """Solo, duo, quad: which warps of which CTA do what, and what passes between CTAs."""
-from svg import Drawing
+from svg import Drawing, number
 
 H, STEP = 26, 30    # of a role's box
 
 
 def draw(kernel):
-    d = Drawing(900, 640, "Mappings of a job to 1, 2 and 4 CTAs")
+    d = Drawing(900, 670, "Mappings of a job to 1, 2 and 4 CTAs")
     shared = kernel["shared"]
     d.text(16, 24, f"One job, three mappings; every block has {shared.kThreads // 32} warps. After a role: its registers a thread", 15, bold=True)
     solo(d, kernel["solo"])
@@ -60,7 +60,7 @@ def duo(d, c):
     d.text(330, 74, "a cluster of two CTAs", 12, color="muted")
     cta(d, 330, 84, 250, "CTA 0", duo_roles(c, 0))
     cta(d, 634, 84, 250, "CTA 1", duo_roles(c, 1))
-    operands, T = c.kOperandBytes // 1024, (c.size("Stage") - c.kOperandBytes) // 1024
+    operands, T = number(c.kOperandBytes / 1024), number((c.size("Stage") - c.kOperandBytes) / 1024)
     for points in ([(580, 168), (634, 168)], [(634, 196), (580, 196)]):
         d.line(points, "send", 2, arrow=True)
     d.text(607, 158, f"{operands} KB", 11, "middle")
@@ -78,24 +78,25 @@ def quad(d, c, q):
         ("idle", "else", f"none · {c.kIdleRegisters}"),
     )
     prepare = lambda turn: (
-        ("operand", warps(4, c.kLoadWarp - 1), f"operand, {turn} · {c.kPrepareRegisters}"),
+        ("operand", warps(4, c.kLoadWarp - 1), f"operand, {turn} · {q.kPrepareRegisters}"),
         ("load", warps(c.kLoadWarp, c.kLoadWarp), f"load q, k, g · {c.kSingleRegisters}"),
         ("send", warps(q.kSendWarp, q.kSendWarp), f"send · {c.kSingleRegisters}"),
         ("solve", warps(c.kFirstSolveWarp, c.kWarps - 1), f"solve · {c.kSingleRegisters}"),
-        ("idle", "else", f"none · {c.kIdleRegisters}"),
+        ("operand", warps(q.kFirstNormWarp, 19), f"norms · {q.kNormRegisters}"),
+        ("idle", warps(0, 3), f"none · {c.kIdleRegisters}"),
     )
     y = 376
     cta(d, 16, y, 196, "CTA 2", prepare("even"))
     cta(d, 228, y, 196, "CTA 3", prepare("odd"))
     cta(d, 496, y, 186, "CTA 0: V 0–63", chain(0))
     cta(d, 698, y, 186, "CTA 1: V 64–127", chain(1))
-    d.box(300, y + 196, 124, 34, "send", ["L2"])
-    d.line([(120, y + 180), (120, y + 213), (300, y + 213)], "send", 2, arrow=True)
-    d.line([(326, y + 180), (326, y + 196)], "send", 2, arrow=True)
-    d.line([(424, y + 213), (590, y + 213), (590, y + 150)], "send", 2, arrow=True)
-    d.line([(590, y + 213), (790, y + 213), (790, y + 150)], "send", 2, arrow=True)
-    d.text(602, y + 206, f"{q.kRelayBytes // 1024} KB to both at once", 11)
+    d.box(300, y + 226, 124, 34, "send", ["L2"])
+    d.line([(120, y + 210), (120, y + 243), (300, y + 243)], "send", 2, arrow=True)
+    d.line([(326, y + 210), (326, y + 226)], "send", 2, arrow=True)
+    d.line([(424, y + 243), (590, y + 243), (590, y + 150)], "send", 2, arrow=True)
+    d.line([(590, y + 243), (790, y + 243), (790, y + 150)], "send", 2, arrow=True)
+    d.text(602, y + 236, f"{number(q.kRelayBytes / 1024)} KB to both at once", 11)
     d.line([(424, y + 132), (496, y + 132)], "solve", 2, arrow=True)
     d.text(460, y + 124, "T 2 KB", 11, "middle")
     d.text(460, y + 146, "to both", 11, "middle")
-    d.text(16, y + 254, "CTAs 2 and 3 prepare alternate chunks; CTAs 0 and 1 run the recurrence and nothing else.", 12, color="muted")
+    d.text(16, y + 284, "CTAs 2 and 3 prepare alternate chunks; CTAs 0 and 1 run the recurrence and nothing else.", 12, color="muted")

@@ -1,4 +1,4 @@
-"""Why the state is anchored: exponents of the factors of a chunk when every gate is at its bound."""
+"""Why the scores are anchored: exponents of the factors of a chunk when every gate is at its bound."""
 import math
 
 from svg import Drawing
@@ -10,12 +10,12 @@ def draw(kernel):
     C = kernel["shared"].kChunk
     step = 5 * math.log2(math.e)    # bits a token at lower_bound -5
     gamma = [-step * (t + 1) for t in range(C)]
-    m = gamma[C // 2 - 1]
+    m = round(gamma[C // 2 - 1])    # Operands::load_anchor
     worst = max(max(g - m for g in gamma), max(m - g for g in gamma), -m)
     assert worst < LIMIT and -gamma[-1] > LIMIT
     d = Drawing(900, 400, "Exponents of the factors of a chunk, all gates at -5")
     d.text(16, 24, "Exponents of the factors of a chunk where every gate is at its bound of −5", 15, bold=True)
-    left, right, top, bottom = 70, 640, 44, 346
+    left, right, top, bottom = 70, 630, 44, 346
     x = lambda t: left + (right - left) * t / (C - 1)
     y = lambda e: bottom - (bottom - top) * (e + 250) / 500
     d.area(left, y(127), right - left, y(-LIMIT) - y(127), "store", 0.08, border=0)
@@ -26,12 +26,13 @@ def draw(kernel):
         d.text(x(t), bottom + 18, str(t), 12, "middle", "muted")
     d.text((left + right) / 2, bottom + 40, "token of the chunk", 12, "middle", "muted")
     d.line([(x(C / 2 - 0.5), top), (x(C / 2 - 0.5), bottom)], "muted", 1, dashed=True)
-    curves = (("idle", "2^(−γ), no anchor", [-g for g in gamma], True), ("operand", "2^(m−γ), in KI", [m - g for g in gamma], False),
-              ("chain", "2^(γ−m), in K and Q", [g - m for g in gamma], False))
+    curves = (("idle", "2^(−γ), without an anchor", [-g for g in gamma], True), ("operand", "2^(m−γ), in KI", [m - g for g in gamma], False),
+              ("chain", "2^(γ−m), in K and Q of the scores", [g - m for g in gamma], False),
+              ("store", "2^γ, in K and Q of the chain", gamma, False), ("send", "2^(γ_C−γ), in Kr", [gamma[-1] - g for g in gamma], False))
     for color, name, values, dashed in curves:
         d.line([(x(t), y(e)) for t, e in enumerate(values)], color, 2.2, dashed=dashed)
         d.text(right + 12, y(values[-1]) + 4, name, 12, color=color if color != "idle" else "muted", bold=not dashed)
-    for i, text in enumerate(("shaded: what fp32 and bf16 hold", f"the largest with an anchor: 2^{worst:.0f}")):
-        d.text(right + 12, y(10) + 18 * i, text, 12, color="muted")
-    d.text(x(C / 2 - 0.5) + 8, bottom - 10, "anchor: m = γ of token 15", 12, color="muted")
+    for i, text in enumerate(("shaded: normal numbers of bf16", f"the largest with an anchor: 2^{worst:.0f}", "what falls out below counts as 0")):
+        d.text(right + 12, y(82) + 15 * i, text, 12, color="muted")
+    d.text(x(C / 2 - 0.5) + 8, bottom - 10, "anchor: m = γ of token 15, rounded", 12, color="muted")
     return d.render()

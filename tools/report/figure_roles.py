@@ -22,7 +22,7 @@ def draw(kernel):
     begin = next(start for what, cta, n, start, _ in events if (what, cta, n) == ("chain", 0, FIRST))
     end = begin + 2 * step
     rows = lanes(duo)
-    d = Drawing(900, TOP + ROW * len(rows) + 96, "Warp roles of a duo over two steps")
+    d = Drawing(900, TOP + ROW * len(rows) + 114, "Warp roles of a duo over two steps")
     d.text(16, 24, "CTA 0 of a duo during two steps of the chain (chunks n and n+1)", 15, bold=True)
     d.text(16, 44, "Each bar names the chunk that is worked on. CTA 0 prepares n, n+2, n+4, …; CTA 1 prepares the others.", 12, color="muted")
     x = lambda time: LEFT + WIDTH * (time - begin) / (end - begin)
@@ -44,7 +44,8 @@ def draw(kernel):
     for i, text in enumerate((
             f"Durations were read from samples at H = 8 on an H200: operands {measured['operands']:,} cycles, solve {measured['solve']:,}, chain {measured['chain']:,}, "
             f"copy {measured['copy']:,}.",
-            f"Drawn without their variation; with it the chain waits {waits:.0f} cycles a step (tools/dev/model_prefill.py).")):
+            f"Drawn without their variation; with it the chain waits {waits:.0f} cycles a step (tools/dev/model_prefill.py).",
+            "They are those of the anchored state of 2026-11-25. Since then a solve begins with the scores, before the operand tiles are final.")):
         d.text(16, y + 50 + 18 * i, text, 12, color="muted")
     return d.render()
 
