@@ -86,6 +86,7 @@ struct ChainRole {
         pin(chunk.r);
         mark(mark_chain_has_k, number, is_reader);
         add_values(chunk.r, chunk.v_bf16);                        // R = V - K S                         [32,64]
+        free_values(number);
         as_operand<Type16::F16>(chunk.r_f16, chunk.r);
     }
 
@@ -135,7 +136,10 @@ struct ChainRole {
         wait(s.at(s->barriers.value_ready[slot.index]), slot.phase);
         load_matrices_transposed(v[0], from), load_matrices_transposed(v[1], from + 16 * 128);
         if (rows < kChunk) mask_values(rows, lane, v);
-        warp_arrive(s.at(s->barriers.value_free[slot.index]), lane);
+    }
+    // Only once V has been used: an arrival does not wait for loads.
+    __device__ __forceinline__ void free_values(uint32_t number) const {
+        warp_arrive(s.at(s->barriers.value_free[ring_slot<kValueStages>(number).index]), lane);
     }
 
     __device__ __forceinline__ void await_out(uint32_t number) const {
