@@ -60,7 +60,8 @@ struct FarSolve {
             const float z = lane < column ? 0.f : lane == column ? 1.f : -step * sum;
             const int exponent = clamped_exponent(exponent_of(__uint_as_float(warp_max(__float_as_uint(fabsf(z))))));
             const int all = max(exponent + __shfl_sync(~0u, of_column.exponent, column), kNoUpdate), rest = all - clamped_exponent(all);
-            const float t = z * power_of_two(-exponent) * __shfl_sync(~0u, of_column.mantissa, column) * power_of_two(rest);
+            const float of_row = z * power_of_two(-exponent) * __shfl_sync(~0u, of_column.mantissa, column) * power_of_two(rest);
+            const float t = lane < column ? 0.f : of_row;  // whatever b is: what stands above the diagonal stays for the chunks to come
             const uint32_t both = pack_f16(t, __shfl_xor_sync(~0u, t, 1));
             if (lane % 2 == 0) store_word(pair(lane, column), both);
             if (lane == column) lacks = all - rest;
