@@ -132,7 +132,8 @@ struct Call {
     }
     template <GateKind kind>
     static void run_kernel(const Params &p) {
-        prefill_kernel<kind>(p);
+        if (p.is_raw) prefill_kernel<kind, true>(p);
+        else prefill_kernel<kind, false>(p);
     }
 
     bool has_raised_flags(const fkdai_prefill_layout &layout) const {
@@ -146,7 +147,7 @@ struct Call {
         store_states();
         if (tamper) tamper(states);
         Params p = params();
-        const fkdai_prefill_grid grid{setup.mapping, setup.workers > 0 ? setup.workers : static_cast<int>(spec.N * spec.HV)};
+        const fkdai_prefill_grid grid{spec.norm == FKDA_QK_NORM_NONE ? FKDAI_SOLO : setup.mapping, setup.workers > 0 ? setup.workers : static_cast<int>(spec.N * spec.HV)};
         fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(spec.N, spec.HV, grid);
         if (schedule != FKDAI_SCHEDULE_NONE && setup.is_planned_once) schedule = FKDAI_SCHEDULE_ONCE;
         const fkdai_prefill_layout layout = fkdai_prefill_make_layout(spec.N, grid, schedule, CaseStates::stops(spec));

@@ -29,7 +29,8 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(Timeline timeline) {
     make_schedule<kChunk, kPlanThreads>(timeline, timeline.schedule, scratch);
 }
 
-template <GateKind kind>
+// is_raw: q and k have no norm, which is rare; so only solo is compiled for it.
+template <GateKind kind, bool is_raw>
 __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_constant__ Params p) {
     const uint32_t base = uniform(shared_address(&dynamic_shared<solo::Smem>()));
     const duo::View duo{&dynamic_shared<duo::Smem>(), base};
@@ -40,7 +41,7 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     await_previous_kernel();
     if (p.schedule.is_own) make_schedule<kChunk, kThreads>(p, p.schedule_here(), solo->akk);
     const Cut *const cut = p.schedule_here().cut;
-    const bool is_solo = uniform(cut != nullptr ? cut->kind == kSingleKind : p.mapping == FKDAI_SOLO);
+    const bool is_solo = is_raw || uniform(cut != nullptr ? cut->kind == kSingleKind : p.mapping == FKDAI_SOLO);
     if (thread_here() == kThreads - 32) {
         if (is_solo) solo::init_barriers(solo);
         else if (p.mapping == FKDAI_QUAD) quad::init_barriers(duo);
@@ -49,9 +50,10 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     }
     if (seqlens_are_broken<kThreads>(p)) return refuse<kThreads>(p);  // all blocks do
     __syncthreads();
-    if (is_solo) solo::run<kind>(p, solo);
-    else if ((p.mapping & FKDAI_QUAD) != 0) quad::run<kind>(p, duo);  // so written, quads' code comes first: see kernel_ledger.json
-    else duo::run<kind>(p, duo);
+    if constexpr (is_raw) return solo::run<kind, is_raw>(p, solo);
+    if (is_solo) solo::run<kind, is_raw>(p, solo);
+    else if ((p.mapping & FKDAI_QUAD) != 0) quad::run<kind, is_raw>(p, duo);  // so written, quads' code comes first: see kernel_ledger.json
+    else duo::run<kind, is_raw>(p, duo);
 }
 
 }  // namespace fkdai::prefill

@@ -122,10 +122,14 @@ cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
 }
 
 using Kernel = void (*)(Params);
-constexpr Kernel kKernels[] = {prefill_kernel<GateKind::Bounded>, prefill_kernel<GateKind::Softplus>, prefill_kernel<GateKind::Precomputed>,
-                               prefill_kernel<GateKind::PrecomputedF32>};
+constexpr Kernel kKernels[][2] = {  // of each GateKind; the second of q and k without norm
+    {prefill_kernel<GateKind::Bounded, false>, prefill_kernel<GateKind::Bounded, true>},
+    {prefill_kernel<GateKind::Softplus, false>, prefill_kernel<GateKind::Softplus, true>},
+    {prefill_kernel<GateKind::Precomputed, false>, prefill_kernel<GateKind::Precomputed, true>},
+    {prefill_kernel<GateKind::PrecomputedF32, false>, prefill_kernel<GateKind::PrecomputedF32, true>}};
 Kernel kernel_of(const fkdai_prefill_call &call) {
-    return call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? kKernels[FKDAI_GATES] : kKernels[call.gate];
+    const int kind = call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? FKDAI_GATES : call.gate;
+    return kKernels[kind][call.is_raw != 0];
 }
 
 // Behind the plan kernel it starts beside that one and waits for it inside (dependent_launch.cuh).
@@ -160,8 +164,9 @@ extern "C" int fkdai_prefill_load(void) {
     cudaFuncAttributes attributes;
     error = cudaFuncGetAttributes(&attributes, plan_kernel);
     if (error != cudaSuccess) return error;
-    for (const Kernel kernel : kKernels)
-        if (error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes); error != cudaSuccess) return error;
+    for (const auto &pair : kKernels)
+        for (const Kernel kernel : pair)
+            if (error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes); error != cudaSuccess) return error;
     return cudaSuccess;
 }
 

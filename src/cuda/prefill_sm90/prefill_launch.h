@@ -72,7 +72,7 @@ typedef struct fkdai_prefill_call {
     int64_t B, T, N, H, HV;             /* H heads of q and k; HV, a multiple of it, of all else */
     fkdai_gate gate;
     float scale, lower_bound;
-    int is_raw;                         /* q and k are taken as they are; else L2 norm */
+    int is_raw;                         /* q and k are taken as they are, in solo alone; else L2 norm */
     fkdai_prefill_grid grid;            /* from fkdai_prefill_make_grid */
     void *workspace;                    /* fkdai_prefill_workspace_bytes, 256-byte aligned */
     uint32_t *device_status;            /* optional: gets FKDAI_*_BROKEN; of broken cu_seqlens, all that is written is NaN */

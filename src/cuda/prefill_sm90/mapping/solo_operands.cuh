@@ -6,7 +6,7 @@
 
 namespace fkdai::prefill::solo {
 
-template <GateKind kind>
+template <GateKind kind, bool is_raw>
 struct OperandRole {
     const Params &p;
     View s;
@@ -20,7 +20,7 @@ struct OperandRole {
             wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
             const ChunkInfo info = chunk_info_of(s, number);
             if (info.rows == 0) return;
-            const Operands<Smem, kind, 1, kind == GateKind::Bounded, true> operands{p, s, group, warp, lane_here()};
+            const Operands<Smem, kind, 1, kind == GateKind::Bounded, true, is_raw> operands{p, s, group, warp, lane_here()};
             if (number < kTurns || chunk_info_of(s, number - kTurns).head != info.head) gate = operands.load_gate(info.head);
             operands.make(stage, number % kAkks, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
                           [] {}, [&] {

@@ -22,7 +22,7 @@ __device__ __forceinline__ void init_barriers(const View &s) {
 }
 
 // What a block does once its barriers stand. Clusters have two blocks, so there may be one more than there are workers.
-template <GateKind kind>
+template <GateKind kind, bool is_raw>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
     if (static_cast<int>(blockIdx.x) >= p.kinds[kSingleKind].count) return;
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0);
@@ -32,7 +32,7 @@ __device__ __forceinline__ void run(const Params &p, const View &s) {
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        return OperandRole<kind>{p, s, (warp - kChainWarps) / 4, warp % 4}.run();
+        return OperandRole<kind, is_raw>{p, s, (warp - kChainWarps) / 4, warp % 4}.run();
     }
     shrink_registers<kSingleRegisters>();
     if (warp == kLoadWarp) LoadRole<kind>{p, s}.run();

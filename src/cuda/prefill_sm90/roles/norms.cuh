@@ -8,7 +8,8 @@
 
 namespace fkdai::prefill {
 
-template <class Smem>
+// is_raw: without norm.
+template <class Smem, bool is_raw>
 struct RowNorms {
     const Params &p;
     SharedView<Smem> s;
@@ -40,10 +41,10 @@ struct RowNorms {
     __device__ __forceinline__ void store(uint32_t stage, int rows, int eight, const RowSquares &squares) const {
         const uint32_t row = first_row(stage, eight);
         const float keys = squares.first(lane), queries = squares.second(lane);
+        if constexpr (is_raw) return store_sizes(stage, rows, eight, keys, queries, squares.product(lane));
         float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
         const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
-        if (p.is_raw || __any_sync(~0u, overflows)) {
-            if (p.is_raw) return store_sizes(stage, rows, eight, keys, queries, squares.product(lane));
+        if (__any_sync(~0u, overflows)) {
             if (keys > 3e38f) k_norm = scaled_norm(row + (lane >> 2) * 128, lane >> 2);
             if (queries > 3e38f) q_norm = scaled_norm(row + kQueryRows + (lane >> 2) * 128, lane >> 2);
             if (overflows) product = scaled_product(row + (lane >> 2) * 128, lane >> 2, k_norm, q_norm);

@@ -24,8 +24,8 @@ namespace fkdai::prefill {
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // `stage` counts the stages of shared memory, `place` those of akk.
 // kFours: groups of four tokens that are on their way together; more hide more latency, and want registers and room for code. kAhead: the next
-// ones are asked for before these are stored, which wants registers only.
-template <class Smem, GateKind kind, int kFours, bool kAhead, bool kMakesNorms>
+// ones are asked for before these are stored, which wants registers only. is_raw: q and k have no norm.
+template <class Smem, GateKind kind, int kFours, bool kAhead, bool kMakesNorms, bool is_raw>
 struct Operands {
     const Params &p;
     SharedView<Smem> s;
@@ -106,7 +106,7 @@ struct Operands {
     __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate) const {
         const int rows = info.rows;
         TileRows at = tile_rows(stage);
-        const RowNorms<Smem> norms{p, s, lane};
+        const RowNorms<Smem, is_raw> norms{p, s, lane};
         const uint32_t eight = norms.address(stage, warp);
         RowSquares squares;
         int row = 16 * block();
@@ -230,7 +230,8 @@ struct Operands {
             const float f0 = exp2_fast(e0), f1 = exp2_fast(e1);
             const float k0 = low_bf16(raw.k[t]) * k_norm[t], k1 = high_bf16(raw.k[t]) * k_norm[t];
             kd[t] = pack_bf16(k0 * -f0, k1 * -f1);
-            qd[t] = pack_bf16(low_bf16(raw.q[t]) * q_norm[t] * f0, high_bf16(raw.q[t]) * q_norm[t] * f1);  // in this order: without norm q may be any size
+            if constexpr (is_raw) qd[t] = pack_bf16(low_bf16(raw.q[t]) * q_norm[t] * f0, high_bf16(raw.q[t]) * q_norm[t] * f1);  // any 2^-n
+            else qd[t] = pack_bf16(low_bf16(raw.q[t]) * (q_norm[t] * f0), high_bf16(raw.q[t]) * (q_norm[t] * f1));
             const float i0 = k0 * exp2_fast(d0), i1 = k1 * exp2_fast(d1);
             score[t] = pack_bf16(i0, i1);
             if (kind != GateKind::Bounded) score[t] &= anchor.in_scores;
@@ -356,7 +357,7 @@ struct Operands {
         if (stores_akk()) store_akk(scores, place), announce_scores();
         else store_mqk(scores, on_diagonal, stage);
         leave_anchor(stage, anchor);
-        if (p.is_raw) restore_keys(stage);
+        if constexpr (is_raw) restore_keys(stage);
         fence_async_proxy();
     }
 };
