@@ -153,3 +153,23 @@ fkda_status fkdai_check_states(const fkda_fwd_desc *d, const fkda_fwd_args *a, v
     TRY(check_sequences(d, a, workspace));
     return check_checkpoints(d, a, workspace);
 }
+
+/* -------------------------------------------------------------- decode */
+
+int64_t fkdai_check_decode_slots_bytes(const fkda_fwd_desc *d) { return is_pool(&d->final_state) ? d->N * (int64_t)sizeof(use) : 0; }
+
+fkda_status fkdai_check_decode_slots(const fkda_fwd_desc *d, const fkda_fwd_args *a, void *workspace)
+{
+    use *const uses = workspace;
+    int64_t count = 0;
+    for (int64_t n = 0; n < d->N; ++n) {
+        const int64_t row = fkdai_final_row(d, a, n);
+        TRY(check_slot("state", "slots", &d->final_state, row, n));
+        if (is_pool(&d->final_state) && row != FKDAI_NO_ROW) uses[count++] = (use){row, n, 1};
+    }
+    sort(uses, count);
+    const use *other, *const u = find_conflict(uses, count, &other);
+    REQUIRE(u == NULL, FKDA_ERR_ALIAS, "args.slots[%" PRId64 "] and args.slots[%" PRId64 "] are both %" PRId64
+            ", but no two sequences may have one slot", other->i, u->i, u->slot);
+    return FKDA_OK;
+}

@@ -95,6 +95,47 @@ fkda_fwd_desc case_desc(const case_spec *s)
     return d;
 }
 
+/* -------------------------------------------------------------- as another operation */
+
+static int is_decode(const case_spec *s) { return s->is_decode && !s->is_plain; }
+
+fkda_decode_desc case_decode_desc(const case_spec *s, const fkda_fwd_desc *f)
+{
+    int64_t longest = 1;
+    for (int64_t n = 0; n < s->N; ++n) longest = s->bounds[n + 1] - s->bounds[n] > longest ? s->bounds[n + 1] - s->bounds[n] : longest;
+    return (fkda_decode_desc){
+        .struct_size = sizeof(fkda_decode_desc), .backend = f->backend, .memory = f->memory, .device = f->device, .threads = f->threads, .flags = f->flags,
+        .N = s->N, .S = longest, .T = s->cu == FKDA_NONE ? 0 : f->T, .H = f->H, .HV = f->HV, .K = f->K, .V = f->V,
+        .q = f->q, .k = f->k, .v = f->v, .g = f->g, .beta = f->beta, .out = f->out, .cu_seqlens = f->cu_seqlens, .A_log = f->A_log,
+        .dt_bias = f->dt_bias, .gate = f->gate, .lower_bound = f->lower_bound, .beta_kind = f->beta_kind, .beta_multiplier = f->beta_multiplier,
+        .qk_norm = f->qk_norm, .scale = f->scale, .state = f->final_state,
+    };
+}
+
+fkda_decode_args case_decode_args(const fkda_fwd_args *a)
+{
+    return (fkda_decode_args){
+        .struct_size = sizeof(fkda_decode_args), .q = a->q, .k = a->k, .v = a->v, .g = a->g, .beta = a->beta, .out = a->out, .A_log = a->A_log,
+        .dt_bias = a->dt_bias, .cu_seqlens = a->cu_seqlens, .state = a->final_state, .slots = a->final_slots, .initial_mask = a->initial_mask,
+        .device_status = a->device_status,
+    };
+}
+
+fkda_status image_workspace_size(const case_image *m, size_t *bytes)
+{
+    if (!is_decode(m->spec)) return fkda_fwd_workspace_size(&m->desc, bytes);
+    const fkda_decode_desc d = case_decode_desc(m->spec, &m->desc);
+    return fkda_decode_workspace_size(&d, bytes);
+}
+
+fkda_status image_call(const case_image *m, const fkda_fwd_args *args, void *workspace, size_t bytes)
+{
+    if (!is_decode(m->spec)) return fkda_fwd(&m->desc, args, workspace, bytes, NULL);
+    const fkda_decode_desc d = case_decode_desc(m->spec, &m->desc);
+    const fkda_decode_args a = case_decode_args(args);
+    return fkda_decode(&d, &a, workspace, bytes, NULL);
+}
+
 /* -------------------------------------------------------------- where element i of a logical array lies */
 
 /* Tensor: i counts [rows, heads, width]. */
@@ -271,7 +312,7 @@ case_image image_build(const case_spec *s, const input_values *x, const run_setu
     m.args = image_args(s, data);
 
     size_t bytes = 0;
-    if (fkda_fwd_workspace_size(&m.desc, &bytes) == FKDA_OK && bytes > 0)
+    if (image_workspace_size(&m, &bytes) == FKDA_OK && bytes > 0)
         m.buffer[IMAGE_WORKSPACE] = guarded_alloc(bytes, FKDA_WORKSPACE_ALIGN, setup->side, setup->poison);
     hold_still(&m);
     return m;
