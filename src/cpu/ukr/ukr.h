@@ -75,6 +75,10 @@ typedef void fkdai_ukr_out(const fkdai_cpu_chunk *chunk, int64_t K, int len, con
 /* state = S', from rows < len. */
 typedef void fkdai_ukr_advance(const fkdai_cpu_chunk *chunk, int64_t K, int len, const float *update, float *state);
 
+/* Decode, one token on one panel. The token is row 0 of the group, its decay is the chunk's gate_last and gate_keep. v, out [PANEL];
+ * state [K,PANEL] is updated. */
+typedef void fkdai_ukr_step(const fkdai_cpu_group *group, const fkdai_cpu_chunk *chunk, int64_t K, float beta, const float *v, float *state, float *out);
+
 typedef struct fkdai_cpu_ukr {
     const char *name;    /* "avx512" */
     fkdai_ukr_gate *gate;
@@ -86,6 +90,7 @@ typedef struct fkdai_cpu_ukr {
     fkdai_ukr_solve *solve;
     fkdai_ukr_out *out;
     fkdai_ukr_advance *advance;
+    fkdai_ukr_step *step;
 } fkdai_cpu_ukr;
 
 /* The micro-kernels of one instruction set, "scalar", "avx2" or "avx512", in any case; NULL if this build or this machine has none of that name. */
