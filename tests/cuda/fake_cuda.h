@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "decode/decode_launch.h"
 #include "prefill_sm90/prefill_launch.h"
 
 enum { FAKE_LOG = 64 };
@@ -19,6 +20,7 @@ typedef struct fake_cuda {
     const char *log[FAKE_LOG]; /* names of the calls, in order */
     int logged;
     fkdai_prefill_call last;   /* of the last launch */
+    fkdai_decode_call last_decode;
     const void *cu_seqlens;    /* host array that copies read */
 } fake_cuda;
 

@@ -28,15 +28,15 @@ typedef struct fkdai_cuda_kernel {
     fkda_status (*check_args)(const fkdai_desc *desc, const void *args);
 
     /* Describes as copies in desc, and marks in *copies, the arguments that plan or check_args would refuse and a copy mends. args may be NULL:
-     * addresses are unknown. Pure. */
+     * addresses are unknown. Pure. NULL: its operation has no advise. */
     fkda_status (*suit)(fkdai_desc *desc, const void *args, uint32_t *copies);
 
-    /* Both with the device current, and a cudaError_t as result. load: once a device, before a capture. run: enqueues, as prefill_launch.h says. */
+    /* Both with the device current, and a cudaError_t as result. load: once a device, before a capture. run: enqueues, as its <kernel>_launch.h says. */
     int (*load)(void);
     int (*run)(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, void *workspace, fkda_stream stream);
 } fkdai_cuda_kernel;
 
-extern const fkdai_cuda_kernel fkdai_prefill_sm90;
+extern const fkdai_cuda_kernel fkdai_prefill_sm90, fkdai_decode;
 
 /* Best first; NULL ends the list. */
 extern const fkdai_cuda_kernel *const fkdai_cuda_kernels[];
