@@ -27,9 +27,9 @@ static fkda_tensor_desc strides_of(const case_spec *s, int tensor)
 {
     static const case_view mixed[IMAGE_TENSORS] = {VIEW_GAPS, VIEW_HEADS_FIRST, VIEW_TOKENS_FIRST, VIEW_HEADS_FIRST, VIEW_TOKENS_FIRST, VIEW_GAPS};
     const case_view view = s->view == VIEW_MIXED ? mixed[tensor] : (case_view)s->view;
-    const int64_t has_gaps = view == VIEW_GAPS || s->view == VIEW_MIXED;
+    const int64_t has_gaps = view == VIEW_FOURS ? 4 : view == VIEW_GAPS || s->view == VIEW_MIXED;    /* in these units */
     const shape x = shape_of(s, tensor);
-    const int64_t T = s->T > 0 ? s->T : 1, width = x.width + (has_gaps && x.width > 1 ? HEAD_GAP : 0);
+    const int64_t T = s->T > 0 ? s->T : 1, width = x.width + (x.width > 1 ? has_gaps * HEAD_GAP : 0);
     fkda_tensor_desc d = {.dtype = x.dtype};
     if (view == VIEW_HEADS_FIRST) {
         d.token_stride = width;
@@ -47,7 +47,7 @@ static fkda_tensor_desc strides_of(const case_spec *s, int tensor)
     return d;
 }
 
-static int64_t row_stride_of(const case_spec *s) { return case_state_elems(s) + (s->row_gap ? ROW_GAP : 0); }
+static int64_t row_stride_of(const case_spec *s) { return case_state_elems(s) + (s->row_gap == 2 ? 8 : s->row_gap ? ROW_GAP : 0); }
 
 static void describe_slots(const case_spec *s, fkda_fwd_desc *d)
 {

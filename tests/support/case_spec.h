@@ -20,7 +20,8 @@ typedef enum case_view {
     VIEW_GAPS = 1,            /* padded heads, tokens and batches */
     VIEW_HEADS_FIRST = 2,     /* [B,heads,T,width] */
     VIEW_TOKENS_FIRST = 3,    /* [T,B,heads,width] */
-    VIEW_MIXED = 4            /* q, k, v, g, beta, out: each another of the above, with gaps */
+    VIEW_MIXED = 4,           /* q, k, v, g, beta, out: each another of the above, with gaps */
+    VIEW_FOURS = 5            /* as GAPS, in whole fours of elements */
 } case_view;
 
 typedef struct case_spec {
