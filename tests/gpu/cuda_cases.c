@@ -9,23 +9,15 @@
  */
 #include "harness.h"
 
-#include <cuda_runtime_api.h>
 #include <math.h>
 
 #include "bars.h"
-#include "case_run.h"
 #include "case_states.h"
 #include "counter_rng.h"
+#include "device_case.h"
 #include "error_metrics.h"
 
 static double worst_tile;    /* largest M2 over its bar that was seen */
-enum { PITCH = 256 };    /* device copies keep the alignment that a caller's tensors have */
-
-#define MUST(call)                                                                          \
-    do {                                                                                    \
-        const cudaError_t must_error = (call);                                              \
-        if (must_error != cudaSuccess) fail_msg("%s: %s", #call, cudaGetErrorString(must_error)); \
-    } while (0)
 
 /* The case with the widths and dtypes that the kernels are built for, beta as it is; 0 if its meaning is another operation. */
 static int widen(case_spec *s)
@@ -35,44 +27,6 @@ static int widen(case_spec *s)
     s->K = s->V = 128;
     s->q = s->k = s->v = s->g = s->out = FKDA_BF16;
     return 1;
-}
-
-/* Copies every buffer of the image to the device and points the args there. */
-static fkda_fwd_args to_device(const case_image *m, void **device)
-{
-    for (int b = 0; b < IMAGE_WORKSPACE; ++b) {
-        device[b] = NULL;
-        if (m->buffer[b].data == NULL) continue;
-        MUST(cudaMalloc(&device[b], m->buffer[b].bytes + PITCH));
-        MUST(cudaMemcpy(device[b], m->buffer[b].data, m->buffer[b].bytes, cudaMemcpyHostToDevice));
-    }
-    return image_args(m->spec, device);
-}
-
-static case_result run_on_device(const case_spec *s, const input_values *x, uint8_t poison)
-{
-    const run_setup setup = {FKDA_BACKEND_CUDA, 1, poison, GUARD_AT_END};
-    case_image m = image_build(s, x, &setup);
-    void *device[IMAGE_BUFFERS], *workspace = NULL;
-    size_t bytes = 0;
-    m.desc.memory = FKDA_MEMORY_CUDA;
-    const fkda_fwd_args args = to_device(&m, device);
-    fkda_status status = fkda_fwd_workspace_size(&m.desc, &bytes);
-    if (status == FKDA_OK) {
-        MUST(cudaMalloc(&workspace, bytes + PITCH));
-        MUST(cudaMemset(workspace, poison, bytes + PITCH));
-        status = fkda_fwd(&m.desc, &args, bytes > 0 ? workspace : NULL, bytes, NULL);
-    }
-    if (status != FKDA_OK && status != FKDA_ERR_UNSUPPORTED) fail_msg("%s: %s", s->name, fkda_last_error());
-    MUST(cudaDeviceSynchronize());
-    for (int b = 0; b < IMAGE_WORKSPACE; ++b)
-        if (image_is_output(b) && m.buffer[b].data != NULL) MUST(cudaMemcpy(m.buffer[b].data, device[b], m.buffer[b].bytes, cudaMemcpyDeviceToHost));
-    for (int b = 0; b < IMAGE_WORKSPACE; ++b) MUST(cudaFree(device[b]));
-    MUST(cudaFree(workspace));
-    image_check_untouched(&m);
-    const case_result result = image_gather(&m, status);
-    image_free(&m);
-    return result;
 }
 
 static int is_inside(const case_spec *s, const case_result *r, const case_result *ref)

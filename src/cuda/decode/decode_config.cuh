@@ -26,6 +26,7 @@ struct Config {
     static constexpr int kBlocksPerState = kWidth / kBlockRows;
     static constexpr int kMinBlocks = !kIsOne ? FKDAI_DECODE_SOME_BLOCKS : stored == Stored::F32 ? FKDAI_DECODE_ONE_F32_BLOCKS : FKDAI_DECODE_ONE_BF16_BLOCKS;
     static_assert(kFours == 1 || kFours == 2, "sums of a row are those of 32 lanes with one four each, in any shape");
+    static_assert(stored == Stored::F32 || kLanes == FKDAI_DECODE_SOME_LANES, "sums of bf16 rows are those of so many lanes, in any shape");
     static_assert(kRows == 4 && kBlocksPerState * kBlockRows == kWidth);
 
     // The first channel of a lane's four. Two fours of bf16 are 16 bytes that are moved at once.
