@@ -73,7 +73,12 @@ void fkdai_cpu_run_task(const fkdai_cpu_task *task, fkdai_cpu_scratch *scratch);
 /* cpu_backend.c: what every operation asks of the machine; the micro-kernels, and at most so many threads, each for a share of `shares`. */
 fkda_status fkdai_cpu_plan_threads(const fkda_fwd_desc *desc, int64_t shares, fkdai_cpu_plan *plan);
 
-/* cpu_decode.c */
+/* cpu_decode.c. Decode changes states where they lie; those that are bf16 or null pass through here. */
+typedef struct fkdai_cpu_decode_scratch {
+    fkdai_cpu_scratch rows;                              /* for the functions of cpu_rows.c */
+    fkdai_cpu_token token[FKDA_DECODE_MAX_TOKENS];
+    _Alignas(64) float state[FKDAI_CPU_MAX_WIDTH * FKDAI_CPU_MAX_WIDTH];
+} fkdai_cpu_decode_scratch;
 fkda_status fkdai_cpu_plan_decode(fkdai_plan *plan);
 fkda_status fkdai_cpu_run_decode(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream);
 
@@ -82,8 +87,9 @@ void fkdai_cpu_read_gate(const fkdai_cpu_task *task, int64_t hv, fkdai_cpu_gate 
 void fkdai_cpu_read_betas(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, fkdai_cpu_scratch *scratch);
 void fkdai_cpu_read_group(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int b, int len, const fkdai_cpu_gate *gate,
                           fkdai_cpu_scratch *scratch);
-/* One token: row 0 of scratch->group, and its decay in gate_last and gate_keep of scratch->chunk. */
-void fkdai_cpu_read_token(const fkdai_cpu_task *task, int64_t hv, int64_t t, const fkdai_cpu_gate *gate, fkdai_cpu_scratch *scratch);
+/* One token, but for its beta. */
+void fkdai_cpu_read_token(const fkdai_cpu_task *task, int64_t hv, int64_t t, const fkdai_cpu_gate *gate, fkdai_cpu_scratch *scratch,
+                          fkdai_cpu_token *token);
 void fkdai_cpu_read_values(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, fkdai_cpu_scratch *scratch);
 void fkdai_cpu_write_out(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, const fkdai_cpu_scratch *scratch);
 

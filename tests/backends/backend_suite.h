@@ -33,6 +33,7 @@ void test_decode_tokens_one_by_one(void **state);
 void test_decode_batch_invariance(void **state);
 void test_decode_poisoned_slot_starts_from_0(void **state);
 void test_decode_nan_stays_in_its_sequence(void **state);
+void test_decode_hard_numbers(void **state);
 void test_decode_leaves_empty_sequences_alone(void **state);
 void test_decode_goes_on_from_a_prefill(void **state);
 

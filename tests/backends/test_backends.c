@@ -45,6 +45,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_decode_batch_invariance),
         cmocka_unit_test(test_decode_poisoned_slot_starts_from_0),
         cmocka_unit_test(test_decode_nan_stays_in_its_sequence),
+        cmocka_unit_test(test_decode_hard_numbers),
         cmocka_unit_test(test_decode_leaves_empty_sequences_alone),
         cmocka_unit_test(test_decode_goes_on_from_a_prefill),
     };

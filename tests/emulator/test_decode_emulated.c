@@ -14,6 +14,7 @@
 #include "counter_rng.h"
 #include "cuda_kernel.h"
 #include "decode/decode_launch.h"
+#include "decode_checks.h"
 #include "error_metrics.h"
 
 extern unsigned decode_emulated_seed;
@@ -119,61 +120,37 @@ static void test_cases(void **unused)
 
 /* -------------------------------------------------------------- bits */
 
-static void one_by_one(const char *text)
+/* As planned, or where a shape is given in that one. */
+static case_result run_any(const void *shape, const case_spec *s, const input_values *x, uint8_t poison)
 {
-    const case_spec s = case_parse("one_by_one", text);
-    const int64_t elems = case_state_elems(&s), row = s.HV * s.V;
-    input_values x = values_draw(&s);
-    emulated_run how = {0xa5, GUARD_AT_END, 0, -1, NULL, 0};
-    case_result all = run_emulated(&s, &x, &how);
-    assert_int_equal(all.status, FKDA_OK);
-    for (int64_t n = 0; n < s.N; ++n) {
-        float *const state = must_alloc((size_t)elems, sizeof *state);
-        memcpy(state, x.initial + n * elems, (size_t)elems * sizeof *state);
-        for (int64_t t = 0; t < s.bounds[n + 1] - s.bounds[n]; ++t) {
-            const piece token = {.sequence = n, .first = t, .count = 1, .initial = state};
-            case_spec one = pieces_spec(&s, &token, 1, FKDA_NONE);
-            input_values y = pieces_values(&s, &x, &token, &one);
-            how.shape = t % 3 == 2 ? FKDAI_DECODE_SOME : -1;    /* one token in either shape */
-            case_result r = run_emulated(&one, &y, &how);
-            if (memcmp(r.out, all.out + (s.bounds[n] + t) * row, (size_t)row * sizeof(float)) != 0)
-                fail_msg("%s: out of token %d of sequence %d", text, (int)t, (int)n);
-            memcpy(state, r.state, (size_t)elems * sizeof *state);
-            result_free(&r);
-            values_free(&y);
-        }
-        if (memcmp(state, all.state + n * elems, (size_t)elems * sizeof *state) != 0) fail_msg("%s: the state of sequence %d", text, (int)n);
-        free(state);
-    }
-    result_free(&all);
-    values_free(&x);
+    emulated_run how = {poison, GUARD_AT_END, 0, *(const int *)shape, NULL, 0};
+    return run_emulated(s, x, &how);
 }
+static const int planned = -1, some = FKDAI_DECODE_SOME;
+static const decode_way way = {run_any, &planned, "the emulator"}, way_of_some = {run_any, &some, "the emulator, one shape"};
 
 static void test_tokens_one_by_one(void **unused)
 {
     (void)unused;
-    one_by_one("lens=8,0,3,1,5 H=1 HV=2 K=128 V=128 op=decode");
-    one_by_one("B=2 T=8 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus out=bf16");
-    one_by_one("B=2 T=7 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
+    check_one_by_one(&way, "lens=8,0,3,1,5 H=1 HV=2 K=128 V=128 op=decode");
+    check_one_by_one(&way_of_some, "lens=1,4,1 H=1 HV=2 K=128 V=128 op=decode");
+    check_one_by_one(&way, "B=2 T=8 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus out=bf16");
+    check_one_by_one(&way, "B=2 T=7 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
+    check_batch(&way, "lens=1,3,0,8,1 H=1 K=128 V=128 op=decode s0=bf16");
 }
 
-/* Masked slots hold poison; NaN of a sequence stays there. */
 static void test_containment(void **unused)
 {
     (void)unused;
-    case_spec s = case_parse("decode_nan", "B=7 T=3 H=1 K=128 V=128 op=decode last=nan s0_pool=i32 mask=some"), clean = s;
-    clean.last_is_nan = 0;
-    input_values x = values_draw(&s), y = values_draw(&clean);
-    emulated_run how = {0xff, GUARD_AT_END, 0, -1, NULL, 0}, other = {0x7f, GUARD_AT_END, 3, -1, NULL, 0};
-    case_result a = run_emulated(&s, &x, &how), b = run_emulated(&clean, &y, &other);
-    const int64_t rows = s.bounds[s.N - 1] * s.HV * s.V, states = (s.N - 1) * case_state_elems(&s);
-    assert_memory_equal(a.out, b.out, (size_t)rows * sizeof(float));
-    assert_memory_equal(a.state, b.state, (size_t)states * sizeof(float));
-    for (int64_t i = rows; i < a.out_count; ++i) assert_true(isnan(a.out[i]));
-    result_free(&a);
-    result_free(&b);
-    values_free(&x);
-    values_free(&y);
+    check_poisoned_slots(&way);
+    check_nan_stays(&way);
+}
+
+static void test_hard_numbers(void **unused)
+{
+    (void)unused;
+    check_slow_decay(&way);
+    check_odd_rates(&way);
 }
 
 /* -------------------------------------------------------------- what the host cannot check */
@@ -253,7 +230,8 @@ int main(int argc, char **argv)
 {
     rng_seed();
     const struct CMUnitTest cases[] = {cmocka_unit_test(test_cases)};
-    const struct CMUnitTest bits[] = {cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_containment), cmocka_unit_test(test_divisor)};
+    const struct CMUnitTest bits[] = {cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_containment), cmocka_unit_test(test_hard_numbers),
+                                      cmocka_unit_test(test_divisor)};
     const struct CMUnitTest broken[] = {cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots)};
     const char *const part = argc > 1 ? argv[1] : "";
     int failed = 0;

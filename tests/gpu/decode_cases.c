@@ -9,6 +9,7 @@
 #include "bars.h"
 #include "case_states.h"
 #include "counter_rng.h"
+#include "decode_checks.h"
 #include "device_case.h"
 #include "error_metrics.h"
 
@@ -70,87 +71,46 @@ static void test_every_case(void **unused)
     assert_true(ran >= 90);
 }
 
-/* -------------------------------------------------------------- S tokens, or one after the other; alone, or with others */
+/* -------------------------------------------------------------- decode_checks.c on the device */
 
-static case_result run_piece(const case_spec *s, const input_values *x, const piece *p, fkda_dtype form)
+static case_result run_any(const void *context, const case_spec *s, const input_values *x, uint8_t poison)
 {
-    case_spec part = pieces_spec(s, p, 1, form);
-    input_values y = pieces_values(s, x, p, &part);
-    case_result r = run_on_device(&part, &y, 0x5a);
-    if (r.status != FKDA_OK) fail_msg("%s: %s", s->name, fkda_last_error());
-    values_free(&y);
-    return r;
+    (void)context;
+    return run_on_device(s, x, poison);
 }
-
-static void one_by_one(const char *text)
-{
-    const case_spec s = case_parse("one_by_one", text);
-    const int64_t elems = case_state_elems(&s), row = s.HV * s.V;
-    input_values x = values_draw(&s);
-    case_result all = run_on_device(&s, &x, 0xa5);
-    float *const state = must_alloc((size_t)elems, sizeof *state);
-    for (int64_t n = 0; n < s.N; ++n) {
-        memcpy(state, x.initial + n * elems, (size_t)elems * sizeof *state);
-        for (int64_t t = 0; t < s.bounds[n + 1] - s.bounds[n]; ++t) {
-            const piece token = {.sequence = n, .first = t, .count = 1, .initial = state};
-            case_result one = run_piece(&s, &x, &token, t % 2 ? FKDA_NONE : FKDA_I32);
-            if (!same(one.out, all.out + (s.bounds[n] + t) * row, row)) fail_msg("%s: out of token %d of sequence %d", text, (int)t, (int)n);
-            memcpy(state, one.state, (size_t)elems * sizeof *state);
-            result_free(&one);
-        }
-        if (!same(state, all.state + n * elems, elems)) fail_msg("%s: the state of sequence %d", text, (int)n);
-    }
-    free(state);
-    result_free(&all);
-    values_free(&x);
-}
+static const decode_way way = {run_any, NULL, "the GPU"};
 
 static void test_tokens_one_by_one(void **unused)
 {
     (void)unused;
     static const char *const texts[] = {POOL, POOL "s0_layout=nhkv out=bf16", POOL "gate=softplus gates=slow m=2", POOL "gate=precomputed in=f32 norm=none",
                                         POOL "gates=wide gate=softplus keys=shifted"};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) one_by_one(texts[i]);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_one_by_one(&way, texts[i]);
     print_message("decode_cases: ran %d, failed 0 token by token\n", (int)(sizeof texts / sizeof *texts));
 }
 
 static void test_batch_invariance(void **unused)
 {
     (void)unused;
-    const case_spec s = case_parse("decode_pool", POOL "s0=bf16");
-    const int64_t elems = case_state_elems(&s), row = s.HV * s.V;
-    input_values x = values_draw(&s);
-    case_result all = run_on_device(&s, &x, 0xa5);
-    for (int64_t n = 0; n < s.N; ++n) {
-        const int64_t length = s.bounds[n + 1] - s.bounds[n];
-        const piece whole = {.sequence = n, .count = length};
-        if (length == 0) continue;
-        case_result alone = run_piece(&s, &x, &whole, FKDA_NONE);
-        if (!same(alone.out, all.out + s.bounds[n] * row, length * row) || !same(alone.state, all.state + n * elems, elems))
-            fail_msg("sequence %d has other bits alone", (int)n);
-        result_free(&alone);
-    }
-    result_free(&all);
-    values_free(&x);
+    check_batch(&way, POOL);
+    check_batch(&way, POOL "s0=bf16");
 }
-
-/* -------------------------------------------------------------- NaN, broken arrays */
 
 static void test_containment(void **unused)
 {
     (void)unused;
-    case_spec s = case_parse("decode_nan", "B=7 T=3 H=2 K=128 V=128 op=decode last=nan s0_pool=i32 mask=some"), clean = s;
-    clean.last_is_nan = 0;
-    input_values x = values_draw(&s), y = values_draw(&clean);
-    case_result a = run_on_device(&s, &x, 0xff), b = run_on_device(&clean, &y, 0x7f);
-    const int64_t rows = s.bounds[s.N - 1] * s.HV * s.V;
-    assert_true(same(a.out, b.out, rows) && same(a.state, b.state, (s.N - 1) * case_state_elems(&s)));
-    for (int64_t i = rows; i < a.out_count; ++i) assert_true(isnan(a.out[i]));
-    result_free(&a);
-    result_free(&b);
-    values_free(&x);
-    values_free(&y);
+    check_poisoned_slots(&way);
+    check_nan_stays(&way);
 }
+
+static void test_hard_numbers(void **unused)
+{
+    (void)unused;
+    check_slow_decay(&way);
+    check_odd_rates(&way);
+}
+
+/* -------------------------------------------------------------- broken arrays */
 
 static void test_broken_bounds(void **unused)
 {
@@ -319,7 +279,7 @@ int main(void)
         return 77;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_case), cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_batch_invariance), cmocka_unit_test(test_containment),
+        cmocka_unit_test(test_every_case), cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_batch_invariance), cmocka_unit_test(test_containment), cmocka_unit_test(test_hard_numbers),
         cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_many_sequences), cmocka_unit_test(test_captured),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
