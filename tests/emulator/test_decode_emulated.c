@@ -19,6 +19,9 @@
 
 extern unsigned decode_emulated_seed;
 
+const fkdai_backend_entry fkdai_backends[] = {
+    {FKDA_BACKEND_CUDA, "cuda", NULL}, {FKDA_BACKEND_REF, "ref", &fkdai_ref}, {FKDA_BACKEND_AUTO, "auto", NULL}};
+
 typedef struct emulated_run {
     uint8_t poison;
     guard_side side;
