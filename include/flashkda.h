@@ -120,7 +120,7 @@ typedef enum fkda_gate {
 typedef enum fkda_beta { FKDA_BETA_LOGIT = 0 /* b = m sigmoid(beta) */, FKDA_BETA_ACTIVATED = 1 /* b = m beta */ } fkda_beta;
 typedef enum fkda_qk_norm { FKDA_QK_NORM_L2 = 0, FKDA_QK_NORM_NONE = 1 /* q^ = q, k^ = k */ } fkda_qk_norm;
 typedef enum fkda_state_layout { FKDA_STATE_NHVK = 0, FKDA_STATE_NHKV = 1 } fkda_state_layout;      /* last letter contiguous */
-typedef enum fkda_slot_null { FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_POSITIVE = 1 } fkda_slot_null;
+typedef enum fkda_slot_null { FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_POSITIVE = 1, FKDA_SLOT_NULL_NONE = 2 /* fkda_decode */ } fkda_slot_null;
 
 #define FKDA_FLAG_INITIAL_MASK   1u   /* args.initial_mask is given */
 #define FKDA_FLAG_CHECK_SEQLENS  2u   /* CUDA: copy cu_seqlens to the host and check it; blocks the call */
@@ -152,7 +152,8 @@ typedef struct fkda_state_desc {
     int64_t row_stride;          /* elements between rows or slots; 0: HV*K*V. Ignored where there is one */
     int64_t slot_count;          /* 0: dense.  > 0: a pool of so many slots */
     fkda_dtype slot_dtype;       /* pool: dtype of its indices, I32 or I64 */
-    fkda_slot_null slot_null;    /* pool: which indices are null: below 0, or below 1 */
+    fkda_slot_null slot_null;    /* pool: which indices are null: below 0, below 1, or none: then one below 0 breaks the rule as
+                                    one does that is not below slot_count */
 } fkda_state_desc;
 
 typedef struct fkda_fwd_desc {

@@ -281,7 +281,16 @@ fkda_status fkdai_fwd_refuse_f16(const fkda_fwd_desc *d)
     return FKDA_OK;
 }
 
-static fkda_status refuse(const fkdai_desc *desc) { return fkdai_fwd_refuse_f16(&desc->fwd); }
+static fkda_status refuse(const fkdai_desc *desc)
+{
+    const fkda_fwd_desc *const d = &desc->fwd;
+    const struct { const char *name; const fkda_state_desc *state; } pools[] = {
+        {"initial_state", &d->initial_state}, {"final_state", &d->final_state}, {"checkpoints", &d->checkpoints}};
+    for (size_t i = 0; i < sizeof pools / sizeof *pools; ++i)
+        REQUIRE(!is_pool(pools[i].state) || pools[i].state->slot_null != FKDA_SLOT_NULL_NONE, FKDA_ERR_UNSUPPORTED,
+                "desc.%s.slot_null = FKDA_SLOT_NULL_NONE is offered by fkda_decode alone", pools[i].name);
+    return fkdai_fwd_refuse_f16(d);
+}
 
 static int is_empty(const fkdai_desc *desc) { return desc->fwd.N == 0; }
 

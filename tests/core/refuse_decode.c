@@ -122,6 +122,10 @@ void test_decode_values(void **state)
     REFUSED(good_decode(), FKDA_ERR_ALIAS, "args.slots[0] and args.slots[2] are both 4", arena.slots[2] = 4);
     WORKS(good_decode(), arena.slots[0] = arena.slots[1] = -1);
     REFUSED(good_decode(), FKDA_ERR_ALIAS, "args.slots[0] and args.slots[1] are both 0", arena.slots[0] = arena.slots[1] = 0);
+    REFUSED(good_decode(), FKDA_ERR_BAD_VALUE, "args.slots[1] = -1 is below 0, but desc.state.slot_null says that no index is null",
+            c.desc.state.slot_null = FKDA_SLOT_NULL_NONE; arena.slots[1] = -1);
+    WORKS(good_decode(), c.desc.state.slot_null = FKDA_SLOT_NULL_NONE);
+    REFUSED(good_decode(), FKDA_ERR_BAD_VALUE, "desc.state.slot_null = 3 is not an fkda_slot_null", c.desc.state.slot_null = (fkda_slot_null)3);
     WORKS(good_decode(), arena.slots[0] = arena.slots[1] = 0; c.desc.state.slot_null = FKDA_SLOT_NULL_NOT_POSITIVE);
     REFUSED(good_decode(), FKDA_ERR_BAD_VALUE, "args.slots[2] = 1099511627776 is not below",
             c.desc.state.slot_dtype = FKDA_I64; c.args.slots = arena.wide_slots; arena.wide_slots[2] = INT64_C(1) << 40);

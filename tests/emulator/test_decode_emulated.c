@@ -190,12 +190,12 @@ static void test_broken_bounds(void **unused)
     values_free(&x);
 }
 
-/* A slot beyond the pool counts as null. */
+/* A slot that the pool does not have counts as null: one beyond it, or below 0 where no index is null. */
 static void test_broken_slots(void **unused)
 {
     (void)unused;
-    const case_spec s = case_parse("slots", "B=4 T=1 H=1 K=128 V=128 op=decode s0_pool=i64"), plain = case_parse("slots", "B=4 T=1 H=1 K=128 V=128 op=decode");
-    static const int64_t beyond[] = {10, INT64_C(1) << 32, INT64_MAX};
+    const case_spec s = case_parse("slots", "B=4 T=1 H=1 K=128 V=128 op=decode s0_pool=i64 null=none"), plain = case_parse("slots", "B=4 T=1 H=1 K=128 V=128 op=decode");
+    static const int64_t beyond[] = {10, INT64_C(1) << 32, INT64_MAX, -1, INT64_MIN};
     for (size_t i = 0; i < sizeof beyond / sizeof *beyond; ++i) {
         input_values x = values_draw(&plain);
         emulated_run how = {0xa5, GUARD_AT_END, 0, -1, give_slots, 0}, without = {0xa5, GUARD_AT_END, 0, -1, NULL, 0};

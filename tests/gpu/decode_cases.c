@@ -139,8 +139,8 @@ static void test_broken_bounds(void **unused)
 static void test_broken_slots(void **unused)
 {
     (void)unused;
-    static const int64_t beyond[] = {10, INT64_C(1) << 32, INT64_MAX};
-    const case_spec s = case_parse("slots", "B=4 T=1 H=1 K=128 V=128 op=decode s0_pool=i64");
+    static const int64_t beyond[] = {10, INT64_C(1) << 32, INT64_MAX, -1, INT64_MIN};
+    const case_spec s = case_parse("slots", "B=4 T=1 H=1 K=128 V=128 op=decode s0_pool=i64 null=none");
     input_values x = values_draw(&s);
     for (size_t i = 0; i < sizeof beyond / sizeof *beyond; ++i) {
         int64_t slots[4];

@@ -31,7 +31,7 @@ static const word_key word_keys[] = {
     {"s1_layout", "nhvk|nhkv", offsetof(case_spec, final_layout)},
     {"s0_pool", DTYPES, offsetof(case_spec, initial_pool)},
     {"s1_pool", DTYPES, offsetof(case_spec, final_pool)},
-    {"null", "negative|not_positive", offsetof(case_spec, slot_null)},
+    {"null", "negative|not_positive|none", offsetof(case_spec, slot_null)},
     {"mask", "none|some", offsetof(case_spec, is_masked)},
     {"cp", DTYPES, offsetof(case_spec, checkpoints)},
     {"cp_layout", "nhvk|nhkv", offsetof(case_spec, checkpoint_layout)},

@@ -8,7 +8,7 @@ static int64_t null_slot(const case_spec *s, int64_t i)
     return slot == 0 && s->slot_null == FKDA_SLOT_NULL_NEGATIVE ? -7 : slot;
 }
 
-static int is_null_initial(const case_spec *s, int64_t n) { return s->initial_pool != FKDA_NONE && n % 4 == 2; }
+static int is_null_initial(const case_spec *s, int64_t n) { return s->initial_pool != FKDA_NONE && s->slot_null != FKDA_SLOT_NULL_NONE && n % 4 == 2; }
 static int is_null_final(const case_spec *s, int64_t n) { return s->is_decode ? is_null_initial(s, n) : s->final_pool != FKDA_NONE && n % 5 == 3; }
 static int is_null_checkpoint(const case_spec *s, int64_t number) { return s->checkpoint_pool != FKDA_NONE && number % 6 == 4; }
 

@@ -93,6 +93,11 @@ static fkdai_decode_tensor tensor(const fkda_tensor_desc *t, const void *data)
     return (fkdai_decode_tensor){(void *)(uintptr_t)data, t->batch_stride, t->token_stride, t->head_stride, t->dtype == FKDA_F32};
 }
 
+static int64_t first_slot(const fkda_state_desc *s)
+{
+    return s->slot_null == FKDA_SLOT_NULL_NONE ? INT64_MIN : s->slot_null == FKDA_SLOT_NULL_NOT_POSITIVE;
+}
+
 static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, void *workspace, fkda_stream stream)
 {
     (void)workspace;
@@ -105,7 +110,7 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
         .out = tensor(&d->out, a->out), .A_log = {a->A_log, d->A_log == FKDA_F32}, .dt_bias = {a->dt_bias, d->dt_bias == FKDA_F32},
         .cu_seqlens = {a->cu_seqlens, d->cu_seqlens == FKDA_I64}, .state = a->state, .row_stride = d->state.row_stride,
         .slots = {a->slots, d->state.slot_dtype == FKDA_I64}, .slot_count = d->state.slot_count,
-        .first_slot = d->state.slot_null == FKDA_SLOT_NULL_NOT_POSITIVE, .initial_mask = a->initial_mask, .device_status = a->device_status,
+        .first_slot = first_slot(&d->state), .initial_mask = a->initial_mask, .device_status = a->device_status,
         .gate = (fkdai_decode_gate)d->gate, .T = d->T, .S = (int)d->S, .HV = (int)d->HV, .by_heads = fkdai_decode_make_divisor((uint32_t)d->HV),
         .by_group = fkdai_decode_make_divisor((uint32_t)(d->HV / d->H)), .is_normalised = d->qk_norm == FKDA_QK_NORM_L2,
         .is_beta_activated = d->beta_kind == FKDA_BETA_ACTIVATED, .beta_multiplier = (float)d->beta_multiplier, .lower_bound = d->lower_bound,

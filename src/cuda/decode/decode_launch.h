@@ -13,7 +13,7 @@
 
 /* Bits of a status word on the device. */
 #define FKDAI_DECODE_SEQLENS_BROKEN  1u    /* entries of cu_seqlens: their sequence is not touched */
-#define FKDAI_DECODE_SLOT_BROKEN     2u    /* a slot is not below slot_count: it counts as null */
+#define FKDAI_DECODE_SLOT_BROKEN     2u    /* a slot is not one of the pool: it counts as null */
 
 #ifdef __cplusplus
 extern "C" {
@@ -48,7 +48,7 @@ typedef struct fkdai_decode_call {
     int64_t row_stride;
     fkdai_decode_indices slots;          /* [N]; absent: sequence n has row n */
     int64_t slot_count;                  /* with slots */
-    int first_slot;                      /* with slots: below it there is no state, which reads 0 and is not written */
+    int64_t first_slot;                  /* with slots: below it there is no state, which reads 0 and is not written; other slots below 0 are broken */
     fkdai_decode_gate gate;
     const uint8_t *initial_mask;         /* [N], optional; 0: the sequence starts from 0 */
     uint32_t *device_status;             /* optional: gets FKDAI_DECODE_*_BROKEN */

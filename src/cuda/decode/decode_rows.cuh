@@ -74,8 +74,9 @@ struct Rows {
     __device__ __forceinline__ static int64_t row_of(const fkdai_decode_call &p, const IndexWords &slot, const Job &job) {
         if (p.slots.data == nullptr) return job.n;
         const int64_t index = index_of(slot, p.slots.is_i64);
-        if (index >= p.slot_count && thread_here() == 0) report(p.device_status, FKDAI_DECODE_SLOT_BROKEN);
-        return index < p.first_slot || index >= p.slot_count ? -1 : index;
+        const bool is_null = index < p.first_slot, is_slot = static_cast<uint64_t>(index) < static_cast<uint64_t>(p.slot_count);
+        if (!is_null && !is_slot && thread_here() == 0) report(p.device_status, FKDAI_DECODE_SLOT_BROKEN);
+        return is_null || !is_slot ? -1 : index;
     }
 
     __device__ __forceinline__ void request(const fkdai_decode_call &p, const Job &job, const IndexWords &slot, uint8_t mask) {
