@@ -4,8 +4,8 @@
 //
 // A graph has one launch a layer. Layers share one slot row and one set of inputs, as in a model step, and have states of their own, at least 320 MB
 // together, so that states come from memory. Time: median over replays, divided by the launches. Roof: the best of a few kernels that read and write
-// the same bytes of the same slots in place, and do nothing else, in the same graph. Copy: cudaMemcpyAsync of 1 GB on the device. The targets are
-// those of an H200.
+// the same bytes of the same slots in place, and do nothing else, in the same graph. Copy: cudaMemcpyAsync of 1 GB on the device. Some: the shape for more
+// tokens, also where there is one. The targets are those of an H200.
 #include <cuda_bf16.h>
 
 #include <algorithm>
@@ -90,7 +90,7 @@ struct Problem {
     fkdai_decode_tensor tensor(const void *data, int64_t width) const {
         return {const_cast<void *>(data), row.S * row.H * width, row.H * width, width, 0};
     }
-    fkdai_decode_call call(int launch) const {
+    fkdai_decode_call call(int launch, fkdai_decode_shape shape) const {
         fkdai_decode_call c{};
         c.q = tensor(q, 128), c.k = tensor(k, 128), c.v = tensor(v, 128), c.g = tensor(g, 128), c.beta = tensor(beta, 1), c.out = tensor(out, 128);
         c.A_log = {A_log, 1}, c.dt_bias = {dt_bias, 1}, c.slots = {slots, 0}, c.slot_count = row.N;
@@ -98,7 +98,7 @@ struct Problem {
         c.gate = FKDAI_DECODE_BOUNDED, c.T = row.S, c.S = row.S, c.HV = row.H;
         c.by_heads = fkdai_decode_make_divisor(static_cast<uint32_t>(row.H)), c.by_group = fkdai_decode_make_divisor(1);
         c.is_normalised = 1, c.beta_multiplier = 1, c.lower_bound = -5.f, c.scale = 0.08838835f;
-        c.grid = fkdai_decode_make_grid(row.N, row.H, row.S, row.is_bf16, row.is_k_first, 9);
+        c.grid = fkdai_decode_make_grid(row.N, row.H, shape == FKDAI_DECODE_ONE ? 1 : 2, row.is_bf16, row.is_k_first, 9);
         return c;
     }
 };
@@ -227,19 +227,23 @@ int main(int argc, char **argv) {
     CHECK_CUDA(fkdai_decode_load());
     const double copy = copy_rate();
     printf("%s, copy %.3f TB/s, median of %d replays\n", properties.name, copy * 1e-6, repeats);
-    printf("%3s %5s %3s  %-9s %8s %7s  %9s %9s %7s %7s %8s\n", "row", "N", "H", "state", "MB", "tokens", "us", "roof us", "% roof", "% copy", "target");
+    printf("%3s %5s %3s  %-9s %8s %7s  %9s %9s %7s %7s %9s %8s\n", "row", "N", "H", "state", "MB", "tokens", "us", "roof us", "% roof", "% copy", "some us",
+           "target");
     for (int i = first; i < last; i++) {
         const Problem p(rows[i]);
-        watched = "the decode kernel";
-        const double us = time_of(p, repeats, [&](int layer, cudaStream_t s) {
-            const fkdai_decode_call call = p.call(layer);
-            return static_cast<cudaError_t>(fkdai_decode_launch(&call, s));
-        });
+        const auto time_shape = [&](fkdai_decode_shape shape) {
+            watched = "the decode kernel";
+            return time_of(p, repeats, [&](int layer, cudaStream_t s) {
+                const fkdai_decode_call call = p.call(layer, shape);
+                return static_cast<cudaError_t>(fkdai_decode_launch(&call, s));
+            });
+        };
+        const double some = time_shape(FKDAI_DECODE_SOME), us = rows[i].S == 1 ? time_shape(FKDAI_DECODE_ONE) : some;
         watched = "the roof";
         const double roof = roof_of(p, repeats), megabytes = static_cast<double>(p.layer_bytes()) * 1e-6;
-        printf("%3d %5d %3d  %-9s %8.1f %7d  %9.2f %9.2f %7.1f %7.1f", i, rows[i].N, rows[i].H,
+        printf("%3d %5d %3d  %-9s %8.1f %7d  %9.2f %9.2f %7.1f %7.1f %9.2f", i, rows[i].N, rows[i].H,
                rows[i].is_bf16 ? (rows[i].is_k_first ? "bf16 [K,V]" : "bf16") : (rows[i].is_k_first ? "f32 [K,V]" : "f32"), megabytes, rows[i].S, us, roof,
-               100 * roof / us, 100 * 2e6 * megabytes / copy / us);
+               100 * roof / us, 100 * 2e6 * megabytes / copy / us, some);
         if (rows[i].target > 0) printf(" %8.1f%s", rows[i].target, us <= rows[i].target ? "" : "  MISSED");
         printf("\n");
         fflush(stdout);
