@@ -120,7 +120,9 @@ typedef enum fkda_gate {
 typedef enum fkda_beta { FKDA_BETA_LOGIT = 0 /* b = m sigmoid(beta) */, FKDA_BETA_ACTIVATED = 1 /* b = m beta */ } fkda_beta;
 typedef enum fkda_qk_norm { FKDA_QK_NORM_L2 = 0, FKDA_QK_NORM_NONE = 1 /* q^ = q, k^ = k */ } fkda_qk_norm;
 typedef enum fkda_state_layout { FKDA_STATE_NHVK = 0, FKDA_STATE_NHKV = 1 } fkda_state_layout;      /* last letter contiguous */
-typedef enum fkda_slot_null { FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_POSITIVE = 1, FKDA_SLOT_NULL_NONE = 2 /* fkda_decode */ } fkda_slot_null;
+typedef enum fkda_slot_null {
+    FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_POSITIVE = 1, FKDA_SLOT_NULL_NONE = 2 /* fkda_decode alone */
+} fkda_slot_null;
 
 #define FKDA_FLAG_INITIAL_MASK   1u   /* args.initial_mask is given */
 #define FKDA_FLAG_CHECK_SEQLENS  2u   /* CUDA: copy cu_seqlens to the host and check it; blocks the call */

@@ -167,8 +167,8 @@ fkda_status fkdai_check_decode_slots(const fkda_fwd_desc *d, const fkda_fwd_args
     for (int64_t n = 0; is_pool(s) && n < d->N; ++n) {
         const int64_t slot = fkdai_load_index(a->final_slots, s->slot_dtype, n);
         if (fkdai_is_null_slot(s, slot)) continue;
-        REQUIRE(slot >= 0, FKDA_ERR_BAD_VALUE, "args.slots[%" PRId64 "] = %" PRId64 " is below 0, but desc.state.slot_null says that no index is null",
-                n, slot);
+        REQUIRE(slot >= 0, FKDA_ERR_BAD_VALUE,
+                "args.slots[%" PRId64 "] = %" PRId64 " is below 0, but desc.state.slot_null says that no index is null", n, slot);
         TRY(check_slot("state", "slots", s, slot, n));
         uses[count++] = (use){slot, n, 1};
     }

@@ -9,4 +9,7 @@ void ukr_step_columns_2x8__scalar(const fkdai_cpu_token *token, int64_t K, int64
     step_columns(token, K, stride, v, state, out);
 }
 
-void ukr_step_rows_2x8__scalar(const fkdai_cpu_token *token, int64_t K, const float *v, float *state, float *out) { step_rows(token, K, v, state, out); }
+void ukr_step_rows_2x8__scalar(const fkdai_cpu_token *token, int64_t K, const float *v, float *state, float *out)
+{
+    step_rows(token, K, v, state, out);
+}

@@ -31,7 +31,8 @@ typedef struct fkdai_cuda_kernel {
      * addresses are unknown. Pure. NULL: its operation has no advise. */
     fkda_status (*suit)(fkdai_desc *desc, const void *args, uint32_t *copies);
 
-    /* Both with the device current, and a cudaError_t as result. load: once a device, before a capture. run: enqueues, as its <kernel>_launch.h says. */
+    /* Both with the device current, and a cudaError_t as result. load: once a device, before a capture. run: enqueues, as its <kernel>_launch.h
+     * says. */
     int (*load)(void);
     int (*run)(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, void *workspace, fkda_stream stream);
 } fkdai_cuda_kernel;

@@ -32,8 +32,8 @@ static fkda_status check_fours(const char *name, const fkda_tensor_desc *t, fkda
     const struct { const char *name; int64_t stride, size; } axes[3] = {
         {"batch", t->batch_stride, shape.B}, {"token", t->token_stride, shape.T}, {"head", t->head_stride, shape.heads}};
     for (int i = 0; i < 3; ++i)
-        REFUSE_UNLESS(axes[i].size <= 1 || axes[i].stride % FOUR == 0, "%s.%s_stride = %" PRId64 " is not a multiple of %d elements", name, axes[i].name,
-                      axes[i].stride, FOUR);
+        REFUSE_UNLESS(axes[i].size <= 1 || axes[i].stride % FOUR == 0, "%s.%s_stride = %" PRId64 " is not a multiple of %d elements", name,
+                      axes[i].name, axes[i].stride, FOUR);
     return FKDA_OK;
 }
 
@@ -49,14 +49,15 @@ static fkda_status check_desc(const fkda_decode_desc *d)
     TRY(check_fours("k", &d->k, fkdai_fwd_shape(&f, FKDA_ARG_K)));
     TRY(check_fours("g", &d->g, fkdai_fwd_shape(&f, FKDA_ARG_G)));
     const int64_t unit = STATE_BYTES / (d->state.dtype == FKDA_F32 ? 4 : 2);
-    REFUSE_UNLESS(d->state.row_stride % unit == 0, "state.row_stride = %" PRId64 " is not a multiple of %" PRId64 " elements (16 bytes)", d->state.row_stride,
-                  unit);
+    REFUSE_UNLESS(d->state.row_stride % unit == 0, "state.row_stride = %" PRId64 " is not a multiple of %" PRId64 " elements (16 bytes)",
+                  d->state.row_stride, unit);
     return FKDA_OK;
 }
 
 static fkda_status check_address(const char *name, const void *data, unsigned bytes)
 {
-    REQUIRE((uintptr_t)data % bytes == 0, FKDA_ERR_MISALIGNED, "args.%s = %p is not aligned to the %u bytes that are moved at once", name, data, bytes);
+    REQUIRE((uintptr_t)data % bytes == 0, FKDA_ERR_MISALIGNED, "args.%s = %p is not aligned to the %u bytes that are moved at once", name, data,
+            bytes);
     return FKDA_OK;
 }
 

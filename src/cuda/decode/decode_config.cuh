@@ -17,14 +17,15 @@ struct Config {
     static constexpr Stored kStored = stored;
     static constexpr Axes kAxes = axes;
     static constexpr int kTokens = kIsOne ? 1 : FKDAI_DECODE_MAX_TOKENS;
-    static constexpr int kLanes = !kIsOne ? FKDAI_DECODE_SOME_LANES : stored == Stored::F32 ? FKDAI_DECODE_ONE_F32_LANES : FKDAI_DECODE_ONE_BF16_LANES;
-    static constexpr int kWarps = !kIsOne ? FKDAI_DECODE_SOME_WARPS : stored == Stored::F32 ? FKDAI_DECODE_ONE_F32_WARPS : FKDAI_DECODE_ONE_BF16_WARPS;
+    static constexpr int of(int some, int one_f32, int one_bf16) { return !kIsOne ? some : stored == Stored::F32 ? one_f32 : one_bf16; }
+    static constexpr int kLanes = of(FKDAI_DECODE_SOME_LANES, FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_BF16_LANES);
+    static constexpr int kWarps = of(FKDAI_DECODE_SOME_WARPS, FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS);
     static constexpr int kThreads = 32 * kWarps;
     static constexpr int kRows = FKDAI_DECODE_ROWS;      // of a group of lanes: neighbours
     static constexpr int kFours = 32 / kLanes;           // of a row, in one lane: fours of neighbouring channels
     static constexpr int kBlockRows = kWarps * (32 / kLanes) * kRows;
     static constexpr int kBlocksPerState = kWidth / kBlockRows;
-    static constexpr int kMinBlocks = !kIsOne ? FKDAI_DECODE_SOME_BLOCKS : stored == Stored::F32 ? FKDAI_DECODE_ONE_F32_BLOCKS : FKDAI_DECODE_ONE_BF16_BLOCKS;
+    static constexpr int kMinBlocks = of(FKDAI_DECODE_SOME_BLOCKS, FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS);
     static_assert(kFours == 1 || kFours == 2, "sums of a row are those of 32 lanes with one four each, in any shape");
     static_assert(stored == Stored::F32 || kLanes == FKDAI_DECODE_SOME_LANES, "sums of bf16 rows are those of so many lanes, in any shape");
     static_assert(kRows == 4 && kBlocksPerState * kBlockRows == kWidth);

@@ -48,7 +48,7 @@ typedef struct fkdai_decode_call {
     int64_t row_stride;
     fkdai_decode_indices slots;          /* [N]; absent: sequence n has row n */
     int64_t slot_count;                  /* with slots */
-    int64_t first_slot;                  /* with slots: below it there is no state, which reads 0 and is not written; other slots below 0 are broken */
+    int64_t first_slot;                  /* with slots: below it there is no state, which reads 0 and is not written; others below 0 are broken */
     fkdai_decode_gate gate;
     const uint8_t *initial_mask;         /* [N], optional; 0: the sequence starts from 0 */
     uint32_t *device_status;             /* optional: gets FKDAI_DECODE_*_BROKEN */

@@ -27,7 +27,9 @@ template <>
 struct Four<Stored::BF16> {
     using Type = uint2;
     static constexpr int kBytes = 8;
-    __device__ __forceinline__ static float4 widen(const uint2 &x) { return make_float4(low_bf16(x.x), high_bf16(x.x), low_bf16(x.y), high_bf16(x.y)); }
+    __device__ __forceinline__ static float4 widen(const uint2 &x) {
+        return make_float4(low_bf16(x.x), high_bf16(x.x), low_bf16(x.y), high_bf16(x.y));
+    }
     __device__ __forceinline__ static uint2 narrow(const float4 &x) { return make_uint2(pack_bf16(x.x, x.y), pack_bf16(x.z, x.w)); }
     __device__ __forceinline__ static uint2 zero() { return make_uint2(0, 0); }
 };

@@ -117,7 +117,8 @@ __device__ __forceinline__ float4 decays_of(const fkdai_decode_call &p, const fl
     const float4 x = make_float4(g.x + bias.x, g.y + bias.y, g.z + bias.z, g.w + bias.w);
     float4 y;
     if (p.gate == FKDAI_DECODE_BOUNDED)
-        y = make_float4(log2_bounded(bound, rate, x.x), log2_bounded(bound, rate, x.y), log2_bounded(bound, rate, x.z), log2_bounded(bound, rate, x.w));
+        y = make_float4(log2_bounded(bound, rate, x.x), log2_bounded(bound, rate, x.y), log2_bounded(bound, rate, x.z),
+                        log2_bounded(bound, rate, x.w));
     else if (p.gate == FKDAI_DECODE_SOFTPLUS)
         y = make_float4(log2_softplus(rate, x.x), log2_softplus(rate, x.y), log2_softplus(rate, x.z), log2_softplus(rate, x.w));
     else
@@ -126,7 +127,8 @@ __device__ __forceinline__ float4 decays_of(const fkdai_decode_call &p, const fl
 }
 
 template <class Config>
-__device__ __forceinline__ void make_decay_and_beta(const fkdai_decode_call &p, const float4 &decays, float beta, int token, int lane, Tokens<Config> &to) {
+__device__ __forceinline__ void make_decay_and_beta(const fkdai_decode_call &p, const float4 &decays, float beta, int token, int lane,
+                                                    Tokens<Config> &to) {
     *reinterpret_cast<float4 *>(&to.decay[token][4 * lane]) = decays;
     if (lane == 0) to.beta[token] = p.beta_multiplier * (p.is_beta_activated ? beta : sigmoid(beta));
 }
