@@ -252,6 +252,27 @@ def refused(package, p, error, *words):
     assert all(torch.equal(p[name].nan_to_num(), x.nan_to_num()) for name, x in before.items())
 
 
+@pytest.mark.parametrize("HV", [2, 6])
+@pytest.mark.parametrize("sizes", [dict(B=3, T=2), dict(lens=[1, 0, 8])], ids=str)
+def test_decode_takes_what_lies_on_a_gpu(package, HV, sizes):
+    """Its kernel takes any pitch of whole fours as it lies; what it does not take is refused, as nothing is copied for decode."""
+    p = problem_on_cuda(H=2, HV=HV, **sizes)
+    state = p.pop("initial_state")
+    p.pop("final_state")
+    plain = {name: x.as_subclass(torch.Tensor) if isinstance(x, torch.Tensor) else x for name, x in p.items() if name != "out"}
+    want, want_state = recurrence(**plain, initial_state=state.as_subclass(torch.Tensor).clone())
+    made = package.copies_made()
+    before = state.clone()
+    for q in (widened(p["q"], 1), shifted(p["q"], 1)):
+        with pytest.raises((RuntimeError, ValueError), match="q"):
+            package.decode(**{**p, "q": q}, state=state)
+    assert torch.equal(state, before) and p["out"].isnan().all()
+    package.decode(**{**p, "q": widened(p["q"], 4)}, state=state)
+    assert package.last_plan().startswith("cuda: decode") and package.copies_made() == made
+    assert relative_rms(p["out"].as_subclass(torch.Tensor), want) <= 2 * BOUND
+    assert relative_rms(state.as_subclass(torch.Tensor), want_state) <= 2 * BOUND
+
+
 def test_refusals_beside_copies(package):
     importlib.import_module("flash_kda_in_host_memory._copies")
     half = lambda p: Problem(p, q=p["q"].half())

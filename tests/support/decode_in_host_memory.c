@@ -16,14 +16,18 @@ static fkda_tensor_desc tensor(const fkdai_decode_tensor *t)
 
 static fkda_state_desc state(const fkdai_decode_call *c)
 {
-    return (fkda_state_desc){.dtype = c->grid.is_bf16_state ? FKDA_BF16 : FKDA_F32, .layout = c->grid.is_k_first ? FKDA_STATE_NHKV : FKDA_STATE_NHVK,
-                             .row_stride = c->row_stride, .slot_count = c->slot_count, .slot_dtype = index_dtype(&c->slots),
-                             .slot_null = c->first_slot == 1 ? FKDA_SLOT_NULL_NOT_POSITIVE : c->first_slot == 0 ? FKDA_SLOT_NULL_NEGATIVE
-                                          : FKDA_SLOT_NULL_NONE};
+    const fkda_slot_null null = c->first_slot == 1 ? FKDA_SLOT_NULL_NOT_POSITIVE : c->first_slot == 0 ? FKDA_SLOT_NULL_NEGATIVE : FKDA_SLOT_NULL_NONE;
+    return (fkda_state_desc){
+        .dtype = c->grid.is_bf16_state ? FKDA_BF16 : FKDA_F32, .layout = c->grid.is_k_first ? FKDA_STATE_NHKV : FKDA_STATE_NHVK,
+        .row_stride = c->row_stride, .slot_count = c->slot_count, .slot_dtype = index_dtype(&c->slots), .slot_null = null,
+    };
 }
 
 /* x / y, as the kernel divides. */
-static int64_t divide(uint32_t x, fkdai_decode_divisor by) { return (int64_t)(((uint64_t)x + ((uint64_t)x * by.factor >> 32)) >> by.shift); }
+static int64_t divide(uint32_t x, fkdai_decode_divisor by)
+{
+    return (int64_t)((x + ((uint64_t)x * by.factor >> 32)) >> by.shift);
+}
 
 static fkda_decode_desc desc_of(const fkdai_decode_call *c)
 {
@@ -33,10 +37,10 @@ static fkda_decode_desc desc_of(const fkdai_decode_call *c)
         .struct_size = sizeof(fkda_decode_desc), .backend = FKDA_BACKEND_REF, .flags = c->initial_mask != NULL ? FKDA_FLAG_INITIAL_MASK : 0,
         .N = divide(states, c->by_heads), .S = c->S, .T = c->T, .H = H, .HV = c->HV, .K = 128, .V = 128,
         .q = tensor(&c->q), .k = tensor(&c->k), .v = tensor(&c->v), .g = tensor(&c->g), .beta = tensor(&c->beta), .out = tensor(&c->out),
-        .cu_seqlens = index_dtype(&c->cu_seqlens), .A_log = dtype(c->A_log.data, c->A_log.is_f32), .dt_bias = dtype(c->dt_bias.data, c->dt_bias.is_f32),
-        .gate = (fkda_gate)c->gate, .lower_bound = c->lower_bound, .beta_kind = c->is_beta_activated ? FKDA_BETA_ACTIVATED : FKDA_BETA_LOGIT,
-        .beta_multiplier = (int32_t)c->beta_multiplier, .qk_norm = c->is_normalised ? FKDA_QK_NORM_L2 : FKDA_QK_NORM_NONE, .scale = c->scale,
-        .state = state(c),
+        .cu_seqlens = index_dtype(&c->cu_seqlens), .A_log = dtype(c->A_log.data, c->A_log.is_f32),
+        .dt_bias = dtype(c->dt_bias.data, c->dt_bias.is_f32), .gate = (fkda_gate)c->gate, .lower_bound = c->lower_bound,
+        .beta_kind = c->is_beta_activated ? FKDA_BETA_ACTIVATED : FKDA_BETA_LOGIT, .beta_multiplier = (int32_t)c->beta_multiplier,
+        .qk_norm = c->is_normalised ? FKDA_QK_NORM_L2 : FKDA_QK_NORM_NONE, .scale = c->scale, .state = state(c),
     };
 }
 
