@@ -194,7 +194,6 @@ void fkdai_py_free_scratch(py_core *core);
 
 PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 int fkdai_py_raise(fkda_status status);    /* the library's last error as an exception; returns -1 */
-int fkdai_py_refuse_call(const py_call *call, fkda_status status);    /* the same, or in the words of this module */
 
 /* What fwd and decode share. `names` of the arguments at their positions in fwd; everything up to the plan. */
 int fkdai_py_read_call(py_core *core, py_call *call, const char *const *names, PyObject *const *arguments, Py_ssize_t count);

@@ -106,21 +106,6 @@ static int check_cuda(py_core *core, const py_call *call)
     return -1;
 }
 
-/* Is it the softplus gate that is not taken? Then in the words of this module. */
-int fkdai_py_refuse_call(const py_call *call, fkda_status status)
-{
-    fkda_fwd_desc bounded = call->desc;
-    uint32_t copies;
-    bounded.gate = FKDA_GATE_BOUNDED;
-    bounded.lower_bound = -1.0f;
-    fkdai_py_raise(status);
-    if (status != FKDA_ERR_UNSUPPORTED || call->desc.gate != FKDA_GATE_SOFTPLUS || fkda_fwd_advise(&bounded, NULL, &bounded, &copies) != FKDA_OK)
-        return -1;
-    PyErr_SetString(PyExc_RuntimeError, "lower_bound is None (the softplus gate), but for CUDA tensors only the bounded gate exists: "
-                    "give a lower_bound in [-5, 0), or tensors in cpu memory");
-    return -1;
-}
-
 static int warn_once(const fkda_plan *plan, int is_slow, const char *why, int *has_warned)
 {
     char text[PLAN_TEXT_BYTES];

@@ -252,6 +252,12 @@ def refused(package, p, error, *words):
     assert all(torch.equal(p[name].nan_to_num(), x.nan_to_num()) for name, x in before.items())
 
 
+def test_softplus_gate(package):
+    check(package, problem_on_cuda(T=7, lower_bound=None), {})
+    p = problem_on_cuda(T=7, lower_bound=None)
+    check(package, Problem(p, q=p["q"].half()), {"q": BF16})
+
+
 @pytest.mark.parametrize("HV", [2, 6])
 @pytest.mark.parametrize("sizes", [dict(B=3, T=2), dict(lens=[1, 0, 8])], ids=str)
 def test_decode_takes_what_lies_on_a_gpu(package, HV, sizes):
@@ -277,8 +283,6 @@ def test_refusals_beside_copies(package):
     importlib.import_module("flash_kda_in_host_memory._copies")
     half = lambda p: Problem(p, q=p["q"].half())
     refused(package, half(problem_on_cuda(K=64)), RuntimeError, "K = 64, kernels exist for K = 128")
-    for p in (problem_on_cuda(lower_bound=None), half(problem_on_cuda(lower_bound=None))):
-        refused(package, p, RuntimeError, "lower_bound is None (the softplus gate)", "only the bounded gate exists")
     refused(package, problem_on_cuda(lower_bound=None, K=64), RuntimeError, "K = 64, kernels exist for K = 128")
     p = problem_on_cuda(T=7)
     storage = torch.zeros(p["out"].numel() + 1, dtype=BF16).as_subclass(OnCuda)

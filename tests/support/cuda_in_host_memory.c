@@ -41,6 +41,11 @@ static fkda_state_desc state(const fkdai_state_rows *r)
                              .slot_null = r->first_slot == 1 ? FKDA_SLOT_NULL_NOT_POSITIVE : FKDA_SLOT_NULL_NEGATIVE};
 }
 
+static fkda_gate gate(fkdai_gate gate)
+{
+    return gate == FKDAI_GATE_SOFTPLUS ? FKDA_GATE_SOFTPLUS : gate == FKDAI_GATE_PRECOMPUTED ? FKDA_GATE_PRECOMPUTED : FKDA_GATE_BOUNDED;
+}
+
 static fkda_fwd_desc desc_of(const fkdai_prefill_call *c)
 {
     return (fkda_fwd_desc){
@@ -49,7 +54,7 @@ static fkda_fwd_desc desc_of(const fkdai_prefill_call *c)
         .q = tensor(c->q.stride, c->q.element), .k = tensor(c->k.stride, c->k.element), .v = tensor(c->v.stride, c->v.element),
         .g = tensor(c->g.stride, c->g.element), .beta = tensor(c->beta.stride, c->beta.element), .out = tensor(c->out_stride, FKDAI_BF16),
         .cu_seqlens = dtype(c->cu_seqlens.element), .A_log = dtype(c->A_log.element), .dt_bias = dtype(c->dt_bias.element),
-        .lower_bound = c->lower_bound, .beta_kind = c->is_beta_activated ? FKDA_BETA_ACTIVATED : FKDA_BETA_LOGIT,
+        .gate = gate(c->gate), .lower_bound = c->lower_bound, .beta_kind = c->is_beta_activated ? FKDA_BETA_ACTIVATED : FKDA_BETA_LOGIT,
         .beta_multiplier = (int32_t)c->beta_multiplier, .scale = c->scale,
         .initial_state = state(&c->initial_rows), .final_state = state(&c->final_rows), .checkpoints = state(&c->checkpoints.rows),
         .checkpoint_every = c->checkpoints.stops.every, .checkpoint_count = c->checkpoints.count,
