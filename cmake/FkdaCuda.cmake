@@ -6,7 +6,7 @@
 #   FKDA_NVCC        the command: a program, then its options; CMake's language CUDA is enabled with it
 #   fkda_cuda_code, fkda_cuda_kernel   how CUDA sources are compiled
 set(FKDA_OLDEST_CUDA 12.9)    # docs/decisions/0003
-set(FKDA_CUDA_ARCHITECTURES 90a)    # of all kernels: what nvcc must know; each names its own in fkda_cuda_kernel
+set(FKDA_CUDA_ARCHITECTURES 80 90a 100 120)    # of all kernels: what nvcc must know; each names its own in fkda_cuda_kernel
 string(TOUPPER "${FKDA_CUDA}" choice)
 if(choice MATCHES "^(ON|1|TRUE|YES|Y)$")
   set(choice ON)

@@ -1,5 +1,5 @@
 /*
- * flashkda.h -- Kimi Delta Attention (KDA), forward pass (prefill), behind a C ABI.
+ * flashkda.h -- Kimi Delta Attention (KDA), forward pass (prefill) and decode, behind a C ABI.
  *
  * For one sequence and one value head, token by token, with a state S [K,V]:
  *
@@ -21,6 +21,7 @@
  *     fkda_fwd                         one call: check, plan, run
  *     fkda_fwd_plan, fkda_fwd_run      plan once, run often: no allocation, no synchronisation
  *     fkda_fwd_query, fkda_fwd_advise, fkda_fwd_workspace_size, fkda_plan_describe, fkda_backend_status    questions; nothing runs
+ *     fkda_decode and the same around it: a few new tokens for each of many sequences, states updated in place
  *
  * Everywhere: a desc holds what a plan may depend on and no pointer, the args hold pointers and no shape. Zero-initialise both
  * and set struct_size; a zero field means its default. Only `scale` and `lower_bound` have none: they are taken literally.
@@ -119,7 +120,9 @@ typedef enum fkda_gate {
 typedef enum fkda_beta { FKDA_BETA_LOGIT = 0 /* b = m sigmoid(beta) */, FKDA_BETA_ACTIVATED = 1 /* b = m beta */ } fkda_beta;
 typedef enum fkda_qk_norm { FKDA_QK_NORM_L2 = 0, FKDA_QK_NORM_NONE = 1 /* q^ = q, k^ = k */ } fkda_qk_norm;
 typedef enum fkda_state_layout { FKDA_STATE_NHVK = 0, FKDA_STATE_NHKV = 1 } fkda_state_layout;      /* last letter contiguous */
-typedef enum fkda_slot_null { FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_POSITIVE = 1 } fkda_slot_null;
+typedef enum fkda_slot_null {
+    FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_POSITIVE = 1, FKDA_SLOT_NULL_NONE = 2 /* fkda_decode alone */
+} fkda_slot_null;
 
 #define FKDA_FLAG_INITIAL_MASK   1u   /* args.initial_mask is given */
 #define FKDA_FLAG_CHECK_SEQLENS  2u   /* CUDA: copy cu_seqlens to the host and check it; blocks the call */
@@ -151,7 +154,8 @@ typedef struct fkda_state_desc {
     int64_t row_stride;          /* elements between rows or slots; 0: HV*K*V. Ignored where there is one */
     int64_t slot_count;          /* 0: dense.  > 0: a pool of so many slots */
     fkda_dtype slot_dtype;       /* pool: dtype of its indices, I32 or I64 */
-    fkda_slot_null slot_null;    /* pool: which indices are null: below 0, or below 1 */
+    fkda_slot_null slot_null;    /* pool: which indices are null: below 0, below 1, or none: then one below 0 breaks the rule as
+                                    one does that is not below slot_count */
 } fkda_state_desc;
 
 typedef struct fkda_fwd_desc {
@@ -279,6 +283,70 @@ typedef enum fkda_arg {
  * Of args only addresses are looked at; NULL, also in its place: suitably aligned. takes may be desc. */
 FKDA_API fkda_status fkda_fwd_advise(const fkda_fwd_desc *desc, const fkda_fwd_args *args, fkda_fwd_desc *takes, uint32_t *copies);
 #define FKDA_COPY_ALIGN 16
+
+/* ---------------------------------------------------------------- decode */
+
+/* A few new tokens for each of many sequences. The state of each sequence is read, taken through its tokens and written back in place. What a
+ * token means, and the fields that fkda_fwd_desc has too, are as there. Shapes, with S the most tokens of a sequence:
+ *     dense     every sequence has S tokens: q, k [N,S,H,K]  v, out [N,S,HV,V]  g [N,S,HV,K]  beta [N,S,HV]; batch_stride steps over sequences
+ *     packed    sequence n has the tokens [c[n], c[n+1]) of cu_seqlens, 0 to S of them: q, k [1,T,H,K] and so on
+ * S tokens in one call give the bits of S calls with one token each, where states are fp32 in memory. (bf16: they are rounded once a call.) */
+#define FKDA_DECODE_MAX_TOKENS 8
+
+typedef struct fkda_decode_desc {
+    size_t struct_size;          /* sizeof(fkda_decode_desc) */
+    fkda_backend backend;
+    fkda_memory memory;
+    int32_t device;
+    int32_t threads;
+    uint32_t flags;              /* FKDA_FLAG_INITIAL_MASK or 0 */
+    uint32_t reserved;           /* 0 */
+
+    int64_t N;                   /* sequences, >= 0.  Without one nothing is read or written */
+    int64_t S;                   /* dense: tokens of every sequence.  Packed: the most that one has.  1 ... FKDA_DECODE_MAX_TOKENS */
+    int64_t T;                   /* packed: all token rows, >= 0.  Dense: 0 or S */
+    int64_t H, HV, K, V;         /* HV 0: H */
+
+    fkda_tensor_desc q, k, v, g, beta, out;
+    fkda_dtype cu_seqlens;       /* NONE: dense.  I32, I64: packed */
+    fkda_dtype A_log, dt_bias;
+    fkda_gate gate;
+    float lower_bound;
+    fkda_beta beta_kind;
+    int32_t beta_multiplier;
+    fkda_qk_norm qk_norm;
+    float scale;
+    uint32_t reserved2;          /* 0 */
+
+    fkda_state_desc state;       /* BF16 or F32; dense, or a pool with args.slots */
+} fkda_decode_desc;
+
+/* As fkda_fwd_args. A sequence without tokens is not touched: its state stays, whatever initial_mask says. A null slot reads 0 and
+ * writes no state, out is written. No two sequences may have one slot: FKDA_ERR_ALIAS on host memory; on CUDA memory such slots are undefined. */
+typedef struct fkda_decode_args {
+    size_t struct_size;              /* sizeof(fkda_decode_args) */
+    const void *q, *k, *v, *g, *beta;
+    void *out;                       /* every element of every sequence is written, and nothing else */
+    const void *A_log;               /* [HV] */
+    const void *dt_bias;             /* [HV,K] */
+    const void *cu_seqlens;          /* [N+1], 0 = c[0] <= ... <= c[N] <= T, c[n+1] - c[n] <= S.  CUDA: sequences whose entries break this
+                                        are not touched and set FKDA_DEVICE_SEQLENS_BROKEN */
+    void *state;                     /* read and written */
+    const void *slots;               /* [N], where state is a pool */
+    const uint8_t *initial_mask;     /* [N], with FKDA_FLAG_INITIAL_MASK; 0: this sequence starts from 0, whatever its slot holds */
+    uint32_t *device_status;         /* CUDA, optional: FKDA_DEVICE_* bits are set there when the work has run, never cleared */
+} fkda_decode_args;
+
+/* As the functions of the forward pass. Plans are run by fkda_decode_run. */
+FKDA_API fkda_status fkda_decode(const fkda_decode_desc *desc, const fkda_decode_args *args, void *workspace, size_t workspace_bytes,
+                                 fkda_stream stream);
+FKDA_API fkda_status fkda_decode_plan(const fkda_decode_desc *desc, fkda_plan *plan);
+FKDA_API fkda_status fkda_decode_run(const fkda_plan *plan, const fkda_decode_args *args, void *workspace, size_t workspace_bytes,
+                                     fkda_stream stream);
+FKDA_API fkda_status fkda_decode_workspace_size(const fkda_decode_desc *desc, size_t *bytes);
+FKDA_API fkda_status fkda_decode_query(const fkda_decode_desc *desc, fkda_backend *backend);
+
+/* ---------------------------------------------------------------- plans, backends, the library */
 
 FKDA_API fkda_backend fkda_plan_backend(const fkda_plan *plan);
 

@@ -58,7 +58,7 @@ PyObject *fkdai_py_copies(const py_core *core, const py_call *call)
     uint32_t marked;
     const fkda_status status = fkda_fwd_advise(&call->desc, &call->args, &t, &marked);
     if (status != FKDA_OK) {
-        fkdai_py_refuse_call(call, status);
+        fkdai_py_raise(status);
         return NULL;
     }
     const struct { py_argument argument; int bit; fkda_dtype dtype; } all[] = {

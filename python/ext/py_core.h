@@ -11,10 +11,11 @@
  *     py_copies.c     which arguments Python must copy, and in which dtype: asked of the library, which copies the others itself
  *     py_autograd.c   derivatives that torch would want, version counters of what was written
  *     py_fwd.c        numbers, plan, scratch, run
+ *     py_decode.c     the same of decode: its arguments are read as those of a forward pass in place
  *     py_scratch.c    where a call's workspace comes from
  *     py_questions.c  backends, workspace_size
  *
- * Functions that can fail return 0, or -1 with a Python exception set. Everything here runs with the GIL held, except fkda_fwd_run.
+ * Functions that can fail return 0, or -1 with a Python exception set. Everything here runs with the GIL held, except fkda_fwd_run and fkda_decode_run.
  */
 #ifndef FKDAI_PY_CORE_H
 #define FKDAI_PY_CORE_H
@@ -193,8 +194,17 @@ void fkdai_py_free_scratch(py_core *core);
 
 PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 int fkdai_py_raise(fkda_status status);    /* the library's last error as an exception; returns -1 */
-int fkdai_py_refuse_call(const py_call *call, fkda_status status);    /* the same, or in the words of this module */
+
+/* What fwd and decode share. `names` of the arguments at their positions in fwd; everything up to the plan. */
+int fkdai_py_read_call(py_core *core, py_call *call, const char *const *names, PyObject *const *arguments, Py_ssize_t count);
+int fkdai_py_warn(py_core *core, const fkda_plan *plan);
+int fkdai_py_stream_of(py_core *core, const py_call *call, fkda_stream *stream);
+void fkdai_py_keep_plan(const fkda_plan *plan);    /* for last_plan */
 PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused);
+
+/* ---------------------------------------------------------------- py_decode.c */
+
+PyObject *fkdai_py_decode(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
 /* ---------------------------------------------------------------- py_questions.c */
 

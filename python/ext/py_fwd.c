@@ -77,12 +77,12 @@ static int describe_numbers(py_core *core, py_call *call, PyObject *scale, PyObj
 
 /* ---------------------------------------------------------------- tensors */
 
-static int read_tensors(py_core *core, py_call *call, PyObject *const *arguments, Py_ssize_t count)
+static int read_tensors(py_core *core, py_call *call, const char *const *names, PyObject *const *arguments, Py_ssize_t count)
 {
     for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
-        call->view[i].name = argument_names[i];
+        call->view[i].name = names[i];
         if (!is_tensor(i) || (is_optional(i) && (i >= count || arguments[i] == Py_None))) continue;
-        if (fkdai_py_view(core, argument_names[i], arguments[i], &call->view[i]) < 0) return -1;
+        if (fkdai_py_view(core, names[i], arguments[i], &call->view[i]) < 0) return -1;
     }
     return 0;
 }
@@ -106,21 +106,6 @@ static int check_cuda(py_core *core, const py_call *call)
     return -1;
 }
 
-/* Is it the softplus gate that is not taken? Then in the words of this module. */
-int fkdai_py_refuse_call(const py_call *call, fkda_status status)
-{
-    fkda_fwd_desc bounded = call->desc;
-    uint32_t copies;
-    bounded.gate = FKDA_GATE_BOUNDED;
-    bounded.lower_bound = -1.0f;
-    fkdai_py_raise(status);
-    if (status != FKDA_ERR_UNSUPPORTED || call->desc.gate != FKDA_GATE_SOFTPLUS || fkda_fwd_advise(&bounded, NULL, &bounded, &copies) != FKDA_OK)
-        return -1;
-    PyErr_SetString(PyExc_RuntimeError, "lower_bound is None (the softplus gate), but for CUDA tensors only the bounded gate exists: "
-                    "give a lower_bound in [-5, 0), or tensors in cpu memory");
-    return -1;
-}
-
 static int warn_once(const fkda_plan *plan, int is_slow, const char *why, int *has_warned)
 {
     char text[PLAN_TEXT_BYTES];
@@ -132,7 +117,7 @@ static int warn_once(const fkda_plan *plan, int is_slow, const char *why, int *h
 }
 
 /* Once per process: the answer is right, but later than it could be. */
-static int warn(py_core *core, const fkda_plan *plan)
+int fkdai_py_warn(py_core *core, const fkda_plan *plan)
 {
     if (warn_once(plan, fkda_plan_backend(plan) == FKDA_BACKEND_REF, "computes this with the slow reference backend, as no other takes it",
                   &core->has_warned_of_reference) < 0)
@@ -143,8 +128,24 @@ static int warn(py_core *core, const fkda_plan *plan)
 
 /* ---------------------------------------------------------------- the call */
 
+void fkdai_py_keep_plan(const fkda_plan *plan) { last_plan = *plan; }
+
+int fkdai_py_read_call(py_core *core, py_call *call, const char *const *names, PyObject *const *arguments, Py_ssize_t count)
+{
+    PyObject *const scale = arguments[ARG_SCALE], *const lower_bound = arguments[ARG_LOWER_BOUND];
+    PyObject *const every = count > ARG_CHECKPOINT_EVERY ? arguments[ARG_CHECKPOINT_EVERY] : NULL;
+    PyObject *const slot_null = count > ARG_SLOT_NULL ? arguments[ARG_SLOT_NULL] : NULL;
+    const int is_fwd = names == argument_names;
+    memset(call, 0, sizeof *call);
+    if (read_tensors(core, call, names, arguments, count) < 0 || fkdai_py_look_at_bits(core, call) < 0 || (is_fwd && check_cuda(core, call) < 0) ||
+        fkdai_py_describe_words(call, every, slot_null) < 0 || fkdai_py_describe(call) < 0 ||
+        describe_numbers(core, call, scale, lower_bound) < 0 || fkdai_py_check_derivatives(core, call, scale, lower_bound) < 0)
+        return -1;
+    return call->desc.memory == FKDA_MEMORY_HOST ? fkdai_py_thread_count(core, &call->desc.threads) : 0;
+}
+
 /* Host memory has no stream. The library makes the device current itself and puts back what was. */
-static int stream_of(py_core *core, const py_call *call, fkda_stream *stream)
+int fkdai_py_stream_of(py_core *core, const py_call *call, fkda_stream *stream)
 {
     *stream = NULL;
     return call->desc.memory == FKDA_MEMORY_CUDA ? fkdai_py_current_stream(core, call->desc.device, stream) : 0;
@@ -158,15 +159,15 @@ static int run(py_core *core, const py_call *call, fkda_status *status)
     py_scratch scratch;
     *status = fkda_fwd_plan(&call->desc, &plan);
     if (*status != FKDA_OK) return 0;
-    if (warn(core, &plan) < 0) return -1;
-    if (stream_of(core, call, &stream) < 0 || fkdai_py_take_scratch(core, &call->view[ARG_Q], fkda_plan_workspace_size(&plan), &scratch) < 0)
+    if (fkdai_py_warn(core, &plan) < 0) return -1;
+    if (fkdai_py_stream_of(core, call, &stream) < 0 || fkdai_py_take_scratch(core, &call->view[ARG_Q], fkda_plan_workspace_size(&plan), &scratch) < 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
     *status = fkda_fwd_run(&plan, &call->args, scratch.data, scratch.bytes, stream);
     Py_END_ALLOW_THREADS
     fkdai_py_give_scratch(core, &scratch);
     if (*status != FKDA_OK) return 0;
-    last_plan = plan;
+    fkdai_py_keep_plan(&plan);
     return fkdai_py_count_writes(core, call);
 }
 
@@ -192,16 +193,7 @@ PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t 
         return NULL;
     }
     py_call call;
-    memset(&call, 0, sizeof call);
-    PyObject *const scale = arguments[ARG_SCALE], *const lower_bound = arguments[ARG_LOWER_BOUND];
-    PyObject *const every = count > ARG_CHECKPOINT_EVERY ? arguments[ARG_CHECKPOINT_EVERY] : NULL;
-    PyObject *const slot_null = count > ARG_SLOT_NULL ? arguments[ARG_SLOT_NULL] : NULL;
-    if (read_tensors(core, &call, arguments, count) < 0 || fkdai_py_look_at_bits(core, &call) < 0 || check_cuda(core, &call) < 0 ||
-        fkdai_py_describe_words(&call, every, slot_null) < 0 || fkdai_py_describe(&call) < 0 ||
-        describe_numbers(core, &call, scale, lower_bound) < 0 || fkdai_py_check_derivatives(core, &call, scale, lower_bound) < 0 ||
-        (call.desc.memory == FKDA_MEMORY_HOST && fkdai_py_thread_count(core, &call.desc.threads) < 0))
-        return NULL;
-    return run_or_ask(core, &call);
+    return fkdai_py_read_call(core, &call, argument_names, arguments, count) < 0 ? NULL : run_or_ask(core, &call);
 }
 
 PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused)

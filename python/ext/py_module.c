@@ -16,7 +16,8 @@ static PyMethodDef methods[] = {
     {"fwd", FASTCALL(fkdai_py_fwd), METH_FASTCALL, "The arguments of flash_kda.fwd by position; those behind cu_seqlens may be left out. None: "
      "it ran. Otherwise nothing was written, and {i: dtype} says that argument i must be replaced by a contiguous copy in that dtype, or in its "
      "own where dtype is None; see _copies.py."},
-    {"last_plan", fkdai_py_last_plan, METH_NOARGS, "The plan of this thread's last fwd, or an empty string."},
+    {"decode", FASTCALL(fkdai_py_decode), METH_FASTCALL, "The arguments of flash_kda.decode by position, all of them."},
+    {"last_plan", fkdai_py_last_plan, METH_NOARGS, "The plan of this thread's last fwd or decode, or an empty string."},
     {"backends", fkdai_py_backends, METH_NOARGS, "[(name, is it available, what it runs on or why it is off)], best first."},
     {"workspace_size", FASTCALL(fkdai_py_workspace_size), METH_FASTCALL, "workspace_size(T_total, H, N): bytes."},
     {"_use_exchange_table", use_exchange_table, METH_O, "False: read tensors attribute by attribute, as with a torch that has no "

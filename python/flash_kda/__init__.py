@@ -1,4 +1,4 @@
-"""Kimi Delta Attention (KDA), forward pass, on torch tensors: the module that flash-linear-attention and SGLang call.
+"""Kimi Delta Attention (KDA), forward pass and decode, on torch tensors: the module that flash-linear-attention and SGLang call.
 
 torch is not imported from here. Tensors are read through torch's C exchange table (torch 2.11 and later) or attribute by attribute.
 
@@ -17,7 +17,7 @@ from . import _core
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Backend", "__version__", "backends", "build_info", "fwd", "get_workspace_size", "last_plan"]
+__all__ = ["Backend", "__version__", "backends", "build_info", "decode", "fwd", "get_workspace_size", "last_plan"]
 __version__ = _core.version
 
 
@@ -137,13 +137,61 @@ def fwd(
         _copies.copy_back(copies, arguments, stand_ins)
 
 
+def decode(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    g: torch.Tensor,
+    beta: torch.Tensor,
+    scale: SupportsFloat,
+    out: torch.Tensor,
+    A_log: torch.Tensor | None,
+    dt_bias: torch.Tensor | None,
+    lower_bound: SupportsFloat | None,
+    state: torch.Tensor,
+    cu_seqlens: torch.Tensor | None = None,
+    *,
+    slots: torch.Tensor | None = None,
+    initial_mask: torch.Tensor | None = None,
+    slot_null: Literal["negative", "not_positive"] = "negative",
+    max_tokens: int = 8,
+) -> None:
+    """A few new tokens for each of many sequences; ``state`` is taken through them in place, ``out`` is written. Returns None.
+
+    What a token means is as in ``fwd``. S tokens in one call give the bits of S calls where ``state`` is fp32.
+
+    Args:
+        q, k: ``[N,S,H,K]``, S from 1 to 8; with ``cu_seqlens`` ``[1,T,H,K]``.
+        v, out: ``[N,S,HV,V]``; likewise.
+        g: ``[N,S,HV,K]``, before the gate's activation.
+        beta: ``[N,S,HV]``, logits.
+        scale, A_log, dt_bias, lower_bound: as in ``fwd``.
+        state: ``[N,HV,V,K]``, or with ``slots`` a pool ``[slots,HV,V,K]``, slots any distance apart; fp32 or bf16.
+        cu_seqlens: ``[N+1]``, int32 or int64: sequence n has the tokens c[n] ... c[n+1], 0 to ``max_tokens`` of them. One without tokens is
+            not touched.
+        slots: ``[N]``, int32 or int64: the slot of each sequence, no two alike. A null slot reads 0 and is not written; its ``out`` is.
+        initial_mask: ``[N]``, bool or uint8; 0: the sequence starts from 0, whatever its slot holds.
+        slot_null: which slots are null: "negative", or "not_positive" (0 too).
+        max_tokens: with ``cu_seqlens``: the most tokens of a sequence, 1 to 8. The fewer, the better the kernel fits.
+
+    Nothing is copied: a tensor that is not taken as it lies is refused. On CUDA a slot that does not exist counts as null, and a sequence whose
+    ``cu_seqlens`` are broken is not touched.
+
+    Raises:
+        As ``fwd``. After an error nothing has been written.
+    """
+    _core.decode(
+        q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, cu_seqlens, slots, initial_mask, slot_null, max_tokens,
+    )  # fmt: skip
+
+
 def get_workspace_size(T_total: int, H: int, N: int = 1) -> int:
     """Bytes of scratch for N sequences of T_total tokens together, H heads, K = V = 128. ``fwd`` brings its own."""
     return _core.workspace_size(T_total, H, N)
 
 
 def last_plan() -> str:
-    """How this thread's last successful ``fwd`` was run: backend, choices and scratch in one line. Empty before the first."""
+    """How this thread's last successful ``fwd`` or ``decode`` was run: backend, choices and scratch in one line. Empty before the first."""
     return _core.last_plan()
 
 

@@ -119,6 +119,27 @@ fkda_status fkda_fwd_advise(const fkda_fwd_desc *desc, const fkda_fwd_args *args
     return fkdai_api_advise(&fkdai_op_fwd, desc, args, takes, copies);
 }
 
+/* ---------------------------------------------------------------- decode */
+
+fkda_status fkda_decode(const fkda_decode_desc *desc, const fkda_decode_args *args, void *workspace, size_t workspace_bytes, fkda_stream stream)
+{
+    return fkdai_api_call(&fkdai_op_decode, desc, args, workspace, workspace_bytes, stream);
+}
+
+fkda_status fkda_decode_plan(const fkda_decode_desc *desc, fkda_plan *plan) { return fkdai_api_plan(&fkdai_op_decode, desc, plan); }
+
+fkda_status fkda_decode_run(const fkda_plan *plan, const fkda_decode_args *args, void *workspace, size_t workspace_bytes, fkda_stream stream)
+{
+    return fkdai_api_run(&fkdai_op_decode, plan, args, workspace, workspace_bytes, stream);
+}
+
+fkda_status fkda_decode_workspace_size(const fkda_decode_desc *desc, size_t *bytes)
+{
+    return fkdai_api_workspace_size(&fkdai_op_decode, desc, bytes);
+}
+
+fkda_status fkda_decode_query(const fkda_decode_desc *desc, fkda_backend *backend) { return fkdai_api_query(&fkdai_op_decode, desc, backend); }
+
 /* ---------------------------------------------------------------- plans of any operation */
 
 size_t fkda_plan_workspace_size(const fkda_plan *plan)

@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 
+#include "dtype.h"
 #include "state_rows.h"
 #include "status.h"
 
@@ -145,4 +146,28 @@ fkda_status fkdai_check_states(const fkda_fwd_desc *d, const fkda_fwd_args *a, v
 {
     TRY(check_sequences(d, a, workspace));
     return check_checkpoints(d, a, workspace);
+}
+
+/* -------------------------------------------------------------- decode */
+
+int64_t fkdai_check_decode_slots_bytes(const fkda_fwd_desc *d) { return is_pool(&d->final_state) ? d->N * (int64_t)sizeof(use) : 0; }
+
+fkda_status fkdai_check_decode_slots(const fkda_fwd_desc *d, const fkda_fwd_args *a, void *workspace)
+{
+    const fkda_state_desc *const s = &d->final_state;
+    use *const uses = workspace;
+    int64_t count = 0;
+    for (int64_t n = 0; is_pool(s) && n < d->N; ++n) {
+        const int64_t slot = fkdai_load_index(a->final_slots, s->slot_dtype, n);
+        if (fkdai_is_null_slot(s, slot)) continue;
+        REQUIRE(slot >= 0, FKDA_ERR_BAD_VALUE,
+                "args.slots[%" PRId64 "] = %" PRId64 " is below 0, but desc.state.slot_null says that no index is null", n, slot);
+        TRY(check_slot("state", "slots", s, slot, n));
+        uses[count++] = (use){slot, n, 1};
+    }
+    sort(uses, count);
+    const use *other, *const u = find_conflict(uses, count, &other);
+    REQUIRE(u == NULL, FKDA_ERR_ALIAS, "args.slots[%" PRId64 "] and args.slots[%" PRId64 "] are both %" PRId64
+            ", but no two sequences may have one slot", other->i, u->i, u->slot);
+    return FKDA_OK;
 }

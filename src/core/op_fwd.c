@@ -147,26 +147,43 @@ static fkda_status check_numbers(const fkda_fwd_desc *d)
     return FKDA_OK;
 }
 
-static fkda_status check_dtypes(const fkda_fwd_desc *d)
+fkda_status fkdai_fwd_check_meaning(const fkda_fwd_desc *d)
+{
+    TRY(check_enums(d));
+    return check_numbers(d);
+}
+
+fkda_status fkdai_fwd_check_token_dtypes(const fkda_fwd_desc *d)
 {
     for (int i = 0; i < TENSOR_COUNT; ++i) TRY(fkdai_check_tensor_dtype(arguments[i].name, fkdai_fwd_tensor(d, (fkda_arg)i)));
     TRY(fkdai_check_dtype("cu_seqlens", d->cu_seqlens, FKDAI_INTS | FKDAI_ABSENT, "none, i32, i64"));
     TRY(fkdai_check_dtype("A_log", d->A_log, FKDAI_FLOATS | FKDAI_ABSENT, "none, bf16, f32"));
-    TRY(fkdai_check_dtype("dt_bias", d->dt_bias, FKDAI_FLOATS | FKDAI_ABSENT, "none, bf16, f32"));
+    return fkdai_check_dtype("dt_bias", d->dt_bias, FKDAI_FLOATS | FKDAI_ABSENT, "none, bf16, f32");
+}
+
+static fkda_status check_dtypes(const fkda_fwd_desc *d)
+{
+    TRY(fkdai_fwd_check_token_dtypes(d));
     TRY(fkdai_check_state_dtypes("initial_state", &d->initial_state));
     TRY(fkdai_check_state_dtypes("final_state", &d->final_state));
     TRY(fkdai_check_state_dtypes("checkpoints", &d->checkpoints));
     return fkdai_check_dtype("checkpoint_offset_dtype", d->checkpoint_offset_dtype, FKDAI_INTS, "none, i32, i64");
 }
 
-static fkda_status check_shape(const fkda_fwd_desc *d)
+fkda_status fkdai_fwd_check_heads(const fkda_fwd_desc *d)
 {
-    REQUIRE(d->B >= 0, FKDA_ERR_SHAPE, "desc.B = %" PRId64 " is negative", d->B);
-    REQUIRE(d->T >= 0, FKDA_ERR_SHAPE, "desc.T = %" PRId64 " is negative", d->T);
     REQUIRE(d->H >= 1, FKDA_ERR_SHAPE, "desc.H = %" PRId64 ", but it must be at least 1", d->H);
     REQUIRE(d->HV >= 1 && d->HV % d->H == 0, FKDA_ERR_SHAPE, "desc.HV = %" PRId64 " is not a positive multiple of H = %" PRId64, d->HV, d->H);
     REQUIRE(d->K >= 1, FKDA_ERR_SHAPE, "desc.K = %" PRId64 ", but it must be at least 1", d->K);
     REQUIRE(d->V >= 1, FKDA_ERR_SHAPE, "desc.V = %" PRId64 ", but it must be at least 1", d->V);
+    return FKDA_OK;
+}
+
+static fkda_status check_shape(const fkda_fwd_desc *d)
+{
+    REQUIRE(d->B >= 0, FKDA_ERR_SHAPE, "desc.B = %" PRId64 " is negative", d->B);
+    REQUIRE(d->T >= 0, FKDA_ERR_SHAPE, "desc.T = %" PRId64 " is negative", d->T);
+    TRY(fkdai_fwd_check_heads(d));
     if (d->cu_seqlens == FKDA_NONE) {
         REQUIRE(d->N == d->B, FKDA_ERR_SHAPE, "desc.N = %" PRId64 " differs from B = %" PRId64 " of a dense batch", d->N, d->B);
     } else {
@@ -203,34 +220,50 @@ static fkda_status check_index_counts(const fkda_fwd_desc *d)
     return FKDA_OK;
 }
 
-static fkda_status resolve_strides(fkda_fwd_desc *d)
+fkda_status fkdai_fwd_resolve_tokens(fkda_fwd_desc *d)
 {
     for (int i = 0; i < TENSOR_COUNT; ++i) TRY(fkdai_resolve_tensor(arguments[i].name, tensor_at(d, (fkda_arg)i), fkdai_fwd_shape(d, (fkda_arg)i)));
-    TRY(fkdai_resolve_state("initial_state", &d->initial_state, state_shape(d, d->N)));
-    TRY(fkdai_resolve_state("final_state", &d->final_state, state_shape(d, d->N)));
-    TRY(fkdai_resolve_state("checkpoints", &d->checkpoints, state_shape(d, d->checkpoint_count)));
-    int64_t elements;    /* backends may count their work in 64 bits, also where no state is stored */
+    return FKDA_OK;
+}
+
+/* Backends may count their work in 64 bits, also where no state is stored. */
+fkda_status fkdai_fwd_check_elements(const fkda_fwd_desc *d)
+{
+    int64_t elements;
     REQUIRE(!__builtin_mul_overflow(d->HV, d->K * d->V, &elements) && !__builtin_mul_overflow(elements, d->N, &elements), FKDA_ERR_OVERFLOW,
             "desc.N = %" PRId64 ": N*HV*K*V does not fit 63 bits", d->N);
     return FKDA_OK;
 }
 
-static void fill_scalars(fkda_fwd_desc *d)
+static fkda_status resolve_strides(fkda_fwd_desc *d)
+{
+    TRY(fkdai_fwd_resolve_tokens(d));
+    TRY(fkdai_resolve_state("initial_state", &d->initial_state, state_shape(d, d->N)));
+    TRY(fkdai_resolve_state("final_state", &d->final_state, state_shape(d, d->N)));
+    TRY(fkdai_resolve_state("checkpoints", &d->checkpoints, state_shape(d, d->checkpoint_count)));
+    return fkdai_fwd_check_elements(d);
+}
+
+void fkdai_fwd_fill_tokens(fkda_fwd_desc *d)
 {
     if (d->HV == 0) d->HV = d->H;
-    if (d->cu_seqlens == FKDA_NONE && d->N == 0) d->N = d->B;
     if (d->beta_multiplier == 0) d->beta_multiplier = 1;
-    if (d->checkpoint_offset_dtype == FKDA_NONE) d->checkpoint_offset_dtype = FKDA_I64;
-    if (has_offsets(d) && d->checkpoints_per_sequence == 0) d->checkpoints_per_sequence = 1;
     for (int i = 0; i < TENSOR_COUNT; ++i)
         if (tensor_at(d, (fkda_arg)i)->dtype == FKDA_NONE) tensor_at(d, (fkda_arg)i)->dtype = FKDA_BF16;
+}
+
+static void fill_scalars(fkda_fwd_desc *d)
+{
+    fkdai_fwd_fill_tokens(d);
+    if (d->cu_seqlens == FKDA_NONE && d->N == 0) d->N = d->B;
+    if (d->checkpoint_offset_dtype == FKDA_NONE) d->checkpoint_offset_dtype = FKDA_I64;
+    if (has_offsets(d) && d->checkpoints_per_sequence == 0) d->checkpoints_per_sequence = 1;
 }
 
 static fkda_status resolve(fkdai_desc *desc)
 {
     fkda_fwd_desc *const d = &desc->fwd;
-    TRY(check_enums(d));
-    TRY(check_numbers(d));
+    TRY(fkdai_fwd_check_meaning(d));
     fill_scalars(d);
     TRY(check_dtypes(d));
     TRY(check_shape(d));
@@ -240,14 +273,24 @@ static fkda_status resolve(fkdai_desc *desc)
 }
 
 /* The dtype is there so that the structs need not change. */
-static fkda_status refuse(const fkdai_desc *desc)
+fkda_status fkdai_fwd_refuse_f16(const fkda_fwd_desc *d)
 {
-    const fkda_fwd_desc *const d = &desc->fwd;
     const fkda_dtype dtypes[] = {d->q.dtype, d->k.dtype, d->v.dtype, d->g.dtype, d->beta.dtype, d->out.dtype,
                                  d->A_log, d->dt_bias, d->initial_state.dtype, d->final_state.dtype, d->checkpoints.dtype};
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; ++i)
         REQUIRE(dtypes[i] != FKDA_F16, FKDA_ERR_UNSUPPORTED, "desc: fp16 tensors are not offered yet, only bf16 and f32");
     return FKDA_OK;
+}
+
+static fkda_status refuse(const fkdai_desc *desc)
+{
+    const fkda_fwd_desc *const d = &desc->fwd;
+    const struct { const char *name; const fkda_state_desc *state; } pools[] = {
+        {"initial_state", &d->initial_state}, {"final_state", &d->final_state}, {"checkpoints", &d->checkpoints}};
+    for (size_t i = 0; i < sizeof pools / sizeof *pools; ++i)
+        REQUIRE(!is_pool(pools[i].state) || pools[i].state->slot_null != FKDA_SLOT_NULL_NONE, FKDA_ERR_UNSUPPORTED,
+                "desc.%s.slot_null = FKDA_SLOT_NULL_NONE is offered by fkda_decode alone", pools[i].name);
+    return fkdai_fwd_refuse_f16(d);
 }
 
 static int is_empty(const fkdai_desc *desc) { return desc->fwd.N == 0; }

@@ -3,7 +3,10 @@
 
 #include "dtype.h"
 
-int fkdai_is_null_slot(const fkda_state_desc *s, int64_t index) { return index < (s->slot_null == FKDA_SLOT_NULL_NOT_POSITIVE ? 1 : 0); }
+int fkdai_is_null_slot(const fkda_state_desc *s, int64_t index)
+{
+    return s->slot_null != FKDA_SLOT_NULL_NONE && index < (s->slot_null == FKDA_SLOT_NULL_NOT_POSITIVE ? 1 : 0);
+}
 
 static int64_t row_of(const fkda_state_desc *s, const void *slots, int64_t i)
 {

@@ -26,7 +26,7 @@ fkda_status fkdai_check_state_dtypes(const char *name, const fkda_state_desc *s)
     REQUIRE(s->slot_count >= 0, FKDA_ERR_SHAPE, "desc.%s.slot_count = %" PRId64 " is negative", name, s->slot_count);
     if (s->slot_count == 0) return FKDA_OK;
     TRY(fkdai_check_dtype(name, s->slot_dtype, FKDAI_INTS, "slot indices in i32 or i64"));
-    REQUIRE((unsigned)s->slot_null <= FKDA_SLOT_NULL_NOT_POSITIVE, FKDA_ERR_BAD_VALUE, "desc.%s.slot_null = %d is not an fkda_slot_null", name,
+    REQUIRE((unsigned)s->slot_null <= FKDA_SLOT_NULL_NONE, FKDA_ERR_BAD_VALUE, "desc.%s.slot_null = %d is not an fkda_slot_null", name,
             (int)s->slot_null);
     return FKDA_OK;
 }

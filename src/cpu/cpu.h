@@ -6,6 +6,7 @@
  *     cpu_pool.c       the threads: who wakes, who waits, fork, dlclose, exit
  *     cpu_available.c  CPUs, quota, OMP_NUM_THREADS
  *     cpu_task.c       one task: state in, chunk after chunk, state out
+ *     cpu_decode.c     decode: plan, run, and one head of it: state in, token after token, state out
  *     cpu_rows.c       from the caller's tensors to a chunk's operands: dtypes, strides, activations, tails
  *     cpu_state.c      the caller's states, also checkpoints, and the panels below
  *     ukr/             micro-kernels, the only place that knows an instruction set; ukr.h lists them
@@ -27,7 +28,8 @@
 enum {
     FKDAI_CPU_MAX_PANELS = FKDAI_CPU_MAX_WIDTH / FKDAI_CPU_PANEL,
     FKDAI_CPU_HEADS_PER_TASK = 4,    /* their states, 256 KB, stay in the second-level cache */
-    FKDAI_CPU_TOKEN_HEADS_PER_THREAD = 16    /* about 25 us of work: less is not worth waking another thread */
+    FKDAI_CPU_TOKEN_HEADS_PER_THREAD = 16,    /* about 25 us of work: less is not worth waking another thread */
+    FKDAI_CPU_STATES_PER_THREAD = 4           /* of decode, the same */
 };
 
 /* What a task keeps of one value head from chunk to chunk. */
@@ -68,11 +70,26 @@ typedef struct fkdai_cpu_task {
 
 void fkdai_cpu_run_task(const fkdai_cpu_task *task, fkdai_cpu_scratch *scratch);
 
+/* cpu_backend.c: what every operation asks of the machine; the micro-kernels, and at most so many threads, each for a share of `shares`. */
+fkda_status fkdai_cpu_plan_threads(const fkda_fwd_desc *desc, int64_t shares, fkdai_cpu_plan *plan);
+
+/* cpu_decode.c. Decode changes states where they lie; those that are bf16 or null pass through here. */
+typedef struct fkdai_cpu_decode_scratch {
+    fkdai_cpu_scratch rows;                              /* for the functions of cpu_rows.c */
+    fkdai_cpu_token token[FKDA_DECODE_MAX_TOKENS];
+    _Alignas(64) float state[FKDAI_CPU_MAX_WIDTH * FKDAI_CPU_MAX_WIDTH];
+} fkdai_cpu_decode_scratch;
+fkda_status fkdai_cpu_plan_decode(fkdai_plan *plan);
+fkda_status fkdai_cpu_run_decode(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream);
+
 /* cpu_rows.c, for one value head. Rows >= len of a group or chunk count as k = q = v = 0, log a = 0, b = 0, and are never read. */
 void fkdai_cpu_read_gate(const fkdai_cpu_task *task, int64_t hv, fkdai_cpu_gate *gate);
 void fkdai_cpu_read_betas(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, fkdai_cpu_scratch *scratch);
 void fkdai_cpu_read_group(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int b, int len, const fkdai_cpu_gate *gate,
                           fkdai_cpu_scratch *scratch);
+/* One token, but for its beta. */
+void fkdai_cpu_read_token(const fkdai_cpu_task *task, int64_t hv, int64_t t, const fkdai_cpu_gate *gate, fkdai_cpu_scratch *scratch,
+                          fkdai_cpu_token *token);
 void fkdai_cpu_read_values(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, fkdai_cpu_scratch *scratch);
 void fkdai_cpu_write_out(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, const fkdai_cpu_scratch *scratch);
 

@@ -29,13 +29,24 @@ static fkda_status check_widths(const fkda_fwd_desc *d)
 }
 
 /* Waking a thread costs some microseconds on an idle machine and milliseconds on a busy one: a small problem gets few threads or one. */
-static int32_t threads_worth_waking(const fkda_fwd_desc *d)
+static int32_t threads_worth_waking(const fkda_fwd_desc *d, int64_t shares)
 {
     const char *limit;
-    const int64_t worth = 1 + d->B * d->T * d->HV / FKDAI_CPU_TOKEN_HEADS_PER_THREAD;
+    const int64_t worth = 1 + shares;
     const int available = d->threads > 0 ? fkdai_cpu_threads_available() : fkdai_cpu_threads_by_default(&limit);
     const int64_t allowed = d->threads > 0 && d->threads < available ? d->threads : available;
     return (int32_t)(worth < allowed ? worth : allowed);
+}
+
+fkda_status fkdai_cpu_plan_threads(const fkda_fwd_desc *d, int64_t shares, fkdai_cpu_plan *own)
+{
+    const char *reason;
+    const fkdai_cpu_ukr *const ukr = fkdai_cpu_ukr_chosen(&reason);
+    REQUIRE(d->memory == FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "the tensors are in CUDA memory, this backend reads host memory");
+    TRY(check_widths(d));
+    REQUIRE(ukr != NULL, FKDA_ERR_BAD_VALUE, "%s", reason);
+    *own = (fkdai_cpu_plan){.ukr = ukr, .threads = threads_worth_waking(d, shares)};
+    return FKDA_OK;
 }
 
 static int64_t parts_per_head(const fkda_fwd_desc *d, const fkdai_cpu_plan *own) { return d->V / FKDAI_CPU_PANEL / own->panels_per_task; }
@@ -51,20 +62,15 @@ static int32_t panels_per_task(const fkda_fwd_desc *d, int threads)
 static fkda_status plan_fwd(fkdai_plan *plan)
 {
     const fkda_fwd_desc *const d = &plan->desc.fwd;
-    const char *reason;
-    const fkdai_cpu_ukr *const ukr = fkdai_cpu_ukr_chosen(&reason);
-    REQUIRE(d->memory == FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "the tensors are in CUDA memory, this backend reads host memory");
-    TRY(check_widths(d));
-    REQUIRE(ukr != NULL, FKDA_ERR_BAD_VALUE, "%s", reason);
-
-    fkdai_cpu_plan own = {.ukr = ukr, .threads = threads_worth_waking(d)};
+    fkdai_cpu_plan own;
+    TRY(fkdai_cpu_plan_threads(d, d->B * d->T * d->HV / FKDAI_CPU_TOKEN_HEADS_PER_THREAD, &own));
     own.panels_per_task = panels_per_task(d, own.threads);
     const int64_t parts = parts_per_head(d, &own), heads = d->N * d->HV;
     if (heads * parts < own.threads) own.threads = (int32_t)(heads * parts);
 
     memcpy(plan->own, &own, sizeof own);
     plan->workspace_bytes = (size_t)own.threads * sizeof(fkdai_cpu_scratch);
-    snprintf(plan->choice, sizeof plan->choice, "%s, %d tokens per chunk, %lld head%s%s on %d thread%s", ukr->name, FKDAI_CPU_CHUNK,
+    snprintf(plan->choice, sizeof plan->choice, "%s, %d tokens per chunk, %lld head%s%s on %d thread%s", own.ukr->name, FKDAI_CPU_CHUNK,
              (long long)heads, heads == 1 ? "" : "s", parts == 4 ? " in quarters" : parts == 2 ? " in halves" : "", (int)own.threads,
              own.threads == 1 ? "" : "s");
     return FKDA_OK;
@@ -126,4 +132,6 @@ static fkda_status run_fwd(const fkdai_plan *plan, const void *args, void *works
     return FKDA_OK;
 }
 
-const fkdai_backend fkdai_cpu = {.present = present, .offers = {[FKDAI_OP_FWD] = {plan_fwd, run_fwd, NULL}}};
+const fkdai_backend fkdai_cpu = {
+    .present = present,
+    .offers = {[FKDAI_OP_FWD] = {plan_fwd, run_fwd, NULL}, [FKDAI_OP_DECODE] = {fkdai_cpu_plan_decode, fkdai_cpu_run_decode, NULL}}};

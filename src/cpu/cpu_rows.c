@@ -70,6 +70,22 @@ void fkdai_cpu_read_group(const fkdai_cpu_task *task, int64_t hv, int64_t t0, in
     }
 }
 
+void fkdai_cpu_read_token(const fkdai_cpu_task *task, int64_t hv, int64_t t, const fkdai_cpu_gate *gate, fkdai_cpu_scratch *s,
+                          fkdai_cpu_token *token)
+{
+    const fkda_fwd_desc *const d = task->desc;
+    const fkda_fwd_args *const a = task->args;
+    const int64_t h = query_head(task, hv);
+    const int is_normalised = d->qk_norm == FKDA_QK_NORM_L2;
+    memset(s->chunk.gate_cum, 0, (size_t)d->K * sizeof s->chunk.gate_cum[0]);
+    task->ukr->gate(gate, row_at(task, &d->g, a->g, t, hv), d->g.dtype, d->K, s->group.alpha[0], s->chunk.gate_cum);
+    task->ukr->close(d->K, &s->chunk);
+    memcpy(token->gate_last, s->chunk.gate_last, sizeof token->gate_last);
+    memcpy(token->gate_keep, s->chunk.gate_keep, sizeof token->gate_keep);
+    task->ukr->load_row(row_at(task, &d->k, a->k, t, h), d->k.dtype, d->K, is_normalised, 1, token->k);
+    task->ukr->load_row(row_at(task, &d->q, a->q, t, h), d->q.dtype, d->K, is_normalised, d->scale, token->q);
+}
+
 void fkdai_cpu_read_values(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, fkdai_cpu_scratch *s)
 {
     const fkda_tensor_desc *const desc = &task->desc->v;

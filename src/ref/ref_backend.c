@@ -4,6 +4,7 @@
 #include "backend.h"
 #include "dtype.h"
 #include "fp_environment.h"
+#include "op_decode.h"
 #include "ref.h"
 #include "state_rows.h"
 #include "status.h"
@@ -14,15 +15,23 @@ static fkda_status present(char *text, size_t size)
     return FKDA_OK;
 }
 
-static fkda_status plan_fwd(fkdai_plan *plan)
+static fkda_status plan_tokens(const fkda_fwd_desc *d, fkdai_plan *plan)
 {
-    const fkda_fwd_desc *const d = &plan->desc.fwd;
     REQUIRE(d->memory == FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "the tensors are in CUDA memory, this backend reads host memory");
     REQUIRE(d->K <= FKDAI_REF_MAX_WIDTH, FKDA_ERR_UNSUPPORTED, "K = %lld, at most %d is taken", (long long)d->K, FKDAI_REF_MAX_WIDTH);
     REQUIRE(d->V <= FKDAI_REF_MAX_WIDTH, FKDA_ERR_UNSUPPORTED, "V = %lld, at most %d is taken", (long long)d->V, FKDAI_REF_MAX_WIDTH);
     plan->workspace_bytes = (size_t)(d->K * d->V) * sizeof(double);    /* S [K,V] of one item */
     snprintf(plan->choice, sizeof plan->choice, "float64, token by token, %lld sequences of %lld heads", (long long)d->N, (long long)d->HV);
     return FKDA_OK;
+}
+
+static fkda_status plan_fwd(fkdai_plan *plan) { return plan_tokens(&plan->desc.fwd, plan); }
+
+static fkda_status plan_decode(fkdai_plan *plan)
+{
+    fkda_fwd_desc d;
+    fkdai_decode_as_fwd(&plan->desc.decode, &d);
+    return plan_tokens(&d, plan);
 }
 
 /* Index of S[c][v] inside the caller's state in this row, of this value head. */
@@ -91,4 +100,31 @@ static fkda_status run_fwd(const fkdai_plan *plan, const void *args, void *works
     return FKDA_OK;
 }
 
-const fkdai_backend fkdai_ref = {.present = present, .offers = {[FKDAI_OP_FWD] = {plan_fwd, run_fwd, NULL}}};
+/* The forward pass of the sequences that have tokens. */
+FKDAI_NOINLINE static void decode_all(const fkda_fwd_desc *d, const fkda_fwd_args *args, double *S)
+{
+    for (int64_t n = 0; n < d->N; ++n)
+        for (int64_t hv = 0; hv < d->HV; ++hv) {
+            const fkdai_ref_item item = {d, args, fkdai_sequence_at(d, args->cu_seqlens, n), hv};
+            if (item.seq.begin == item.seq.end) continue;
+            read_state(d, args->initial_state, fkdai_initial_row(d, args, n), hv, S);
+            fkdai_ref_tokens(&item, S);
+            write_state(d, &d->final_state, args->final_state, fkdai_final_row(d, args, n), hv, S);
+        }
+}
+
+static fkda_status run_decode(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream)
+{
+    (void)stream;
+    fkda_fwd_desc d;
+    fkda_fwd_args a;
+    fkdai_decode_as_fwd(&plan->desc.decode, &d);
+    fkdai_decode_args_as_fwd(args, &a);
+    const fkdai_fp_environment callers = fkdai_fp_enter();
+    decode_all(&d, &a, workspace);
+    fkdai_fp_leave(&callers);
+    return FKDA_OK;
+}
+
+const fkdai_backend fkdai_ref = {
+    .present = present, .offers = {[FKDAI_OP_FWD] = {plan_fwd, run_fwd, NULL}, [FKDAI_OP_DECODE] = {plan_decode, run_decode, NULL}}};

@@ -75,23 +75,32 @@ static void run_case(const backend_bars *bars, const case_spec *s, int threads, 
     values_free(&x);
 }
 
-static void every_case(const backend_bars *bars)
+static void every_case_of(const backend_bars *bars, const char *operation)
 {
     tally sum = {0};
-    for (int i = 0; i < case_count("fwd"); ++i) {
-        const case_spec s = case_at("fwd", i);
+    for (int i = 0; i < case_count(operation); ++i) {
+        const case_spec s = case_at(operation, i);
         run_case(bars, &s, 2 + i % 2, &sum);
     }
-    print_message("%s: %d cases ran, %d skipped (no such width), %d failed; closest to the bar of out: %s, %.2f of it\n", fkda_backend_name(bars->id),
-                  sum.ran, sum.skipped, sum.failed, sum.worst_name, sum.worst);
+    print_message("%s, %s: %d cases ran, %d skipped (no such width), %d failed; closest to the bar of out: %s, %.2f of it\n", operation,
+                  fkda_backend_name(bars->id), sum.ran, sum.skipped, sum.failed, sum.worst_name, sum.worst);
     if (sum.failed > 0) fail_msg("%s: %d cases outside their bars", fkda_backend_name(bars->id), sum.failed);
     if (sum.ran < sum.owed) fail_msg("%s ran %d cases, but owes %d: %s", fkda_backend_name(bars->id), sum.ran, sum.owed, fkda_last_error());
 }
+
+static void every_case(const backend_bars *bars) { every_case_of(bars, "fwd"); }
+static void every_decode_case(const backend_bars *bars) { every_case_of(bars, "decode"); }
 
 void test_every_case(void **state)
 {
     (void)state;
     bars_for_each(every_case);
+}
+
+void test_every_decode_case(void **state)
+{
+    (void)state;
+    bars_for_each(every_decode_case);
 }
 
 /* KDA is linear in (v, S): scaled by a power of two they give exactly scaled results, unless something is flushed or compared. */

@@ -4,6 +4,7 @@
 
 /* backend_cases.c */
 void test_every_case(void **state);
+void test_every_decode_case(void **state);
 void test_recorded_activations(void **state);
 void test_tiny_values_scale_exactly(void **state);
 void test_finite_bits_stay_finite(void **state);
@@ -26,5 +27,14 @@ void test_far_strides(void **state);
 
 /* backend_containment.c */
 void test_nan_stays_in_its_head(void **state);
+
+/* backend_decode.c */
+void test_decode_tokens_one_by_one(void **state);
+void test_decode_batch_invariance(void **state);
+void test_decode_poisoned_slot_starts_from_0(void **state);
+void test_decode_nan_stays_in_its_sequence(void **state);
+void test_decode_hard_numbers(void **state);
+void test_decode_leaves_empty_sequences_alone(void **state);
+void test_decode_goes_on_from_a_prefill(void **state);
 
 #endif

@@ -26,6 +26,7 @@ int main(int argc, char **argv)
     print_backends();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_case),
+        cmocka_unit_test(test_every_decode_case),
         cmocka_unit_test(test_recorded_activations),
         cmocka_unit_test(test_tiny_values_scale_exactly),
         cmocka_unit_test(test_finite_bits_stay_finite),
@@ -40,6 +41,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_places_do_not_matter),
         cmocka_unit_test(test_far_strides),
         cmocka_unit_test(test_nan_stays_in_its_head),
+        cmocka_unit_test(test_decode_tokens_one_by_one),
+        cmocka_unit_test(test_decode_batch_invariance),
+        cmocka_unit_test(test_decode_poisoned_slot_starts_from_0),
+        cmocka_unit_test(test_decode_nan_stays_in_its_sequence),
+        cmocka_unit_test(test_decode_hard_numbers),
+        cmocka_unit_test(test_decode_leaves_empty_sequences_alone),
+        cmocka_unit_test(test_decode_goes_on_from_a_prefill),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,6 +34,12 @@ void test_checkpoint_values(void **state);
 void test_skipped_checkpoints(void **state);
 void test_slot_conflicts_fuzzed(void **state);
 
+/* refuse_decode.c */
+void test_decode_descs(void **state);
+void test_decode_arguments(void **state);
+void test_decode_values(void **state);
+void test_decode_plans(void **state);
+
 /* refuse_unsupported.c */
 void test_not_offered_yet(void **state);
 void test_no_backend_takes_it(void **state);

@@ -85,8 +85,8 @@ void test_enums_and_numbers(void **state)
     DESC_REFUSED(good_dense(), FKDA_ERR_BAD_VALUE, "desc.qk_norm = 2", c.desc.qk_norm = (fkda_qk_norm)2);
     DESC_REFUSED(good_dense(), FKDA_ERR_BAD_VALUE, "desc.initial_state.layout = 2", c.desc.initial_state.layout = (fkda_state_layout)2);
     DESC_REFUSED(good_dense(), FKDA_ERR_BAD_VALUE, "desc.final_state.layout = -1", c.desc.final_state.layout = (fkda_state_layout)-1);
-    DESC_REFUSED(good_dense(), FKDA_ERR_BAD_VALUE, "desc.final_state.slot_null = 2",
-                 c.desc.final_state.slot_count = 9; c.desc.final_state.slot_dtype = FKDA_I32; c.desc.final_state.slot_null = (fkda_slot_null)2);
+    DESC_REFUSED(good_dense(), FKDA_ERR_BAD_VALUE, "desc.final_state.slot_null = 3",
+                 c.desc.final_state.slot_count = 9; c.desc.final_state.slot_dtype = FKDA_I32; c.desc.final_state.slot_null = (fkda_slot_null)3);
 
     DESC_REFUSED(good_dense(), FKDA_ERR_BAD_VALUE, "desc.scale = nan", c.desc.scale = NAN);
     DESC_REFUSED(good_dense(), FKDA_ERR_BAD_VALUE, "desc.scale = inf", c.desc.scale = INFINITY);

@@ -70,7 +70,9 @@ void test_state_descs(void **state)
     DESC_REFUSED(pooled(), FKDA_ERR_DTYPE, "desc.initial_state has dtype 2; it takes slot indices in i32 or i64",
                  c.desc.initial_state.slot_dtype = FKDA_F32);
     DESC_REFUSED(pooled(), FKDA_ERR_DTYPE, "desc.final_state has dtype 0", c.desc.final_state.slot_dtype = FKDA_NONE);
-    DESC_REFUSED(pooled(), FKDA_ERR_BAD_VALUE, "desc.final_state.slot_null = 2", c.desc.final_state.slot_null = (fkda_slot_null)2);
+    DESC_REFUSED(pooled(), FKDA_ERR_BAD_VALUE, "desc.final_state.slot_null = 3", c.desc.final_state.slot_null = (fkda_slot_null)3);
+    DESC_REFUSED(pooled(), FKDA_ERR_UNSUPPORTED, "desc.initial_state.slot_null = FKDA_SLOT_NULL_NONE is offered by fkda_decode alone",
+                 c.desc.initial_state.slot_null = FKDA_SLOT_NULL_NONE);
     DESC_REFUSED(pooled(), FKDA_ERR_STRIDE, "desc.initial_state.row_stride = 16383 is below HV*K*V",
                  c.desc.initial_state.row_stride = 16383);
     DESC_REFUSED(pooled(), FKDA_ERR_OVERFLOW, "desc.final_state", c.desc.final_state.slot_count = INT64_C(1) << 50);

@@ -95,6 +95,58 @@ static void test_fwd_args(void **state)
     FIELD(fkda_fwd_args, device_status, 152);
 }
 
+static void test_decode_structs(void **state)
+{
+    (void)state;
+    FIELD(fkda_decode_desc, struct_size, 0);
+    FIELD(fkda_decode_desc, backend, 8);
+    FIELD(fkda_decode_desc, memory, 12);
+    FIELD(fkda_decode_desc, device, 16);
+    FIELD(fkda_decode_desc, threads, 20);
+    FIELD(fkda_decode_desc, flags, 24);
+    FIELD(fkda_decode_desc, reserved, 28);
+    FIELD(fkda_decode_desc, N, 32);
+    FIELD(fkda_decode_desc, S, 40);
+    FIELD(fkda_decode_desc, T, 48);
+    FIELD(fkda_decode_desc, H, 56);
+    FIELD(fkda_decode_desc, HV, 64);
+    FIELD(fkda_decode_desc, K, 72);
+    FIELD(fkda_decode_desc, V, 80);
+    FIELD(fkda_decode_desc, q, 88);
+    FIELD(fkda_decode_desc, k, 120);
+    FIELD(fkda_decode_desc, v, 152);
+    FIELD(fkda_decode_desc, g, 184);
+    FIELD(fkda_decode_desc, beta, 216);
+    FIELD(fkda_decode_desc, out, 248);
+    FIELD(fkda_decode_desc, cu_seqlens, 280);
+    FIELD(fkda_decode_desc, A_log, 284);
+    FIELD(fkda_decode_desc, dt_bias, 288);
+    FIELD(fkda_decode_desc, gate, 292);
+    FIELD(fkda_decode_desc, lower_bound, 296);
+    FIELD(fkda_decode_desc, beta_kind, 300);
+    FIELD(fkda_decode_desc, beta_multiplier, 304);
+    FIELD(fkda_decode_desc, qk_norm, 308);
+    FIELD(fkda_decode_desc, scale, 312);
+    FIELD(fkda_decode_desc, reserved2, 316);
+    FIELD(fkda_decode_desc, state, 320);
+    assert_int_equal(sizeof(fkda_decode_desc), 352);
+    FIELD(fkda_decode_args, struct_size, 0);
+    FIELD(fkda_decode_args, q, 8);
+    FIELD(fkda_decode_args, k, 16);
+    FIELD(fkda_decode_args, v, 24);
+    FIELD(fkda_decode_args, g, 32);
+    FIELD(fkda_decode_args, beta, 40);
+    FIELD(fkda_decode_args, out, 48);
+    FIELD(fkda_decode_args, A_log, 56);
+    FIELD(fkda_decode_args, dt_bias, 64);
+    FIELD(fkda_decode_args, cu_seqlens, 72);
+    FIELD(fkda_decode_args, state, 80);
+    FIELD(fkda_decode_args, slots, 88);
+    FIELD(fkda_decode_args, initial_mask, 96);
+    FIELD(fkda_decode_args, device_status, 104);
+    assert_int_equal(sizeof(fkda_decode_args), 112);
+}
+
 /* A struct of every published size is taken, by value: the table of the row cannot lose one. */
 static void test_published_sizes_are_taken(void **state)
 {
@@ -118,6 +170,7 @@ int main(void)
         cmocka_unit_test(test_structs_inside_never_change),
         cmocka_unit_test(test_fwd_desc),
         cmocka_unit_test(test_fwd_args),
+        cmocka_unit_test(test_decode_structs),
         cmocka_unit_test(test_published_sizes_are_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include "cuda_copy.h"
+#include "decode/decode_launch.h"
 #include "prefill_sm90/prefill_launch.h"
 
 enum { FAKE_LOG = 64 };
@@ -21,6 +22,7 @@ typedef struct fake_cuda {
     int logged;
     fkdai_prefill_call last;   /* of the last launch */
     fkdai_copies in, out;      /* of the last copies */
+    fkdai_decode_call last_decode;
     const void *cu_seqlens;    /* host array that copies read */
 } fake_cuda;
 

@@ -9,23 +9,15 @@
  */
 #include "harness.h"
 
-#include <cuda_runtime_api.h>
 #include <math.h>
 
 #include "bars.h"
-#include "case_run.h"
 #include "case_states.h"
 #include "counter_rng.h"
+#include "device_case.h"
 #include "error_metrics.h"
 
 static double worst_tile;    /* largest M2 over its bar that was seen */
-enum { PITCH = 256 };    /* device copies keep the alignment that a caller's tensors have */
-
-#define MUST(call)                                                                          \
-    do {                                                                                    \
-        const cudaError_t must_error = (call);                                              \
-        if (must_error != cudaSuccess) fail_msg("%s: %s", #call, cudaGetErrorString(must_error)); \
-    } while (0)
 
 /* The case with the widths and dtypes that the kernels are built for, beta as it is; 0 if its meaning is another operation. */
 static int widen(case_spec *s)
@@ -37,63 +29,13 @@ static int widen(case_spec *s)
     return 1;
 }
 
-/* Bytes by which tensors and states lie behind an aligned address. */
-static size_t shift_of(const case_image *m, int buffer)
-{
-    const int is_wide = buffer == IMAGE_INITIAL ? m->desc.initial_state.dtype == FKDA_F32 : buffer == IMAGE_FINAL ? m->desc.final_state.dtype == FKDA_F32
-                        : buffer == IMAGE_CHECKPOINTS && m->desc.checkpoints.dtype == FKDA_F32;
-    const int is_moved = (buffer < IMAGE_TENSORS && buffer != IMAGE_BETA) || buffer == IMAGE_INITIAL || buffer == IMAGE_FINAL || buffer == IMAGE_CHECKPOINTS;
-    return is_wide ? 4 : is_moved ? 2 : 0;
-}
-
-/* Copies every buffer of the image to the device, at[] behind device[] where the case is shifted. */
-static void to_device(const case_image *m, int is_shifted, void **device, void **at)
-{
-    for (int b = 0; b < IMAGE_BUFFERS; ++b) {
-        device[b] = at[b] = NULL;
-        if (b == IMAGE_WORKSPACE || m->buffer[b].data == NULL) continue;
-        MUST(cudaMalloc(&device[b], m->buffer[b].bytes + PITCH));
-        at[b] = (char *)device[b] + (is_shifted ? shift_of(m, b) : 0);
-        MUST(cudaMemcpy(at[b], m->buffer[b].data, m->buffer[b].bytes, cudaMemcpyHostToDevice));
-    }
-}
-
-static case_result run_moved(const case_spec *s, const input_values *x, uint8_t poison, int is_shifted)
-{
-    const run_setup setup = {FKDA_BACKEND_CUDA, 1, poison, GUARD_AT_END};
-    case_image m = image_build(s, x, &setup);
-    void *device[IMAGE_BUFFERS], *at[IMAGE_BUFFERS], *workspace = NULL;
-    size_t bytes = 0;
-    m.desc.memory = FKDA_MEMORY_CUDA;
-    if (is_shifted) m.desc.unaligned = UINT32_C(0xffff);
-    to_device(&m, is_shifted, device, at);
-    const fkda_fwd_args args = image_args(s, at);
-    fkda_status status = fkda_fwd_workspace_size(&m.desc, &bytes);
-    if (status == FKDA_OK) {
-        MUST(cudaMalloc(&workspace, bytes + PITCH));
-        MUST(cudaMemset(workspace, poison, bytes + PITCH));
-        status = fkda_fwd(&m.desc, &args, bytes > 0 ? workspace : NULL, bytes, NULL);
-    }
-    if (status != FKDA_OK && status != FKDA_ERR_UNSUPPORTED) fail_msg("%s: %s", s->name, fkda_last_error());
-    MUST(cudaDeviceSynchronize());
-    for (int b = 0; b < IMAGE_WORKSPACE; ++b)
-        if (image_is_output(b) && m.buffer[b].data != NULL) MUST(cudaMemcpy(m.buffer[b].data, at[b], m.buffer[b].bytes, cudaMemcpyDeviceToHost));
-    for (int b = 0; b < IMAGE_WORKSPACE; ++b) MUST(cudaFree(device[b]));
-    MUST(cudaFree(workspace));
-    image_check_untouched(&m);
-    const case_result result = image_gather(&m, status);
-    image_free(&m);
-    return result;
-}
-
-static case_result run_on_device(const case_spec *s, const input_values *x, uint8_t poison) { return run_moved(s, x, poison, 0); }
-
 /* The same bits where it lies and without gaps, at addresses of whole elements too. */
 static int is_the_same_without_copies(const case_spec *s, const input_values *x, const case_result *lies)
 {
     case_spec packed = *s;
     packed.view = VIEW_PLAIN, packed.row_gap = 0;
-    case_result want = run_on_device(&packed, x, 0xa5), shifted = run_moved(s, x, 0xff, 1);
+    device_run moved = {.poison = 0xff, .is_shifted = 1};
+    case_result want = run_on_device(&packed, x, 0xa5), shifted = run_case_on_device(s, x, &moved);
     const int good = want.status == FKDA_OK && shifted.status == FKDA_OK && result_same_bits(lies, &want) && result_same_bits(&shifted, &want);
     if (!good) print_error("%s: other bits through copies\n", s->name);
     result_free(&want);

@@ -23,8 +23,8 @@ from recurrence import recurrence, relative_rms
 
 ROOT = pathlib.Path(__file__).parents[2]
 SOURCES = ["python/ext/*.c", "src/core/*.c", "src/ref/*.c", "src/cuda/backend/cuda_plan.c", "src/cuda/backend/cuda_kernels.c",
-           "src/cuda/backend/cuda_copies.c", "src/cuda/prefill_sm90/*.c", "tests/support/cuda_in_host_memory.c",
-           "tests/support/plain_copies.c"]  # fmt: skip
+           "src/cuda/backend/cuda_copies.c", "src/cuda/prefill_sm90/*.c", "src/cuda/decode/*.c",
+           "tests/support/cuda_in_host_memory.c", "tests/support/decode_in_host_memory.c", "tests/support/plain_copies.c"]  # fmt: skip
 INCLUDES = ["include", "src/core", "src/ref", "src/cuda", "src/cuda/backend", sysconfig.get_paths()["include"]]
 ORDER = "q k v g beta scale out A_log dt_bias lower_bound initial_state final_state cu_seqlens".split()
 BF16, F32, F16, F64 = torch.bfloat16, torch.float32, torch.float16, torch.float64
@@ -252,12 +252,37 @@ def refused(package, p, error, *words):
     assert all(torch.equal(p[name].nan_to_num(), x.nan_to_num()) for name, x in before.items())
 
 
+def test_softplus_gate(package):
+    check(package, problem_on_cuda(T=7, lower_bound=None), {})
+    p = problem_on_cuda(T=7, lower_bound=None)
+    check(package, Problem(p, q=p["q"].half()), {"q": BF16})
+
+
+@pytest.mark.parametrize("HV", [2, 6])
+@pytest.mark.parametrize("sizes", [dict(B=3, T=2), dict(lens=[1, 0, 8])], ids=str)
+def test_decode_takes_what_lies_on_a_gpu(package, HV, sizes):
+    """Its kernel takes any pitch of whole fours as it lies; what it does not take is refused, as nothing is copied for decode."""
+    p = problem_on_cuda(H=2, HV=HV, **sizes)
+    state = p.pop("initial_state")
+    p.pop("final_state")
+    plain = {name: x.as_subclass(torch.Tensor) if isinstance(x, torch.Tensor) else x for name, x in p.items() if name != "out"}
+    want, want_state = recurrence(**plain, initial_state=state.as_subclass(torch.Tensor).clone())
+    made = package.copies_made()
+    before = state.clone()
+    for q in (widened(p["q"], 1), shifted(p["q"], 1)):
+        with pytest.raises((RuntimeError, ValueError), match="q"):
+            package.decode(**{**p, "q": q}, state=state)
+    assert torch.equal(state, before) and p["out"].isnan().all()
+    package.decode(**{**p, "q": widened(p["q"], 4)}, state=state)
+    assert package.last_plan().startswith("cuda: decode") and package.copies_made() == made
+    assert relative_rms(p["out"].as_subclass(torch.Tensor), want) <= 2 * BOUND
+    assert relative_rms(state.as_subclass(torch.Tensor), want_state) <= 2 * BOUND
+
+
 def test_refusals_beside_copies(package):
     importlib.import_module("flash_kda_in_host_memory._copies")
     half = lambda p: Problem(p, q=p["q"].half())
     refused(package, half(problem_on_cuda(K=64)), RuntimeError, "K = 64, kernels exist for K = 128")
-    for p in (problem_on_cuda(lower_bound=None), half(problem_on_cuda(lower_bound=None))):
-        refused(package, p, RuntimeError, "lower_bound is None (the softplus gate)", "only the bounded gate exists")
     refused(package, problem_on_cuda(lower_bound=None, K=64), RuntimeError, "K = 64, kernels exist for K = 128")
     p = problem_on_cuda(T=7)
     storage = torch.zeros(p["out"].numel() + 1, dtype=BF16).as_subclass(OnCuda)

@@ -27,9 +27,9 @@ static fkda_tensor_desc strides_of(const case_spec *s, int tensor)
 {
     static const case_view mixed[IMAGE_TENSORS] = {VIEW_GAPS, VIEW_HEADS_FIRST, VIEW_TOKENS_FIRST, VIEW_HEADS_FIRST, VIEW_TOKENS_FIRST, VIEW_GAPS};
     const case_view view = s->view == VIEW_MIXED ? mixed[tensor] : (case_view)s->view;
-    const int64_t has_gaps = view == VIEW_GAPS || s->view == VIEW_MIXED;
+    const int64_t has_gaps = view == VIEW_FOURS ? 4 : view == VIEW_GAPS || s->view == VIEW_MIXED;    /* in these units */
     const shape x = shape_of(s, tensor);
-    const int64_t T = s->T > 0 ? s->T : 1, width = x.width + (has_gaps && x.width > 1 ? HEAD_GAP : 0);
+    const int64_t T = s->T > 0 ? s->T : 1, width = x.width + (x.width > 1 ? has_gaps * HEAD_GAP : 0);
     fkda_tensor_desc d = {.dtype = x.dtype};
     if (view == VIEW_HEADS_FIRST) {
         d.token_stride = width;
@@ -47,7 +47,13 @@ static fkda_tensor_desc strides_of(const case_spec *s, int tensor)
     return d;
 }
 
-static int64_t row_stride_of(const case_spec *s) { return case_state_elems(s) + (s->row_gap == 2 ? ODD_ROW_GAP : s->row_gap ? ROW_GAP : 0); }
+static int64_t row_gap_of(const case_spec *s)
+{
+    static const int64_t gaps[] = {[ROWS_TIGHT] = 0, [ROWS_GAPS] = ROW_GAP, [ROWS_ODD] = ODD_ROW_GAP, [ROWS_EIGHTS] = 8};
+    return gaps[s->row_gap];
+}
+
+static int64_t row_stride_of(const case_spec *s) { return case_state_elems(s) + row_gap_of(s); }
 
 static void describe_slots(const case_spec *s, fkda_fwd_desc *d)
 {
@@ -93,6 +99,47 @@ fkda_fwd_desc case_desc(const case_spec *s)
     for (int i = 0; i < IMAGE_TENSORS; ++i)
         *tensors[i] = s->view == VIEW_PLAIN ? (fkda_tensor_desc){.dtype = shape_of(s, i).dtype} : strides_of(s, i);
     return d;
+}
+
+/* -------------------------------------------------------------- as another operation */
+
+static int is_decode(const case_spec *s) { return s->is_decode && !s->is_plain; }
+
+fkda_decode_desc case_decode_desc(const case_spec *s, const fkda_fwd_desc *f)
+{
+    int64_t longest = 1;
+    for (int64_t n = 0; n < s->N; ++n) longest = s->bounds[n + 1] - s->bounds[n] > longest ? s->bounds[n + 1] - s->bounds[n] : longest;
+    return (fkda_decode_desc){
+        .struct_size = sizeof(fkda_decode_desc), .backend = f->backend, .memory = f->memory, .device = f->device, .threads = f->threads, .flags = f->flags,
+        .N = s->N, .S = longest, .T = s->cu == FKDA_NONE ? 0 : f->T, .H = f->H, .HV = f->HV, .K = f->K, .V = f->V,
+        .q = f->q, .k = f->k, .v = f->v, .g = f->g, .beta = f->beta, .out = f->out, .cu_seqlens = f->cu_seqlens, .A_log = f->A_log,
+        .dt_bias = f->dt_bias, .gate = f->gate, .lower_bound = f->lower_bound, .beta_kind = f->beta_kind, .beta_multiplier = f->beta_multiplier,
+        .qk_norm = f->qk_norm, .scale = f->scale, .state = f->final_state,
+    };
+}
+
+fkda_decode_args case_decode_args(const fkda_fwd_args *a)
+{
+    return (fkda_decode_args){
+        .struct_size = sizeof(fkda_decode_args), .q = a->q, .k = a->k, .v = a->v, .g = a->g, .beta = a->beta, .out = a->out, .A_log = a->A_log,
+        .dt_bias = a->dt_bias, .cu_seqlens = a->cu_seqlens, .state = a->final_state, .slots = a->final_slots, .initial_mask = a->initial_mask,
+        .device_status = a->device_status,
+    };
+}
+
+fkda_status image_workspace_size(const case_image *m, size_t *bytes)
+{
+    if (!is_decode(m->spec)) return fkda_fwd_workspace_size(&m->desc, bytes);
+    const fkda_decode_desc d = case_decode_desc(m->spec, &m->desc);
+    return fkda_decode_workspace_size(&d, bytes);
+}
+
+fkda_status image_call(const case_image *m, const fkda_fwd_args *args, void *workspace, size_t bytes)
+{
+    if (!is_decode(m->spec)) return fkda_fwd(&m->desc, args, workspace, bytes, NULL);
+    const fkda_decode_desc d = case_decode_desc(m->spec, &m->desc);
+    const fkda_decode_args a = case_decode_args(args);
+    return fkda_decode(&d, &a, workspace, bytes, NULL);
 }
 
 /* -------------------------------------------------------------- where the elements of a logical array lie */
@@ -285,7 +332,7 @@ case_image image_build(const case_spec *s, const input_values *x, const run_setu
     m.args = image_args(s, data);
 
     size_t bytes = 0;
-    if (fkda_fwd_workspace_size(&m.desc, &bytes) == FKDA_OK && bytes > 0)
+    if (image_workspace_size(&m, &bytes) == FKDA_OK && bytes > 0)
         m.buffer[IMAGE_WORKSPACE] = guarded_alloc(bytes, FKDA_WORKSPACE_ALIGN, setup->side, setup->poison);
     hold_still(&m);
     return m;

@@ -7,7 +7,7 @@ case_result case_run(const case_spec *spec, const input_values *x, const run_set
 {
     case_image image = image_build(spec, x, setup);
     const guarded *const workspace = &image.buffer[IMAGE_WORKSPACE];
-    const fkda_status status = fkda_fwd(&image.desc, &image.args, workspace->data, workspace->bytes, NULL);
+    const fkda_status status = image_call(&image, &image.args, workspace->data, workspace->bytes);
     if (status != FKDA_OK && status != FKDA_ERR_UNSUPPORTED)
         fail_msg("%s on %s: %s: %s", spec->name, fkda_backend_name(setup->backend), fkda_status_name(status), fkda_last_error());
     image_check_untouched(&image);

@@ -52,6 +52,14 @@ fkda_fwd_desc case_desc(const case_spec *spec);    /* backend AUTO, host memory 
 fkda_fwd_args image_args(const case_spec *spec, void *const *data);
 int image_is_output(int buffer);
 
+/* The desc and args of a case of decode, from what they are as a forward pass. */
+fkda_decode_desc case_decode_desc(const case_spec *spec, const fkda_fwd_desc *desc);
+fkda_decode_args case_decode_args(const fkda_fwd_args *args);
+
+/* The case's operation, with the image's desc. On plain memory it is the forward pass. */
+fkda_status image_workspace_size(const case_image *image, size_t *bytes);
+fkda_status image_call(const case_image *image, const fkda_fwd_args *args, void *workspace, size_t bytes);
+
 case_image image_build(const case_spec *spec, const input_values *x, const run_setup *setup);
 void image_check_untouched(const case_image *image);    /* gaps, guards, slack */
 case_result image_gather(const case_image *image, fkda_status status);

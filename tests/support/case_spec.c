@@ -31,22 +31,23 @@ static const word_key word_keys[] = {
     {"s1_layout", "nhvk|nhkv", offsetof(case_spec, final_layout)},
     {"s0_pool", DTYPES, offsetof(case_spec, initial_pool)},
     {"s1_pool", DTYPES, offsetof(case_spec, final_pool)},
-    {"null", "negative|not_positive", offsetof(case_spec, slot_null)},
+    {"null", "negative|not_positive|none", offsetof(case_spec, slot_null)},
     {"mask", "none|some", offsetof(case_spec, is_masked)},
     {"cp", DTYPES, offsetof(case_spec, checkpoints)},
     {"cp_layout", "nhvk|nhkv", offsetof(case_spec, checkpoint_layout)},
     {"cp_pool", DTYPES, offsetof(case_spec, checkpoint_pool)},
     {"cp_offsets", DTYPES, offsetof(case_spec, checkpoint_offsets)},
     {"place", "apart|same", offsetof(case_spec, in_place)},
-    {"rows", "tight|gaps|odd", offsetof(case_spec, row_gap)},
+    {"rows", "tight|gaps|odd|eights", offsetof(case_spec, row_gap)},
     {"gate", "bounded|softplus|precomputed", offsetof(case_spec, gate)},
     {"beta", "logit|activated", offsetof(case_spec, beta)},
     {"m", "default|1|2", offsetof(case_spec, multiplier)},
     {"norm", "l2|none", offsetof(case_spec, norm)},
-    {"view", "plain|gaps|heads_first|tokens_first|mixed|fused", offsetof(case_spec, view)},
+    {"view", "plain|gaps|heads_first|tokens_first|mixed|fused|fours", offsetof(case_spec, view)},
     {"exact", "no|yes", offsetof(case_spec, exact)},
     {"params", "model|unit", offsetof(case_spec, is_unit)},
     {"last", "usual|nan", offsetof(case_spec, last_is_nan)},
+    {"op", "fwd|decode", offsetof(case_spec, is_decode)},
 };
 
 /* A key whose word is a number. */
@@ -204,6 +205,10 @@ case_spec case_parse(const char *name, const char *text)
     }
     if (spec.HV == 0) spec.HV = spec.H;
     if (isnan(spec.scale)) spec.scale = 1 / sqrt((double)spec.K);
+    if (spec.is_decode) {
+        spec.in_place = 1;
+        spec.final = spec.initial, spec.final_layout = spec.initial_layout, spec.final_pool = spec.initial_pool;
+    }
     if (spec.cu != FKDA_NONE) {
         spec.T = spec.bounds[spec.N] + spec.tail;
     } else {
@@ -262,10 +267,14 @@ static case_spec spec_at(const row *table, const char *group, int i)
         if (i <= r->last - r->first) break;
         i -= r->last - r->first + 1;
     }
-    if (r->last == 0) return case_parse(r->name, r->text);
+    const char *const operation = strcmp(group, "decode") == 0 ? "op=decode " : "";
     char name[CASE_NAME_BYTES], text[512];
+    if (r->last == 0) {
+        snprintf(text, sizeof text, "%s%s", operation, r->text);
+        return case_parse(r->name, text);
+    }
     snprintf(name, sizeof name, "%s_%d", r->name, r->first + i);
-    snprintf(text, sizeof text, "T=%d %s", r->first + i, r->text);
+    snprintf(text, sizeof text, "T=%d %s%s", r->first + i, operation, r->text);
     case_spec spec = case_parse(name, text);
     spec.is_of_range = 1;
     return spec;

@@ -21,8 +21,12 @@ typedef enum case_view {
     VIEW_HEADS_FIRST = 2,     /* [B,heads,T,width] */
     VIEW_TOKENS_FIRST = 3,    /* [T,B,heads,width] */
     VIEW_MIXED = 4,           /* q, k, v, g, beta, out: each another of the above, with gaps */
-    VIEW_FUSED = 5            /* columns of rows three times as wide and one element a head longer, as of a projection of q, k, v and beta */
+    VIEW_FUSED = 5,           /* columns of rows three times as wide and one element a head longer, as of a projection of q, k, v and beta */
+    VIEW_FOURS = 6            /* as GAPS, in whole fours of elements */
 } case_view;
+
+/* What lies between two rows or slots of states. */
+typedef enum case_rows_gap { ROWS_TIGHT, ROWS_GAPS /* some elements */, ROWS_ODD /* an odd number of them */, ROWS_EIGHTS /* eight */ } case_rows_gap;
 
 typedef struct case_spec {
     char name[CASE_NAME_BYTES];
@@ -35,7 +39,7 @@ typedef struct case_spec {
     int gate, beta, multiplier, norm;          /* enumerators of flashkda.h */
     double lower_bound, scale;
     int initial, final, initial_layout, final_layout;
-    int in_place, row_gap;                     /* states: one buffer; 1: gaps between rows and slots, 2: of an odd number of elements */
+    int in_place, row_gap;                     /* states: one buffer; case_rows_gap */
     int initial_pool, final_pool, slot_null;   /* dtype of slots; NONE: dense. case_states.h says who has which */
     int is_masked;                             /* some sequences start from 0 by a mask */
     int checkpoints, checkpoint_layout, checkpoint_pool;    /* as initial, initial_layout, initial_pool */
@@ -47,6 +51,7 @@ typedef struct case_spec {
     int is_unit;                               /* params=unit */
     int last_is_nan;                           /* packed: the last sequence is NaN in every input */
     int64_t draws;                             /* fresh inputs that a repeating suite draws */
+    int is_decode;                             /* of the operation decode: one state, read and written (decode_run.h) */
     int is_of_range;                           /* from a RANGE of the table */
     char keys[CASE_WORD_BYTES], gates[CASE_WORD_BYTES], betas[CASE_WORD_BYTES], values[CASE_WORD_BYTES];    /* input_values.c */
 } case_spec;

@@ -8,8 +8,8 @@ static int64_t null_slot(const case_spec *s, int64_t i)
     return slot == 0 && s->slot_null == FKDA_SLOT_NULL_NEGATIVE ? -7 : slot;
 }
 
-static int is_null_initial(const case_spec *s, int64_t n) { return s->initial_pool != FKDA_NONE && n % 4 == 2; }
-static int is_null_final(const case_spec *s, int64_t n) { return s->final_pool != FKDA_NONE && n % 5 == 3; }
+static int is_null_initial(const case_spec *s, int64_t n) { return s->initial_pool != FKDA_NONE && s->slot_null != FKDA_SLOT_NULL_NONE && n % 4 == 2; }
+static int is_null_final(const case_spec *s, int64_t n) { return s->is_decode ? is_null_initial(s, n) : s->final_pool != FKDA_NONE && n % 5 == 3; }
 static int is_null_checkpoint(const case_spec *s, int64_t number) { return s->checkpoint_pool != FKDA_NONE && number % 6 == 4; }
 
 static int64_t odd_slot(const case_spec *s, int64_t n) { return 2 * (s->N - n) - 1; }
@@ -18,6 +18,7 @@ int64_t case_initial_slot(const case_spec *s, int64_t n) { return is_null_initia
 
 int64_t case_final_slot(const case_spec *s, int64_t n)
 {
+    if (s->is_decode) return case_initial_slot(s, n);
     if (is_null_final(s, n)) return null_slot(s, n / 5);
     return odd_slot(s, n) + (s->in_place && n % 2 == 0 ? 0 : 1);
 }
@@ -29,7 +30,13 @@ int64_t case_checkpoint_slot(const case_spec *s, int64_t number)
 
 int64_t case_slot_count(const case_spec *s) { return 2 * s->N + 2; }
 int64_t case_checkpoint_slot_count(const case_spec *s) { return case_checkpoint_count(s) + 2; }
-uint8_t case_mask(const case_spec *s, int64_t n) { return s->is_masked && n % 3 == 1 ? 0 : (uint8_t)(n % 2 ? 1 : 0x80); }
+
+uint8_t case_mask(const case_spec *s, int64_t n)
+{
+    const int counts = !s->is_decode || s->bounds[n] < s->bounds[n + 1];    /* decode does not touch a sequence without tokens */
+    return s->is_masked && counts && n % 3 == 1 ? 0 : (uint8_t)(n % 2 ? 1 : 0x80);
+}
+
 
 int64_t case_per_sequence(const case_spec *s) { return s->checkpoint_every > 0 ? 0 : s->checkpoints_per_sequence; }
 

@@ -1,7 +1,7 @@
 /*
  * A CUDA backend without CUDA: one device, the host side of the real one (plans, copies, what the kernels take), and the reference in the place of
- * the prefill kernel. The memory that is called CUDA memory is the host's. Who links it brings fkdai_copy_in and fkdai_copy_out: plain_copies.c, or
- * the emulated kernels.
+ * the kernels (of decode: decode_in_host_memory.c). The memory that is called CUDA memory is the host's. Who links it brings fkdai_copy_in and
+ * fkdai_copy_out: plain_copies.c, or the emulated kernels.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +41,11 @@ static fkda_state_desc state(const fkdai_state_rows *r)
                              .slot_null = r->first_slot == 1 ? FKDA_SLOT_NULL_NOT_POSITIVE : FKDA_SLOT_NULL_NEGATIVE};
 }
 
+static fkda_gate gate(fkdai_gate gate)
+{
+    return gate == FKDAI_GATE_SOFTPLUS ? FKDA_GATE_SOFTPLUS : gate == FKDAI_GATE_PRECOMPUTED ? FKDA_GATE_PRECOMPUTED : FKDA_GATE_BOUNDED;
+}
+
 static fkda_fwd_desc desc_of(const fkdai_prefill_call *c)
 {
     return (fkda_fwd_desc){
@@ -49,7 +54,7 @@ static fkda_fwd_desc desc_of(const fkdai_prefill_call *c)
         .q = tensor(c->q.stride, c->q.element), .k = tensor(c->k.stride, c->k.element), .v = tensor(c->v.stride, c->v.element),
         .g = tensor(c->g.stride, c->g.element), .beta = tensor(c->beta.stride, c->beta.element), .out = tensor(c->out_stride, FKDAI_BF16),
         .cu_seqlens = dtype(c->cu_seqlens.element), .A_log = dtype(c->A_log.element), .dt_bias = dtype(c->dt_bias.element),
-        .lower_bound = c->lower_bound, .beta_kind = c->is_beta_activated ? FKDA_BETA_ACTIVATED : FKDA_BETA_LOGIT,
+        .gate = gate(c->gate), .lower_bound = c->lower_bound, .beta_kind = c->is_beta_activated ? FKDA_BETA_ACTIVATED : FKDA_BETA_LOGIT,
         .beta_multiplier = (int32_t)c->beta_multiplier, .scale = c->scale,
         .initial_state = state(&c->initial_rows), .final_state = state(&c->final_rows), .checkpoints = state(&c->checkpoints.rows),
         .checkpoint_every = c->checkpoints.stops.every, .checkpoint_count = c->checkpoints.count,
@@ -83,14 +88,14 @@ static fkda_status present(char *text, size_t size)
     return FKDA_OK;
 }
 
-static fkda_status plan_fwd(fkdai_plan *plan) { return fkdai_cuda_plan(fkdai_cuda_the_machine(), plan); }
+static fkda_status plan_any(fkdai_plan *plan) { return fkdai_cuda_plan(fkdai_cuda_the_machine(), plan); }
 
-static fkda_status suit_fwd(fkdai_plan *plan, const void *args, uint32_t *copies)
+static fkda_status suit_any(fkdai_plan *plan, const void *args, uint32_t *copies)
 {
     return fkdai_cuda_suit(fkdai_cuda_the_machine(), plan, args, copies);
 }
 
-static fkda_status run_fwd(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream)
+static fkda_status run_any(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream)
 {
     uint32_t copies;
     fkdai_cuda_own own;
@@ -99,7 +104,8 @@ static fkda_status run_fwd(const fkdai_plan *plan, const void *args, void *works
     return fkdai_cuda_run(plan, &own, copies, args, workspace, stream);
 }
 
-const fkdai_backend fkdai_cuda = {.present = present, .offers = {[FKDAI_OP_FWD] = {plan_fwd, run_fwd, suit_fwd}}};
+const fkdai_backend fkdai_cuda = {
+    .present = present, .offers = {[FKDAI_OP_FWD] = {plan_any, run_any, suit_any}, [FKDAI_OP_DECODE] = {plan_any, run_any, NULL}}};
 
 const fkdai_backend_entry fkdai_backends[] = {
     {FKDA_BACKEND_CUDA, "cuda", &fkdai_cuda}, {FKDA_BACKEND_REF, "ref", &fkdai_ref}, {FKDA_BACKEND_AUTO, "auto", NULL}};

@@ -6,6 +6,7 @@
 #include <signal.h>
 
 #include "bars.h"
+#include "case_states.h"
 #include "case_run.h"
 #include "counter_rng.h"
 #include "dtype.h"
@@ -118,7 +119,7 @@ static void test_case_table(void **state)
     (void)state;
     const int count = case_count("fwd");
     assert_true(count >= 300);
-    assert_int_equal(case_count("decode"), 0);
+    assert_int_equal(case_count("backward"), 0);
     for (int i = 0; i < count; ++i) {
         const case_spec a = case_at("fwd", i);
         assert_true(a.H >= 1 && a.HV % a.H == 0 && a.bounds[a.N] + a.tail == a.B * a.T);
@@ -130,6 +131,24 @@ static void test_case_table(void **state)
 }
 
 /* Kernel cases are what the kernels are built for, and every suite has some. */
+/* Cases of decode: one state, from itself to itself, at most 8 tokens a sequence. */
+static void test_decode_cases(void **state)
+{
+    (void)state;
+    const int count = case_count("decode");
+    assert_true(count >= 100);
+    for (int i = 0; i < count; ++i) {
+        const case_spec s = case_at("decode", i);
+        assert_true(s.is_decode && s.in_place && s.initial == s.final && s.initial_layout == s.final_layout && s.initial_pool == s.final_pool);
+        for (int64_t n = 0; n < s.N; ++n) {
+            assert_true(s.bounds[n + 1] - s.bounds[n] <= FKDA_DECODE_MAX_TOKENS);
+            assert_true(case_initial_slot(&s, n) == case_final_slot(&s, n));
+            assert_true(case_mask(&s, n) != 0 || (s.is_masked && s.bounds[n] < s.bounds[n + 1]));
+        }
+        for (int j = 0; j < i; ++j) assert_string_not_equal(s.name, case_at("decode", j).name);
+    }
+}
+
 static void test_kernel_case_table(void **state)
 {
     (void)state;
@@ -229,7 +248,7 @@ int main(void)
         cmocka_unit_test(test_metrics),
         cmocka_unit_test(test_undone_rounding),
         cmocka_unit_test(test_guards),
-        cmocka_unit_test(test_case_table),
+        cmocka_unit_test(test_case_table), cmocka_unit_test(test_decode_cases),
         cmocka_unit_test(test_kernel_case_table),
         cmocka_unit_test(test_lens),
         cmocka_unit_test(test_classes_of_bars),

@@ -24,23 +24,34 @@ def compile_kernel(nvcc, source, folder):
     return built.stderr, (folder / f"{source.stem}.ptx").read_text(), cubin    # -keep: the PTX that the cubin was made of
 
 
+def report_for(nvcc, source, architecture, folder):
+    """The compiler's report alone, for another architecture."""
+    gencode, cubin = f"arch=compute_{architecture},code=sm_{architecture}", folder / f"sm_{architecture}.cubin"
+    options = ["-gencode", gencode, *FLAGS[2:], f"-I{source.parents[1]}", "-Xptxas", "-v", "-cubin"]
+    built = subprocess.run([nvcc, *options, source, "-o", cubin], capture_output=True, text=True)
+    if built.returncode != 0:
+        raise SystemExit(f"{source}, sm_{architecture}: {built.stderr}")
+    return built.stderr
+
+
 def cuda_release(nvcc):
     return re.search(r"release ([\d.]+)", subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout).group(1)
 
 
 def short_name(mangled):
-    """prefill_kernel<0> of a kernel that is a template over one enumeration, plan_kernel of one that is none."""
-    name, argument = re.search(r"\d+([a-z_]+_kernel)(?:I\w*?E(\d+)E)?", mangled).groups()
+    """prefill_kernel<0> of a kernel that is a template over one enumeration; without an argument of every other one."""
+    name, argument = re.search(r"\d+([a-z_]+_kernel)(?:IL\w*?E(\d+)E)?", mangled).groups()
     return f"{name}<{argument}>" if argument else name
 
 
 def entries(report):
-    """kernel name -> (registers, spill bytes, stack bytes) from `ptxas -v`."""
+    """kernel name -> (registers, spill bytes, stack bytes) from `ptxas -v`; of a template the most that one of its instances has."""
     found = {}
     for block in report.split("Compiling entry function ")[1:]:
         name = re.match(r"'(\w+)'", block).group(1)
         number = lambda pattern, block=block: sum(int(n) for n in re.findall(pattern, block))
-        found[short_name(name)] = (number(r"Used (\d+) registers"), number(r"(\d+) bytes spill"), number(r"(\d+) bytes stack frame"))
+        sizes = (number(r"Used (\d+) registers"), number(r"(\d+) bytes spill"), number(r"(\d+) bytes stack frame"))
+        found[short_name(name)] = tuple(map(max, sizes, found.get(short_name(name), sizes)))
     return found
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Compiles every kernel for sm_90a and reads what the compiler says and what it emitted. Needs nvcc, no GPU.
+"""Compiles every kernel for sm_90a and reads what the compiler says and what it emitted. Needs nvcc, no GPU. For other architectures
+that the ledger names (also_for) only registers, spills and stack are looked at.
 
 Fails on: serialized wgmma (C75xx), float atomics, missing proxy fences or waits, mbarrier operations of cluster scope (they
 become device-wide barriers), and registers, spills or stack above tools/dev/kernel_ledger.json. Where nvdisasm is found (a CUDA
@@ -75,28 +76,37 @@ def findings_in_order(sass, kernel, ledger):
             yield f"{kernel}: the first {mark} is instruction {at}, the ledger wants it within the first {limit}"
 
 
-def findings_in_sizes(report, ledger):
+def findings_in_sizes(report, ledger, where=""):
     for kernel, (registers, spills, stack) in kernel_code.entries(report).items():
-        print(f"{kernel}: {registers} registers at launch, {spills} bytes spilled, {stack} bytes of stack")
+        print(f"{kernel}{where}: {registers} registers at launch, {spills} bytes spilled, {stack} bytes of stack")
         allowed = ledger.get(kernel, {"registers": 0, "spill_bytes": 0, "stack_bytes": 0})
         for what, value in (("registers", registers), ("spill_bytes", spills), ("stack_bytes", stack)):
             if value > allowed[what]:
-                yield f"{kernel}: {what} {value}, the ledger allows {allowed[what]}"
+                yield f"{kernel}{where}: {what} {value}, the ledger allows {allowed[what]}"
+
+
+def findings_elsewhere(nvcc, source, kernels, ledger, folder):
+    """Sizes on the other architectures that kernels of this source are compiled for."""
+    others = {architecture for kernel in kernels for architecture in ledger.get(kernel, {}).get("also_for", [])}
+    for architecture in sorted(others, key=int):
+        yield from findings_in_sizes(kernel_code.report_for(nvcc, source, architecture, folder), ledger, f" on sm_{architecture}")
 
 
 def lint(nvcc, source, ledger):
     with tempfile.TemporaryDirectory() as folder:
         report, ptx, cubin = kernel_code.compile_kernel(nvcc, source, pathlib.Path(folder))
         sass = kernel_code.disassemble(nvcc, cubin)
+        kernels = kernel_code.entries(report)
+        elsewhere = list(findings_elsewhere(nvcc, source, kernels, ledger, pathlib.Path(folder)))
     bad = [line.strip() for line in report.splitlines() if re.search(r"C75\d\d", line)]
     if sass is None:
         print("no nvdisasm: loops not looked at")
     elif kernel_code.cuda_release(nvcc) != ledger["loops_of_cuda"]:
         print(f"loops not judged: the ledger counts those of CUDA {ledger['loops_of_cuda']}, this is {kernel_code.cuda_release(nvcc)}")
     else:
-        bad += [finding for kernel, allowed in hot_kernels(ledger).items() if kernel in kernel_code.entries(report) for finding in
+        bad += [finding for kernel, allowed in hot_kernels(ledger).items() if kernel in kernels for finding in
                 (*findings_in_loops(sass, kernel, allowed), *findings_in_order(sass, kernel, allowed))]
-    bad += [*findings_in_ptx(ptx), *findings_in_sizes(report, ledger)]
+    bad += [*findings_in_ptx(ptx), *findings_in_sizes(report, ledger), *elsewhere]
     return [f"{source.name}: {finding}" for finding in bad]
 
 

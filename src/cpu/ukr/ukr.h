@@ -15,6 +15,7 @@ enum {
     FKDAI_CPU_CHUNK = 16,        /* C */
     FKDAI_CPU_GROUP = 4,         /* tokens whose pairs are decayed directly, in registers */
     FKDAI_CPU_PANEL = 32,        /* columns of V in one panel of S */
+    FKDAI_CPU_STEP_ROWS = 16,    /* value channels that a decode step takes at once */
     FKDAI_CPU_MAX_WIDTH = 128    /* K and V are 64 or 128 */
 };
 
@@ -49,6 +50,15 @@ typedef struct fkdai_cpu_chunk {
     float gate_keep[FKDAI_CPU_MAX_WIDTH];      /* near 1 gate_last is 2^gate_cum - 1 and the mask keeps S; else 2^gate_cum, mask 0 */
 } fkdai_cpu_chunk;
 
+/* One token of decode. */
+typedef struct fkdai_cpu_token {
+    _Alignas(64) float k[FKDAI_CPU_MAX_WIDTH];    /* k^ [K] */
+    float q[FKDAI_CPU_MAX_WIDTH];                 /* scale q^ [K] */
+    float gate_last[FKDAI_CPU_MAX_WIDTH];         /* its decay, as that of a chunk */
+    float gate_keep[FKDAI_CPU_MAX_WIDTH];
+    float beta;                                   /* b */
+} fkdai_cpu_token;
+
 /* Starts at gate_cum = 0. alpha = a [K] from what lies in g [K]; gate_cum += log2 a. */
 typedef void fkdai_ukr_gate(const fkdai_cpu_gate *gate, const void *g, fkda_dtype dtype, int64_t K, float *alpha, float *gate_cum);
 
@@ -75,6 +85,11 @@ typedef void fkdai_ukr_out(const fkdai_cpu_chunk *chunk, int64_t K, int len, con
 /* state = S', from rows < len. */
 typedef void fkdai_ukr_advance(const fkdai_cpu_chunk *chunk, int64_t K, int len, const float *update, float *state);
 
+/* Decode, one token on a part of S where it lies. Columns: state [K,PANEL], rows `stride` apart; v, out [PANEL]. Rows: state [STEP_ROWS,K]; v, out
+ * [STEP_ROWS]. No bit depends on what the other parts hold. */
+typedef void fkdai_ukr_step_columns(const fkdai_cpu_token *token, int64_t K, int64_t stride, const float *v, float *state, float *out);
+typedef void fkdai_ukr_step_rows(const fkdai_cpu_token *token, int64_t K, const float *v, float *state, float *out);
+
 typedef struct fkdai_cpu_ukr {
     const char *name;    /* "avx512" */
     fkdai_ukr_gate *gate;
@@ -86,6 +101,8 @@ typedef struct fkdai_cpu_ukr {
     fkdai_ukr_solve *solve;
     fkdai_ukr_out *out;
     fkdai_ukr_advance *advance;
+    fkdai_ukr_step_columns *step_columns;
+    fkdai_ukr_step_rows *step_rows;
 } fkdai_cpu_ukr;
 
 /* The micro-kernels of one instruction set, "scalar", "avx2" or "avx512", in any case; NULL if this build or this machine has none of that name. */

@@ -13,5 +13,7 @@ fkdai_ukr_relate ukr_relate_4x4__scalar, ukr_relate_4x4__avx2, ukr_relate_4x4__a
 fkdai_ukr_solve ukr_solve_4x8__scalar, ukr_solve_6x16__avx2, ukr_solve_8x32__avx512;
 fkdai_ukr_out ukr_out_4x8__scalar, ukr_out_6x16__avx2, ukr_out_8x32__avx512;
 fkdai_ukr_advance ukr_advance_4x8__scalar, ukr_advance_4x16__avx2, ukr_advance_8x32__avx512;
+fkdai_ukr_step_columns ukr_step_columns_2x8__scalar, ukr_step_columns_2x32__avx2, ukr_step_columns_4x32__avx512;
+fkdai_ukr_step_rows ukr_step_rows_2x8__scalar, ukr_step_rows_2x32__avx2, ukr_step_rows_4x32__avx512;
 
 #endif

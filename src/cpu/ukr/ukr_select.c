@@ -18,6 +18,8 @@ static const fkdai_cpu_ukr scalar = {
     ukr_solve_4x8__scalar,
     ukr_out_4x8__scalar,
     ukr_advance_4x8__scalar,
+    ukr_step_columns_2x8__scalar,
+    ukr_step_rows_2x8__scalar,
 };
 
 #ifdef FKDA_CPU_X86
@@ -32,6 +34,8 @@ static const fkdai_cpu_ukr avx2 = {
     ukr_solve_6x16__avx2,
     ukr_out_6x16__avx2,
     ukr_advance_4x16__avx2,
+    ukr_step_columns_2x32__avx2,
+    ukr_step_rows_2x32__avx2,
 };
 
 static const fkdai_cpu_ukr avx512 = {
@@ -45,6 +49,8 @@ static const fkdai_cpu_ukr avx512 = {
     ukr_solve_8x32__avx512,
     ukr_out_8x32__avx512,
     ukr_advance_8x32__avx512,
+    ukr_step_columns_4x32__avx512,
+    ukr_step_rows_4x32__avx512,
 };
 #endif
 

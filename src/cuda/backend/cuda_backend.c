@@ -2,8 +2,8 @@
  * The CUDA backend: checks that need the device, and the call of the kernel that the plan chose.
  *
  * A call that this thread has made before asks the runtime for two things, cudaPeekAtLastError and cudaGetDevice, and launches: the plan
- * kernel if there is one, and the prefill kernel. Tensors that lie so that no kernel takes them cost a launch before and one behind it
- * (cuda_copies.h). New memory costs a cudaPointerGetAttributes each for q,
+ * kernel if there is one, and the prefill kernel, or the decode kernel. Tensors that lie so that no kernel takes them cost a launch before
+ * and one behind it (cuda_copies.h). New memory costs a cudaPointerGetAttributes each for q,
  * out, final_state and device_status, new tensors an encoded map each for q, k, v, g and, where a block may work alone, out; another current
  * device costs two cudaSetDevice. tests/cuda holds this.
  */
@@ -121,4 +121,8 @@ static fkda_status run_any(const fkdai_plan *plan, const void *args, void *works
 }
 
 /* The same functions for every operation that a kernel does. */
-const fkdai_backend fkdai_cuda = {.present = present, .offers = {[FKDAI_OP_FWD] = {plan_any, run_any, suit_any}}, .has_fixed_plans = 1};
+const fkdai_backend fkdai_cuda = {
+    .present = present,
+    .offers = {[FKDAI_OP_FWD] = {plan_any, run_any, suit_any}, [FKDAI_OP_DECODE] = {plan_any, run_any, NULL}},
+    .has_fixed_plans = 1,
+};

@@ -60,8 +60,8 @@ static void query_machine(void)
         return;
     }
     char architectures[64];
-    fkdai_cuda_architectures(architectures, sizeof architectures);
-    snprintf(machine.reason, sizeof machine.reason, "%d device%s, the first: %s; kernels for %s", machine.device_count,
+    fkdai_cuda_architectures(NULL, architectures, sizeof architectures);
+    snprintf(machine.reason, sizeof machine.reason, "%d device%s, the first: %s; kernels: %s", machine.device_count,
              machine.device_count == 1 ? "" : "s", machine.devices[0].name, architectures);
 }
 

@@ -29,15 +29,16 @@ typedef struct fkdai_cuda_kernel {
 
     /* Describes as packed copies in desc, and marks in *copies, the arguments that plan or check_args would refuse and a copy mends. args may be
      * NULL: addresses are unknown. The backend makes the copies of the forward pass that keep the dtype (cuda_copies.h), the caller the others.
-     * What plan fills in may not depend on which arguments are packed for their address. Pure. */
+     * What plan fills in may not depend on which arguments are packed for their address. Pure. NULL: of its operation nothing is copied. */
     fkda_status (*suit)(fkdai_desc *desc, const void *args, uint32_t *copies);
 
-    /* Both with the device current, and a cudaError_t as result. load: once a device, before a capture. run: enqueues, as prefill_launch.h says. */
+    /* Both with the device current, and a cudaError_t as result. load: once a device, before a capture. run: enqueues, as its <kernel>_launch.h
+     * says. */
     int (*load)(void);
     int (*run)(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, void *workspace, fkda_stream stream);
 } fkdai_cuda_kernel;
 
-extern const fkdai_cuda_kernel fkdai_prefill_sm90;
+extern const fkdai_cuda_kernel fkdai_prefill_sm90, fkdai_decode;
 
 /* Best first; NULL ends the list. */
 extern const fkdai_cuda_kernel *const fkdai_cuda_kernels[];

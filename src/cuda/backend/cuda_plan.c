@@ -15,11 +15,21 @@ int fkdai_cuda_has_kernel(const fkdai_cuda_machine *m, int device)
     return 0;
 }
 
-void fkdai_cuda_architectures(char *text, size_t size)
+static const fkdai_operation *const operations[FKDAI_OP_COUNT] = {
+#define ROW(NAME, name) [FKDAI_OP_##NAME] = &fkdai_op_##name,
+    FKDAI_OPERATIONS(ROW)
+#undef ROW
+};
+
+void fkdai_cuda_architectures(const fkdai_operation *operation, char *text, size_t size)
 {
     size_t used = 0;
-    for (const fkdai_cuda_kernel *const *k = fkdai_cuda_kernels; *k != NULL && used < size; ++k)
-        used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "", (*k)->architectures);
+    for (const fkdai_cuda_kernel *const *k = fkdai_cuda_kernels; *k != NULL && used < size; ++k) {
+        const fkdai_operation *const does = operations[(*k)->operation];
+        if (operation != NULL && operation != does) continue;
+        used += (size_t)snprintf(text + used, size - used, "%s%s%s%s", used ? ", " : "", operation == NULL ? does->name : "",
+                                 operation == NULL ? " on " : "", (*k)->architectures);
+    }
 }
 
 static fkda_status check_device(const fkdai_cuda_machine *m, const fkdai_head *h)
@@ -30,10 +40,10 @@ static fkda_status check_device(const fkdai_cuda_machine *m, const fkdai_head *h
     return FKDA_OK;
 }
 
-static fkda_status refuse_device(const fkdai_cuda_device *on, int device)
+static fkda_status refuse_device(const fkdai_operation *operation, const fkdai_cuda_device *on, int device)
 {
     char architectures[64];
-    fkdai_cuda_architectures(architectures, sizeof architectures);
+    fkdai_cuda_architectures(operation, architectures, sizeof architectures);
     return fkdai_fail(FKDA_ERR_ARCH, "device %d (%s) is sm_%d%d, kernels exist for %s", device, on->name, on->major, on->minor, architectures);
 }
 
@@ -84,7 +94,7 @@ fkda_status fkdai_cuda_plan(const fkdai_cuda_machine *machine, fkdai_plan *plan)
         if (used < sizeof reasons)
             used += (size_t)snprintf(reasons + used, sizeof reasons - used, "%s%s: %s", used ? "; " : "", (*k)->name, fkda_last_error());
     }
-    return used == 0 ? refuse_device(on, plan->desc.head.device) : fkdai_fail(FKDA_ERR_UNSUPPORTED, "%s", reasons);
+    return used == 0 ? refuse_device(plan->operation, on, plan->desc.head.device) : fkdai_fail(FKDA_ERR_UNSUPPORTED, "%s", reasons);
 }
 
 /* Addresses that need a copy get their bits, but for those of arguments that the caller copies. */

@@ -24,7 +24,7 @@ fkda_status fkdai_cuda_suit(const fkdai_cuda_machine *machine, fkdai_plan *plan,
 /* Does any kernel run there? */
 int fkdai_cuda_has_kernel(const fkdai_cuda_machine *machine, int device);
 
-/* "sm_90": for people, what the kernels of this build run on. */
-void fkdai_cuda_architectures(char *text, size_t size);
+/* "sm_90": for people, what the kernels of this build that do an operation run on; NULL: "fwd on sm_90, decode on ...". */
+void fkdai_cuda_architectures(const fkdai_operation *operation, char *text, size_t size);
 
 #endif

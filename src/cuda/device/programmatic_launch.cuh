@@ -1,0 +1,20 @@
+// Programmatic launch on any GPU: before sm_90, where there is none, kernels run one after the other and both functions do nothing.
+#pragma once
+
+namespace fkdai {
+
+// The next kernel's blocks may start as soon as every block of this one has said so or ended.
+__device__ __forceinline__ void let_next_kernel_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Until the kernel before has ended and what it wrote is visible. Returns at once after an ordinary launch.
+__device__ __forceinline__ void wait_for_previous_kernel() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+}  // namespace fkdai

@@ -1,0 +1,174 @@
+/* fkda_decode on the CUDA backend, host side: what the kernel takes, what is said where it refuses, what reaches the launcher. */
+#include "harness.h"
+
+#include "cuda_plan.h"
+#include "decode/decode_plan.h"
+#include "fake_cuda.h"
+
+static char memory[1 << 16] __attribute__((aligned(256)));    /* stands for device memory: nobody reads it */
+static char pool[1 << 20] __attribute__((aligned(256)));
+
+static void reset(void)
+{
+    const fake_cuda fresh = {.device_count = 2, .driver = 13000, .major = 9, .multiprocessors = 132};
+    fake = fresh;
+}
+
+static fkda_decode_desc good_desc(void)
+{
+    return (fkda_decode_desc){.struct_size = sizeof(fkda_decode_desc), .backend = FKDA_BACKEND_CUDA, .memory = FKDA_MEMORY_CUDA, .N = 3, .S = 1, .H = 2,
+                              .HV = 4, .K = 128, .V = 128, .scale = 0.5f, .lower_bound = -5.0f, .state = {.dtype = FKDA_F32}};
+}
+
+static fkda_decode_args good_args(void)
+{
+    char *const at = memory;
+    return (fkda_decode_args){.struct_size = sizeof(fkda_decode_args), .q = at, .k = at + 4096, .v = at + 8192, .g = at + 16384, .beta = at + 24576,
+                              .out = at + 28672, .state = pool};
+}
+
+static void assert_refused(const fkda_decode_desc *d, fkda_status status, const char *words)
+{
+    assert_int_equal(fkda_decode_query(d, NULL), status);
+    if (strstr(fkda_last_error(), words) == NULL) fail_msg("'%s' lacks '%s'", fkda_last_error(), words);
+}
+#define REFUSES(change, status, words)        \
+    do {                                      \
+        fkda_decode_desc d = good_desc();     \
+        change;                               \
+        assert_refused(&d, status, words);    \
+    } while (0)
+
+static void test_refusals_name_field_and_rule(void **unused)
+{
+    (void)unused;
+    reset();
+    REFUSES(d.K = 64, FKDA_ERR_UNSUPPORTED, "decode: K = 64, kernels exist for K = 128");
+    REFUSES(d.V = 256, FKDA_ERR_UNSUPPORTED, "V = 256, kernels exist for V = 128");
+    REFUSES(d.N = 1; d.q.head_stride = 130, FKDA_ERR_UNSUPPORTED, "q.head_stride = 130 is not a multiple of 4 elements");
+    REFUSES(d.g.batch_stride = 1025, FKDA_ERR_UNSUPPORTED, "g.batch_stride = 1025 is not a multiple of 4");
+    REFUSES(d.state.row_stride = 4 * 16384 + 2, FKDA_ERR_UNSUPPORTED, "state.row_stride = 65538 is not a multiple of 4 elements (16 bytes)");
+    REFUSES(d.state.dtype = FKDA_BF16; d.state.row_stride = 4 * 16384 + 4, FKDA_ERR_UNSUPPORTED, "is not a multiple of 8 elements (16 bytes)");
+    REFUSES(d.N = 1 << 26, FKDA_ERR_UNSUPPORTED, "N*HV = 67108864 * 4 is above 2^27");
+    REFUSES(d.memory = FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "host memory");
+    REFUSES(d.device = 2, FKDA_ERR_NO_DEVICE, "desc.device = 2, but there are 2 devices");
+    REFUSES(d.S = 9, FKDA_ERR_SHAPE, "desc.S = 9");
+}
+
+/* v, beta and out may lie anywhere; the others in whole fours. */
+static void test_addresses(void **unused)
+{
+    (void)unused;
+    const fkda_decode_desc d = good_desc();
+    fkda_decode_args a = good_args();
+    reset();
+    a.v = memory + 8194, a.out = memory + 28674, a.beta = memory + 24578;
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
+    a = good_args(), a.k = memory + 4100;
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_ERR_MISALIGNED);
+    assert_non_null(strstr(fkda_last_error(), "args.k = "));
+    a = good_args(), a.state = pool + 8;
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_ERR_MISALIGNED);
+    assert_non_null(strstr(fkda_last_error(), "is not aligned to the 16 bytes"));
+    assert_int_equal(fake.launches, 1);
+}
+
+static void test_everything_reaches_the_launcher(void **unused)
+{
+    (void)unused;
+    fkda_decode_desc d = good_desc();
+    fkda_decode_args a = good_args();
+    reset();
+    d.S = 5, d.T = 9, d.cu_seqlens = FKDA_I64, a.cu_seqlens = memory + 40000;
+    d.gate = FKDA_GATE_SOFTPLUS, d.A_log = FKDA_F32, d.dt_bias = FKDA_BF16, a.A_log = memory + 41000, a.dt_bias = memory + 42000;
+    d.beta_kind = FKDA_BETA_ACTIVATED, d.beta_multiplier = 2, d.qk_norm = FKDA_QK_NORM_NONE, d.beta.dtype = FKDA_F32, d.v.token_stride = 600;
+    d.state = (fkda_state_desc){.dtype = FKDA_BF16, .layout = FKDA_STATE_NHKV, .row_stride = 70000, .slot_count = 7, .slot_dtype = FKDA_I64,
+                                .slot_null = FKDA_SLOT_NULL_NOT_POSITIVE};
+    d.flags = FKDA_FLAG_INITIAL_MASK, a.initial_mask = (const uint8_t *)(memory + 43000), a.slots = memory + 44000;
+    a.device_status = (uint32_t *)(void *)(memory + 45000);
+    static char far[1 << 21] __attribute__((aligned(256)));
+    a.state = far;
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
+    const fkdai_decode_call *const c = &fake.last_decode;
+    assert_true(c->q.data == a.q && c->q.token == 256 && c->q.head == 128 && !c->q.is_f32 && c->v.token == 600 && c->beta.is_f32 && c->out.data == a.out);
+    assert_true(c->A_log.data == a.A_log && c->A_log.is_f32 && c->dt_bias.data == a.dt_bias && !c->dt_bias.is_f32);
+    assert_true(c->cu_seqlens.data == a.cu_seqlens && c->cu_seqlens.is_i64 && c->T == 9 && c->S == 5 && c->HV == 4);
+    assert_true(c->state == a.state && c->row_stride == 70000 && c->slots.data == a.slots && c->slots.is_i64 && c->slot_count == 7 && c->first_slot == 1);
+    assert_true(c->gate == FKDAI_DECODE_SOFTPLUS && c->initial_mask == a.initial_mask && c->device_status == a.device_status);
+    assert_true(!c->is_normalised && c->is_beta_activated && c->beta_multiplier == 2.0f && c->scale == 0.5f && c->lower_bound == -5.0f);
+    assert_true(c->grid.shape == FKDAI_DECODE_SOME && c->grid.is_bf16_state && c->grid.is_k_first && c->grid.is_programmatic && c->grid.blocks == 12 * 2);
+    assert_true(c->by_group.shift == 1 && c->by_heads.shift == 2);
+    d = good_desc(), a = good_args();
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
+    assert_true(c->grid.shape == FKDAI_DECODE_ONE && c->grid.blocks == 12 * 8 && c->slots.data == NULL && c->cu_seqlens.data == NULL);
+    assert_int_equal(fake.synchronisations, 0);
+}
+
+/* Machines that this test invents: every generation from sm_80 on that the kernel is compiled for. */
+static void test_machines(void **unused)
+{
+    (void)unused;
+    static const struct { int major, minor; fkda_status status; } all[] = {
+        {7, 5, FKDA_ERR_ARCH}, {8, 0, FKDA_OK}, {8, 6, FKDA_OK}, {8, 9, FKDA_OK}, {9, 0, FKDA_OK}, {10, 0, FKDA_OK}, {10, 3, FKDA_OK}, {11, 0, FKDA_ERR_ARCH},
+        {12, 0, FKDA_OK}, {12, 1, FKDA_OK}};
+    const fkda_decode_desc d = good_desc();
+    for (size_t i = 0; i < sizeof all / sizeof *all; ++i) {
+        const fkdai_cuda_machine m = {.device_count = 1, .devices = {{"GPU", all[i].major, all[i].minor, 108, 166912}}};
+        fkdai_plan plan = {.operation = &fkdai_op_decode};
+        fkdai_decode_grid grid;
+        fkdai_cuda_own own;
+        assert_int_equal(fkdai_resolve(&fkdai_op_decode, &d, &plan.desc), FKDA_OK);
+        assert_int_equal(fkdai_cuda_plan(&m, &plan), all[i].status);
+        if (all[i].status != FKDA_OK) {
+            assert_non_null(strstr(fkda_last_error(), "kernels exist for sm_80 to sm_120"));
+            continue;
+        }
+        assert_non_null(strstr(plan.choice, "decode, one token, 12 states on 96 blocks"));
+        memcpy(&own, plan.own, sizeof own);
+        memcpy(&grid, &own.plan, sizeof grid);
+        assert_int_equal(grid.is_programmatic, all[i].major >= 9);
+    }
+}
+
+/* A call that is empty asks nobody; one that is not asks the runtime for two things and launches. */
+static void test_calls_of_a_call(void **unused)
+{
+    (void)unused;
+    fkda_decode_desc d = good_desc();
+    const fkda_decode_args a = good_args();
+    reset();
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
+    reset();
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
+    assert_int_equal(fake.logged, 3);
+    assert_string_equal(fake.log[0], "cudaPeekAtLastError");
+    assert_string_equal(fake.log[1], "cudaGetDevice");
+    assert_string_equal(fake.log[2], "fkdai_decode_launch");
+    reset();
+    d.N = 0;
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
+    assert_int_equal(fake.logged, 0);
+}
+
+/* From one state to 2^27: blocks are counted in 32 bits. */
+static void test_grids(void **unused)
+{
+    (void)unused;
+    for (int shape = 0; shape < FKDAI_DECODE_SHAPES; ++shape)
+        for (int is_bf16 = 0; is_bf16 < 2; ++is_bf16) {
+            const fkdai_decode_grid most = fkdai_decode_make_grid(1 << 17, 1 << 10, shape == FKDAI_DECODE_ONE ? 1 : 8, is_bf16, 0, 9);
+            assert_int_equal(most.shape, shape);
+            assert_true(most.blocks == (uint32_t)fkdai_decode_blocks_per_state((fkdai_decode_shape)shape, is_bf16) << 27 && most.blocks <= INT32_MAX);
+        }
+    assert_int_equal(fkdai_decode_make_grid((1 << 17) + 1, 1 << 10, 1, 0, 0, 9).blocks, 0);
+    assert_int_equal(fkdai_decode_make_grid(0, 3, 1, 0, 0, 9).blocks, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_addresses), cmocka_unit_test(test_everything_reaches_the_launcher),
+        cmocka_unit_test(test_machines), cmocka_unit_test(test_calls_of_a_call), cmocka_unit_test(test_grids),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

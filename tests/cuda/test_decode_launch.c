@@ -1,0 +1,165 @@
+/*
+ * The decode launcher's object file against a runtime of this file: which of its kernels is launched, with which geometry and parameter, and that
+ * every call that fails is handed on. No GPU, no driver; no kernel runs.
+ */
+#include "harness.h"
+
+#include <cuda_runtime_api.h>
+#include <string.h>
+
+#include "decode/decode_launch.h"
+
+enum { MOST_KERNELS = 16, VARIANTS = 8 };
+
+static struct { const void *stub; const char *name; } kernels[MOST_KERNELS];
+static int kernel_count;
+static struct { int calls, fail_at, launched, attributes, may_overlap; const char *kernel; unsigned grid, block; fkdai_decode_call parameter; } fake;
+
+static cudaError_t answer(void) { return ++fake.calls == fake.fail_at ? cudaErrorUnknown : cudaSuccess; }
+
+/* ---------------------------------------------------------------- what nvcc's host code calls when the program starts */
+
+void **__cudaRegisterFatBinary(void *binary);
+void __cudaRegisterFatBinaryEnd(void **handle);
+void __cudaUnregisterFatBinary(void **handle);
+void __cudaRegisterFunction(void **handle, const char *stub, char *device_stub, const char *name, int thread_limit, void *tid, void *bid, void *block,
+                            void *grid, int *warp_size);
+unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared_bytes, void *stream);
+cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared_bytes, void *stream);
+cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *stub);
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared_bytes, cudaStream_t stream);
+
+void **__cudaRegisterFatBinary(void *binary)
+{
+    static void *handle;
+    handle = binary;
+    return &handle;
+}
+void __cudaRegisterFatBinaryEnd(void **handle) { (void)handle; }
+void __cudaUnregisterFatBinary(void **handle) { (void)handle; }
+
+void __cudaRegisterFunction(void **handle, const char *stub, char *device_stub, const char *name, int thread_limit, void *tid, void *bid, void *block,
+                            void *grid, int *warp_size)
+{
+    (void)handle, (void)device_stub, (void)thread_limit, (void)tid, (void)bid, (void)block, (void)grid, (void)warp_size;
+    if (kernel_count < MOST_KERNELS) kernels[kernel_count].stub = stub, kernels[kernel_count++].name = name;
+}
+
+/* The stubs behind <<<>>>, which the launcher does not use. */
+unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared_bytes, void *stream)
+{
+    (void)grid, (void)block, (void)shared_bytes, (void)stream;
+    return 1;
+}
+cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared_bytes, void *stream)
+{
+    (void)grid, (void)block, (void)shared_bytes, (void)stream;
+    return cudaErrorUnknown;
+}
+cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *stub)
+{
+    (void)kernel, (void)stub;
+    return cudaErrorUnknown;
+}
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared_bytes, cudaStream_t stream)
+{
+    (void)kernel, (void)grid, (void)block, (void)args, (void)shared_bytes, (void)stream;
+    return cudaErrorUnknown;
+}
+
+/* ---------------------------------------------------------------- the runtime */
+
+cudaError_t cudaGetLastError(void) { return cudaSuccess; }
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel)
+{
+    (void)attributes, (void)kernel;
+    fake.attributes++;
+    return answer();
+}
+
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *kernel, void **args)
+{
+    const cudaError_t error = answer();
+    if (error != cudaSuccess) return error;
+    fake.launched++;
+    fake.kernel = "?";
+    for (int i = 0; i < kernel_count; ++i)
+        if (kernels[i].stub == kernel) fake.kernel = kernels[i].name;
+    fake.grid = config->gridDim.x, fake.block = config->blockDim.x;
+    fake.may_overlap = config->numAttrs == 1 && config->attrs[0].id == cudaLaunchAttributeProgrammaticStreamSerialization &&
+                       config->attrs[0].val.programmaticStreamSerializationAllowed == 1;
+    assert_true(config->dynamicSmemBytes == 0 && config->gridDim.y == 1 && config->gridDim.z == 1 && (config->numAttrs == 0 || fake.may_overlap));
+    memcpy(&fake.parameter, args[0], sizeof fake.parameter);
+    return cudaSuccess;
+}
+
+/* ---------------------------------------------------------------- tests */
+
+static void reset(void) { memset(&fake, 0, sizeof fake); }
+
+static fkdai_decode_call make_call(int S, int is_bf16, int is_k_first, int major)
+{
+    return (fkdai_decode_call){.S = S, .HV = 5, .scale = 0.25f, .T = S, .grid = fkdai_decode_make_grid(3, 5, S, is_bf16, is_k_first, major)};
+}
+
+/* The template arguments in the name of a kernel: "shape0...StoredE1...AxesE0". */
+static int argument_of(const char *kernel, const char *word)
+{
+    const char *const at = strstr(kernel, word);
+    return at == NULL ? -1 : at[strlen(word)] - '0';
+}
+
+static void test_each_variant(void **unused)
+{
+    (void)unused;
+    assert_int_equal(kernel_count, VARIANTS);
+    for (int i = 0; i < 2 * VARIANTS; ++i) {
+        const int S = i & 1 ? 2 + i / 4 : 1, is_bf16 = i >> 1 & 1, is_k_first = i >> 2 & 1, major = i >> 3 ? 9 : 8;
+        const fkdai_decode_call call = make_call(S, is_bf16, is_k_first, major);
+        reset();
+        assert_int_equal(fkdai_decode_launch(&call, NULL), 0);
+        assert_int_equal(fake.launched, 1);
+        assert_int_equal(argument_of(fake.kernel, "fkdai_decode_shape"), S > 1);
+        assert_int_equal(argument_of(fake.kernel, "6StoredE"), is_bf16);
+        assert_int_equal(argument_of(fake.kernel, "4AxesE"), is_k_first);
+        assert_int_equal(fake.may_overlap, major >= 9);
+        assert_int_equal(fake.grid, 15 * fkdai_decode_blocks_per_state(call.grid.shape, is_bf16));
+        assert_int_equal(fake.block, S > 1 ? 256 : 128);
+        assert_memory_equal(&fake.parameter, &call, sizeof call);
+    }
+}
+
+static void test_nothing_to_do(void **unused)
+{
+    (void)unused;
+    fkdai_decode_call call = make_call(1, 0, 0, 9);
+    call.grid.blocks = 0;
+    reset();
+    assert_int_equal(fkdai_decode_launch(&call, NULL), 0);
+    assert_int_equal(fake.calls, 0);
+}
+
+static void test_failures_are_handed_on(void **unused)
+{
+    (void)unused;
+    const fkdai_decode_call call = make_call(1, 0, 0, 9);
+    reset();
+    assert_int_equal(fkdai_decode_load(), 0);
+    assert_int_equal(fake.attributes, VARIANTS);
+    for (int n = 1; n <= VARIANTS; ++n) {
+        reset();
+        fake.fail_at = n;
+        assert_int_equal(fkdai_decode_load(), cudaErrorUnknown);
+        assert_int_equal(fake.attributes, n);
+    }
+    reset();
+    fake.fail_at = 1;
+    assert_int_equal(fkdai_decode_launch(&call, NULL), cudaErrorUnknown);
+    assert_int_equal(fake.launched, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_each_variant), cmocka_unit_test(test_nothing_to_do), cmocka_unit_test(test_failures_are_handed_on)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,32 @@
+/* What decode promises bit for bit, and where its numbers are hard: the same checks for every program that can run a case of decode. */
+#ifndef FKDA_TEST_DECODE_CHECKS_H
+#define FKDA_TEST_DECODE_CHECKS_H
+
+#include "case_run.h"
+
+/* Runs a case, outputs and unread states poisoned with this byte. */
+typedef case_result decode_runner(const void *context, const case_spec *spec, const input_values *x, uint8_t poison);
+
+typedef struct decode_way {
+    decode_runner *run;
+    const void *context;
+    const char *name;
+} decode_way;
+
+/* S tokens in one call, and S calls. `text`: a case with fp32 states and no pool. */
+void check_one_by_one(const decode_way *way, const char *text);
+
+/* Every sequence alone, and all of them together. */
+void check_batch(const decode_way *way, const char *text);
+
+/* A masked slot may hold anything; NaN in a sequence stays there. */
+void check_poisoned_slots(const decode_way *way);
+void check_nan_stays(const decode_way *way);
+
+/* Thousands of tokens that hardly decay: what a rounded decay would lose in every call is not lost. */
+void check_slow_decay(const decode_way *way);
+
+/* exp(A_log) that leaves fp32, where 0 times infinity waits. */
+void check_odd_rates(const decode_way *way);
+
+#endif
