@@ -19,13 +19,14 @@
 
 static double worst_tile;    /* largest M2 over its bar that was seen */
 
-/* The case with the widths and dtypes that the kernels are built for, beta as it is; 0 if its meaning is another operation. */
+/* The case with the widths and dtypes that the kernels are built for, beta and log a as they are; 0 if only one dtype can be exact. */
 static int widen(case_spec *s)
 {
-    if (s->gate != FKDA_GATE_BOUNDED || s->exact) return 0;
+    if (s->exact) return 0;
     if (fabs(s->scale * sqrt((double)s->K) - 1) < 1e-6) s->scale = 1 / sqrt(128.0);
     s->K = s->V = 128;
-    s->q = s->k = s->v = s->g = s->out = FKDA_BF16;
+    s->q = s->k = s->v = s->out = FKDA_BF16;
+    if (s->gate != FKDA_GATE_PRECOMPUTED) s->g = FKDA_BF16;
     return 1;
 }
 
