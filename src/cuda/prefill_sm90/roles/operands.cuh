@@ -340,7 +340,10 @@ struct Operands {
         const Anchor anchor = load_anchor(stage);
         const SteepChannels<Smem> steep{s, group, warp, lane};
         typename SteepChannels<Smem>::Pairs steep_scores{};
-        if (kind != GateKind::Bounded && steep.is_any_steep(stage)) steep.sum(stage, rows, steep_scores);
+        if (kind != GateKind::Bounded && steep.is_any_steep(stage)) {
+            steep.sum(stage, rows, steep_scores);
+            sync();  // it reads what the others are about to overwrite
+        }
         decay_tiles(stage, rows, anchor);
         const float2 on_diagonal = diagonal(stage);
         fence_async_proxy();
