@@ -116,7 +116,8 @@ struct ChunkSolve {
     __device__ __forceinline__ void move_power(float b, int n) const {
         beta[lane] = b * power_of_two(-n);
 #pragma unroll 1
-        for (int i = lane; i < 16 * kAkkPitch; i += 32) akk[0][i] *= power_of_two(n);
+        for (int row = 0; row < 16; row++)
+            for (int i = lane; i < kAkkPitch; i += 32) akk[row][i] *= power_of_two(n);
         __syncwarp();
     }
     // What T's columns and O's rows lack.
