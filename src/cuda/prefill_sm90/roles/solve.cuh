@@ -117,6 +117,7 @@ struct ChunkSolve {
         beta[lane] = b * power_of_two(-n);
 #pragma unroll 1
         for (int row = 0; row < 16; row++)
+#pragma unroll 1
             for (int i = lane; i < kAkkPitch; i += 32) akk[row][i] *= power_of_two(n);
         __syncwarp();
     }
