@@ -10,7 +10,7 @@
 
 #include "prefill_sm90/prefill_launch.h"
 
-enum { MOST_KERNELS = 8, MOST_LAUNCHES = 4, MOST_MAPS = 8, SMS = 132, THREADS = 640 };
+enum { MOST_KERNELS = 16, MOST_LAUNCHES = 4, MOST_MAPS = 8, SMS = 132, THREADS = 640 };
 
 typedef struct launch {
     const char *kernel;

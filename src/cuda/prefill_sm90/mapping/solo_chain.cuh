@@ -24,7 +24,7 @@ struct ChainPiece {
         uint32_t range;  // of R
     };
 
-    // `rows` of the tokens left belong to the sequence. 
+    // `rows` of the tokens left belong to the sequence.
     __device__ __forceinline__ void run(int left, int rows, uint32_t &number, StateRows &state) const {
         Chunk chunk;
         for (; left > 0; rows -= kChunk, number++, left--) {
