@@ -5,7 +5,7 @@
 #pragma once
 
 #include "decode/decode_rows.cuh"
-#include "device/programmatic_launch.cuh"
+#include "device/dependent_launch.cuh"
 
 namespace fkdai::decode {
 
@@ -13,7 +13,7 @@ template <class Config>
 __global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_kernel(const __grid_constant__ fkdai_decode_call p) {
     __shared__ Tokens<Config> tokens;
     Job job = place_of<Config>(p, blockIdx.x);
-    wait_for_previous_kernel();
+    await_previous_kernel();
     find_tokens(p, job);
     if (job.count <= 0) return;
     IndexWords slot{0, 0};
@@ -27,7 +27,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_k
     rows.request(p, job, slot, mask);
     reader.finish(p, job, tokens);
     __syncthreads();
-    let_next_kernel_start();  // not earlier: waiting blocks of it would fill the multiprocessors unevenly
+    release_next_kernel();  // not earlier: waiting blocks of it would fill the multiprocessors unevenly
     rows.widen();
     const int count = Config::kTokens == 1 ? 1 : job.count;
 #pragma unroll 1

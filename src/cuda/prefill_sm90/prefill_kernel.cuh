@@ -8,7 +8,7 @@
 #pragma once
 
 #include "prefill_sm90/mapping/duo_roles.cuh"
-#include "device/sm90/dependent_launch.cuh"
+#include "device/dependent_launch.cuh"
 #include "prefill_sm90/roles/refuse.cuh"
 #include "schedule/make_schedule.cuh"
 #include "prefill_sm90/mapping/quad_roles.cuh"

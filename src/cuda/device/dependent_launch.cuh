@@ -1,17 +1,18 @@
-// Programmatic launch on any GPU: before sm_90, where there is none, kernels run one after the other and both functions do nothing.
+// Programmatic launch: a kernel's blocks may start while the kernel before it still runs, and wait here for its results. Before sm_90 there is none:
+// kernels run one after the other, and both functions do nothing.
 #pragma once
 
 namespace fkdai {
 
 // The next kernel's blocks may start as soon as every block of this one has said so or ended.
-__device__ __forceinline__ void let_next_kernel_start() {
+__device__ __forceinline__ void release_next_kernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 
 // Until the kernel before has ended and what it wrote is visible. Returns at once after an ordinary launch.
-__device__ __forceinline__ void wait_for_previous_kernel() {
+__device__ __forceinline__ void await_previous_kernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
