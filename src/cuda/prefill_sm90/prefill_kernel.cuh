@@ -50,10 +50,11 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     }
     if (seqlens_are_broken<kThreads>(p)) return refuse<kThreads>(p);  // all blocks do
     __syncthreads();
-    if constexpr (is_raw) return solo::run<kind, is_raw>(p, solo);
-    if (is_solo) solo::run<kind, is_raw>(p, solo);
-    else if ((p.mapping & FKDAI_QUAD) != 0) quad::run<kind, is_raw>(p, duo);  // so written, quads' code comes first: see kernel_ledger.json
-    else duo::run<kind, is_raw>(p, duo);
+    if (is_solo) return solo::run<kind, is_raw>(p, solo);
+    if constexpr (!is_raw) {
+        if ((p.mapping & FKDAI_QUAD) != 0) quad::run<kind>(p, duo);  // so written, quads' code comes first: see kernel_ledger.json
+        else duo::run<kind>(p, duo);
+    }
 }
 
 }  // namespace fkdai::prefill

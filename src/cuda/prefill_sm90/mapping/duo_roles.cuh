@@ -41,7 +41,7 @@ __device__ __forceinline__ void init_barriers(const View &s) {
     init_chain_barriers(s);
 }
 
-template <GateKind kind, bool is_raw>
+template <GateKind kind>
 __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     // The shuffle tells the compiler that the warp index is uniform: descriptors go to uniform registers.
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
@@ -52,7 +52,7 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        return OperandRole<kind, is_raw, 1, true, true>{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
+        return OperandRole<kind, 1, true, true>{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
     }
     if (warp >= kWarps) return shrink_registers<kIdleRegisters>();
     shrink_registers<kSingleRegisters>();
@@ -63,10 +63,10 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
 
 // What a block does once its barriers stand. The cluster meets before the first arrival at the peer, and at the end, as nobody leaves while the
 // peer may still write here. All warps meet, those without a part too, in one place: compute-sanitizer's racecheck does not end otherwise.
-template <GateKind kind, bool is_raw>
+template <GateKind kind>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
     cluster_sync();
-    run_role<kind, is_raw>(p, s);
+    run_role<kind>(p, s);
     __syncwarp();
     cluster_sync();
 }

@@ -7,7 +7,6 @@
 namespace fkdai::prefill::quad {
 
 // The norm role: a warpgroup that has no other part, every chunk of its CTA.
-template <bool is_raw>
 struct NormRole {
     const Params &p;
     View s;
@@ -19,7 +18,7 @@ struct NormRole {
             wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
             const int rows = s->chunk_infos[(i * kPreparers + preparer) % duo::kChunkInfos].rows;
             if (rows == 0) return;
-            RowNorms<Smem, is_raw>{p, s, lane}.make(slot.index, rows, warp);
+            RowNorms<Smem, false>{p, s, lane}.make(slot.index, rows, warp);
             warp_arrive(s.at(s->barriers.norms_ready[slot.index]), lane);
         }
     }

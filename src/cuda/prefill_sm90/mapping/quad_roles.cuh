@@ -44,16 +44,16 @@ __device__ __forceinline__ void run_chain(const Params &p, const View &s, int ra
     else if (warp == duo::kStoreWarp) duo::StoreRole<FKDAI_QUAD>{p, s, rank, cluster, lane}.run();
 }
 
-template <GateKind kind, bool is_raw>
+template <GateKind kind>
 __device__ __forceinline__ void run_preparer(const Params &p, const View &s, int preparer, int cluster, int warp, int lane) {
     if (warp < 4) return shrink_registers<duo::kIdleRegisters>();
     if (warp >= kFirstNormWarp) {
         shrink_registers<kNormRegisters>();
-        return NormRole<is_raw>{p, s, preparer, warp - kFirstNormWarp, lane}.run();
+        return NormRole{p, s, preparer, warp - kFirstNormWarp, lane}.run();
     }
     if (warp < duo::kLoadWarp) {
         grow_registers<kPrepareRegisters>();
-        return duo::OperandRole<kind, is_raw, 2, false, false>{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
+        return duo::OperandRole<kind, 2, false, false>{p, s, warp / 4 - 1, preparer, warp % 4, lane}.run();
     }
     shrink_registers<duo::kSingleRegisters>();
     if (warp == duo::kLoadWarp) duo::LoadRole<kind, true, false>{p, s, preparer, cluster, lane}.run();
@@ -62,13 +62,13 @@ __device__ __forceinline__ void run_preparer(const Params &p, const View &s, int
 }
 
 // What a block does once its barriers stand; the cluster meets as in duo.
-template <GateKind kind, bool is_raw>
+template <GateKind kind>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
     cluster_sync();
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
     if (rank < kChains) run_chain<kind>(p, s, rank, cluster, warp, lane);
-    else run_preparer<kind, is_raw>(p, s, rank - kChains, cluster, warp, lane);
+    else run_preparer<kind>(p, s, rank - kChains, cluster, warp, lane);
     __syncwarp();
     cluster_sync();
 }
