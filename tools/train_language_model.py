@@ -392,6 +392,7 @@ def train(options):
     with torch.no_grad():
         for parameter in named.values():
             parameter.copy_(parameter.to(torch.bfloat16))
+    write_safetensors(options.out, named, {**metadata, "steps": count})
     PARTS.update(plain)    # other shapes
     measured = bits_per_byte(named, held_out, options.length)
     write_safetensors(options.out, named, {**metadata, "steps": count, "bits_per_byte": f"{measured:.4f}"})
