@@ -53,7 +53,7 @@ def docstrings(path):
 
 
 def manual_page(path):
-    source = gzip.open(path, "rb").read()
+    source = gzip.decompress(path.read_bytes())
     shown = subprocess.run(["mandoc", "-T", "ascii"], input=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
     return re.sub(r".\x08", "", shown.decode("ascii", "ignore"))
 
@@ -73,7 +73,7 @@ def documents(folders):
                 elif re.search(r"\.[1-8]\w*\.gz$", name) and re.search(r"/man\d/", str(path)):
                     yield manual_page(path)
                 elif re.search(r"\.(info(-\d+)?|txt|README)\.gz$", name):
-                    yield gzip.open(path, "rt", errors="ignore").read()
+                    yield gzip.decompress(path.read_bytes()).decode(errors="ignore")
                 elif re.search(r"\.(md|rst|pod|pm|txt)$|^README", name):
                     yield path.read_text(errors="ignore")
             except OSError:
@@ -86,7 +86,7 @@ def prose(text):
         line = html.unescape(re.sub(r"\s+", " ", re.sub(r"(?<=[a-z])-\n\s*(?=[a-z])", "", paragraph))).strip()
         if not 80 <= len(line) <= 2000 or not re.match(r"[A-Z]", line) or not line.endswith((".", ":")) or not line.isascii():
             continue
-        if sum(c.isalpha() and c.islower() or c == " " for c in line) < 0.88 * len(line) or re.search(r"[A-Z]{9}|[<>{}|\\]|  |--[-=]|\.\. ", line):
+        if sum((c.isalpha() and c.islower()) or c == " " for c in line) < 0.88 * len(line) or re.search(r"[A-Z]{9}|[<>{}|\\]|  |--[-=]|\.\. ", line):
             continue
         if re.search(r"copyright|licen[cs]e|warrant|redistribut", line, re.I):
             continue
@@ -289,7 +289,7 @@ def write_safetensors(path, named, metadata):
 
 def read_text(path, seed, device):
     """Documents in a random order: what is held out (a fiftieth, at most 256 KiB), and the rest."""
-    documents = lzma.open(path).read().split(b"\n\n")
+    documents = lzma.decompress(path.read_bytes()).split(b"\n\n")
     order = torch.randperm(len(documents), generator=torch.Generator().manual_seed(seed)).tolist()
     text = torch.frombuffer(bytearray(b"\n\n".join(documents[i] for i in order)), dtype=torch.uint8).to(device)
     held_out = min(1 << 18, len(text) // 50)
