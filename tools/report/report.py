@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Writes docs/benchmarks.md and its charts from the JSON lines in bench/results, and from nothing else.
+"""Writes docs/benchmarks.md, docs/kimi-linear.md and their charts from the JSON lines in bench/results, and from nothing else.
 
     cpu.jsonl      tools/bench.py --record          CPU backend against plain loops
     gpu.jsonl      flashkda bench --json            suites on a GPU
     peers.jsonl    bench/peers.py                   flashkda and its peers in one process
+    kimi_linear.jsonl  flashkda bench --suite kimi-linear --json, bench/kimi_linear.py
     bench/baselines/h200_baselines.json             published kernels, measured earlier on the same kind of GPU
 
 A file that is missing leaves its section out.
@@ -16,6 +17,7 @@ import sys
 
 from charts import grouped_bars, token_lines
 from report_cpu import cpu_section, draw_cpu, paragraph
+from report_kimi import kimi_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
@@ -164,7 +166,7 @@ def files_of_the_page():
     if cpu:
         text += cpu_section(cpu)
         files["cpu.svg"] = draw_cpu(cpu)
-    return {"benchmarks.md": "\n".join(text), **files}
+    return {"benchmarks.md": "\n".join(text), **files, **kimi_files(read("kimi_linear.jsonl"), table)}
 
 
 def main():
