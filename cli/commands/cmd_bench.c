@@ -46,7 +46,7 @@ static fkda_status collect(bench_list *list)
 {
     const int is_decode = asked.op == OPERATION_DECODE;
     const int is_own = is_decode || asked.T || asked.N || asked.S || asked.slots || asked.H || asked.HV || asked.K || asked.V || asked.lens;
-    CHECK(!is_own || asked.suite < 0, FKDA_ERR_BAD_VALUE, "--suite excludes --op decode, --T, --N, --S, --slots, --H, --HV, --K, --V and --lens: a case comes from one or the other");
+    CHECK(!is_own || asked.suite < 0, FKDA_ERR_BAD_VALUE, "--suite excludes --T, --H, --HV, --K, --V, --lens, --op decode, --N, --S and --slots: a case comes from one or the other");
     if (!is_own) return bench_add_suite(list, bench_suite_names[asked.suite < 0 ? 0 : asked.suite]);
     CHECK(is_decode || !(asked.N || asked.S || asked.slots), FKDA_ERR_BAD_VALUE, "--N, --S and --slots belong to --op decode");
     const int64_t H = asked.H ? asked.H : 8, K = asked.K ? asked.K : 128;
@@ -124,12 +124,12 @@ static cli_exit bench(void)
 const command command_bench = {
     .name = "bench",
     .summary = "times generated problems: medians, spread, tokens per second",
-    .usage = "[--suite NAME | [--op decode] [--T N | --N N --S N] --H N [--HV N] [--K N] [--V N] [--lens A,B,..]] [options]",
+    .usage = "[--suite NAME | --T N --H N [--HV N] [--K N] [--V N] [--lens A,B,..] | --op decode --N N --H N ..] [options]",
     .about = "Times KDA on generated problems: normal q, k, v (bf16) and logits, gates as trained models have them, fp32 states in and\n"
              "out; the same numbers on every machine. One warm-up run, then the timed ones: median, and the 10th and 90th percentile.\n"
              "On a GPU: replays of a CUDA graph with the L2 cache flushed before each, timed by events. 'of HBM' is the time that the\n"
              "fewest bytes need at 4.2 TB/s (q, k, v, g, out, states once), over the median.\n"
-             "Decode: a graph has one launch for each of so many layers that their states come from memory; the time is that of one launch.\n\n"
+             "Decode: one launch for each of so many layers that their states come from memory; the time is that of one launch.\n\n"
              "If one case does not fit into memory, none is run. Suites:\n"
 #define FKDA_SUITE(suite, about) "  " #suite ": " about "\n"
 #include "suites.def"
