@@ -40,6 +40,9 @@ EPSILON = 1e-6
 
 # ---------------------------------------------------------------- text
 
+FOLDERS = [sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["purelib"], "/usr/lib/python3", "/usr/lib/jvm", "/usr/share/info", "/usr/share/man",
+           "/usr/share/doc", "/usr/share/perl", "/usr/share/vim"]
+
 
 def docstrings(path):
     """Docstrings of a module, in order."""
@@ -95,8 +98,7 @@ def prose(text):
 
 def collect(options):
     seen, lines = set(), []
-    folders = options.folders or [sysconfig.get_paths()["stdlib"], "/usr/share/info", "/usr/share/man", "/usr/share/doc", "/usr/share/perl"]
-    for text in documents(folders):
+    for text in documents(options.folders or FOLDERS):
         fresh = []
         for line in prose(text):
             key = hashlib.blake2b(re.sub(r"\W", "", line.lower()).encode(), digest_size=8).digest()
@@ -405,7 +407,7 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("collect", help="prose out of the documentation on this machine")
     one.add_argument("file", type=pathlib.Path)
-    one.add_argument("folders", nargs="*", help="default: Python's library, /usr/share/info, man, doc, perl")
+    one.add_argument("folders", nargs="*", help=f"default: {' '.join(FOLDERS)}")
     one = commands.add_parser("train")
     one.add_argument("text", type=pathlib.Path)
     one.add_argument("--out", type=pathlib.Path, required=True)
