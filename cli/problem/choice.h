@@ -3,7 +3,7 @@
 #define CLI_CHOICE_H
 
 #include "failure.h"
-#include "operation.h"
+#include "problem_operation.h"
 
 struct cJSON;
 

@@ -203,6 +203,23 @@ static void test_repeats(void **state)
         }
 }
 
+static void test_copies(void **state)
+{
+    (void)state;
+    for (int where = FKDA_MEMORY_HOST; where <= FKDA_MEMORY_CUDA; ++where) {
+        reset();
+        memory_block from, to;
+        assert_int_equal(memory_alloc((fkda_memory)where, 3, &from), FKDA_OK);
+        assert_int_equal(memory_alloc((fkda_memory)where, 9, &to), FKDA_OK);
+        assert_int_equal(memory_repeat(&from, "abc", 3), FKDA_OK);
+        assert_int_equal(memory_repeat(&to, "-", 1), FKDA_OK);
+        assert_int_equal(memory_copy(&to, 4, &from), FKDA_OK);
+        assert_memory_equal(to.data, "----abc--", 9);
+        memory_free(&from);
+        memory_free(&to);
+    }
+}
+
 static void test_out_of_memory_is_a_sentence(void **state)
 {
     (void)state;
@@ -292,7 +309,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_arrive),     cmocka_unit_test(test_repeats),
-        cmocka_unit_test(test_choice_of_memory), cmocka_unit_test(test_out_of_memory_is_a_sentence),
+        cmocka_unit_test(test_choice_of_memory), cmocka_unit_test(test_copies), cmocka_unit_test(test_out_of_memory_is_a_sentence),
         cmocka_unit_test(test_replays_and_every_failure), cmocka_unit_test(test_facts_without_a_management_library),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

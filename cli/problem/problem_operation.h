@@ -2,8 +2,8 @@
  * Which operation of the library a command asks for. Both are described by the desc and the args of the forward pass. Decode: B sequences of T tokens,
  * or packed ones; final_state is the state (slots: initial_slots), read and written in place; it begins as initial_state.
  */
-#ifndef CLI_OPERATION_H
-#define CLI_OPERATION_H
+#ifndef CLI_PROBLEM_OPERATION_H
+#define CLI_PROBLEM_OPERATION_H
 
 #include "flashkda.h"
 

@@ -1,4 +1,4 @@
-#include "operation.h"
+#include "problem_operation.h"
 
 const char *const operation_names[] = {"prefill", "decode", NULL};
 
