@@ -106,7 +106,7 @@ def ways():
 
 
 def check(cache):
-    """The ways that PyTorch takes; the others with what it said."""
+    """The ways that PyTorch takes and that are right; the others with the reason."""
     torch.manual_seed(1)
     shape = CACHES[cache]
     k, v = make_cache(cache, 2, 16384)
@@ -121,9 +121,10 @@ def check(cache):
             refused[name] = str(error).strip().splitlines()[0][:100]
             continue
         wrong = float((got.double() - wanted).norm() / wanted.norm())
-        if not wrong < 0.02:
-            sys.exit(f"{cache}, {name}: relative RMS error {wrong:.2e}, which is wrong")
-        taken[name] = attend
+        if wrong < 0.02:
+            taken[name] = attend
+        else:
+            refused[name] = f"it is wrong, by {wrong:.2e} relative RMS"
     return taken, refused
 
 

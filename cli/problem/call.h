@@ -34,7 +34,7 @@ enum { CALL_MAX_RUNS = 1000 };
 
 /* Runs the call as often as the patience says. Warming up is the caller's choice: one call_run before. On host memory by the clock; on
  * CUDA memory by events around replays of a CUDA graph, with nothing of the call in the L2 cache. Decode: each run from the initial states, put
- * back before its clock starts, and the time is that of one layer. */
+ * back before its clock starts, and the time is that of one launch. */
 fkda_status call_measure(const call *c, const call_patience *patience, call_times *times);
 
 double call_clock_ms(void);
