@@ -6,8 +6,8 @@ Two caches in bf16, as models have them:
     GQA    8 heads of 128, keys and values; 32 query heads
 
 Every way that PyTorch offers is tried: scaled_dot_product_attention with its flash, cuDNN, memory-efficient and math backends, each with the query
-heads as heads and as rows of their key head, and plain matrix products, whole and in pieces of the context. Each is held against fp64 on a short
-context, and what is wrong is an error; what PyTorch refuses is left out. The fastest counts, and the line names it.
+heads as heads and as rows of their key head, and plain matrix products, whole and in pieces of the context. Each is held against fp64 at
+16K tokens; what is wrong, or refused by PyTorch, is left out and named. The fastest counts, and the line names it.
 
 Time: a CUDA graph with one launch for each of so many caches that they come from memory (320 MB, one cache if it is larger); median of replays by
 events, divided by the caches. The KDA side is `flashkda bench --suite kimi-linear --backend cuda --json`.
