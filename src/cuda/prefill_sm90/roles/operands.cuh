@@ -271,19 +271,30 @@ struct Operands {
         }
     }
 
-    // M (fp16), j <= i by select: the other half may hold inf. Its upper block stays zero from the start.
+    // M (fp16), in blocks of 8 by 8: those on the diagonal by select, as the other half may hold inf, and beside each of every second a block of zeros.
+    // The upper blocks of 16 by 16 stay zero from the start.
     __device__ __forceinline__ void store_mqk(const Scores &c, const float2 &diagonal, uint32_t stage) const {
-        const int i = 16 * (warp - 2) + (lane >> 2);
+        const int row = lane >> 2;
+        const uint32_t to = s.at(s->stages[stage].mqk) + (16 * (warp - 2) + row) * 64 + (lane & 3) * 4;
+        const uint32_t block = (row >> 1 & 3) * 16;  // of this row, where columns 0 to 7 stand
+        float d[8];
 #pragma unroll
-        for (int b = 0; b < 4; b++) {
-            if (b >= 2 && warp == 2) continue;
-            const int j = 8 * b + 2 * (lane & 3);
-            const uint32_t to = s.at(s->stages[stage].mqk) + i * 64 + ((b ^ ((i >> 1) & 3)) * 16) + (lane & 3) * 4;
-            store_word(to, pack_f16(score(c[4 * b], j, i, diagonal.x), score(c[4 * b + 1], j + 1, i, diagonal.x)));
-            store_word(to + 8 * 64, pack_f16(score(c[4 * b + 2], j, i + 8, diagonal.y), score(c[4 * b + 3], j + 1, i + 8, diagonal.y)));
-        }
+        for (int i = 0; i < 8; i++) d[i] = warp == 2 ? c[i] : c[8 + i];
+        if (warp == 3) store_pairs(to, block, 0, c), store_pairs(to, block, 1, c + 4);
+        d[0] = score(d[0], 0, diagonal.x), d[1] = score(d[1], 1, diagonal.x), d[4] = d[5] = 0.f;
+        d[6] = score(d[6], 0, diagonal.y), d[7] = score(d[7], 1, diagonal.y);
+        const int first = 2 * (warp - 2);
+        store_pairs(to, block, first, d), store_pairs(to, block, first + 1, d + 4);
     }
-    __device__ __forceinline__ static float score(float x, int j, int i, float diagonal) { return j < i ? x : j == i ? diagonal : 0.f; }
+    // Of block `column` of 8, two rows 8 apart.
+    __device__ __forceinline__ static void store_pairs(uint32_t to, uint32_t block, int column, const float *x) {
+        store_word(to + (block ^ column * 16), pack_f16(x[0], x[1])), store_word(to + (block ^ column * 16) + 8 * 64, pack_f16(x[2], x[3]));
+    }
+    // Element (lane/4, 2 (lane%4) + odd) of a block on the diagonal.
+    __device__ __forceinline__ float score(float x, int odd, float diagonal) const {
+        const int i = lane >> 2, j = 2 * (lane & 3) + odd;
+        return j < i ? x : j == i ? diagonal : 0.f;
+    }
 
     // ---------------------------------------------------------------- 4
 
