@@ -24,8 +24,9 @@ namespace fkdai::prefill {
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // `stage` counts the stages of shared memory, `place` those of akk.
 // kFours: groups of four tokens that are on their way together; more hide more latency, and want registers and room for code. kAhead: the next
-// ones are asked for before these are stored, which wants registers only. is_raw: q and k have no norm.
-template <class Smem, GateKind kind, int kFours, bool kAhead, bool kMakesNorms, bool is_raw>
+// ones are asked for before these are stored, which wants registers only. kBeside: half of what leaves the anchor is read while the scores are made,
+// which wants registers only, too. is_raw: q and k have no norm.
+template <class Smem, GateKind kind, int kFours, bool kAhead, bool kBeside, bool kMakesNorms, bool is_raw>
 struct Operands {
     const Params &p;
     SharedView<Smem> s;
@@ -298,21 +299,32 @@ struct Operands {
 
     // ---------------------------------------------------------------- 4
 
-    __device__ __forceinline__ void leave_anchor(uint32_t stage, const Anchor &anchor) const {
-        const uint32_t power = pack_bf16(anchor.leave[0], anchor.leave[1]);
-        uint32_t kq = s.at(s->stages[stage].kq[half()]) + first_row();
-#pragma unroll 2
-        for (int t4 = 0; t4 < 4; t4 += kFours, kq = rows_on(kq, kFours)) {
-            uint32_t k[kFours][4], q[kFours][4];
+    // -K 2^-m and Q 2^-m of eight of this warp's tokens and its channels, as decay_tiles has left them.
+    struct Anchored {
+        uint32_t k[2][4], q[2][4];
+        __device__ __forceinline__ void load(uint32_t kq) {
 #pragma unroll
-            for (int n = 0; n < kFours; n++) load_matrices(k[n], rows_on(kq, n)), load_matrices(q[n], rows_on(kq, n) + kQueryRows);
+            for (int n = 0; n < 2; n++) load_matrices(k[n], rows_on(kq, n)), load_matrices(q[n], rows_on(kq, n) + kQueryRows);
+        }
+        __device__ __forceinline__ void store(uint32_t kq, uint32_t power) {
 #pragma unroll
-            for (int n = 0; n < kFours; n++) {
+            for (int n = 0; n < 2; n++) {
 #pragma unroll
                 for (int t = 0; t < 4; t++) k[n][t] = multiply_pairs_bf16(k[n][t], power), q[n][t] = multiply_pairs_bf16(q[n][t], power);
                 store_matrices(rows_on(kq, n), k[n]), store_matrices(rows_on(kq, n) + kQueryRows, q[n]);
             }
         }
+    };
+    __device__ __forceinline__ uint32_t anchored_rows(uint32_t stage) const { return s.at(s->stages[stage].kq[half()]) + first_row(); }
+    // first: of the first eight, read while the scores were made if kBeside.
+    __device__ __forceinline__ void leave_anchor(uint32_t stage, const Anchor &anchor, Anchored &first) const {
+        const uint32_t power = pack_bf16(anchor.leave[0], anchor.leave[1]), kq = anchored_rows(stage);
+        Anchored second;
+        if (!kBeside) first.load(kq);
+        if (kBeside) second.load(rows_on(kq, 2));
+        first.store(kq, power);
+        if (!kBeside) second.load(rows_on(kq, 2));
+        second.store(rows_on(kq, 2), power);
         if (block() == 1) {
             const uint32_t decay = s.at(s->stages[stage].gate) + decay_slot(channel()) * 4;
             store_float2(decay, anchor.end[0], anchor.end[1]);
@@ -363,6 +375,8 @@ struct Operands {
         Scores scores;
         if (kind != GateKind::Bounded) steep.widen(steep_scores, scores);
         begin_scores(stage, scores);
+        Anchored first;
+        if (kBeside) first.load(anchored_rows(stage));
         await_place();
         mma_wait<0>();
         pin(scores);
@@ -370,7 +384,7 @@ struct Operands {
         reach(mark_operand_has_scores);
         if (stores_akk()) store_akk(scores, place), announce_scores();
         else store_mqk(scores, on_diagonal, stage);
-        leave_anchor(stage, anchor);
+        leave_anchor(stage, anchor, first);
         if constexpr (is_raw) restore_keys(stage);
         fence_async_proxy();
     }
