@@ -28,7 +28,7 @@ static fkda_status run_plan(const fkdai_plan *plan, const void *args, void *work
     const void *known;
     fkdai_args room;
     TRY(fkdai_know_args(operation, args, &room, &known));
-    TRY(fkdai_validate_call(operation, &plan->desc, known, plan->workspace_bytes, workspace, workspace_bytes));
+    TRY(fkdai_validate_call(plan, known, workspace, workspace_bytes));
     if (operation->is_empty(&plan->desc)) return FKDA_OK;
     return plan->backend->backend->offers[operation->id].run(plan, known, workspace, stream);
 }

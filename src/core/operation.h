@@ -77,6 +77,12 @@ typedef struct fkdai_extent {
     int64_t align;                 /* of its element; 0: absent */
 } fkdai_extent;
 
+/* Of all arguments, measured once for a plan. */
+typedef struct fkdai_extents {
+    int64_t bytes[FKDAI_MAX_ARGUMENTS];
+    uint8_t align[FKDAI_MAX_ARGUMENTS];
+} fkdai_extents;
+
 typedef struct fkdai_operation {
     fkdai_operation_id id;
     const char *name;              /* "fwd", as in fkda_fwd_plan */
