@@ -6,7 +6,7 @@
 using namespace fkdai;
 using namespace fkdai::decode_fused;
 
-// For the test: the order of threads.
+// For the test: the order of threads, and which warp comes late to everything.
 extern "C" unsigned decode_fused_emulated_seed;
 unsigned decode_fused_emulated_seed = 0;
 
@@ -15,7 +15,8 @@ namespace {
 template <Stored stored, Axes axes>
 bool launch(const fkdai_fused_call &call) {
     using C = Config<stored, axes>;
-    return emulator::launch(call.grid.blocks, 1, C::kThreads, sizeof(Shared<C>), decode_fused_emulated_seed, [&call] { decode_fused_kernel<C>(call); });
+    const emulator::Laggard laggard{0, static_cast<int>(decode_fused_emulated_seed % (C::kThreads / 32 + 1)) - 1};
+    return emulator::launch(call.grid.blocks, 1, C::kThreads, sizeof(Shared<C>), decode_fused_emulated_seed, [&call] { decode_fused_kernel<C>(call); }, laggard);
 }
 
 }  // namespace

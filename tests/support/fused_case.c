@@ -45,7 +45,7 @@ static int64_t slot_index(const fused_spec *s, int64_t n)
 {
     const int64_t row = fused_row(s, n);
     if (row >= 0) return row;
-    return s->slot_null == FKDA_SLOT_NULL_NOT_POSITIVE && n % 2 == 0 ? 0 : -1 - n;
+    return s->slot_null == FKDA_SLOT_NULL_NOT_POSITIVE && s->number % 2 == 0 ? 0 : -1 - n;
 }
 
 static int64_t row_count(const fused_spec *s) { return s->slots == FKDA_NONE ? s->N : 2 * s->N + SPARE_ROWS; }
