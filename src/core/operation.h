@@ -12,7 +12,7 @@
 /* The list of operations, X(NAME, name). A line gives the enumerator FKDAI_OP_NAME, the row fkdai_op_name, and room for fkda_name_desc and
  * fkda_name_args. A test has a longer list. */
 #ifndef FKDAI_OPERATIONS
-#define FKDAI_OPERATIONS(X) X(FWD, fwd) X(DECODE, decode)
+#define FKDAI_OPERATIONS(X) X(FWD, fwd) X(DECODE, decode) X(DECODE_FUSED, decode_fused)
 #endif
 
 #define FKDAI_OPERATION_ID(NAME, name)   FKDAI_OP_##NAME,
