@@ -22,6 +22,7 @@ os.environ["FLA_FLASH_KDA"] = "0"    # before fla is imported: chunk_kda stays i
 import torch
 
 import flash_kda
+import gpu_facts
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 K = 128
@@ -167,11 +168,7 @@ def facts(commit):
     import fla
     import triton
 
-    query = "name,driver_version,clocks.sm,clocks.mem"
-    answer = subprocess.run(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"], capture_output=True, text=True).stdout
-    gpu, driver, sm, memory = [word.strip() for word in (answer.splitlines() or ["unknown,unknown,0,0"])[0].split(",")]
-    return dict(gpu=gpu, driver=driver, sm_mhz=int(sm), memory_mhz=int(memory), commit=commit, torch=torch.__version__, triton=triton.__version__,
-                fla=fla.__version__)
+    return dict(**gpu_facts.gpu_facts(), commit=commit, torch=torch.__version__, triton=triton.__version__, fla=fla.__version__)
 
 
 def floor_ms(T, H, lens):
@@ -220,7 +217,7 @@ def main():
     parser.add_argument("--commit", help="the source that is measured (default: ask git)")
     parser.add_argument("--out", type=pathlib.Path, help="append the lines to this file as well")
     options = parser.parse_args()
-    commit = options.commit or subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+    commit = options.commit or gpu_facts.commit()
     cases = [case for case in read_suite(options.suite) if case[1] <= options.max_T]
     if not cases:
         sys.exit(f"--suite is '{options.suite}', which has no case in cli/bench/suites.def that the CUDA kernels take")

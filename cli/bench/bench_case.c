@@ -12,6 +12,16 @@
 
 #define LOWER_BOUND (-5.0f)    /* what models with the bounded gate use */
 
+/* So many layers that the states of no two launches meet in a cache. */
+static operation operation_of(const bench_case *c)
+{
+    enum { COLD_BYTES = 320000000, MOST_LAYERS = 1024 };
+    const double bytes = (double)(c->slots > 0 ? c->slots : c->N) * (double)(c->HV * c->K * c->V) * 4;
+    const double layers = bytes > 0 ? ceil(COLD_BYTES / bytes) : 1;
+    if (c->op == OPERATION_PREFILL) return (operation){.kind = OPERATION_PREFILL};
+    return (operation){.kind = OPERATION_DECODE, .layers = layers > MOST_LAYERS ? MOST_LAYERS : (int64_t)layers};
+}
+
 static fkda_status desc_of(const bench_case *c, const bench_settings *s, fkda_fwd_desc *desc, choice *chosen)
 {
     *desc = (fkda_fwd_desc){
@@ -22,7 +32,13 @@ static fkda_status desc_of(const bench_case *c, const bench_settings *s, fkda_fw
     };
     for (problem_role role = PROBLEM_Q; role <= PROBLEM_BETA; ++role) problem_tell(desc, role, FKDA_BF16);
     problem_tell(desc, PROBLEM_OUT, FKDA_BF16);
-    return choice_make(desc, chosen);
+    if (c->op == OPERATION_DECODE) {
+        desc->B = c->N;
+        desc->T = c->S;
+        desc->initial_state.slot_count = desc->final_state.slot_count = c->slots;
+        desc->initial_state.slot_dtype = desc->final_state.slot_dtype = c->slots > 0 ? FKDA_I32 : FKDA_NONE;
+    }
+    return choice_make(operation_of(c), desc, chosen);
 }
 
 fkda_status bench_query(const bench_case *c, const bench_settings *s)
@@ -31,7 +47,7 @@ fkda_status bench_query(const bench_case *c, const bench_settings *s)
     choice chosen;
     char what[128];
     TRY(desc_of(c, s, &desc, &chosen));
-    const fkda_status status = problem_fits(&desc);
+    const fkda_status status = problem_fits(operation_of(c), &desc);
     snprintf(what, sizeof what, "case '%s'", c->name);
     return status == FKDA_OK ? FKDA_OK : failure_about(status, what);
 }
@@ -47,7 +63,7 @@ fkda_status bench_run(const bench_case *c, const bench_settings *s, progress *ba
     TRY(desc_of(c, s, &desc, &r->choice));
     snprintf(what, sizeof what, "%s: generating", c->name);
     progress_step(bar, what);
-    TRY(problem_make(&desc, c->gates, c->len_values, &p));
+    TRY(problem_make(operation_of(c), &desc, c->gates, c->len_values, &p));
     snprintf(what, sizeof what, "%s: timing", c->name);
     progress_step(bar, what);
     fkda_status status = call_prepare(&p, &whole);
@@ -102,7 +118,7 @@ static void add_device(cJSON *line, const bench_case *c, const bench_result *r)
     json_add_text(line, "driver", r->device.driver);
     json_add_number(line, "sm_mhz", r->device.sm_mhz);
     json_add_number(line, "memory_mhz", r->device.memory_mhz);
-    cJSON_AddStringToObject(line, "method", "CUDA graph replay, L2 flushed, events");
+    cJSON_AddStringToObject(line, "method", c->op == OPERATION_PREFILL ? "CUDA graph replay, L2 flushed, events" : "CUDA graph of one launch a layer, states cold, events");
     json_add_number(line, "hbm_floor_ms", floor_ms(c));
     json_add_number(line, "hbm_fraction", floor_ms(c) / r->times.median_ms);
     json_add_number(line, "tb_per_s", 1e-9 * least_bytes(c) / r->times.median_ms);
@@ -113,6 +129,7 @@ void bench_print_json(const bench_case *c, const bench_settings *s, const bench_
     cJSON *const line = cJSON_CreateObject();
     cJSON_AddStringToObject(line, "case", c->name);
     cJSON_AddStringToObject(line, "suite", c->suite);
+    cJSON_AddStringToObject(line, "op", operation_names[c->op]);
     cJSON_AddStringToObject(line, "backend", fkda_backend_name(r->backend));
     json_add_text(line, "plan", r->plan);
     choice_add_json(&r->choice, line);
@@ -126,6 +143,11 @@ void bench_print_json(const bench_case *c, const bench_settings *s, const bench_
         {"p10_ms", r->times.p10_ms}, {"p90_ms", r->times.p90_ms}, {"max_ms", r->times.max_ms}, {"tokens_per_s", 1e3 * (double)c->T / r->times.median_ms},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i) json_add_number(line, numbers[i].key, numbers[i].value);
+    if (c->op == OPERATION_DECODE) {
+        json_add_number(line, "S", (double)c->S);
+        json_add_number(line, "slots", (double)c->slots);
+        json_add_number(line, "layers", (double)operation_of(c).layers);
+    }
     if (r->backend == FKDA_BACKEND_CUDA) add_device(line, c, r);
     json_print_line(line);
 }

@@ -85,6 +85,18 @@ static fkda_status make_bounds(problem *p, const int64_t *lens)
     return memory_repeat(block, p->bounds, block->bytes);
 }
 
+/* Sequence n has slot n times a prime, modulo the slots: no two alike, and neighbours lie apart. */
+static fkda_status make_slots(problem *p)
+{
+    const int64_t count = p->desc.initial_state.slot_count, step = count % 7919 == 0 ? 1 : 7919;
+    void *data;
+    TRY(problem_add(p, PROBLEM_INITIAL_SLOTS, FKDA_I32));
+    const memory_block *const block = &p->tensors[PROBLEM_INITIAL_SLOTS].block;
+    TRY(memory_map(block, MEMORY_WRITE, &data));
+    for (int64_t n = 0; n < p->desc.N; ++n) ((int32_t *)data)[n] = (int32_t)(n * step % count);
+    return memory_unmap(block, MEMORY_WRITE, data);
+}
+
 static fkda_status make(problem *p, problem_gates gates, const int64_t *lens)
 {
     for (problem_role role = PROBLEM_Q; role <= PROBLEM_BETA; ++role) TRY(make_input(p, role, gates, FKDA_BF16));
@@ -92,13 +104,15 @@ static fkda_status make(problem *p, problem_gates gates, const int64_t *lens)
     TRY(make_input(p, PROBLEM_DT_BIAS, gates, FKDA_F32));
     TRY(make_input(p, PROBLEM_INITIAL_STATE, gates, FKDA_F32));
     if (lens != NULL) TRY(make_bounds(p, lens));
+    if (p->desc.initial_state.slot_count > 0) TRY(make_slots(p));
     TRY(problem_add(p, PROBLEM_OUT, FKDA_BF16));
-    return problem_add(p, PROBLEM_FINAL_STATE, FKDA_F32);
+    TRY(problem_add(p, PROBLEM_FINAL_STATE, FKDA_F32));
+    return problem_restore(p);
 }
 
-fkda_status problem_make(const fkda_fwd_desc *desc, problem_gates gates, const int64_t *lens, problem *p)
+fkda_status problem_make(operation op, const fkda_fwd_desc *desc, problem_gates gates, const int64_t *lens, problem *p)
 {
-    *p = (problem){.desc = *desc};
+    *p = (problem){.op = op, .desc = *desc};
     const fkda_status status = make(p, gates, lens);
     if (status != FKDA_OK) problem_free(p);
     return status;

@@ -153,9 +153,9 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
 static fkda_status machine_status, query_status;
 
 const char *fkda_last_error(void) { return "the kernels refuse it"; }
-fkda_status fkda_fwd_query(const fkda_fwd_desc *desc, fkda_backend *backend)
+fkda_status operation_query(operation op, const fkda_fwd_desc *desc, fkda_backend *backend)
 {
-    (void)backend;
+    (void)op, (void)backend;
     return desc->memory == FKDA_MEMORY_CUDA && desc->backend == FKDA_BACKEND_CUDA ? query_status : FKDA_ERR_INTERNAL;
 }
 fkda_status fkda_backend_status(fkda_backend backend, char *text, size_t size)
@@ -229,7 +229,7 @@ static void test_choice_of_memory(void **state)
         fkda_fwd_desc desc = {.struct_size = sizeof desc, .backend = cases[i].backend};
         choice made;
         machine_status = cases[i].machine, query_status = cases[i].query;
-        assert_int_equal(choice_make(&desc, &made), cases[i].status);
+        assert_int_equal(choice_make((operation){.kind = OPERATION_DECODE}, &desc, &made), cases[i].status);
         assert_int_equal(desc.memory, cases[i].memory);
         assert_int_equal(desc.backend, cases[i].backend);
         assert_string_equal(made.why_not_cuda, cases[i].reason);
