@@ -30,7 +30,8 @@ static fkda_status desc_of(const bench_case *c, const bench_settings *s, fkda_fw
         .A_log = FKDA_F32, .dt_bias = FKDA_F32, .scale = (float)(1.0 / sqrt((double)c->K)),
         .initial_state = {.dtype = FKDA_F32}, .final_state = {.dtype = FKDA_F32},
     };
-    for (problem_role role = PROBLEM_Q; role <= PROBLEM_BETA; ++role) problem_tell(desc, role, FKDA_BF16);
+    if (c->gate == FKDA_GATE_PRECOMPUTED) desc->A_log = desc->dt_bias = FKDA_NONE;
+    for (problem_role role = PROBLEM_Q; role <= PROBLEM_BETA; ++role) problem_tell(desc, role, role == PROBLEM_G && c->g != FKDA_NONE ? c->g : FKDA_BF16);
     problem_tell(desc, PROBLEM_OUT, FKDA_BF16);
     if (c->op == OPERATION_DECODE) {
         desc->B = c->N;
@@ -84,19 +85,22 @@ fkda_status bench_run(const bench_case *c, const bench_settings *s, progress *ba
  * say 1280 and leave beta out, and so do we), and the fp32 states once in and once out. 4.2 TB/s is what a large copy reaches on an H200.
  */
 #define HBM_TB_PER_S 4.2
+static const char *gate_name(const bench_case *c) { return c->g == FKDA_F32 ? "precomputed-f32" : problem_gate_name(c->gate); }
+
 static double least_bytes(const bench_case *c)
 {
     const double token_heads = (double)c->T * (double)c->HV, states = (double)(c->N * c->HV * c->K * c->V);
-    return token_heads * 2 * (double)(3 * c->K + 2 * c->V) + states * 2 * 4;
+    const double g_bytes = c->g == FKDA_F32 ? 4 : 2;
+    return token_heads * (2 * (double)(2 * c->K + 2 * c->V) + g_bytes * (double)c->K) + states * 2 * 4;
 }
 
 static double floor_ms(const bench_case *c) { return least_bytes(c) / (HBM_TB_PER_S * 1e9); }
 
 void bench_print_heading(void)
 {
-    printf("%-20s  %-8s  %-6s  %-7s  %8s  %5s  %9s  %21s  %4s  %12s  %6s\n", "case", "gate", "gates", "backend", "tokens", "heads", "median", "p10 .. p90",
+    printf("%-20s  %-15s  %-6s  %-7s  %8s  %5s  %9s  %21s  %4s  %12s  %6s\n", "case", "gate", "gates", "backend", "tokens", "heads", "median", "p10 .. p90",
            "runs", "tokens/s", "of HBM");
-    for (int i = 0; i < 126; ++i) putchar('-');
+    for (int i = 0; i < 133; ++i) putchar('-');
     putchar('\n');
 }
 
@@ -106,7 +110,7 @@ void bench_print_row(const bench_case *c, const bench_result *r)
     char spread[2 * TEXT_NUMBER_BYTES + 8], share[16] = "-";
     snprintf(spread, sizeof spread, "%s .. %s", text_duration(r->times.p10_ms, low), text_duration(r->times.p90_ms, high));
     if (r->backend == FKDA_BACKEND_CUDA) snprintf(share, sizeof share, "%.1f %%", 100 * floor_ms(c) / r->times.median_ms);
-    printf("%-20s  %-8s  %-6s  %-7s  %8s  %5lld  %9s  %21s  %4d  %12s  %6s\n", c->name, problem_gate_name(c->gate), problem_gates_names[c->gates],
+    printf("%-20s  %-15s  %-6s  %-7s  %8s  %5lld  %9s  %21s  %4d  %12s  %6s\n", c->name, gate_name(c), problem_gates_names[c->gates],
            fkda_backend_name(r->backend), text_grouped((double)c->T, tokens), (long long)c->HV, text_duration(r->times.median_ms, median), spread,
            r->times.runs, text_grouped(1e3 * (double)c->T / r->times.median_ms, rate), share);
 }
@@ -133,7 +137,7 @@ void bench_print_json(const bench_case *c, const bench_settings *s, const bench_
     cJSON_AddStringToObject(line, "backend", fkda_backend_name(r->backend));
     json_add_text(line, "plan", r->plan);
     choice_add_json(&r->choice, line);
-    cJSON_AddStringToObject(line, "gate", problem_gate_name(c->gate));
+    cJSON_AddStringToObject(line, "gate", gate_name(c));
     cJSON_AddStringToObject(line, "gates", problem_gates_names[c->gates]);
     json_add_text(line, "lens", c->lens == NULL ? "" : c->lens);
     cJSON_AddStringToObject(line, "commit", FKDA_COMMIT);

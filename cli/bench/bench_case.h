@@ -13,6 +13,7 @@ typedef struct bench_case {
     int64_t T, H, HV, K, V;       /* decode: T = N S */
     int64_t S, slots;             /* decode: tokens of each sequence; slots of the pool, 0: no pool */
     fkda_gate gate;
+    fkda_dtype g;                 /* of g; FKDA_NONE: bf16 */
     problem_gates gates;          /* what the gate's inputs look like */
     const char *lens;             /* "300,1,17" or "64x128", 64 sequences of 128; NULL or "": dense */
     int64_t N;                    /* sequences: 1 if a dense prefill */

@@ -13,7 +13,7 @@ static struct {
     int64_t T, N, S, slots, H, HV, K, V, threads, runs;
     int op, suite, backend, gate, gates, json;
 } asked = {.suite = -1, .gate = -1};
-static const char *const gate_kinds[] = {"bounded", "softplus", NULL};         /* index: fkda_gate */
+static const char *const gate_kinds[] = {"bounded", "softplus", "precomputed", "precomputed-f32", NULL};    /* index: fkda_gate, then its g in fp32 */
 static const char *const gates[] = {"slow", "random", "floor", "all", NULL};    /* index: problem_gates */
 
 enum { MAX_T = 1 << 30, MAX_HEADS = 1 << 16, MAX_WIDTH = 256 };
@@ -31,7 +31,7 @@ static const option options[] = {
     {.name = "--K", .value = "N", .help = "key width (default 128)", .kind = OPTION_INTEGER, .to = &asked.K, .min = 1, .max = MAX_WIDTH},
     {.name = "--V", .value = "N", .help = "value width (default K)", .kind = OPTION_INTEGER, .to = &asked.V, .min = 1, .max = MAX_WIDTH},
     {.name = "--lens", .value = "A,B,..", .help = "packed sequences of so many tokens (64x128: 64 times 128); T is their sum", .kind = OPTION_TEXT, .to = &asked.lens},
-    {.name = "--gate", .value = "KIND", .help = "bounded or softplus (default: as the case says)", .kind = OPTION_CHOICE, .to = &asked.gate, .choices = gate_kinds},
+    {.name = "--gate", .value = "KIND", .help = "bounded, softplus, precomputed or precomputed-f32 (default: as the case says)", .kind = OPTION_CHOICE, .to = &asked.gate, .choices = gate_kinds},
     {.name = "--gates", .value = "FAMILY", .help = "inputs of the gate: slow (trained models; default), random, floor, or all three", .kind = OPTION_CHOICE,
      .to = &asked.gates, .choices = gates},
     OPTION_ROW_BACKEND(&asked.backend),
@@ -93,7 +93,9 @@ static fkda_status prepare(bench_list *list, const bench_settings *s)
 {
     TRY(collect(list));
     for (int i = 0; i < list->count; ++i) {
-        if (asked.gate >= 0) list->cases[i].gate = (fkda_gate)asked.gate;
+        const int is_wide = asked.gate > (int)FKDA_GATE_PRECOMPUTED;
+        if (asked.gate >= 0) list->cases[i].gate = is_wide ? FKDA_GATE_PRECOMPUTED : (fkda_gate)asked.gate;
+        if (is_wide) list->cases[i].g = FKDA_F32;
         list->cases[i].gates = (problem_gates)asked.gates;
     }
     if (asked.gates == PROBLEM_GATES_COUNT) TRY(bench_spread_gates(list));

@@ -96,12 +96,20 @@ static void step_rows(const fkdai_cpu_task *task, int len, float *state, fkdai_c
     }
 }
 
+void fkdai_cpu_step_state(const fkdai_cpu_task *task, int len, fkdai_cpu_decode_scratch *s)
+{
+    void *const matrix = matrix_of(task);
+    float *const state = begin(task, matrix, s);
+    if (task->desc->final_state.layout == FKDA_STATE_NHKV) step_panels(task, len, state, s);
+    else step_rows(task, len, state, s);
+    end(task, matrix, state);
+}
+
 static void step_head(const fkdai_cpu_task *task, fkdai_cpu_decode_scratch *s)
 {
     const int64_t hv = task->first_head, t0 = task->seq.begin;
     const int len = (int)(task->seq.end - t0);
     if (len == 0) return;
-    void *const matrix = matrix_of(task);
     fkdai_cpu_gate *const gate = &s->rows.head[0].gate;
     fkdai_cpu_read_gate(task, hv, gate);
     fkdai_cpu_read_betas(task, hv, t0, len, &s->rows);
@@ -110,10 +118,7 @@ static void step_head(const fkdai_cpu_task *task, fkdai_cpu_decode_scratch *s)
         fkdai_cpu_read_token(task, hv, t0 + i, gate, &s->rows, &s->token[i]);
         s->token[i].beta = s->rows.chunk.beta[i];
     }
-    float *const state = begin(task, matrix, s);
-    if (task->desc->final_state.layout == FKDA_STATE_NHKV) step_panels(task, len, state, s);
-    else step_rows(task, len, state, s);
-    end(task, matrix, state);
+    fkdai_cpu_step_state(task, len, s);
     fkdai_cpu_write_out(task, hv, t0, len, &s->rows);
 }
 

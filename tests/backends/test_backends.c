@@ -48,6 +48,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_decode_hard_numbers),
         cmocka_unit_test(test_decode_leaves_empty_sequences_alone),
         cmocka_unit_test(test_decode_goes_on_from_a_prefill),
+        cmocka_unit_test(test_decode_fused_cases),
+        cmocka_unit_test(test_decode_fused_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

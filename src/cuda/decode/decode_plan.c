@@ -20,12 +20,7 @@ int fkdai_decode_blocks_per_state(fkdai_decode_shape shape, int is_bf16_state)
     return 128 / rows;
 }
 
-fkdai_decode_divisor fkdai_decode_make_divisor(uint32_t y)
-{
-    int shift = 0;
-    while (UINT64_C(1) << shift < y) ++shift;
-    return (fkdai_decode_divisor){(uint32_t)(((UINT64_C(1) << 32) * ((UINT64_C(1) << shift) - y)) / y + 1), shift};
-}
+fkdai_decode_divisor fkdai_decode_make_divisor(uint32_t y) { return fkdai_make_divisor(y); }
 
 fkdai_decode_grid fkdai_decode_make_grid(int64_t N, int64_t HV, int S, int is_bf16_state, int is_k_first, int major)
 {
