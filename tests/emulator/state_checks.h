@@ -30,7 +30,7 @@ inline void check(const char *name, const char *text, const std::vector<int> &wo
     const auto size = static_cast<int64_t>(all.size());
     for (const int count : all)
         for (const fkdai_prefill_mapping mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD}) {
-            if (!draw_is_wanted(seed / 3, size, size - 1) || !draw_is_wanted(seed % 3, 3, ran)) {
+            if (!draw_is_wanted(seed, 3 * size, ran)) {
                 seed++;
                 continue;
             }

@@ -57,13 +57,36 @@ double rng_normal(uint64_t stream, uint64_t i)    /* Box-Muller, the cosine half
 
 int64_t rng_below(uint64_t stream, uint64_t i, int64_t n) { return (int64_t)(rng_bits(stream, i) % (uint64_t)n); }
 
-int draw_is_wanted(int64_t i, int64_t n, int64_t number)
+/* FKDA_TEST_DRAWS, taken apart. */
+static struct { int is_read, are_few; int64_t number; } draws;
+
+static void read_draws(void)
 {
-    const char *const draws = getenv("FKDA_TEST_DRAWS");
-    if (draws == NULL || *draws == 0) return 1;
-    if (strcmp(draws, "few") != 0) {
-        fprintf(stderr, "FKDA_TEST_DRAWS is \"%s\", but must be few, or not set\n", draws);
-        exit(99);
-    }
-    return i % n == number % n;
+    if (draws.is_read) return;
+    draws.is_read = 1;
+    const char *const text = getenv("FKDA_TEST_DRAWS");
+    if (text == NULL || *text == 0) return;
+    const size_t word = strcspn(text, ":");
+    char *end = NULL;
+    const long number = text[word] == 0 ? 0 : strtol(text + word + 1, &end, 10);
+    draws.are_few = word == 3 && strncmp(text, "few", 3) == 0;
+    draws.number = number;
+    const int is_word = draws.are_few || (word == 3 && strncmp(text, "all", 3) == 0);
+    if (is_word && number >= 0 && number < INT32_MAX && (text[word] == 0 || (end != text + word + 1 && *end == 0))) return;
+    fprintf(stderr, "FKDA_TEST_DRAWS is \"%s\", but must be few, all, few:<number>, all:<number> with a number from 0 to 2^31 - 2, or not set\n", text);
+    exit(99);
 }
+
+int draws_are_few(void)
+{
+    read_draws();
+    return draws.are_few;
+}
+
+int64_t draws_number(void)
+{
+    read_draws();
+    return draws.number;
+}
+
+int draw_is_wanted(int64_t i, int64_t n, int64_t number) { return !draws_are_few() || i % n == (number + draws_number()) % n; }
