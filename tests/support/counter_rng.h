@@ -6,7 +6,8 @@
  *
  * Where a case is run many times and owes the same bits each time (orders of threads, mappings, repetitions), FKDA_TEST_DRAWS=few:<number> asks
  * for one of these draws: another for each case and for each number, so that runs with numbers of their own add up to all. FKDA_TEST_DRAWS=all:<number>
- * asks for all, as without it. The number is also where a row of random cases begins. Without ":<number>" it is 0.
+ * asks for all, as without it; fewer:<number>, under sanitizers, for few draws of every other case of the long suites. The number is also where a row of
+ * random cases begins. Without ":<number>" it is 0.
  */
 #ifndef FKDA_TEST_COUNTER_RNG_H
 #define FKDA_TEST_COUNTER_RNG_H
@@ -26,6 +27,7 @@ int64_t rng_below(uint64_t stream, uint64_t i, int64_t n); /* in [0, n) */
 
 int draws_are_few(void);
 int64_t draws_number(void);
+int next_case_is_wanted(void);    /* of a long suite; each call asks about another case */
 /* Is draw i of the n > 0 of a case wanted? With few draws one of n in turn: another for each number of the case. */
 int draw_is_wanted(int64_t i, int64_t n, int64_t number);
 
