@@ -174,7 +174,7 @@ def tool_suite(name, *command):
 def debug_build_suite():
     """What the other builds leave out: no optimization, assertions, a static library, which is then used from outside, the benchmarks, and the
     programs that need a GPU to run (tests/gpu), wherever nvcc is. Not in build/check-gpu, whose programs a GPU runs. The tests are not built."""
-    targets = "flashkda flashkda_cli fkda_bench_cpu fkda_bench_decode" + (" gpu_programs" if can_compile_kernels() else "")
+    targets = "flashkda flashkda_cli fkda_printed fkda_bench_cpu fkda_bench_decode" + (" gpu_programs" if can_compile_kernels() else "")
     say("debug build: build/check-debug")
     started = time.time()
     status, output = run(["tools/build", "check-debug", "-DFKDA_BUILD_TESTS=ON", "-DBUILD_SHARED_LIBS=OFF", "-DFKDA_WERROR=ON",
