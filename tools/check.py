@@ -1,24 +1,26 @@
 #!/usr/bin/env python3
 """Every test of flashkda: `make check`.
 
-Looks at the sources, builds the library (shared, release; address and undefined-behaviour sanitizers; static, debug; static, with the GPU
-programs), installs the wheel into .venv, runs the C suites on the first two builds and the Python suites, and prints one table: suite, ran,
-passed, failed, skipped, seconds. A suite that runs fewer tests than tools/expected_counts.json says has failed: a skip is not a pass.
+Looks at the sources, builds the library (shared, release; address and undefined-behaviour sanitizers; static, debug, with the GPU programs),
+installs the wheel into .venv, runs the C suites on the first two builds and the Python suites, and prints one table: suite, ran, passed,
+failed, skipped, seconds. A suite that runs fewer tests than tools/expected_counts.json says has failed: a skip is not a pass.
 
-    tools/check.py             everything
+    tools/check.py             everything, with few draws of each case: others in every run
+    tools/check.py --long      with all draws in the release build (`make check-long`, once a week on GitHub)
     tools/check.py --only c    one step: source, c, sanitize, python
     tools/check.py --record    everything, then writes the counts of a green run to tools/expected_counts.json
 """
 import argparse
 import concurrent.futures
-import functools
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 
@@ -28,7 +30,6 @@ EXPECTED = ROOT / "tools" / "expected_counts.json"
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
-    "FKDA_TEST_DRAWS": "few",    # tests/support/counter_rng.h
 }
 
 
@@ -65,27 +66,58 @@ def count_cmocka(output, ok):
     return passed, failed, skipped
 
 
-@functools.cache
-def hasty_nvcc():
-    """Environment in which nvcc compiles four times as fast, and badly: for builds that are to succeed, and whose kernels nobody runs."""
+class Once:
+    """A function of which each call happens once; who asks meanwhile, in another lane, waits for the answer."""
+
+    def __init__(self, function):
+        self.function, self.lock, self.answers = function, threading.Lock(), {}
+
+    def __call__(self, *arguments):
+        with self.lock:
+            if arguments not in self.answers:
+                self.answers[arguments] = self.function(*arguments)
+            return self.answers[arguments]
+
+
+@Once
+def hasty_flag():
+    """Lets nvcc compile ten times as fast, and badly: for builds that are to succeed, and whose kernels nobody runs."""
     known = can_compile_kernels() and "--Ofast-compile" in run(["nvcc", "--help"])[1]
-    return {**os.environ, "NVCC_APPEND_FLAGS": "--Ofast-compile=max"} if known else dict(os.environ)
+    return "--Ofast-compile=max" if known else ""
 
 
-@functools.cache
+def hasty_nvcc():
+    return {**os.environ, "NVCC_APPEND_FLAGS": hasty_flag()}
+
+
+def flags_of_kernels():
+    """Of builds whose kernels a GPU runs where there is one. CMake knows the flag: with a GPU, or without, everything is compiled anew."""
+    has_gpu = any(pathlib.Path("/dev").glob("nvidia[0-9]*")) or pathlib.Path("/dev/dxg").exists()
+    return f"CMAKE_CUDA_FLAGS={'' if has_gpu else hasty_flag()}"
+
+
+@Once
+def build_release():
+    return build_with_tests("check-release", "-D" + flags_of_kernels())
+
+
+def build_sanitized():
+    return build_with_tests("check-sanitize", "-DFKDA_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DFKDA_CUDA=OFF")
+
+
 def build_with_tests(build, *options):
     return run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_EXAMPLES=ON", "-DFKDA_WERROR=ON", *options])
 
 
-def c_suites(build, label, options=(), env=None):
-    """Builds build/<build> with its tests and runs them under CTest."""
-    status, output = build_with_tests(build, *options)
+def c_suites(build, label, built, env):
+    """Runs the tests of build/<build> under CTest. built: (exit status, output) of its build."""
+    status, output = built
     if status != 0:
         return [Suite(f"{label}: build", failed=1, output=output)]
     say(f"C suites, {label}")
     report = OUT / f"ctest-{build}.xml"
     run(["ctest", "--test-dir", f"build/{build}", "-j", str(os.cpu_count()), "--timeout", "900", "--test-output-size-passed", "1000000",
-         "--output-junit", str(report)], env={**hasty_nvcc(), **(env or {})})
+         "--output-junit", str(report)], env={**hasty_nvcc(), **env})
     suites = []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         output = case.findtext("system-out") or ""
@@ -101,12 +133,13 @@ def install_wheel():
     """Builds the wheel and installs it into .venv; returns (exit status, output)."""
     say("building and installing the Python wheel")
     return run([sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--force-reinstall",
-                "--config-settings=build-dir=build/wheel", "."], env={**os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "2"})
+                "--config-settings=build-dir=build/wheel", f"--config-settings=cmake.define.{flags_of_kernels()}", "."],
+               env={**os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "2"})
 
 
 def python_suites():
     """pytest over the command line, the module and flash-linear-attention, with the command line of build/check-release and the wheel in .venv."""
-    for name, (status, output) in (("command line", build_with_tests("check-release")), ("wheel", install_wheel())):
+    for name, (status, output) in (("command line", build_release()), ("wheel", install_wheel())):
         if status != 0:
             return [Suite(f"python: {name}", failed=1, output=output)]
     suites = []
@@ -138,28 +171,18 @@ def tool_suite(name, *command):
     return Suite(name, int(status == 0), int(status not in (0, 77)), int(status == 77), time.time() - started, output)
 
 
-def build_suite(name, build, *options, env=None):
-    """A build with a static library, which is then used from outside; its other tests are not run."""
-    say(f"{name}: build/{build}")
-    started = time.time()
-    status, output = run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DBUILD_SHARED_LIBS=OFF", "-DFKDA_WERROR=ON", *options], env=env)
-    if status == 0:
-        status, output = run(["ctest", "--test-dir", f"build/{build}", "-R", "^(consumer|exports)$", "--output-on-failure", "--no-tests=error"])
-    return Suite(name, int(status == 0), int(status != 0), 0, time.time() - started, output)
-
-
 def debug_build_suite():
-    """Everything compiles without optimization and without a warning."""
-    return build_suite("debug build", "check-debug", "-DCMAKE_BUILD_TYPE=Debug", "-DFKDA_CUDA=OFF", "-DFKDA_BUILD_BENCH=ON",
-                       "-DFKDA_BUILD_EXAMPLES=ON")
-
-
-def cuda_programs_suite():
-    """What only a GPU can run is at least built wherever nvcc is (tests/gpu). Not in build/check-gpu, whose programs a GPU runs."""
-    if not can_compile_kernels():
-        return Suite("cuda programs build", skipped=1)
-    return build_suite("cuda programs build", "check-cuda", "-DFKDA_BUILD_GPU_TESTS=ON", "-DFKDA_BUILD_CLI=OFF", "-DFKDA_CUDA=ON",
-                       env={**hasty_nvcc(), "TARGETS": "flashkda gpu_programs"})
+    """What the other builds leave out: no optimization, assertions, a static library, which is then used from outside, the benchmarks, and the
+    programs that need a GPU to run (tests/gpu), wherever nvcc is. Not in build/check-gpu, whose programs a GPU runs. The tests are not built."""
+    targets = "flashkda flashkda_cli fkda_printed fkda_bench_cpu fkda_bench_decode" + (" gpu_programs" if can_compile_kernels() else "")
+    say("debug build: build/check-debug")
+    started = time.time()
+    status, output = run(["tools/build", "check-debug", "-DFKDA_BUILD_TESTS=ON", "-DBUILD_SHARED_LIBS=OFF", "-DFKDA_WERROR=ON",
+                          "-DCMAKE_BUILD_TYPE=Debug", "-DFKDA_BUILD_BENCH=ON", "-DFKDA_BUILD_GPU_TESTS=ON",
+                          f"-DFKDA_CUDA={'ON' if can_compile_kernels() else 'OFF'}"], env={**hasty_nvcc(), "TARGETS": targets})
+    if status == 0:
+        status, output = run(["ctest", "--test-dir", "build/check-debug", "-R", "^(consumer|exports)$", "--output-on-failure", "--no-tests=error"])
+    return Suite("debug build", int(status == 0), int(status != 0), 0, time.time() - started, output)
 
 
 def source_suites():
@@ -172,18 +195,17 @@ def source_suites():
         ("report", "tools/report/report.py", "--check"),
         ("kernel lint", "tools/dev/lint_kernels.py"),
     ]
-    return [*(tool_suite(*tool) for tool in tools), debug_build_suite(), cuda_programs_suite()]
+    return [*(tool_suite(*tool) for tool in tools), debug_build_suite()]
 
 
 STEPS = {
     "source": source_suites,
-    "c": lambda: c_suites("check-release", "release"),
-    "sanitize": lambda: c_suites("check-sanitize", "sanitized", ["-DFKDA_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
-                                                                   "-DFKDA_CUDA=OFF"], SANITIZER_ENV),
+    "c": lambda: c_suites("check-release", "release", build_release(), {}),
+    "sanitize": lambda: c_suites("check-sanitize", "sanitized", build_sanitized(), SANITIZER_ENV),
     "python": python_suites,
 }
-# Side by side. Each step leaves cores idle for a while; the last of a lane is one that can use all of them.
-LANES = (("sanitize",), ("python", "source", "c"))
+# Side by side. What a core at a time does comes first: the lint, pytest; what ends last, CTest, can use all of them.
+LANES = (("sanitize",), ("python",), ("source", "c"))
 
 
 def can_compile_kernels():
@@ -234,12 +256,24 @@ def print_report(suites, seconds):
     return failed
 
 
+def choose_draws(is_long):
+    """Which draws of a case the C suites make (tests/support/counter_rng.h): those of FKDA_TEST_DRAWS, or others in every run. Under
+    sanitizers fewer, and not the same as in the release build."""
+    word, _, number = os.environ.get("FKDA_TEST_DRAWS", "all" if is_long else "few").partition(":")
+    number = int(number or random.randrange(10**8))
+    os.environ["FKDA_TEST_DRAWS"] = f"{word}:{number}"
+    SANITIZER_ENV["FKDA_TEST_DRAWS"] = f"{'few' if word == 'all' else 'fewer'}:{number + 1}"
+    return os.environ["FKDA_TEST_DRAWS"]
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", choices=STEPS, help="run one step")
+    arguments.add_argument("--long", action="store_true", help="all draws of each case in the release build, not one of them")
     arguments.add_argument("--record", action="store_true", help="write the counts of a green run as the new expectation")
     arguments = arguments.parse_args()
     steps = [arguments.only] if arguments.only else list(STEPS)
+    draws = choose_draws(arguments.long)
     OUT.mkdir(parents=True, exist_ok=True)
     started = time.time()
     results = run_steps(steps)
@@ -247,6 +281,7 @@ def main():
     if not arguments.record:
         hold_to_expectation(suites, steps)
     failed = print_report(suites, time.time() - started)
+    print(f"FKDA_TEST_DRAWS={draws} repeats these draws")
     if arguments.record and not failed:
         counts = {**json.loads(EXPECTED.read_text()), **{step: {s.name: s.ran for s in results[step]} for step in steps}}
         EXPECTED.write_text(json.dumps(counts, indent=2) + "\n")

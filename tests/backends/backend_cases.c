@@ -79,6 +79,7 @@ static void every_case_of(const backend_bars *bars, const char *operation)
 {
     tally sum = {0};
     for (int i = 0; i < case_count(operation); ++i) {
+        if (!next_case_is_wanted()) continue;
         const case_spec s = case_at(operation, i);
         run_case(bars, &s, 2 + i % 2, &sum);
     }

@@ -4,6 +4,7 @@
 #include "backend_bars.h"
 #include "backend_suite.h"
 #include "case_states.h"
+#include "counter_rng.h"
 
 static case_result run_on(const backend_bars *bars, const case_spec *s, const input_values *x, int threads)
 {
@@ -79,6 +80,7 @@ static void checkpoints_are_prefixes(const backend_bars *bars)
         for (int threads = 1; threads <= 4; threads += 3) compare_with_prefixes(bars, &s, &x, &prefixes, threads);
         for (size_t k = 0; k < sizeof borders / sizeof *borders; ++k) {
             s.checkpoint_every = borders[k];
+            if (!draw_is_wanted((int64_t)k, 4, (int64_t)i)) continue;
             if (s.checkpoint_every <= s.bounds[1]) compare_with_prefixes(bars, &s, &x, &prefixes, 2);
         }
         s.checkpoint_every = 0;
@@ -100,6 +102,7 @@ static void intervals(const backend_bars *bars)
 {
     for (int64_t length = 31; length <= 34; ++length)
         for (size_t k = 0; k < sizeof borders / sizeof *borders && borders[k] <= length; ++k) {
+            if (!draw_is_wanted((int64_t)k, 4, length)) continue;
             case_spec s = case_parse("intervals", "B=3 T=1 H=1 cp=f32");
             s.T = length, s.checkpoint_every = borders[k];
             for (int64_t n = 0; n <= s.N; ++n) s.bounds[n] = n * length;

@@ -1,6 +1,7 @@
 // emulated_call.h: a case in the memory of the emulated device, run by the prefill kernels in any mapping, and its errors against the oracle.
 #pragma once
 
+#include "emulated_kernels.h"
 #include "emulated_states.h"
 
 #include <algorithm>
@@ -124,16 +125,10 @@ struct Call {
         return p;
     }
 
-    void run_kernel(const Params &p) const {
-        if (spec.gate == FKDA_GATE_SOFTPLUS) run_kernel<GateKind::Softplus>(p);
-        else if (spec.gate == FKDA_GATE_PRECOMPUTED && p.g_f32 != nullptr) run_kernel<GateKind::PrecomputedF32>(p);
-        else if (spec.gate == FKDA_GATE_PRECOMPUTED) run_kernel<GateKind::Precomputed>(p);
-        else run_kernel<GateKind::Bounded>(p);
-    }
-    template <GateKind kind>
-    static void run_kernel(const Params &p) {
-        if (p.is_raw) prefill_kernel<kind, true>(p);
-        else prefill_kernel<kind, false>(p);
+    GateKind gate_kind(const Params &p) const {
+        if (spec.gate == FKDA_GATE_SOFTPLUS) return GateKind::Softplus;
+        if (spec.gate != FKDA_GATE_PRECOMPUTED) return GateKind::Bounded;
+        return p.g_f32 != nullptr ? GateKind::PrecomputedF32 : GateKind::Precomputed;
     }
 
     bool has_raised_flags(const fkdai_prefill_layout &layout) const {
@@ -156,7 +151,7 @@ struct Call {
         if (schedule == FKDAI_SCHEDULE_ONCE && !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p); })) return false;
         // as many bytes as dynamic_shared leaves of them on a GPU
         const bool ended = emulator::launch(static_cast<unsigned>(fkdai_prefill_blocks(grid)), static_cast<unsigned>(fkdai_prefill_ranks(grid)), kThreads,
-                                            kSharedBytes - 1024, seed, [&] { run_kernel(p); }, laggard);
+                                            kSharedBytes - 1024, seed, [&] { prefill_thread(gate_kind(p), p); }, laggard);
         read_final();
         return ended && !has_raised_flags(layout);
     }

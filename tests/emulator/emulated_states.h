@@ -4,7 +4,7 @@
 #include "emulator.h"
 
 #include "case_states.h"
-#include "prefill_sm90/prefill_kernel.cuh"
+#include "prefill_sm90/problem/params.cuh"
 
 namespace emulated {
 

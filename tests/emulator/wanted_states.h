@@ -63,15 +63,15 @@ struct Wanted {
     void put_checkpoints(const case_spec &s, StateMemory &to) {
         for (int64_t i = 0; i < case_checkpoint_count(&s) && s.checkpoints != FKDA_NONE; i++) {
             int64_t n, tokens;
-            if (is_compared(i) && has_checkpoint(s, i, &n, &tokens) && lost_checkpoints.count(i) == 0) to.put_row(row_of(s, i), s.HV, prefix(s, n, tokens).data());
+            if (is_compared(s, i) && has_checkpoint(s, i, &n, &tokens) && lost_checkpoints.count(i) == 0) to.put_row(row_of(s, i), s.HV, prefix(s, n, tokens).data());
         }
     }
     // With few draws most checkpoints are as they came: a run of its own for each takes most of the time.
-    static bool is_compared(int64_t i) { return draw_is_wanted(i, 8, 0); }
+    static bool is_compared(const case_spec &s, int64_t i) { return draw_is_wanted(i, std::min<int64_t>(8, case_checkpoint_count(&s)), 0); }
     void take_over(const case_spec &s, StateMemory &from, StateMemory &to) {
         for (int64_t i = 0; i < case_checkpoint_count(&s) && s.checkpoints != FKDA_NONE; i++) {
             int64_t n, tokens;
-            if (is_compared(i) || !has_checkpoint(s, i, &n, &tokens) || lost_checkpoints.count(i) != 0) continue;
+            if (is_compared(s, i) || !has_checkpoint(s, i, &n, &tokens) || lost_checkpoints.count(i) != 0) continue;
             memcpy(to.at(row_of(s, i), 0, 0, 0), from.at(row_of(s, i), 0, 0, 0), static_cast<size_t>(s.HV * 16384) * to.width());
         }
     }

@@ -57,13 +57,42 @@ double rng_normal(uint64_t stream, uint64_t i)    /* Box-Muller, the cosine half
 
 int64_t rng_below(uint64_t stream, uint64_t i, int64_t n) { return (int64_t)(rng_bits(stream, i) % (uint64_t)n); }
 
-int draw_is_wanted(int64_t i, int64_t n, int64_t number)
+/* FKDA_TEST_DRAWS, taken apart: few or fewer than all draws, and the number. */
+static struct { int is_read, are_few, are_fewer; long number; } draws;
+
+static void read_draws(void)
 {
-    const char *const draws = getenv("FKDA_TEST_DRAWS");
-    if (draws == NULL || *draws == 0) return 1;
-    if (strcmp(draws, "few") != 0) {
-        fprintf(stderr, "FKDA_TEST_DRAWS is \"%s\", but must be few, or not set\n", draws);
-        exit(99);
-    }
-    return i % n == number % n;
+    if (draws.is_read) return;
+    draws.is_read = 1;
+    const char *const text = getenv("FKDA_TEST_DRAWS");
+    if (text == NULL || *text == 0) return;
+    char word[8] = "", end = 0;
+    const int found = sscanf(text, "%7[a-z]:%9ld%c", word, &draws.number, &end);
+    draws.are_fewer = strcmp(word, "fewer") == 0;
+    draws.are_few = draws.are_fewer || strcmp(word, "few") == 0;
+    const int is_whole = (found == 1 && strchr(text, ':') == NULL && strlen(text) == strlen(word)) || (found == 2 && draws.number >= 0);
+    if (is_whole && (draws.are_few || strcmp(word, "all") == 0)) return;
+    fprintf(stderr, "FKDA_TEST_DRAWS is \"%s\", but must be all, few or fewer, alone or with a number of at most nine digits (few:17), or not set\n", text);
+    exit(99);
+}
+
+int draws_are_few(void)
+{
+    read_draws();
+    return draws.are_few;
+}
+
+int64_t draws_number(void)
+{
+    read_draws();
+    return draws.number;
+}
+
+int draw_is_wanted(int64_t i, int64_t n, int64_t number) { return !draws_are_few() || i % n == (number + draws_number()) % n; }
+
+int next_case_is_wanted(void)
+{
+    static int64_t asked;
+    read_draws();
+    return !draws.are_fewer || (asked++ + draws.number / 4096) % 2 == 0;    /* not the digits that choose draws */
 }

@@ -2,8 +2,12 @@
  * Random numbers by counter: number i of a stream is a hash of (seed, stream, i). No state, so any element of any tensor can be drawn
  * alone, in any order, on any thread, and a case keeps its values when another case is added.
  *
- * The seed is fresh in every run and printed; FKDA_TEST_SEED=<number> repeats a run. FKDA_TEST_DRAWS=few asks for fewer runs of each case, where
- * the bits and what sanitizers see are the same in all: orders of threads, mappings, repetitions.
+ * The seed is fresh in every run and printed; FKDA_TEST_SEED=<number> repeats a run.
+ *
+ * Where a case is run many times and owes the same bits each time (orders of threads, mappings, repetitions), FKDA_TEST_DRAWS=few:<number> asks
+ * for one of these draws: another for each case and for each number, so that runs with numbers of their own add up to all. FKDA_TEST_DRAWS=all:<number>
+ * asks for all, as without it; fewer:<number>, under sanitizers, for few draws of every other case of the long suites. The number is also where a row of
+ * random cases begins. Without ":<number>" it is 0.
  */
 #ifndef FKDA_TEST_COUNTER_RNG_H
 #define FKDA_TEST_COUNTER_RNG_H
@@ -21,7 +25,10 @@ double rng_uniform(uint64_t stream, uint64_t i);           /* in (0, 1) */
 double rng_normal(uint64_t stream, uint64_t i);            /* mean 0, variance 1 */
 int64_t rng_below(uint64_t stream, uint64_t i, int64_t n); /* in [0, n) */
 
-/* Is draw i of the n of a case wanted? All are; with FKDA_TEST_DRAWS=few, as under sanitizers, one: another for each number of the case. */
+int draws_are_few(void);
+int64_t draws_number(void);
+int next_case_is_wanted(void);    /* of a long suite; each call asks about another case */
+/* Is draw i of the n > 0 of a case wanted? With few draws one of n in turn: another for each number of the case. */
 int draw_is_wanted(int64_t i, int64_t n, int64_t number);
 
 #ifdef __cplusplus

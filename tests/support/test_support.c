@@ -227,6 +227,23 @@ static void test_values(void **state)
     values_free(&b);
 }
 
+/* Few draws: one of n, in turn as the numbers of the cases go; else all. */
+static void test_draws(void **state)
+{
+    (void)state;
+    for (int64_t n = 1; n < 10; ++n)
+        for (int64_t number = 0; number < 2 * n; ++number) {
+            int64_t wanted = 0, wanted_twice = 0;
+            for (int64_t i = 0; i < n; ++i) {
+                wanted += draw_is_wanted(i, n, number);
+                wanted_twice += draw_is_wanted(i, n, number) && draw_is_wanted(i, n, number + 1);
+            }
+            assert_int_equal(wanted, draws_are_few() ? 1 : n);
+            assert_int_equal(wanted_twice, draws_are_few() && n > 1 ? 0 : n);
+        }
+    assert_true(draws_number() >= 0);
+}
+
 static void test_last_sequence_of_nan(void **state)
 {
     (void)state;
@@ -253,6 +270,7 @@ int main(void)
         cmocka_unit_test(test_lens),
         cmocka_unit_test(test_classes_of_bars),
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_draws),
         cmocka_unit_test(test_last_sequence_of_nan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,27 @@
+// emulated_kernels.cpp: all instances of the prefill kernel. Most of the time of a build of tests/emulator goes here.
+#include "emulated_kernels.h"
+
+namespace emulated {
+
+using namespace fkdai::prefill;
+
+namespace {
+
+template <GateKind kind>
+void run(const Params &p) {
+    if (p.is_raw) prefill_kernel<kind, true>(p);
+    else prefill_kernel<kind, false>(p);
+}
+
+}  // namespace
+
+void prefill_thread(GateKind kind, const Params &p) {
+    switch (kind) {
+        case GateKind::Bounded: return run<GateKind::Bounded>(p);
+        case GateKind::Softplus: return run<GateKind::Softplus>(p);
+        case GateKind::Precomputed: return run<GateKind::Precomputed>(p);
+        case GateKind::PrecomputedF32: return run<GateKind::PrecomputedF32>(p);
+    }
+}
+
+}  // namespace emulated
