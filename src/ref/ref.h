@@ -35,7 +35,7 @@ typedef struct fkdai_ref_item {
 /* Reads token t: activates beta and the gate, normalises q and k. */
 void fkdai_ref_read_token(const fkdai_ref_item *item, int64_t t, fkdai_ref_token *token);
 
-/* Rounds out [V] of token t once, to the caller's dtype. */
+/* Rounds out [V] of token t once, to the caller's dtype; where there is no out, nothing. */
 void fkdai_ref_write_out(const fkdai_ref_item *item, int64_t t, const double *out);
 
 /* state [K,V], read and updated; out is written for every token of the sequence. */
