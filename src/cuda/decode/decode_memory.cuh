@@ -2,58 +2,82 @@
 #pragma once
 
 #include "decode/decode_config.cuh"
+#include "device/requests.cuh"
 #include "device/scalar_math.cuh"
 
 namespace fkdai::decode {
 
-__device__ __forceinline__ float float_of(uint32_t word, int is_f32) { return __uint_as_float(is_f32 ? word : word << 16); }
-
-// One element.
-__device__ __forceinline__ uint32_t word_at(const void *data, int64_t at, int is_f32) {
-    if (is_f32) return static_cast<const uint32_t *>(data)[at];
-    return static_cast<const uint16_t *>(data)[at];
-}
-
-// Four neighbours, from a multiple of four on.
-__device__ __forceinline__ uint4 words_at(const void *data, int64_t at, int is_f32) {
-    if (is_f32) return *reinterpret_cast<const uint4 *>(static_cast<const uint32_t *>(data) + at);
-    const uint2 half = *reinterpret_cast<const uint2 *>(static_cast<const uint16_t *>(data) + at);
-    return make_uint4(half.x, half.y, 0, 0);
-}
-__device__ __forceinline__ float4 floats_of(const uint4 &words, int is_f32) {
-    if (is_f32) return make_float4(__uint_as_float(words.x), __uint_as_float(words.y), __uint_as_float(words.z), __uint_as_float(words.w));
-    return make_float4(low_bf16(words.x), high_bf16(words.x), low_bf16(words.y), high_bf16(words.y));
-}
-
 __device__ __forceinline__ uint32_t divide(uint32_t x, const fkdai_decode_divisor &by) { return (x + __umulhi(x, by.factor)) >> by.shift; }
 
-// One index, as it lies.
+__device__ __forceinline__ void report(uint32_t *status, uint32_t bit) {
+    if (status != nullptr) atomicOr(status, bit);
+}
+
+// ---------------------------------------------------------------- floating point, as it lies
+
+// Four neighbouring elements.
+template <Inputs inputs>
+struct Words;
+template <>
+struct Words<Inputs::BF16> {
+    uint2 x;
+    __device__ __forceinline__ void request(const uint8_t *at, bool is_wanted, int) { x = request_8(at, is_wanted); }
+    __device__ __forceinline__ float4 floats(int) const { return make_float4(low_bf16(x.x), high_bf16(x.x), low_bf16(x.y), high_bf16(x.y)); }
+};
+template <>
+struct Words<Inputs::ANY> {
+    uint4 x;
+    __device__ __forceinline__ void request(const uint8_t *at, bool is_wanted, int is_f32) { x = request_16_or_8(at, is_wanted, is_f32); }
+    __device__ __forceinline__ float4 floats(int is_f32) const {
+        if (is_f32) return make_float4(__uint_as_float(x.x), __uint_as_float(x.y), __uint_as_float(x.z), __uint_as_float(x.w));
+        return make_float4(low_bf16(x.x), high_bf16(x.x), low_bf16(x.y), high_bf16(x.y));
+    }
+};
+
+// Is a tensor, or a parameter that is fp32 where the tensors are bf16, fp32? What is known when the kernel is compiled is not asked.
+template <Inputs inputs>
+__device__ __forceinline__ int tensor_is_f32(int is_f32) { return inputs == Inputs::ANY && is_f32; }
+template <Inputs inputs>
+__device__ __forceinline__ int parameter_is_f32(int is_f32) { return inputs == Inputs::BF16 || is_f32; }
+
+// One element.
+__device__ __forceinline__ float float_of(uint32_t word, int is_f32) { return __uint_as_float(is_f32 ? word : word << 16); }
+
+__device__ __forceinline__ void store_one(uint8_t *at, int is_f32, float value) {
+    if (is_f32) *reinterpret_cast<float *>(at) = value;
+    else *reinterpret_cast<uint16_t *>(at) = static_cast<uint16_t>(pack_bf16(value, value));
+}
+
+// Some channels of one head, of all tokens of a sequence.
+struct Line {
+    uint8_t *at;     // of token 0
+    int64_t step;    // bytes to the next token
+    int is_f32;
+    __device__ __forceinline__ uint8_t *of(int token) const { return at + token * step; }
+};
+
+// Before it is known where a packed sequence begins.
+template <Inputs inputs>
+__device__ __forceinline__ Line line_of(const fkdai_decode_call &p, const fkdai_decode_tensor &x, const Job &job, int head, int channel) {
+    const int is_f32 = tensor_is_f32<inputs>(x.is_f32), bytes = is_f32 ? 4 : 2;
+    const int64_t batch = p.cu_seqlens.data == nullptr ? job.n : 0;
+    return {static_cast<uint8_t *>(x.data) + (batch * x.batch + head * x.head + channel) * bytes, x.token * bytes, is_f32};
+}
+
+// ---------------------------------------------------------------- indices, as they lie
+
 struct IndexWords {
     uint32_t low, high;
 };
-__device__ __forceinline__ IndexWords index_words(const fkdai_decode_indices &x, int64_t i) {
-    if (x.is_i64) {
-        const uint2 both = static_cast<const uint2 *>(x.data)[i];
-        return {both.x, both.y};
-    }
-    return {static_cast<const uint32_t *>(x.data)[i], 0};
+__device__ __forceinline__ IndexWords request_index(const fkdai_decode_indices &x, int64_t i, bool is_wanted) {
+    const uint8_t *const at = static_cast<const uint8_t *>(x.data) + (i << (x.is_i64 ? 3 : 2));
+    return {request_word(at, is_wanted), request_word(at + 4, is_wanted && x.is_i64)};
 }
 __device__ __forceinline__ int64_t index_of(const IndexWords &x, int is_i64) {
     if (is_i64) return static_cast<int64_t>(static_cast<uint64_t>(x.high) << 32 | x.low);
     return static_cast<int32_t>(x.low);
 }
-
-__device__ __forceinline__ int64_t offset_of(const fkdai_decode_tensor &x, const Job &job, int token, int head) {
-    return job.batch * x.batch + (job.begin + token) * x.token + head * x.head;
-}
-
-__device__ __forceinline__ void store_one(const fkdai_decode_tensor &x, int64_t at, float value) {
-    if (x.is_f32) static_cast<float *>(x.data)[at] = value;
-    else static_cast<uint16_t *>(x.data)[at] = static_cast<uint16_t>(pack_bf16(value, value));
-}
-
-__device__ __forceinline__ void report(uint32_t *status, uint32_t bit) {
-    if (status != nullptr) atomicOr(status, bit);
-}
+// What lane `from` asked for.
+__device__ __forceinline__ IndexWords handed(const IndexWords &x, int from) { return {__shfl_sync(~0u, x.low, from), __shfl_sync(~0u, x.high, from)}; }
 
 }  // namespace fkdai::decode

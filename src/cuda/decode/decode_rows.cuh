@@ -8,7 +8,7 @@
 // do not depend on the shape.
 #pragma once
 
-#include "decode/decode_tokens.cuh"
+#include "decode/decode_states.cuh"
 
 namespace fkdai::decode {
 
@@ -17,21 +17,25 @@ template <Stored stored>
 struct Four;
 template <>
 struct Four<Stored::F32> {
-    using Type = float4;
+    using Type = uint4;
     static constexpr int kBytes = 16;
-    __device__ __forceinline__ static float4 widen(const float4 &x) { return x; }
-    __device__ __forceinline__ static float4 narrow(const float4 &x) { return x; }
-    __device__ __forceinline__ static float4 zero() { return make_float4(0.f, 0.f, 0.f, 0.f); }
+    __device__ __forceinline__ static uint4 request(const uint8_t *at, bool is_wanted) { return request_16(at, is_wanted); }
+    __device__ __forceinline__ static float4 widen(const uint4 &x) {
+        return make_float4(__uint_as_float(x.x), __uint_as_float(x.y), __uint_as_float(x.z), __uint_as_float(x.w));
+    }
+    __device__ __forceinline__ static uint4 narrow(const float4 &x) {
+        return make_uint4(__float_as_uint(x.x), __float_as_uint(x.y), __float_as_uint(x.z), __float_as_uint(x.w));
+    }
 };
 template <>
 struct Four<Stored::BF16> {
     using Type = uint2;
     static constexpr int kBytes = 8;
+    __device__ __forceinline__ static uint2 request(const uint8_t *at, bool is_wanted) { return request_8(at, is_wanted); }
     __device__ __forceinline__ static float4 widen(const uint2 &x) {
         return make_float4(low_bf16(x.x), high_bf16(x.x), low_bf16(x.y), high_bf16(x.y));
     }
     __device__ __forceinline__ static uint2 narrow(const float4 &x) { return make_uint2(pack_bf16(x.x, x.y), pack_bf16(x.z, x.w)); }
-    __device__ __forceinline__ static uint2 zero() { return make_uint2(0, 0); }
 };
 
 // Sums x[r] over kLanes lanes; afterwards a lane has that of row lane / (kLanes / kRows). Every step with more than one row left sends away half
@@ -57,91 +61,114 @@ __device__ __forceinline__ float sum_rows(float (&x)[Config::kRows], int lane) {
 template <class Config>
 struct Rows {
     static constexpr int kRows = Config::kRows, kFours = Config::kFours, kLanesOfRow = Config::kLanes / kRows;
-    using Stored4 = Four<Config::kStored>;
-    using Raw = typename Stored4::Type;
+    template <Stored stored>
+    using Raw = typename Four<stored>::Type;
+    template <Stored stored>
+    static constexpr bool kMovesPairs = Config::kPairsTouch && stored == Stored::BF16;
 
-    uint8_t *base;                       // the matrix in memory; null: no state, which is not written
-    int lane, row;                       // inside the group of lanes; the group's first row
-    Raw raw[kRows][kFours];              // [K,V]: [channel of the four][four], of kRows rows each
+    int lane, row;                 // inside the group of lanes; the group's first row
+    int hv;
+    Raw<Config::kStored> raw[kRows][kFours];    // [K,V]: [channel of the four][four], of kRows rows each
     float s[kRows][kFours][4];
 
-    // Where raw[i][j] lies, in elements of the matrix.
-    __device__ __forceinline__ int place(int i, int j) const {
-        const int channel = Config::channel(lane, j);
-        return Config::kAxes == Axes::VK ? (row + i) * kWidth + channel : (channel + i) * kWidth + row;
-    }
-    __device__ __forceinline__ Raw *at(int i, int j) const { return reinterpret_cast<Raw *>(base + place(i, j) / 4 * Stored4::kBytes); }
-
-    // The state's row in memory, or -1.
-    __device__ __forceinline__ static int64_t row_of(const fkdai_decode_call &p, const IndexWords &slot, const Job &job) {
-        if (p.slots.data == nullptr) return job.n;
-        const int64_t index = index_of(slot, p.slots.is_i64);
-        const bool is_null = index < p.first_slot, is_slot = static_cast<uint64_t>(index) < static_cast<uint64_t>(p.slot_count);
-        if (!is_null && !is_slot && thread_here() == 0) report(p.device_status, FKDAI_DECODE_SLOT_BROKEN);
-        return is_null || !is_slot ? -1 : index;
+    __device__ __forceinline__ void place(const Job &job) {
+        lane = thread_here() % Config::kLanes, row = job.first_row + thread_here() / Config::kLanes * kRows, hv = job.hv;
     }
 
-    __device__ __forceinline__ void request(const fkdai_decode_call &p, const Job &job, const IndexWords &slot, uint8_t mask) {
-        const int thread = thread_here();
-        const int64_t index = row_of(p, slot, job);
-        lane = thread % Config::kLanes, row = job.first_row + thread / Config::kLanes * kRows;
-        const int64_t first = index * p.row_stride + static_cast<int64_t>(job.hv) * (kWidth * kWidth);
-        base = index < 0 ? nullptr : static_cast<uint8_t *>(p.state) + first / 4 * Stored4::kBytes;
-#pragma unroll
-        for (int i = 0; i < kRows; i++)
-#pragma unroll
-            for (int j = 0; j < kFours; j++) raw[i][j] = Stored4::zero();
-        if (base == nullptr || mask == 0) return;
-        load();
+    // ---------------------------------------------------------------- where they lie
+
+    // The lane's first element in a row of states. All others of the matrix are as far from there as offset() says.
+    template <Stored stored>
+    __device__ __forceinline__ uint8_t *own_in(void *states, int64_t row_stride, int64_t row_of_states) const {
+        const int first = Config::kAxes == Axes::VK ? row * kWidth + Config::channel(lane, 0) : Config::channel(lane, 0) * kWidth + row;
+        const int64_t elements = row_of_states * row_stride + (static_cast<int64_t>(hv) * (kWidth * kWidth) + first);
+        return static_cast<uint8_t *>(states) + elements * (Four<stored>::kBytes / 4);
+    }
+    template <Stored stored>
+    __device__ __forceinline__ static constexpr int offset(int i, int j) {
+        return (Config::kAxes == Axes::VK ? i * kWidth + Config::channel_of(j) : (Config::channel_of(j) + i) * kWidth) * (Four<stored>::kBytes / 4);
     }
 
-    __device__ __forceinline__ void load() {
-        constexpr bool kPairs = Config::kStored == Stored::BF16 && Config::kAxes == Axes::VK && kFours == 2;
+    // ---------------------------------------------------------------- from memory and back
+
+    __device__ __forceinline__ void request(const uint8_t *own, bool is_wanted) {
+        constexpr Stored kStored = Config::kStored;
 #pragma unroll
         for (int i = 0; i < kRows; i++) {
-            if constexpr (kPairs) {
-                const uint4 pair = *reinterpret_cast<const uint4 *>(at(i, 0));
-                raw[i][0] = make_uint2(pair.x, pair.y), raw[i][1] = make_uint2(pair.z, pair.w);
+            if constexpr (kMovesPairs<kStored>) {
+#pragma unroll
+                for (int j = 0; j < kFours; j += 2) {
+                    const uint4 pair = request_16(own + offset<kStored>(i, j), is_wanted);
+                    raw[i][j] = make_uint2(pair.x, pair.y), raw[i][j + 1] = make_uint2(pair.z, pair.w);
+                }
             } else {
 #pragma unroll
-                for (int j = 0; j < kFours; j++) raw[i][j] = *at(i, j);
+                for (int j = 0; j < kFours; j++) raw[i][j] = Four<kStored>::request(own + offset<kStored>(i, j), is_wanted);
             }
         }
+    }
+
+    __device__ __forceinline__ void take(int i, int j, const float4 &x) {
+        if constexpr (Config::kAxes == Axes::VK) s[i][j][0] = x.x, s[i][j][1] = x.y, s[i][j][2] = x.z, s[i][j][3] = x.w;
+        else s[0][j][i] = x.x, s[1][j][i] = x.y, s[2][j][i] = x.z, s[3][j][i] = x.w;
+    }
+    __device__ __forceinline__ float4 given(int i, int j) const {
+        if constexpr (Config::kAxes == Axes::VK) return make_float4(s[i][j][0], s[i][j][1], s[i][j][2], s[i][j][3]);
+        else return make_float4(s[0][j][i], s[1][j][i], s[2][j][i], s[3][j][i]);
     }
 
     __device__ __forceinline__ void widen() {
 #pragma unroll
         for (int i = 0; i < kRows; i++)
 #pragma unroll
-            for (int j = 0; j < kFours; j++) {
-                const float4 x = Stored4::widen(raw[i][j]);
-                if constexpr (Config::kAxes == Axes::VK) s[i][j][0] = x.x, s[i][j][1] = x.y, s[i][j][2] = x.z, s[i][j][3] = x.w;
-                else s[0][j][i] = x.x, s[1][j][i] = x.y, s[2][j][i] = x.z, s[3][j][i] = x.w;
-            }
+            for (int j = 0; j < kFours; j++) take(i, j, Four<Config::kStored>::widen(raw[i][j]));
     }
 
-    __device__ __forceinline__ Raw narrowed(int i, int j) const {
-        if constexpr (Config::kAxes == Axes::VK) return Stored4::narrow(make_float4(s[i][j][0], s[i][j][1], s[i][j][2], s[i][j][3]));
-        else return Stored4::narrow(make_float4(s[0][j][i], s[1][j][i], s[2][j][i], s[3][j][i]));
-    }
-
-    __device__ __forceinline__ void store() const {
-        constexpr bool kPairs = Config::kStored == Stored::BF16 && Config::kAxes == Axes::VK && kFours == 2;
-        if (base == nullptr) return;
+    template <Stored stored>
+    __device__ __forceinline__ void store(uint8_t *own) const {
 #pragma unroll
         for (int i = 0; i < kRows; i++) {
-            if constexpr (kPairs) {
-                const uint2 low = narrowed(i, 0), high = narrowed(i, 1);
-                *reinterpret_cast<uint4 *>(at(i, 0)) = make_uint4(low.x, low.y, high.x, high.y);
+            if constexpr (kMovesPairs<stored>) {
+#pragma unroll
+                for (int j = 0; j < kFours; j += 2) {
+                    const uint2 low = Four<stored>::narrow(given(i, j)), high = Four<stored>::narrow(given(i, j + 1));
+                    *reinterpret_cast<uint4 *>(own + offset<stored>(i, j)) = make_uint4(low.x, low.y, high.x, high.y);
+                }
             } else {
 #pragma unroll
-                for (int j = 0; j < kFours; j++) *at(i, j) = narrowed(i, j);
+                for (int j = 0; j < kFours; j++) *reinterpret_cast<Raw<stored> *>(own + offset<stored>(i, j)) = Four<stored>::narrow(given(i, j));
             }
         }
     }
 
-    // x = S a;  a lane's parts of t and u.
+    // What this thread has stored, or what was there before the call.
+    template <Stored stored>
+    __device__ __forceinline__ void load(const uint8_t *own) {
+#pragma unroll
+        for (int i = 0; i < kRows; i++)
+#pragma unroll
+            for (int j = 0; j < kFours; j++) take(i, j, Four<stored>::widen(*reinterpret_cast<const Raw<stored> *>(own + offset<stored>(i, j))));
+    }
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int i = 0; i < kRows; i++)
+#pragma unroll
+            for (int j = 0; j < kFours; j++) take(i, j, make_float4(0.f, 0.f, 0.f, 0.f));
+    }
+    // As if stored and loaded again.
+    template <Stored stored>
+    __device__ __forceinline__ void round() {
+#pragma unroll
+        for (int i = 0; i < kRows; i++)
+#pragma unroll
+            for (int j = 0; j < kFours; j++) take(i, j, Four<stored>::widen(Four<stored>::narrow(given(i, j))));
+    }
+
+    // ---------------------------------------------------------------- one token
+
+    // x = S a;  a lane's parts of t and u: pairs of fours are added first.
     __device__ __forceinline__ void decay_and_dot(const Tokens<Config> &of, int token, float (&t)[kRows], float (&u)[kRows]) {
+        float t2[kRows], u2[kRows];
 #pragma unroll
         for (int j = 0; j < kFours; j++) {
             const int c = Config::channel(lane, j);
@@ -152,8 +179,11 @@ struct Rows {
                 float(&x)[4] = s[r][j];
                 x[0] = decayed(x[0], a.x), x[1] = decayed(x[1], a.y), x[2] = decayed(x[2], a.z), x[3] = decayed(x[3], a.w);
                 const float4 x4 = make_float4(x[0], x[1], x[2], x[3]);
-                t[r] = j == 0 ? dot4(x4, k) : t[r] + dot4(x4, k);
-                u[r] = j == 0 ? dot4(x4, q) : u[r] + dot4(x4, q);
+                const float with_k = dot4(x4, k), with_q = dot4(x4, q);
+                if (j == 0) t[r] = with_k, u[r] = with_q;
+                if (j == 1) t[r] += with_k, u[r] += with_q;
+                if (j == 2) t2[r] = with_k, u2[r] = with_q;
+                if (j == 3) t[r] += t2[r] + with_k, u[r] += u2[r] + with_q;
             }
         }
     }
@@ -174,15 +204,17 @@ struct Rows {
         }
     }
 
-    // One token; out is written by the first of the lanes that know it.
-    __device__ __forceinline__ void step(const fkdai_decode_call &p, const Job &job, const Tokens<Config> &of, int token) {
+    // The row whose sums this lane ends up with.
+    __device__ __forceinline__ int own_row() const { return row + lane / kLanesOfRow; }
+
+    // Decays the state and writes out; returns d of own_row(), which add() wants. Of the lanes that know a row the first writes.
+    __device__ __forceinline__ float step(const Tokens<Config> &of, int token, int value, uint8_t *out, int out_is_f32) {
         float t[kRows], u[kRows];
         decay_and_dot(of, token, t, u);
         const float with_k = sum_rows<Config>(t, lane), with_q = sum_rows<Config>(u, lane);
-        const int own = row + lane / kLanesOfRow;
-        const float update = (of.v[token][own - job.first_row] - with_k) * of.beta[token];
-        if (lane % kLanesOfRow == 0) store_one(p.out, offset_of(p.out, job, token, job.hv) + own, fmaf(update, of.kq[token], with_q));
-        add(of, token, update);
+        const float update = (of.v[token][value] - with_k) * of.beta[token];
+        if (out != nullptr && lane % kLanesOfRow == 0) store_one(out, out_is_f32, fmaf(update, of.kq[token], with_q));
+        return update;
     }
 };
 
