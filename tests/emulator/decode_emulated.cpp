@@ -15,7 +15,7 @@ bool launch(const fkdai_decode_call &call, unsigned seed) {
 
 template <fkdai_decode_shape shape, Stored stored, Axes axes>
 bool launch_inputs(const fkdai_decode_call &call, unsigned seed) {
-    return call.grid.is_bf16_input ? launch<shape, stored, axes, Inputs::BF16>(call, seed) : launch<shape, stored, axes, Inputs::ANY>(call, seed);
+    return call.grid.has_plain_input ? launch<shape, stored, axes, Inputs::BF16>(call, seed) : launch<shape, stored, axes, Inputs::ANY>(call, seed);
 }
 
 template <fkdai_decode_shape shape>
@@ -30,6 +30,7 @@ bool launch_any(const fkdai_decode_call &call, unsigned seed) {
         case FKDAI_DECODE_ONE: return launch_shape<FKDAI_DECODE_ONE>(call, seed);
         case FKDAI_DECODE_FEW: return launch_shape<FKDAI_DECODE_FEW>(call, seed);
         case FKDAI_DECODE_MANY: return launch_shape<FKDAI_DECODE_MANY>(call, seed);
+        case FKDAI_DECODE_WHOLE: return launch_shape<FKDAI_DECODE_WHOLE>(call, seed);
         default: return launch_shape<FKDAI_DECODE_STEPS>(call, seed);
     }
 }

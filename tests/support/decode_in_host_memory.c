@@ -16,10 +16,10 @@ static fkda_tensor_desc tensor(const fkdai_decode_tensor *t)
 
 static fkda_state_desc state(const fkdai_decode_call *c)
 {
-    const fkda_slot_null null = c->first_slot == 1 ? FKDA_SLOT_NULL_NOT_POSITIVE : c->first_slot == 0 ? FKDA_SLOT_NULL_NEGATIVE : FKDA_SLOT_NULL_NONE;
+    const fkda_slot_null null = c->null_below == 1 ? FKDA_SLOT_NULL_NOT_POSITIVE : c->null_below == 0 ? FKDA_SLOT_NULL_NEGATIVE : FKDA_SLOT_NULL_NONE;
     return (fkda_state_desc){
         .dtype = c->grid.is_bf16_state ? FKDA_BF16 : FKDA_F32, .layout = c->grid.is_k_first ? FKDA_STATE_NHKV : FKDA_STATE_NHVK,
-        .row_stride = c->row_stride, .slot_count = c->slot_count, .slot_dtype = index_dtype(&c->slots), .slot_null = null,
+        .row_stride = c->row_stride, .slot_count = c->slots.data == NULL ? 0 : (int64_t)c->slot_span + c->first_slot, .slot_dtype = index_dtype(&c->slots), .slot_null = null,
     };
 }
 

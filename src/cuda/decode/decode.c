@@ -60,6 +60,7 @@ static fkda_status check_desc(const fkda_decode_desc *d)
     TRY(check_fours("k", &d->k, fkdai_fwd_shape(&f, FKDA_ARG_K)));
     TRY(check_fours("g", &d->g, fkdai_fwd_shape(&f, FKDA_ARG_G)));
     TRY(check_rows("state", &d->state));
+    REFUSE_UNLESS(d->state.slot_count <= INT32_MAX, "state.slot_count = %" PRId64 " is above 2^31 - 1", d->state.slot_count);
     REFUSE_UNLESS(d->commit != FKDA_COMMIT_EACH || d->slots_per_sequence <= MOST_SLOTS, "slots_per_sequence = %" PRId64 " is above %d",
                   d->slots_per_sequence, MOST_SLOTS);
     return d->step_states.dtype == FKDA_NONE ? FKDA_OK : check_rows("step_states", &d->step_states);
@@ -88,10 +89,16 @@ static fkda_status check_args(const fkdai_desc *desc, const void *args)
 
 /* ---------------------------------------------------------------- one call */
 
-static int is_bf16_input(const fkda_decode_desc *d)
+static int is_plain(const fkda_tensor_desc *t)
 {
-    return d->q.dtype == FKDA_BF16 && d->k.dtype == FKDA_BF16 && d->v.dtype == FKDA_BF16 && d->g.dtype == FKDA_BF16 && d->beta.dtype == FKDA_BF16 &&
-           d->out.dtype == FKDA_BF16 && d->A_log != FKDA_BF16 && d->dt_bias != FKDA_BF16;
+    const int64_t below = INT64_C(1) << 30;
+    return t->dtype == FKDA_BF16 && t->batch_stride < below && t->token_stride < below && t->head_stride < below;
+}
+
+static int has_plain_input(const fkda_decode_desc *d)
+{
+    return is_plain(&d->q) && is_plain(&d->k) && is_plain(&d->v) && is_plain(&d->g) && is_plain(&d->beta) && is_plain(&d->out) &&
+           d->A_log != FKDA_BF16 && d->dt_bias != FKDA_BF16 && d->T < INT64_C(1) << 30;
 }
 
 static const char *words_of(const fkda_decode_desc *d, fkdai_decode_shape shape)
@@ -106,7 +113,7 @@ static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cud
     TRY(check_desc(d));
     const fkdai_decode_request request = {
         .N = d->N, .HV = d->HV, .S = (int)d->S, .writes_steps = d->commit == FKDA_COMMIT_EACH || d->step_states.dtype != FKDA_NONE,
-        .is_bf16_state = d->state.dtype == FKDA_BF16, .is_k_first = d->state.layout == FKDA_STATE_NHKV, .is_bf16_input = is_bf16_input(d),
+        .is_bf16_state = d->state.dtype == FKDA_BF16, .is_k_first = d->state.layout == FKDA_STATE_NHKV, .has_plain_input = has_plain_input(d),
     };
     const fkdai_decode_grid grid = fkdai_decode_make_grid(&request, on->major);
     memcpy(to, &grid, sizeof grid);
@@ -121,10 +128,14 @@ static fkdai_decode_tensor tensor(const fkda_tensor_desc *t, const void *data)
     return (fkdai_decode_tensor){(void *)(uintptr_t)data, t->batch_stride, t->token_stride, t->head_stride, t->dtype == FKDA_F32};
 }
 
-static int64_t first_slot(const fkda_state_desc *s)
+static int64_t null_below(const fkda_state_desc *s)
 {
     return s->slot_null == FKDA_SLOT_NULL_NONE ? INT64_MIN : s->slot_null == FKDA_SLOT_NULL_NOT_POSITIVE;
 }
+
+static uint32_t first_slot(const fkda_state_desc *s) { return s->slot_count > 0 && s->slot_null == FKDA_SLOT_NULL_NOT_POSITIVE; }
+
+static uint32_t slot_span(const fkda_state_desc *s) { return s->slot_count > 0 ? (uint32_t)s->slot_count - first_slot(s) : UINT32_MAX; }
 
 /* A call in which the tokens behind the accepted ones are not needed. */
 static int needs_only_accepted(const fkda_decode_desc *d)
@@ -143,8 +154,8 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
         .q = tensor(&d->q, a->q), .k = tensor(&d->k, a->k), .g = tensor(&d->g, a->g), .v = tensor(&d->v, a->v), .beta = tensor(&d->beta, a->beta),
         .out = tensor(&d->out, a->out), .A_log = {a->A_log, d->A_log == FKDA_F32}, .dt_bias = {a->dt_bias, d->dt_bias == FKDA_F32},
         .cu_seqlens = {a->cu_seqlens, d->cu_seqlens == FKDA_I64}, .state = a->state, .row_stride = d->state.row_stride,
-        .slots = {a->slots, d->state.slot_dtype == FKDA_I64}, .slot_count = d->state.slot_count,
-        .first_slot = first_slot(&d->state), .initial_mask = a->initial_mask, .device_status = a->device_status,
+        .slots = {a->slots, d->state.slot_dtype == FKDA_I64}, .first_slot = first_slot(&d->state),
+        .slot_span = slot_span(&d->state), .null_below = null_below(&d->state), .initial_mask = a->initial_mask, .device_status = a->device_status,
         .gate = (fkdai_decode_gate)d->gate, .T = d->T, .S = (int)d->S, .HV = (int)d->HV, .by_heads = fkdai_decode_make_divisor((uint32_t)d->HV),
         .by_group = fkdai_decode_make_divisor((uint32_t)(d->HV / d->H)), .is_normalised = d->qk_norm == FKDA_QK_NORM_L2,
         .is_beta_activated = d->beta_kind == FKDA_BETA_ACTIVATED, .beta_multiplier = (float)d->beta_multiplier, .lower_bound = d->lower_bound,

@@ -33,7 +33,7 @@ constexpr Variants variants_of() {
               {variant<shape, Stored::BF16, Axes::KV, Inputs::ANY>(), variant<shape, Stored::BF16, Axes::KV, Inputs::BF16>()}}}};
 }
 constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE>(), variants_of<FKDAI_DECODE_FEW>(), variants_of<FKDAI_DECODE_MANY>(),
-                                                    variants_of<FKDAI_DECODE_STEPS>()};
+                                                    variants_of<FKDAI_DECODE_WHOLE>(), variants_of<FKDAI_DECODE_STEPS>()};
 
 }  // namespace
 }  // namespace fkdai::decode
@@ -51,7 +51,7 @@ extern "C" int fkdai_decode_load(void) {
 extern "C" int fkdai_decode_launch(const fkdai_decode_call *call, void *stream) {
     const fkdai_decode_grid &grid = call->grid;
     if (grid.blocks == 0) return cudaSuccess;
-    const Variant &v = variants[grid.shape].of[grid.is_bf16_state][grid.is_k_first][grid.is_bf16_input];
+    const Variant &v = variants[grid.shape].of[grid.is_bf16_state][grid.is_k_first][grid.has_plain_input];
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;

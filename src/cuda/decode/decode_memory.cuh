@@ -48,20 +48,29 @@ __device__ __forceinline__ void store_one(uint8_t *at, int is_f32, float value) 
     else *reinterpret_cast<uint16_t *>(at) = static_cast<uint16_t>(pack_bf16(value, value));
 }
 
+// x y. Strides, and what they are multiplied with, fit 32 bits where inputs are plain: one instruction instead of four.
+template <Inputs inputs>
+__device__ __forceinline__ int64_t product(int64_t x, int64_t y) {
+    if constexpr (inputs == Inputs::BF16) return static_cast<int64_t>(static_cast<uint64_t>(static_cast<uint32_t>(x)) * static_cast<uint32_t>(y));
+    return x * y;
+}
+
 // Some channels of one head, of all tokens of a sequence.
+template <Inputs inputs>
 struct Line {
     uint8_t *at;     // of token 0
     int64_t step;    // bytes to the next token
     int is_f32;
-    __device__ __forceinline__ uint8_t *of(int token) const { return at + token * step; }
+    __device__ __forceinline__ uint8_t *of(int token) const { return at + product<inputs>(token, step); }
+    __device__ __forceinline__ void skip(int64_t tokens) { at += product<inputs>(tokens, step); }
 };
 
 // Before it is known where a packed sequence begins.
 template <Inputs inputs>
-__device__ __forceinline__ Line line_of(const fkdai_decode_call &p, const fkdai_decode_tensor &x, const Job &job, int head, int channel) {
+__device__ __forceinline__ Line<inputs> line_of(const fkdai_decode_call &p, const fkdai_decode_tensor &x, const Job &job, int head, int channel) {
     const int is_f32 = tensor_is_f32<inputs>(x.is_f32), bytes = is_f32 ? 4 : 2;
-    const int64_t batch = p.cu_seqlens.data == nullptr ? job.n : 0;
-    return {static_cast<uint8_t *>(x.data) + (batch * x.batch + head * x.head + channel) * bytes, x.token * bytes, is_f32};
+    const int64_t n = p.cu_seqlens.data == nullptr ? job.n : 0, elements = product<inputs>(n, x.batch) + product<inputs>(head, x.head) + channel;
+    return {static_cast<uint8_t *>(x.data) + elements * bytes, x.token * bytes, is_f32};
 }
 
 // ---------------------------------------------------------------- indices, as they lie
@@ -69,9 +78,16 @@ __device__ __forceinline__ Line line_of(const fkdai_decode_call &p, const fkdai_
 struct IndexWords {
     uint32_t low, high;
 };
-__device__ __forceinline__ IndexWords request_index(const fkdai_decode_indices &x, int64_t i, bool is_wanted) {
-    const uint8_t *const at = static_cast<const uint8_t *>(x.data) + (i << (x.is_i64 ? 3 : 2));
-    return {request_word(at, is_wanted), request_word(at + 4, is_wanted && x.is_i64)};
+// Where one lies; is_there is false where nobody needs it, or there is no such array.
+struct IndexPlace {
+    const uint8_t *at;
+    bool is_there, is_i64;
+    __device__ __forceinline__ IndexWords request(uint32_t otherwise = 0) const {
+        return {request_word(at, is_there, otherwise), request_word(at + 4, is_there && is_i64)};
+    }
+};
+__device__ __forceinline__ IndexPlace place_of_index(const fkdai_decode_indices &x, int64_t i, bool is_wanted = true) {
+    return {static_cast<const uint8_t *>(x.data) + i * (x.is_i64 ? 8 : 4), is_wanted && x.data != nullptr, x.is_i64 != 0};
 }
 __device__ __forceinline__ int64_t index_of(const IndexWords &x, int is_i64) {
     if (is_i64) return static_cast<int64_t>(static_cast<uint64_t>(x.high) << 32 | x.low);

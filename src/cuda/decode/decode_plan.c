@@ -12,6 +12,7 @@ static layout layout_of(fkdai_decode_shape shape, int is_bf16)
         [FKDAI_DECODE_ONE] = {{FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_F32_WARPS}, {FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_ONE_BF16_WARPS}},
         [FKDAI_DECODE_FEW] = {{FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_FEW_WARPS}, {FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_FEW_WARPS}},
         [FKDAI_DECODE_MANY] = {{FKDAI_DECODE_MANY_LANES, FKDAI_DECODE_MANY_WARPS}, {FKDAI_DECODE_MANY_LANES, FKDAI_DECODE_MANY_WARPS}},
+        [FKDAI_DECODE_WHOLE] = {{FKDAI_DECODE_WHOLE_LANES, FKDAI_DECODE_WHOLE_WARPS}, {FKDAI_DECODE_WHOLE_LANES, FKDAI_DECODE_WHOLE_WARPS}},
         [FKDAI_DECODE_STEPS] = {{FKDAI_DECODE_STEPS_LANES, FKDAI_DECODE_STEPS_WARPS}, {FKDAI_DECODE_STEPS_LANES, FKDAI_DECODE_STEPS_WARPS}},
     };
     return layouts[shape][is_bf16 != 0];
@@ -39,7 +40,7 @@ static fkdai_decode_shape shape_of(const fkdai_decode_request *r)
 
 fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *r, int major)
 {
-    fkdai_decode_grid grid = {.shape = shape_of(r), .is_bf16_state = r->is_bf16_state, .is_k_first = r->is_k_first, .is_bf16_input = r->is_bf16_input,
+    fkdai_decode_grid grid = {.shape = shape_of(r), .is_bf16_state = r->is_bf16_state, .is_k_first = r->is_k_first, .has_plain_input = r->has_plain_input,
                               .is_programmatic = major >= 9};
     if (r->N <= FKDAI_DECODE_MAX_STATES / r->HV)
         grid.blocks = (uint32_t)(r->N * r->HV) * (uint32_t)fkdai_decode_blocks_per_state(grid.shape, r->is_bf16_state);

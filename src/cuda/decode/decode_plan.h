@@ -20,6 +20,7 @@ typedef enum fkdai_decode_shape {
     FKDAI_DECODE_ONE,      /* one token */
     FKDAI_DECODE_FEW,      /* up to 8; most threads in flight */
     FKDAI_DECODE_MANY,     /* up to 8; fewest instructions for a token */
+    FKDAI_DECODE_WHOLE,    /* up to 8; a block has a whole state */
     FKDAI_DECODE_STEPS,    /* up to 8, whose states are written; trees */
     FKDAI_DECODE_SHAPES
 } fkdai_decode_shape;
@@ -27,7 +28,8 @@ typedef enum fkdai_decode_shape {
 typedef struct fkdai_decode_grid {
     fkdai_decode_shape shape;
     int is_bf16_state, is_k_first;    /* the state in memory */
-    int is_bf16_input;                /* q, k, v, g, beta and out; dt_bias and A_log, where they are, in fp32. Else any of them is either */
+    int has_plain_input;              /* q, k, v, g, beta and out in bf16, dt_bias and A_log, where they are, in fp32; token rows and strides
+                                         below 2^30. Else: anything */
     int is_programmatic;              /* may start before the kernel before has ended */
     uint32_t blocks;                  /* 0: nothing to do */
 } fkdai_decode_grid;
@@ -36,7 +38,7 @@ typedef struct fkdai_decode_request {
     int64_t N, HV;
     int S;                            /* at most so many tokens a sequence */
     int writes_steps;                 /* the states after tokens are written, or tokens are a tree */
-    int is_bf16_state, is_k_first, is_bf16_input;
+    int is_bf16_state, is_k_first, has_plain_input;
 } fkdai_decode_request;
 
 /* On a device of this compute capability. blocks is 0 where they would be too many. */

@@ -72,17 +72,21 @@ struct Rows {
     float s[kRows][kFours][4];
 
     __device__ __forceinline__ void place(const Job &job) {
-        lane = thread_here() % Config::kLanes, row = job.first_row + thread_here() / Config::kLanes * kRows, hv = job.hv;
+        lane = static_cast<int>(unsigned_thread() % Config::kLanes), hv = job.hv;
+        row = job.first_row + static_cast<int>(unsigned_thread() / Config::kLanes) * kRows;
     }
 
     // ---------------------------------------------------------------- where they lie
 
-    // The lane's first element in a row of states. All others of the matrix are as far from there as offset() says.
+    // The lane's first element in the matrix of row 0 of states, and in another row's. All others of the matrix are as far from there as offset() says.
     template <Stored stored>
-    __device__ __forceinline__ uint8_t *own_in(void *states, int64_t row_stride, int64_t row_of_states) const {
+    __device__ __forceinline__ uint8_t *own_in(void *states) const {
         const int first = Config::kAxes == Axes::VK ? row * kWidth + Config::channel(lane, 0) : Config::channel(lane, 0) * kWidth + row;
-        const int64_t elements = row_of_states * row_stride + (static_cast<int64_t>(hv) * (kWidth * kWidth) + first);
-        return static_cast<uint8_t *>(states) + elements * (Four<stored>::kBytes / 4);
+        return static_cast<uint8_t *>(states) + (static_cast<int64_t>(hv) * (kWidth * kWidth) + first) * (Four<stored>::kBytes / 4);
+    }
+    template <Stored stored>
+    __device__ __forceinline__ static uint8_t *in_row(uint8_t *own, int64_t row_stride, uint64_t row_of_states) {
+        return own + row_of_states * (static_cast<uint64_t>(row_stride) * (Four<stored>::kBytes / 4));
     }
     template <Stored stored>
     __device__ __forceinline__ static constexpr int offset(int i, int j) {

@@ -5,14 +5,13 @@
 
 namespace fkdai::decode {
 
-inline constexpr int64_t kNoRow = -1;
-
-// What an index of a pool says: a row of states, or none.
-__device__ __forceinline__ int64_t row_of(const fkdai_decode_call &p, const IndexWords &slot) {
-    const int64_t index = index_of(slot, p.slots.is_i64);
-    const bool is_null = index < p.first_slot, is_slot = static_cast<uint64_t>(index) < static_cast<uint64_t>(p.slot_count);
-    if (!is_null && !is_slot && thread_here() == 0) report(p.device_status, FKDAI_DECODE_SLOT_BROKEN);
-    return is_null || !is_slot ? kNoRow : index;
+// An index of a pool, or the number of a sequence without one: is it a row of states? Then that is its low word.
+__device__ __forceinline__ bool is_row(const fkdai_decode_call &p, const IndexWords &slot) {
+    return slot.low - p.first_slot < p.slot_span && slot.high == 0;
+}
+// Neither a row nor null.
+__device__ __forceinline__ void check_slot(const fkdai_decode_call &p, const IndexWords &slot) {
+    if (!is_row(p, slot) && index_of(slot, p.slots.is_i64) >= p.null_below && thread_here() == 0) report(p.device_status, FKDAI_DECODE_SLOT_BROKEN);
 }
 
 // num_accepted, or the nearest that there can be.
@@ -25,45 +24,65 @@ __device__ __forceinline__ int accepted_of(const fkdai_decode_call &p, const Ind
 // The arrays that say so: requested together, then read. Of STEPS a lane has one of the sequence's slots and the parent of one token.
 template <class Config>
 struct States {
+    IndexPlace slot_place, accepted_place, parent_place;
+    const uint8_t *mask_at;
+    bool has_mask;
     IndexWords slot, accepted, parent;
-    uint32_t mask;         // 0: from 0
-    int64_t first_row;     // that the sequence begins with, or kNoRow
-    int store_after;       // the token whose state is written over the first; -1: none
+    uint32_t mask;       // 0: from 0
+    IndexWords first;    // the slot that the sequence begins with
+    bool has_first;      // is it a row of states?
+    int store_after;     // the token whose state is written over the first; -1: none
 
     __device__ __forceinline__ static bool is_each(const fkdai_decode_call &p) { return Config::kWritesSteps && p.commit == FKDAI_DECODE_EACH; }
 
-    __device__ __forceinline__ void request(const fkdai_decode_call &p, const Job &job) {
+    // Where the arrays' entries lie. Reads nothing.
+    __device__ __forceinline__ void place(const fkdai_decode_call &p, const Job &job) {
         const int lane = thread_here() % 32;
-        const bool has_slots = p.slots.data != nullptr;
+        const int64_t n = static_cast<uint32_t>(job.n) + zero_of_thread();
         if constexpr (Config::kWritesSteps) {
             const bool each = is_each(p);
-            slot = request_index(p.slots, each ? job.n * p.slots_stride + lane : job.n, has_slots && (!each || lane < p.slots_per_sequence));
-            parent = request_index(p.parent, job.n * p.parent_stride + lane, p.parent.data != nullptr && lane < job.count);
+            slot_place = place_of_index(p.slots, each ? n * p.slots_stride + lane : n, !each || lane < p.slots_per_sequence);
+            parent_place = place_of_index(p.parent, n * p.parent_stride + lane);
         } else {
-            slot = request_index(p.slots, job.n, has_slots);
+            slot_place = place_of_index(p.slots, n);
         }
-        accepted = request_index(p.num_accepted, job.n, p.num_accepted.data != nullptr);
-        mask = request_byte(p.initial_mask + job.n, p.initial_mask != nullptr, 1);
+        accepted_place = place_of_index(p.num_accepted, n);
+        has_mask = p.initial_mask != nullptr, mask_at = p.initial_mask + n;
     }
 
-    // Cuts the tokens to those that are needed.
-    __device__ __forceinline__ void read(const fkdai_decode_call &p, Job &job) {
-        if (is_each(p)) {
-            const bool is_read = p.num_accepted.data != nullptr && mask != 0;
-            const int entry = is_read ? accepted_of(p, accepted, 1, p.slots_per_sequence) - 1 : 0;
-            const IndexWords first = handed(slot, entry);
-            first_row = mask == 0 ? kNoRow : row_of(p, first);
-            store_after = -1;
-            return;
+    __device__ __forceinline__ void request(const Job &job) {
+        slot = slot_place.request(static_cast<uint32_t>(job.n));
+        mask = request_byte(mask_at, has_mask, 1);
+        accepted = accepted_place.request();
+        if constexpr (Config::kWritesSteps) {
+            parent_place.is_there = parent_place.is_there && thread_here() % 32 < job.count;
+            parent = parent_place.request();
         }
-        first_row = p.slots.data == nullptr ? job.n : row_of(p, slot);
-        store_after = p.commit == FKDAI_DECODE_NONE ? -1 : job.count - 1;
+    }
+
+    // What the first row of states depends on.
+    __device__ __forceinline__ void find_first(const fkdai_decode_call &p) {
+        first = slot;
+        if (is_each(p)) first = handed(slot, accepted_place.is_there && mask != 0 ? accepted_of(p, accepted, 1, p.slots_per_sequence) - 1 : 0);
+        has_first = is_row(p, first);
+    }
+    __device__ __forceinline__ bool starts_from_0() const { return !has_first || mask == 0; }
+
+    // The rest of it: when rows are requested. Cuts the tokens to those that are needed.
+    __device__ __forceinline__ void find_last(const fkdai_decode_call &p, Job &job) {
+        if (p.slots.data != nullptr && !(is_each(p) && mask == 0)) check_slot(p, first);
+        store_after = p.commit == FKDAI_DECODE_LAST ? job.count - 1 : -1;
         if (p.commit == FKDAI_DECODE_ACCEPTED) store_after = accepted_of(p, accepted, 0, job.count) - 1;
         if (p.only_accepted) job.count = store_after + 1;
+        if (!has_first) store_after = -1;
     }
 
-    // Of EACH: the row that gets the state after a token, or kNoRow.
-    __device__ __forceinline__ int64_t row_after(const fkdai_decode_call &p, int token) const { return row_of(p, handed(slot, token)); }
+    // Of EACH: the slot that gets the state after a token.
+    __device__ __forceinline__ IndexWords slot_after(const fkdai_decode_call &p, int token) const {
+        const IndexWords own = handed(slot, token);
+        check_slot(p, own);
+        return own;
+    }
 
     // Of a tree: the token that this one goes on from, or -1.
     __device__ __forceinline__ int parent_of(const fkdai_decode_call &p, int token) const {

@@ -22,10 +22,9 @@ __device__ __forceinline__ Job place_of(const fkdai_decode_call &p, uint32_t blo
     return job;
 }
 
+// Of a packed sequence.
 __device__ __forceinline__ void find_tokens(const fkdai_decode_call &p, Job &job) {
-    job.count = p.S;
-    if (p.cu_seqlens.data == nullptr) return;
-    const IndexWords from = request_index(p.cu_seqlens, job.n, true), to = request_index(p.cu_seqlens, job.n + 1, true);
+    const IndexWords from = place_of_index(p.cu_seqlens, job.n).request(), to = place_of_index(p.cu_seqlens, job.n + 1).request();
     const int64_t begin = index_of(from, p.cu_seqlens.is_i64), end = index_of(to, p.cu_seqlens.is_i64);
     const bool is_good = begin >= 0 && end >= begin && end - begin <= p.S && end <= p.T && (job.n > 0 || begin == 0);
     if (!is_good && thread_here() == 0) report(p.device_status, FKDAI_DECODE_SEQLENS_BROKEN);
@@ -141,59 +140,63 @@ struct TokenReader {
     static constexpr int kItems = (Config::kTokens + kPairs - 1) / kPairs;
     static constexpr int kValueStep = Config::kThreads / Config::kBlockRows, kValues = (Config::kTokens + kValueStep - 1) / kValueStep;
 
-    Line first, second, beta, v;           // q and k, or g and nothing
+    Line<kInputs> first, second, beta, v;           // of the first token of this thread: q and k, or g and nothing
     const uint8_t *bias, *A_log;
-    bool is_gate;
-    int pair;
+    bool is_gate, has_first, has_bias, has_A_log;
+    int pair;                              // that token, but for v
     Words<kInputs> first_words[kItems], second_words[kItems];
     uint4 bias_words;
     uint32_t A_log_word, beta_word[kItems], v_word[kValues];
 
     // The first threads that have a value are those that the fewest items keep busy.
-    __device__ __forceinline__ static int value_thread() { return thread_here() ^ Config::kThreads / 2; }
-    __device__ __forceinline__ static int value_row() { return value_thread() % Config::kBlockRows; }
-    __device__ __forceinline__ static int value_token(int i) { return value_thread() / Config::kBlockRows + i * kValueStep; }
+    __device__ __forceinline__ static unsigned value_thread() { return unsigned_thread() ^ Config::kThreads / 2; }
+    __device__ __forceinline__ static int value_row() { return static_cast<int>(value_thread() % Config::kBlockRows); }
+    __device__ __forceinline__ static int value_token(int i) { return static_cast<int>(value_thread() / Config::kBlockRows) + i * kValueStep; }
+
+    // Of which token is item i? Only the first can be one where there is room for one.
+    __device__ __forceinline__ int token_of(int i) const { return pair + i * kPairs; }
 
     // Where all of it lies, but for where a packed sequence begins. Reads nothing.
     __device__ __forceinline__ void place(const fkdai_decode_call &p, const Job &job) {
-        const int warp = thread_here() / 32, channel = thread_here() % 32 * 4;
+        const int warp = static_cast<int>(unsigned_thread() / 32), channel = static_cast<int>(unsigned_thread() % 32 * 4);
         const int h = static_cast<int>(divide(static_cast<uint32_t>(job.hv), p.by_group));
         is_gate = warp % 2 != 0, pair = warp / 2;
         first = line_of<kInputs>(p, is_gate ? p.g : p.q, job, is_gate ? job.hv : h, channel);
         second = line_of<kInputs>(p, p.k, job, h, channel);
         beta = line_of<kInputs>(p, p.beta, job, job.hv, 0);
         v = line_of<kInputs>(p, p.v, job, job.hv, job.first_row + value_row());
+        if constexpr (Config::kTokens > 1) first.skip(pair), second.skip(pair), beta.skip(pair), v.skip(value_token(0));
         const int bias_bytes = parameter_is_f32<kInputs>(p.dt_bias.is_f32) ? 4 : 2, A_log_bytes = parameter_is_f32<kInputs>(p.A_log.is_f32) ? 4 : 2;
-        bias = static_cast<const uint8_t *>(p.dt_bias.data) + (static_cast<int64_t>(job.hv) * kWidth + channel) * bias_bytes;
-        A_log = static_cast<const uint8_t *>(p.A_log.data) + static_cast<int64_t>(job.hv) * A_log_bytes;
+        bias = static_cast<const uint8_t *>(p.dt_bias.data) + product<Inputs::BF16>(job.hv, kWidth * bias_bytes) + channel * bias_bytes;
+        A_log = static_cast<const uint8_t *>(p.A_log.data) + product<Inputs::BF16>(job.hv, A_log_bytes);
+        has_first = is_gate || p.q.data != nullptr, has_bias = is_gate && p.dt_bias.data != nullptr, has_A_log = is_gate && p.A_log.data != nullptr;
     }
 
+    __device__ __forceinline__ void go_to(int64_t begin) { first.skip(begin), second.skip(begin), beta.skip(begin), v.skip(begin); }
+
     __device__ __forceinline__ void request(const fkdai_decode_call &p, const Job &job) {
-        const bool has_first = is_gate || p.q.data != nullptr;
-        first.at += job.begin * first.step, second.at += job.begin * second.step, beta.at += job.begin * beta.step, v.at += job.begin * v.step;
 #pragma unroll
         for (int i = 0; i < kItems; i++) {
-            const int token = pair + i * kPairs;
-            const bool is_wanted = token < job.count;
-            first_words[i].request(first.of(token), is_wanted && has_first, first.is_f32);
-            second_words[i].request(second.of(token), is_wanted && !is_gate, second.is_f32);
-            beta_word[i] = request_4_or_2(beta.of(token), is_wanted && is_gate, beta.is_f32);
+            const bool is_wanted = token_of(i) < job.count;
+            first_words[i].request(first.of(i * kPairs), is_wanted && has_first, first.is_f32);
+            second_words[i].request(second.of(i * kPairs), is_wanted && !is_gate, second.is_f32);
+            beta_word[i] = request_4_or_2(beta.of(i * kPairs), is_wanted && is_gate, beta.is_f32);
         }
-        bias_words = request_16_or_8(bias, is_gate && p.dt_bias.data != nullptr, parameter_is_f32<kInputs>(p.dt_bias.is_f32));
-        A_log_word = request_4_or_2(A_log, is_gate && p.A_log.data != nullptr, parameter_is_f32<kInputs>(p.A_log.is_f32));
+        bias_words = request_16_or_8(bias, has_bias, parameter_is_f32<kInputs>(p.dt_bias.is_f32));
+        A_log_word = request_4_or_2(A_log, has_A_log, parameter_is_f32<kInputs>(p.A_log.is_f32));
 #pragma unroll
-        for (int i = 0; i < kValues; i++) v_word[i] = request_4_or_2(v.of(value_token(i)), value_token(i) < job.count, v.is_f32);
+        for (int i = 0; i < kValues; i++) v_word[i] = request_4_or_2(v.of(i * kValueStep), value_token(i) < job.count, v.is_f32);
     }
 
     __device__ __forceinline__ void finish(const fkdai_decode_call &p, const Job &job, Tokens<Config> &to) const {
-        const int lane = thread_here() % 32;
+        const int lane = static_cast<int>(unsigned_thread() % 32);
         if (is_gate) {
             const Words<Inputs::ANY> words{bias_words};
             const float4 bias_of = words.floats(parameter_is_f32<kInputs>(p.dt_bias.is_f32));
             const float A_log_of = float_of(A_log_word, parameter_is_f32<kInputs>(p.A_log.is_f32));
 #pragma unroll
             for (int i = 0; i < kItems; i++) {
-                const int token = pair + i * kPairs;
+                const int token = token_of(i);
                 if (token >= job.count) break;
                 make_decay_and_beta(p, decays_of(p, first_words[i].floats(first.is_f32), bias_of, A_log_of), float_of(beta_word[i], beta.is_f32), token,
                                     lane, to);
@@ -201,7 +204,7 @@ struct TokenReader {
         } else {
 #pragma unroll
             for (int i = 0; i < kItems; i++) {
-                const int token = pair + i * kPairs;
+                const int token = token_of(i);
                 if (token >= job.count) break;
                 make_query_and_key(p, first_words[i].floats(first.is_f32), second_words[i].floats(second.is_f32), token, lane, to);
             }

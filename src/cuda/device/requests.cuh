@@ -1,20 +1,15 @@
 // Loads that are asked for now and looked at later. All of them are one predicated instruction: a branch around a load would end in a copy of its
-// result, and that waits for it. Not wanted: 0.
+// result, and that waits for it. Not wanted: 0, or `otherwise`.
 #pragma once
 
 #include <cstdint>
 
 namespace fkdai {
 
-__device__ __forceinline__ uint32_t request_word(const void *at, bool is_wanted) {
+__device__ __forceinline__ uint32_t request_word(const void *at, bool is_wanted, uint32_t otherwise = 0) {
     uint32_t x;
-    asm volatile("{\n.reg .pred p;\nsetp.ne.s32 p, %2, 0;\nmov.b32 %0, 0;\n@p ld.global.b32 %0, [%1];\n}" : "=r"(x) : "l"(at), "r"(int(is_wanted)));
-    return x;
-}
-
-__device__ __forceinline__ uint32_t request_half(const void *at, bool is_wanted) {
-    uint32_t x;
-    asm volatile("{\n.reg .pred p;\nsetp.ne.s32 p, %2, 0;\nmov.b32 %0, 0;\n@p ld.global.u16 %0, [%1];\n}" : "=r"(x) : "l"(at), "r"(int(is_wanted)));
+    asm volatile("{\n.reg .pred p;\nsetp.ne.s32 p, %2, 0;\nmov.b32 %0, %3;\n@p ld.global.b32 %0, [%1];\n}"
+                 : "=r"(x) : "l"(at), "r"(int(is_wanted)), "r"(otherwise));
     return x;
 }
 
@@ -57,6 +52,14 @@ __device__ __forceinline__ uint32_t request_4_or_2(const void *at, bool is_wante
                  "@p ld.global.b32 %0, [%1];\n@q ld.global.u16 %0, [%1];\n}"
                  : "=r"(x) : "l"(at), "r"(int(is_wanted && is_4)), "r"(int(is_wanted && !is_4)));
     return x;
+}
+
+// 0, but of the compiler's knowledge another number in each thread. In an address that is the same for all threads it keeps what is read out of the uniform
+// registers: the way into them waits for it, in the middle of other requests.
+__device__ __forceinline__ uint32_t zero_of_thread() {
+    uint32_t below;
+    asm("mov.u32 %0, %%lanemask_lt;" : "=r"(below));
+    return below >> 31;
 }
 
 }  // namespace fkdai
