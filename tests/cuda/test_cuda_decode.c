@@ -123,7 +123,7 @@ static void test_commits_reach_the_launcher(void **unused)
     a.q = NULL, a.out = NULL, a.num_accepted = memory + 40000;
     assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
     assert_true(c->commit == FKDAI_DECODE_ACCEPTED && c->num_accepted.data == a.num_accepted && c->num_accepted.is_i64 && c->only_accepted);
-    assert_true(c->q.data == NULL && c->out.data == NULL && c->grid.shape != FKDAI_DECODE_STEPS);
+    assert_true(c->q.data == a.k && c->out.data == NULL && c->grid.shape != FKDAI_DECODE_STEPS);
     static char steps[1 << 21] __attribute__((aligned(256)));
     d.step_states = (fkda_state_desc){.dtype = FKDA_BF16, .row_stride = 70000}, d.step_states_per_sequence = 4, a.step_states = steps;
     assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);

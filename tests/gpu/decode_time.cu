@@ -117,7 +117,7 @@ struct Problem {
         static const fkdai_decode_commit commits[] = {FKDAI_DECODE_LAST, FKDAI_DECODE_NONE, FKDAI_DECODE_ACCEPTED, FKDAI_DECODE_ACCEPTED, FKDAI_DECODE_EACH};
         c.commit = commits[static_cast<int>(row.commit)], c.slots_stride = c.slots_per_sequence = columns();
         if (c.commit == FKDAI_DECODE_ACCEPTED) c.num_accepted = {accepted, 0};
-        if (row.commit == Commit::FOLD) c.only_accepted = 1, c.q.data = nullptr, c.out.data = nullptr;
+        if (row.commit == Commit::FOLD) c.only_accepted = 1, c.out.data = nullptr;
         c.grid.shape = shape, c.grid.is_bf16_state = row.is_bf16, c.grid.is_k_first = row.is_k_first, c.grid.has_plain_input = 1, c.grid.is_programmatic = 1;
         c.grid.blocks = static_cast<uint32_t>(row.N * row.H * fkdai_decode_blocks_per_state(shape, row.is_bf16));
         return c;

@@ -64,7 +64,7 @@ int fkdai_decode_launch(const fkdai_decode_call *c, void *stream)
     if (c->grid.blocks == 0) return 0;
     const fkda_decode_desc d = desc_of(c);
     const fkda_decode_args a = {
-        .struct_size = sizeof a, .q = c->q.data, .k = c->k.data, .v = c->v.data, .g = c->g.data, .beta = c->beta.data, .out = c->out.data,
+        .struct_size = sizeof a, .q = c->out.data == NULL ? NULL : c->q.data, .k = c->k.data, .v = c->v.data, .g = c->g.data, .beta = c->beta.data, .out = c->out.data,
         .A_log = c->A_log.data, .dt_bias = c->dt_bias.data, .cu_seqlens = c->cu_seqlens.data, .state = c->state, .slots = c->slots.data,
         .initial_mask = c->initial_mask, .num_accepted = c->num_accepted.data, .step_states = c->step_states, .parent = c->parent.data,
     };

@@ -151,7 +151,7 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
     fkdai_decode_grid grid;
     memcpy(&grid, plan, sizeof grid);
     const fkdai_decode_call call = {
-        .q = tensor(&d->q, a->q), .k = tensor(&d->k, a->k), .g = tensor(&d->g, a->g), .v = tensor(&d->v, a->v), .beta = tensor(&d->beta, a->beta),
+        .q = a->q != NULL ? tensor(&d->q, a->q) : tensor(&d->k, a->k), .k = tensor(&d->k, a->k), .g = tensor(&d->g, a->g), .v = tensor(&d->v, a->v), .beta = tensor(&d->beta, a->beta),
         .out = tensor(&d->out, a->out), .A_log = {a->A_log, d->A_log == FKDA_F32}, .dt_bias = {a->dt_bias, d->dt_bias == FKDA_F32},
         .cu_seqlens = {a->cu_seqlens, d->cu_seqlens == FKDA_I64}, .state = a->state, .row_stride = d->state.row_stride,
         .slots = {a->slots, d->state.slot_dtype == FKDA_I64}, .first_slot = first_slot(&d->state),

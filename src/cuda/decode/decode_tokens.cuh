@@ -140,9 +140,9 @@ struct TokenReader {
     static constexpr int kItems = (Config::kTokens + kPairs - 1) / kPairs;
     static constexpr int kValueStep = Config::kThreads / Config::kBlockRows, kValues = (Config::kTokens + kValueStep - 1) / kValueStep;
 
-    Line<kInputs> first, second, beta, v;           // of the first token of this thread: q and k, or g and nothing
+    Line<kInputs> first, second, beta, v;  // of the first token of this thread: q and k, or g; all warps ask for k and beta, for want of predicates
     const uint8_t *bias, *A_log;
-    bool is_gate, has_first, has_bias, has_A_log;
+    bool is_gate, has_bias, has_A_log;
     int pair;                              // that token, but for v
     Words<kInputs> first_words[kItems], second_words[kItems];
     uint4 bias_words;
@@ -169,7 +169,7 @@ struct TokenReader {
         const int bias_bytes = parameter_is_f32<kInputs>(p.dt_bias.is_f32) ? 4 : 2, A_log_bytes = parameter_is_f32<kInputs>(p.A_log.is_f32) ? 4 : 2;
         bias = static_cast<const uint8_t *>(p.dt_bias.data) + product<Inputs::BF16>(job.hv, kWidth * bias_bytes) + channel * bias_bytes;
         A_log = static_cast<const uint8_t *>(p.A_log.data) + product<Inputs::BF16>(job.hv, A_log_bytes);
-        has_first = is_gate || p.q.data != nullptr, has_bias = is_gate && p.dt_bias.data != nullptr, has_A_log = is_gate && p.A_log.data != nullptr;
+        has_bias = is_gate && p.dt_bias.data != nullptr, has_A_log = is_gate && p.A_log.data != nullptr;
     }
 
     __device__ __forceinline__ void go_to(int64_t begin) { first.skip(begin), second.skip(begin), beta.skip(begin), v.skip(begin); }
@@ -177,10 +177,10 @@ struct TokenReader {
     __device__ __forceinline__ void request(const fkdai_decode_call &p, const Job &job) {
 #pragma unroll
         for (int i = 0; i < kItems; i++) {
-            const bool is_wanted = token_of(i) < job.count;
-            first_words[i].request(first.of(i * kPairs), is_wanted && has_first, first.is_f32);
-            second_words[i].request(second.of(i * kPairs), is_wanted && !is_gate, second.is_f32);
-            beta_word[i] = request_4_or_2(beta.of(i * kPairs), is_wanted && is_gate, beta.is_f32);
+            const bool is_wanted = Config::kTokens == 1 ? pair == 0 : token_of(i) < job.count;
+            first_words[i].request(first.of(i * kPairs), is_wanted, first.is_f32);
+            second_words[i].request(second.of(i * kPairs), is_wanted, second.is_f32);
+            beta_word[i] = request_4_or_2(beta.of(i * kPairs), is_wanted, beta.is_f32);
         }
         bias_words = request_16_or_8(bias, has_bias, parameter_is_f32<kInputs>(p.dt_bias.is_f32));
         A_log_word = request_4_or_2(A_log, has_A_log, parameter_is_f32<kInputs>(p.A_log.is_f32));
