@@ -22,6 +22,7 @@
  *     fkda_fwd_plan, fkda_fwd_run      plan once, run often: no allocation, no synchronisation
  *     fkda_fwd_query, fkda_fwd_advise, fkda_fwd_workspace_size, fkda_plan_describe, fkda_backend_status    questions; nothing runs
  *     fkda_decode and the same around it: a few new tokens for each of many sequences, states updated in place
+ *     fkda_decode_fused and the same around it: one new token for each, with the convolution before and the gated norm behind
  *
  * Everywhere: a desc holds what a plan may depend on and no pointer, the args hold pointers and no shape. Zero-initialise both
  * and set struct_size; a zero field means its default. Only `scale` and `lower_bound` have none: they are taken literally.
@@ -378,6 +379,78 @@ FKDA_API fkda_status fkda_decode_run(const fkda_plan *plan, const fkda_decode_ar
                                      fkda_stream stream);
 FKDA_API fkda_status fkda_decode_workspace_size(const fkda_decode_desc *desc, size_t *bytes);
 FKDA_API fkda_status fkda_decode_query(const fkda_decode_desc *desc, fkda_backend *backend);
+
+/* ---------------------------------------------------------------- decode with what stands around it */
+
+/* One token for each of many sequences, in one pass over their states: convolution, step and gated norm, as the layers of models have them. Parts that
+ * the desc leaves out are left out. For one sequence and one head, all of it in fp32 (ref: double):
+ *
+ *     y = bias + w[0] t0 + w[1] t1 + w[2] t2 + w[3] x;   (t0, t1, t2) <- (t1, t2, x);   q, k, v = y sigmoid(y)     every channel of q, k and v
+ *     o as of fkda_decode, S updated in place
+ *     out = o / sqrt(mean(o^2) + norm_eps) * norm_weight * sigmoid(output_gate)
+ *
+ * with x what args.q, k and v point to. Nothing is rounded but out, once, and S where it is stored; the taps t are moved as they are, without a change of
+ * a bit. Without a convolution q, k, v are x; without a norm out = o. The chain of single calls rounds q, k, v and o to bf16 too. */
+#define FKDA_CONV_WIDTH 4
+
+typedef struct fkda_decode_fused_desc {
+    size_t struct_size;          /* sizeof(fkda_decode_fused_desc) */
+    fkda_backend backend;
+    fkda_memory memory;
+    int32_t device;
+    int32_t threads;
+    uint32_t flags;              /* FKDA_FLAG_INITIAL_MASK or 0 */
+    uint32_t reserved;           /* 0 */
+
+    int64_t N;                   /* sequences, >= 0.  Without one nothing is read or written */
+    int64_t H, K, V;             /* as many value heads as query heads.  V = K with a convolution */
+
+    fkda_tensor_desc q, k, v, g, beta, out;   /* [N,1,H,width]: batch_stride steps over sequences. Of a packed row q|k|v: its pitch */
+    fkda_tensor_desc output_gate;             /* [N,1,H,V], logits; only with norm_weight */
+    fkda_tensor_desc conv_weight;             /* dtype NONE: no convolution.  Each of the three is [1,4,H,K]: token_stride steps over taps, oldest first */
+    fkda_tensor_desc conv_state;              /* only with conv_weight, in the dtype of q, k and v, which is one.  [rows,3,C,1], C = 3*H*K channels, those of
+                                                 q first, then k, v: batch_stride steps over rows or slots, token_stride over taps, oldest first,
+                                                 head_stride over channels; all 0: [rows,3,C].  [rows,C,3]: token_stride 1, head_stride 3, batch_stride 3*C */
+    fkda_state_desc state;       /* BF16 or F32; dense, or a pool with args.slots. Row or slot i of it and of the conv_state belong together */
+    fkda_dtype A_log, dt_bias;
+    fkda_dtype conv_bias;        /* NONE: 0.  BF16, F32; contiguous; only with conv_weight */
+    fkda_dtype norm_weight;      /* NONE: no norm.  BF16, F32; contiguous */
+    fkda_gate gate;
+    float lower_bound;
+    fkda_beta beta_kind;
+    int32_t beta_multiplier;
+    fkda_qk_norm qk_norm;
+    float scale;
+    float norm_eps;              /* with norm_weight: positive and normal; literal */
+    uint32_t reserved2;          /* 0 */
+} fkda_decode_fused_desc;
+
+/* As fkda_decode_args, except: a sequence with a null slot, a row of padding, gets zeros in out, whatever its inputs; no state is read or written. */
+typedef struct fkda_decode_fused_args {
+    size_t struct_size;              /* sizeof(fkda_decode_fused_args) */
+    const void *q, *k, *v, *g, *beta;
+    void *out;                       /* every element of every sequence is written, and nothing else */
+    const void *A_log;               /* [H] */
+    const void *dt_bias;             /* [H,K] */
+    const void *output_gate;
+    const void *norm_weight;         /* [V] */
+    const void *conv_weight_q, *conv_weight_k, *conv_weight_v;
+    const void *conv_bias_q, *conv_bias_k, *conv_bias_v;    /* [H,K] each */
+    void *conv_state;                /* read and written */
+    void *state;                     /* read and written */
+    const void *slots;               /* [N], where state is a pool */
+    const uint8_t *initial_mask;     /* [N], with FKDA_FLAG_INITIAL_MASK; 0: this sequence starts from 0, its taps too */
+    uint32_t *device_status;         /* CUDA, optional: FKDA_DEVICE_* bits are set there when the work has run, never cleared */
+} fkda_decode_fused_args;
+
+/* As the functions of the forward pass. Plans are run by fkda_decode_fused_run. */
+FKDA_API fkda_status fkda_decode_fused(const fkda_decode_fused_desc *desc, const fkda_decode_fused_args *args, void *workspace, size_t workspace_bytes,
+                                       fkda_stream stream);
+FKDA_API fkda_status fkda_decode_fused_plan(const fkda_decode_fused_desc *desc, fkda_plan *plan);
+FKDA_API fkda_status fkda_decode_fused_run(const fkda_plan *plan, const fkda_decode_fused_args *args, void *workspace, size_t workspace_bytes,
+                                           fkda_stream stream);
+FKDA_API fkda_status fkda_decode_fused_workspace_size(const fkda_decode_fused_desc *desc, size_t *bytes);
+FKDA_API fkda_status fkda_decode_fused_query(const fkda_decode_fused_desc *desc, fkda_backend *backend);
 
 /* ---------------------------------------------------------------- plans, backends, the library */
 

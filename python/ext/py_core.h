@@ -12,10 +12,11 @@
  *     py_autograd.c   derivatives that torch would want, version counters of what was written
  *     py_fwd.c        numbers, plan, scratch, run
  *     py_decode.c     the same of decode: its arguments are read as those of a forward pass in place
+ *     py_decode_fused.c   the same of decode_fused, and the tensors around its step
  *     py_scratch.c    where a call's workspace comes from
  *     py_questions.c  backends, workspace_size
  *
- * Functions that can fail return 0, or -1 with a Python exception set. Everything here runs with the GIL held, except fkda_fwd_run and fkda_decode_run.
+ * Functions that can fail return 0, or -1 with a Python exception set. Everything here runs with the GIL held, except fkda_fwd_run, fkda_decode_run and fkda_decode_fused_run.
  */
 #ifndef FKDAI_PY_CORE_H
 #define FKDAI_PY_CORE_H
@@ -205,6 +206,10 @@ PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused);
 /* ---------------------------------------------------------------- py_decode.c */
 
 PyObject *fkdai_py_decode(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+
+/* ---------------------------------------------------------------- py_decode_fused.c */
+
+PyObject *fkdai_py_decode_fused(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
 /* ---------------------------------------------------------------- py_questions.c */
 

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, SupportsFloat
 from . import _core
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
-__all__ = ["Backend", "__version__", "backends", "build_info", "decode", "fwd", "get_workspace_size", "last_plan"]
+__all__ = ["Backend", "__version__", "backends", "build_info", "decode", "decode_fused", "fwd", "get_workspace_size", "last_plan"]
 __version__ = _core.version
 
 
@@ -185,13 +187,79 @@ def decode(
     )  # fmt: skip
 
 
+def decode_fused(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    g: torch.Tensor,
+    beta: torch.Tensor,
+    scale: SupportsFloat,
+    out: torch.Tensor,
+    A_log: torch.Tensor | None,
+    dt_bias: torch.Tensor | None,
+    lower_bound: SupportsFloat | None,
+    state: torch.Tensor,
+    *,
+    conv_weight: torch.Tensor | Sequence[torch.Tensor] | None = None,
+    conv_bias: torch.Tensor | Sequence[torch.Tensor] | None = None,
+    conv_state: torch.Tensor | None = None,
+    output_gate: torch.Tensor | None = None,
+    norm_weight: torch.Tensor | None = None,
+    norm_eps: float = 1e-5,
+    slots: torch.Tensor | None = None,
+    initial_mask: torch.Tensor | None = None,
+    slot_null: Literal["negative", "not_positive"] = "negative",
+) -> None:
+    """One new token for each of many sequences, with the convolution before the step and the gated norm behind it. Returns None.
+
+    For every channel of q, k and v, with t the last three inputs of the sequence and x what ``q``, ``k``, ``v`` hold::
+
+        y = bias + w[0] t[0] + w[1] t[1] + w[2] t[2] + w[3] x        t <- t[1], t[2], x        q, k, v = y sigmoid(y)
+
+    then the step of ``decode``, and for every head::
+
+        out = o / sqrt(mean(o^2) + norm_eps) * norm_weight * sigmoid(output_gate)
+
+    Both parts may be left out. ``state`` and ``conv_state`` are changed in place, ``out`` is written. Nothing is rounded to bf16 in between.
+
+    Args:
+        q, k, v: ``[N,1,H,K]``; slices of one row q|k|v, say. With a convolution V = K, and all three and ``conv_state`` have one dtype.
+        g: ``[N,1,H,K]``, before the gate's activation.
+        beta: ``[N,1,H]``, logits.
+        out: ``[N,1,H,V]``.
+        scale, A_log, dt_bias, lower_bound: as in ``fwd``.
+        state: ``[N,H,V,K]``, or with ``slots`` a pool ``[slots,H,V,K]``, slots any distance apart; fp32 or bf16.
+        conv_weight: those of q, k and v, ``[4,H*K]`` each, the newest tap last: three tensors, or one ``[3,4,H*K]``. None: no convolution.
+        conv_bias: ``[H*K]`` each, likewise. None: 0.
+        conv_state: ``[N or slots,3,3*H*K]``, any strides; channels of q, k, v, oldest input first. One that lies
+            as ``[slots,3*H*K,3]`` is given as its ``transpose(1, 2)``.
+        output_gate: ``[N,1,H,V]``, logits. norm_weight: ``[V]``. Both or none: then out = o.
+        slots: ``[N]``, int32 or int64: the slot of each sequence in ``state`` and ``conv_state``, no two alike. A null slot touches neither, and its
+            ``out`` becomes 0.
+        initial_mask: ``[N]``, bool or uint8; 0: the sequence starts from 0, whatever its slot holds.
+        slot_null: which slots are null: "negative", or "not_positive" (0 too).
+
+    Nothing is copied: a tensor that is not taken as it lies is refused. On CUDA a slot that does not exist counts as null. The call
+    can be captured in a CUDA graph.
+
+    Raises:
+        As ``fwd``. After an error nothing has been written.
+    """
+    weight_q, weight_k, weight_v = (None, None, None) if conv_weight is None else conv_weight
+    bias_q, bias_k, bias_v = (None, None, None) if conv_bias is None else conv_bias
+    _core.decode_fused(
+        q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, slots, initial_mask, slot_null, norm_eps,
+        weight_q, weight_k, weight_v, bias_q, bias_k, bias_v, conv_state, output_gate, norm_weight,
+    )  # fmt: skip
+
+
 def get_workspace_size(T_total: int, H: int, N: int = 1) -> int:
     """Bytes of scratch for N sequences of T_total tokens together, H heads, K = V = 128. ``fwd`` brings its own."""
     return _core.workspace_size(T_total, H, N)
 
 
 def last_plan() -> str:
-    """How this thread's last successful ``fwd`` or ``decode`` was run: backend, choices and scratch in one line. Empty before the first."""
+    """How this thread's last successful call was run: backend, choices and scratch in one line. Empty before the first."""
     return _core.last_plan()
 
 

@@ -28,7 +28,7 @@ static fkda_status run_plan(const fkdai_plan *plan, const void *args, void *work
     const void *known;
     fkdai_args room;
     TRY(fkdai_know_args(operation, args, &room, &known));
-    TRY(fkdai_validate_call(operation, &plan->desc, known, plan->workspace_bytes, workspace, workspace_bytes));
+    TRY(fkdai_validate_call(plan, known, workspace, workspace_bytes));
     if (operation->is_empty(&plan->desc)) return FKDA_OK;
     return plan->backend->backend->offers[operation->id].run(plan, known, workspace, stream);
 }
@@ -139,6 +139,31 @@ fkda_status fkda_decode_workspace_size(const fkda_decode_desc *desc, size_t *byt
 }
 
 fkda_status fkda_decode_query(const fkda_decode_desc *desc, fkda_backend *backend) { return fkdai_api_query(&fkdai_op_decode, desc, backend); }
+
+/* ---------------------------------------------------------------- decode with what stands around it */
+
+fkda_status fkda_decode_fused(const fkda_decode_fused_desc *desc, const fkda_decode_fused_args *args, void *workspace, size_t workspace_bytes,
+                              fkda_stream stream)
+{
+    return fkdai_api_call(&fkdai_op_decode_fused, desc, args, workspace, workspace_bytes, stream);
+}
+
+fkda_status fkda_decode_fused_plan(const fkda_decode_fused_desc *desc, fkda_plan *plan) { return fkdai_api_plan(&fkdai_op_decode_fused, desc, plan); }
+
+fkda_status fkda_decode_fused_run(const fkda_plan *plan, const fkda_decode_fused_args *args, void *workspace, size_t workspace_bytes, fkda_stream stream)
+{
+    return fkdai_api_run(&fkdai_op_decode_fused, plan, args, workspace, workspace_bytes, stream);
+}
+
+fkda_status fkda_decode_fused_workspace_size(const fkda_decode_fused_desc *desc, size_t *bytes)
+{
+    return fkdai_api_workspace_size(&fkdai_op_decode_fused, desc, bytes);
+}
+
+fkda_status fkda_decode_fused_query(const fkda_decode_fused_desc *desc, fkda_backend *backend)
+{
+    return fkdai_api_query(&fkdai_op_decode_fused, desc, backend);
+}
 
 /* ---------------------------------------------------------------- plans of any operation */
 

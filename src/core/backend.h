@@ -22,6 +22,7 @@ typedef struct fkdai_plan {
     uint32_t copies;                       /* arguments that every run copies, as fkda_plan_copies says */
     char choice[224];                      /* how, in words: "avx512, 32 tokens per chunk, 32 heads on 2 threads" */
     char fallback[128];                    /* why the faster backends did not take it, where AUTO fell back on the reference; else "" */
+    fkdai_extents extents;                 /* of the arguments */
     uint64_t own[32];                      /* the backend's own struct; it asserts that it fits FKDAI_PLAN_OWN_BYTES */
     fkdai_desc desc;                       /* resolved */
 } fkdai_plan;

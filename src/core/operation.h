@@ -12,7 +12,7 @@
 /* The list of operations, X(NAME, name). A line gives the enumerator FKDAI_OP_NAME, the row fkdai_op_name, and room for fkda_name_desc and
  * fkda_name_args. A test has a longer list. */
 #ifndef FKDAI_OPERATIONS
-#define FKDAI_OPERATIONS(X) X(FWD, fwd) X(DECODE, decode)
+#define FKDAI_OPERATIONS(X) X(FWD, fwd) X(DECODE, decode) X(DECODE_FUSED, decode_fused)
 #endif
 
 #define FKDAI_OPERATION_ID(NAME, name)   FKDAI_OP_##NAME,
@@ -76,6 +76,12 @@ typedef struct fkdai_extent {
     int64_t bytes;                 /* from the first element to behind the last; 0: no element */
     int64_t align;                 /* of its element; 0: absent */
 } fkdai_extent;
+
+/* Of all arguments, measured once for a plan. */
+typedef struct fkdai_extents {
+    int64_t bytes[FKDAI_MAX_ARGUMENTS];
+    uint8_t align[FKDAI_MAX_ARGUMENTS];
+} fkdai_extents;
 
 typedef struct fkdai_operation {
     fkdai_operation_id id;

@@ -44,6 +44,14 @@ static fkda_status ask(const fkdai_backend_entry *entry, const question *asked, 
     return FKDA_OK;
 }
 
+static void measure(fkdai_plan *plan)
+{
+    fkdai_extent extents[FKDAI_MAX_ARGUMENTS];
+    plan->operation->measure(&plan->desc, extents);
+    for (int i = 0; i < plan->operation->argument_count; ++i)
+        plan->extents.bytes[i] = extents[i].bytes, plan->extents.align[i] = (uint8_t)extents[i].align;
+}
+
 /* The first backend that accepts. BAD_VALUE is no refusal of this problem: the environment of the process has a word that nobody knows. */
 static fkda_status ask_all(const question *asked, fkdai_plan *plan)
 {
@@ -123,6 +131,7 @@ fkda_status fkdai_make_plan(const fkdai_operation *operation, const void *desc, 
     TRY(begin(operation, desc, plan));
     TRY(operation->refuse(&plan->desc));
     TRY(choose(&as_it_lies, plan));
+    measure(plan);
     keep(operation, desc, plan);
     return FKDA_OK;
 }

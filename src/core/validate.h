@@ -2,7 +2,7 @@
 #ifndef FKDAI_VALIDATE_H
 #define FKDAI_VALIDATE_H
 
-#include "operation.h"
+#include "backend.h"
 
 /* Sets of dtypes. */
 #define FKDAI_FLOATS (1u << FKDA_BF16 | 1u << FKDA_F32 | 1u << FKDA_F16)
@@ -14,9 +14,8 @@ fkda_status fkdai_check_dtype(const char *name, fkda_dtype dtype, unsigned allow
 fkda_status fkdai_check_tensor_dtype(const char *name, const fkda_tensor_desc *tensor);
 fkda_status fkdai_check_state_dtypes(const char *name, const fkda_state_desc *state);
 
-/* Checks the pointers, their alignment and overlap, the workspace of a plan that needs `needed` bytes (large enough, aligned, apart from every
- * argument), and, with its help, the values that the host can read. desc is resolved. */
-fkda_status fkdai_validate_call(const fkdai_operation *operation, const fkdai_desc *desc, const void *args, size_t needed,
-                                void *workspace, size_t workspace_bytes);
+/* Checks the pointers, their alignment and overlap, the workspace (large enough, aligned, apart from every argument), and, with its help, the values
+ * that the host can read. Every call pays for it. */
+fkda_status fkdai_validate_call(const fkdai_plan *plan, const void *args, void *workspace, size_t workspace_bytes);
 
 #endif

@@ -7,6 +7,7 @@
  *     cpu_available.c  CPUs, quota, OMP_NUM_THREADS
  *     cpu_task.c       one task: state in, chunk after chunk, state out
  *     cpu_decode.c     decode: plan, run, and one head of it: state in, token after token, state out
+ *     cpu_decode_fused.c   the same with convolution and gated norm
  *     cpu_rows.c       from the caller's tensors to a chunk's operands: dtypes, strides, activations, tails
  *     cpu_state.c      the caller's states, also checkpoints, and the panels below
  *     ukr/             micro-kernels, the only place that knows an instruction set; ukr.h lists them
@@ -81,6 +82,13 @@ typedef struct fkdai_cpu_decode_scratch {
 } fkdai_cpu_decode_scratch;
 fkda_status fkdai_cpu_plan_decode(fkdai_plan *plan);
 fkda_status fkdai_cpu_run_decode(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream);
+
+/* The state of the task's head, where it lies, through its first `len` tokens, of which scratch has everything; out goes there. */
+void fkdai_cpu_step_state(const fkdai_cpu_task *task, int len, fkdai_cpu_decode_scratch *scratch);
+
+/* cpu_decode_fused.c */
+fkda_status fkdai_cpu_plan_fused(fkdai_plan *plan);
+fkda_status fkdai_cpu_run_fused(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream);
 
 /* cpu_rows.c, for one value head. Rows >= len of a group or chunk count as k = q = v = 0, log a = 0, b = 0, and are never read. */
 void fkdai_cpu_read_gate(const fkdai_cpu_task *task, int64_t hv, fkdai_cpu_gate *gate);

@@ -134,4 +134,5 @@ static fkda_status run_fwd(const fkdai_plan *plan, const void *args, void *works
 
 const fkdai_backend fkdai_cpu = {
     .present = present,
-    .offers = {[FKDAI_OP_FWD] = {plan_fwd, run_fwd, NULL}, [FKDAI_OP_DECODE] = {fkdai_cpu_plan_decode, fkdai_cpu_run_decode, NULL}}};
+    .offers = {[FKDAI_OP_FWD] = {plan_fwd, run_fwd, NULL}, [FKDAI_OP_DECODE] = {fkdai_cpu_plan_decode, fkdai_cpu_run_decode, NULL},
+               [FKDAI_OP_DECODE_FUSED] = {fkdai_cpu_plan_fused, fkdai_cpu_run_fused, NULL}}};

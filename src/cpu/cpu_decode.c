@@ -134,6 +134,23 @@ static void step_part(const head *h, int64_t v, int is_panel)
     }
 }
 
+static void step_parts(const head *h)
+{
+    const int is_panel = h->task->desc->final_state.layout == FKDA_STATE_NHKV;
+    for (int64_t v = 0; v < h->task->desc->V; v += is_panel ? P : R) step_part(h, v, is_panel);
+}
+
+void fkdai_cpu_step_state(const fkdai_cpu_task *task, int len, fkdai_cpu_decode_scratch *s)
+{
+    const fkda_fwd_desc *const d = task->desc;
+    void *const states = task->args->final_state;
+    head h = {.task = task, .s = s, .len = len};
+    h.initial = matrix_at(task, &d->final_state, states, fkdai_initial_row(d, task->args, task->n));
+    h.final[len - 1] = matrix_at(task, &d->final_state, states, fkdai_final_row(d, task->args, task->n));
+    h.state = h.final[len - 1].data != NULL && d->final_state.dtype == FKDA_F32 ? h.final[len - 1].data : s->state;
+    step_parts(&h);
+}
+
 /* ---------------------------------------------------------------- the tokens */
 
 static void read_tokens(const fkdai_cpu_task *task, int len, fkdai_cpu_decode_scratch *s)
@@ -154,10 +171,9 @@ static void step_head(const call *c, const fkdai_cpu_task *task, fkdai_cpu_decod
     const int64_t length = task->seq.end - task->seq.begin;
     head h = {.task = task, .s = s, .len = (int)fkdai_decode_needed(c->decode, c->decode_args, task->n, length)};
     if (h.len == 0) return;
-    const int is_panel = c->decode->state.layout == FKDA_STATE_NHKV;
     read_tokens(task, h.len, s);
     find_states(c, length, &h);
-    for (int64_t v = 0; v < task->desc->V; v += is_panel ? P : R) step_part(&h, v, is_panel);
+    step_parts(&h);
     if (task->args->out != NULL) fkdai_cpu_write_out(task, task->first_head, task->seq.begin, h.len, &s->rows);
 }
 

@@ -32,14 +32,34 @@ typedef struct fkdai_ref_item {
     int64_t hv;
 } fkdai_ref_item;
 
-/* Reads token t: activates beta and the gate, normalises q and k. */
+/* Reads token t as the caller stored it: log_decay holds g, and beta the caller's. Then: activates beta and the gate, normalises q and k. */
+void fkdai_ref_read_rows(const fkdai_ref_item *item, int64_t t, fkdai_ref_token *token);
+void fkdai_ref_activate(const fkdai_ref_item *item, fkdai_ref_token *token);
+
+/* Both. */
 void fkdai_ref_read_token(const fkdai_ref_item *item, int64_t t, fkdai_ref_token *token);
 
 /* Rounds out [V] of token t once, to the caller's dtype; where there is no out, nothing. */
 void fkdai_ref_write_out(const fkdai_ref_item *item, int64_t t, const double *out);
 
+double fkdai_ref_sigmoid(double x);
+
+/* One token: state [K,V], read and updated; o [V]. */
+void fkdai_ref_step(const fkdai_ref_token *token, double scale, int64_t K, int64_t V, double *state, double *o);
+
 /* state [K,V], read and updated; out is written for every token of the sequence. */
 void fkdai_ref_tokens(const fkdai_ref_item *item, double *state);
 void fkdai_ref_chunks(const fkdai_ref_item *item, double *state);
+
+/* One (sequence, head) of a checked call of fkda_decode_fused: what the item does not say. */
+typedef struct fkdai_ref_fused {
+    const fkda_decode_fused_desc *desc;    /* resolved */
+    const fkda_decode_fused_args *args;
+    int64_t row;                           /* of states and taps; -1: a null slot */
+    int starts_from_0;
+} fkdai_ref_fused;
+
+/* The token of item, with what stands around it; out and the taps are written. */
+void fkdai_ref_fused_token(const fkdai_ref_fused *fused, const fkdai_ref_item *item, double *state);
 
 #endif

@@ -6,6 +6,7 @@
 #include "dtype.h"
 #include "fp_environment.h"
 #include "op_decode.h"
+#include "op_decode_fused.h"
 #include "ref.h"
 #include "state_rows.h"
 #include "status.h"
@@ -32,6 +33,13 @@ static fkda_status plan_decode(fkdai_plan *plan)
 {
     fkda_fwd_desc d;
     fkdai_decode_as_fwd(&plan->desc.decode, &d);
+    return plan_tokens(&d, plan);
+}
+
+static fkda_status plan_fused(fkdai_plan *plan)
+{
+    fkda_fwd_desc d;
+    fkdai_fused_as_fwd(&plan->desc.decode_fused, &d);
     return plan_tokens(&d, plan);
 }
 
@@ -151,5 +159,34 @@ static fkda_status run_decode(const fkdai_plan *plan, const void *args, void *wo
     return FKDA_OK;
 }
 
+/* ---------------------------------------------------------------- decode with convolution and gated norm */
+
+FKDAI_NOINLINE static void fused_all(const fkda_fwd_desc *d, const fkda_fwd_args *args, fkdai_ref_fused *fused, double *S)
+{
+    for (int64_t n = 0; n < d->N; ++n)
+        for (int64_t hv = 0; hv < d->HV; ++hv) {
+            const fkdai_ref_item item = {d, args, fkdai_sequence_at(d, NULL, n), hv};
+            fused->row = fkdai_final_row(d, args, n), fused->starts_from_0 = fkdai_is_masked(d, args, n);
+            read_state(d, &d->initial_state, args->initial_state, fkdai_initial_row(d, args, n), hv, S);
+            fkdai_ref_fused_token(fused, &item, S);
+            write_state(d, &d->final_state, args->final_state, fused->row, hv, S);
+        }
+}
+
+static fkda_status run_fused(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream)
+{
+    (void)stream;
+    fkda_fwd_desc d;
+    fkda_fwd_args a;
+    fkdai_ref_fused fused = {.desc = &plan->desc.decode_fused, .args = args};
+    fkdai_fused_as_fwd(&plan->desc.decode_fused, &d);
+    fkdai_fused_args_as_fwd(args, &a);
+    const fkdai_fp_environment callers = fkdai_fp_enter();
+    fused_all(&d, &a, &fused, workspace);
+    fkdai_fp_leave(&callers);
+    return FKDA_OK;
+}
+
 const fkdai_backend fkdai_ref = {
-    .present = present, .offers = {[FKDAI_OP_FWD] = {plan_fwd, run_fwd, NULL}, [FKDAI_OP_DECODE] = {plan_decode, run_decode, NULL}}};
+    .present = present, .offers = {[FKDAI_OP_FWD] = {plan_fwd, run_fwd, NULL}, [FKDAI_OP_DECODE] = {plan_decode, run_decode, NULL},
+                                   [FKDAI_OP_DECODE_FUSED] = {plan_fused, run_fused, NULL}}};

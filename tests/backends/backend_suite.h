@@ -42,5 +42,8 @@ void test_decode_commits(void **state);
 void test_decode_step_states(void **state);
 void test_decode_trees(void **state);
 void test_decode_nan_stays_behind_its_token(void **state);
+/* backend_decode_fused.c */
+void test_decode_fused_cases(void **state);
+void test_decode_fused_bits(void **state);
 
 #endif

@@ -52,6 +52,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_decode_step_states),
         cmocka_unit_test(test_decode_trees),
         cmocka_unit_test(test_decode_nan_stays_behind_its_token),
+        cmocka_unit_test(test_decode_fused_cases),
+        cmocka_unit_test(test_decode_fused_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
 
 #include "flashkda.h"
 
-#define FKDAI_OPERATIONS(X) X(FWD, fwd) X(DECODE, decode) X(SUM, sum)
+#define FKDAI_OPERATIONS(X) X(FWD, fwd) X(DECODE, decode) X(DECODE_FUSED, decode_fused) X(SUM, sum)
 
 typedef struct fkda_sum_desc {
     size_t struct_size;

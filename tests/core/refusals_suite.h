@@ -43,6 +43,12 @@ void test_decode_commits(void **state);
 void test_decode_commit_arguments(void **state);
 void test_decode_plans(void **state);
 
+/* refuse_decode_fused.c */
+void test_fused_descs(void **state);
+void test_fused_arguments(void **state);
+void test_fused_values(void **state);
+void test_fused_plans(void **state);
+
 /* refuse_unsupported.c */
 void test_not_offered_yet(void **state);
 void test_no_backend_takes_it(void **state);

@@ -159,6 +159,68 @@ static void test_decode_structs(void **state)
     assert_int_equal(sizeof(fkda_decode_args), 136);
 }
 
+static void test_decode_fused_structs(void **state)
+{
+    (void)state;
+    FIELD(fkda_decode_fused_desc, struct_size, 0);
+    FIELD(fkda_decode_fused_desc, backend, 8);
+    FIELD(fkda_decode_fused_desc, memory, 12);
+    FIELD(fkda_decode_fused_desc, device, 16);
+    FIELD(fkda_decode_fused_desc, threads, 20);
+    FIELD(fkda_decode_fused_desc, flags, 24);
+    FIELD(fkda_decode_fused_desc, reserved, 28);
+    FIELD(fkda_decode_fused_desc, N, 32);
+    FIELD(fkda_decode_fused_desc, H, 40);
+    FIELD(fkda_decode_fused_desc, K, 48);
+    FIELD(fkda_decode_fused_desc, V, 56);
+    FIELD(fkda_decode_fused_desc, q, 64);
+    FIELD(fkda_decode_fused_desc, k, 96);
+    FIELD(fkda_decode_fused_desc, v, 128);
+    FIELD(fkda_decode_fused_desc, g, 160);
+    FIELD(fkda_decode_fused_desc, beta, 192);
+    FIELD(fkda_decode_fused_desc, out, 224);
+    FIELD(fkda_decode_fused_desc, output_gate, 256);
+    FIELD(fkda_decode_fused_desc, conv_weight, 288);
+    FIELD(fkda_decode_fused_desc, conv_state, 320);
+    FIELD(fkda_decode_fused_desc, state, 352);
+    FIELD(fkda_decode_fused_desc, A_log, 384);
+    FIELD(fkda_decode_fused_desc, dt_bias, 388);
+    FIELD(fkda_decode_fused_desc, conv_bias, 392);
+    FIELD(fkda_decode_fused_desc, norm_weight, 396);
+    FIELD(fkda_decode_fused_desc, gate, 400);
+    FIELD(fkda_decode_fused_desc, lower_bound, 404);
+    FIELD(fkda_decode_fused_desc, beta_kind, 408);
+    FIELD(fkda_decode_fused_desc, beta_multiplier, 412);
+    FIELD(fkda_decode_fused_desc, qk_norm, 416);
+    FIELD(fkda_decode_fused_desc, scale, 420);
+    FIELD(fkda_decode_fused_desc, norm_eps, 424);
+    FIELD(fkda_decode_fused_desc, reserved2, 428);
+    assert_int_equal(sizeof(fkda_decode_fused_desc), 432);
+    FIELD(fkda_decode_fused_args, struct_size, 0);
+    FIELD(fkda_decode_fused_args, q, 8);
+    FIELD(fkda_decode_fused_args, k, 16);
+    FIELD(fkda_decode_fused_args, v, 24);
+    FIELD(fkda_decode_fused_args, g, 32);
+    FIELD(fkda_decode_fused_args, beta, 40);
+    FIELD(fkda_decode_fused_args, out, 48);
+    FIELD(fkda_decode_fused_args, A_log, 56);
+    FIELD(fkda_decode_fused_args, dt_bias, 64);
+    FIELD(fkda_decode_fused_args, output_gate, 72);
+    FIELD(fkda_decode_fused_args, norm_weight, 80);
+    FIELD(fkda_decode_fused_args, conv_weight_q, 88);
+    FIELD(fkda_decode_fused_args, conv_weight_k, 96);
+    FIELD(fkda_decode_fused_args, conv_weight_v, 104);
+    FIELD(fkda_decode_fused_args, conv_bias_q, 112);
+    FIELD(fkda_decode_fused_args, conv_bias_k, 120);
+    FIELD(fkda_decode_fused_args, conv_bias_v, 128);
+    FIELD(fkda_decode_fused_args, conv_state, 136);
+    FIELD(fkda_decode_fused_args, state, 144);
+    FIELD(fkda_decode_fused_args, slots, 152);
+    FIELD(fkda_decode_fused_args, initial_mask, 160);
+    FIELD(fkda_decode_fused_args, device_status, 168);
+    assert_int_equal(sizeof(fkda_decode_fused_args), 176);
+}
+
 /* A struct of every published size is taken, by value: the table of the row cannot lose one. */
 static void test_published_sizes_are_taken(void **state)
 {
@@ -183,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_fwd_desc),
         cmocka_unit_test(test_fwd_args),
         cmocka_unit_test(test_decode_structs),
+        cmocka_unit_test(test_decode_fused_structs),
         cmocka_unit_test(test_published_sizes_are_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

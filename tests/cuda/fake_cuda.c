@@ -137,3 +137,18 @@ int fkdai_decode_launch(const fkdai_decode_call *call, void *stream)
     if (error == cudaSuccess) fake.last_decode = *call, fake.launches++;
     return error;
 }
+
+/* The same of decode_fused. */
+int fkdai_decode_fused_load(void)
+{
+    fake.loads++;
+    return answer(__func__);
+}
+
+int fkdai_decode_fused_launch(const fkdai_fused_call *call, void *stream)
+{
+    (void)stream;
+    const cudaError_t error = answer(__func__);
+    if (error == cudaSuccess) fake.last_decode_fused = *call, fake.launches++;
+    return error;
+}

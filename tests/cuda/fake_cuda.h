@@ -6,6 +6,7 @@
 
 #include "cuda_copy.h"
 #include "decode/decode_launch.h"
+#include "decode_fused/decode_fused_launch.h"
 #include "prefill_sm90/prefill_launch.h"
 
 enum { FAKE_LOG = 64 };
@@ -23,6 +24,7 @@ typedef struct fake_cuda {
     fkdai_prefill_call last;   /* of the last launch */
     fkdai_copies in, out;      /* of the last copies */
     fkdai_decode_call last_decode;
+    fkdai_fused_call last_decode_fused;
     const void *cu_seqlens;    /* host array that copies read */
 } fake_cuda;
 

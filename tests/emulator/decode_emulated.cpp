@@ -4,6 +4,7 @@
 #include "decode/decode_kernel.cuh"
 
 using namespace fkdai::decode;
+using fkdai::Axes, fkdai::Stored;
 
 namespace {
 

@@ -1,6 +1,6 @@
 /*
  * A CUDA backend without CUDA: one device, the host side of the real one (plans, copies, what the kernels take), and the reference in the place of
- * the kernels (of decode: decode_in_host_memory.c). The memory that is called CUDA memory is the host's. Who links it brings fkdai_copy_in and
+ * the kernels (of decode: decode_in_host_memory.c, decode_fused_in_host_memory.c). The memory that is called CUDA memory is the host's. Who links it brings fkdai_copy_in and
  * fkdai_copy_out: plain_copies.c, or the emulated kernels.
  */
 #include <stdlib.h>
@@ -106,7 +106,8 @@ static fkda_status run_any(const fkdai_plan *plan, const void *args, void *works
 }
 
 const fkdai_backend fkdai_cuda = {
-    .present = present, .offers = {[FKDAI_OP_FWD] = {plan_any, run_any, suit_any}, [FKDAI_OP_DECODE] = {plan_any, run_any, NULL}}};
+    .present = present, .offers = {[FKDAI_OP_FWD] = {plan_any, run_any, suit_any}, [FKDAI_OP_DECODE] = {plan_any, run_any, NULL},
+                                   [FKDAI_OP_DECODE_FUSED] = {plan_any, run_any, NULL}}};
 
 const fkdai_backend_entry fkdai_backends[] = {
     {FKDA_BACKEND_CUDA, "cuda", &fkdai_cuda}, {FKDA_BACKEND_REF, "ref", &fkdai_ref}, {FKDA_BACKEND_AUTO, "auto", NULL}};

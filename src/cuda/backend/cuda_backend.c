@@ -123,6 +123,7 @@ static fkda_status run_any(const fkdai_plan *plan, const void *args, void *works
 /* The same functions for every operation that a kernel does. */
 const fkdai_backend fkdai_cuda = {
     .present = present,
-    .offers = {[FKDAI_OP_FWD] = {plan_any, run_any, suit_any}, [FKDAI_OP_DECODE] = {plan_any, run_any, NULL}},
+    .offers = {[FKDAI_OP_FWD] = {plan_any, run_any, suit_any}, [FKDAI_OP_DECODE] = {plan_any, run_any, NULL},
+               [FKDAI_OP_DECODE_FUSED] = {plan_any, run_any, NULL}},
     .has_fixed_plans = 1,
 };

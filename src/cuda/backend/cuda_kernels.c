@@ -4,5 +4,6 @@
 const fkdai_cuda_kernel *const fkdai_cuda_kernels[] = {
     &fkdai_prefill_sm90,
     &fkdai_decode,
+    &fkdai_decode_fused,
     NULL,
 };

@@ -13,7 +13,7 @@ typedef struct known_place {
     const void *data;
     int device;
 } known_place;
-enum { KNOWN_PLACE_BITS = 6 };
+enum { KNOWN_PLACE_BITS = 8 };
 static _Thread_local known_place known_places[1 << KNOWN_PLACE_BITS];
 
 static known_place *place_slot(const void *data)

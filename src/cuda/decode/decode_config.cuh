@@ -3,14 +3,12 @@
 
 #include "decode/decode_launch.h"
 #include "decode/decode_tuning.h"
-#include "device/scalar_math.cuh"
+#include "device/state_rows.cuh"
 
 namespace fkdai::decode {
 
 inline constexpr int kWidth = 128;  // K and V
 
-enum class Stored { F32, BF16 };    // states in memory
-enum class Axes { VK, KV };         // the same; the last is contiguous
 enum class Inputs { BF16, ANY };    // fkdai_decode_grid.has_plain_input
 
 template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>

@@ -67,7 +67,7 @@ struct Block {
 
     __device__ __forceinline__ void pass(const Tokens<Config> &tokens, int from, int to) {
 #pragma unroll 1
-        for (int token = from; token < to; token++) rows.add(tokens, token, step(tokens, token));
+        for (int token = from; token < to; token++) rows.values.add(tokens.k[token], rows.lane, step(tokens, token));
     }
 
     // Through the token whose state is written over the first, and on through those of which only out is wanted.
@@ -112,7 +112,7 @@ struct Block {
 #pragma unroll 1
         for (int token = 0; token < job.count; token++) {
             if (p.parent.data != nullptr) go_on_from_parent(token);
-            rows.add(tokens, token, step(tokens, token));
+            rows.values.add(tokens.k[token], rows.lane, step(tokens, token));
             write_after(token);
         }
     }

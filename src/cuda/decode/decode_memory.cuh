@@ -2,16 +2,10 @@
 #pragma once
 
 #include "decode/decode_config.cuh"
+#include "device/fours.cuh"
 #include "device/requests.cuh"
-#include "device/scalar_math.cuh"
 
 namespace fkdai::decode {
-
-__device__ __forceinline__ uint32_t divide(uint32_t x, const fkdai_decode_divisor &by) { return (x + __umulhi(x, by.factor)) >> by.shift; }
-
-__device__ __forceinline__ void report(uint32_t *status, uint32_t bit) {
-    if (status != nullptr) atomicOr(status, bit);
-}
 
 // ---------------------------------------------------------------- floating point, as it lies
 
@@ -29,8 +23,7 @@ struct Words<Inputs::ANY> {
     uint4 x;
     __device__ __forceinline__ void request(const uint8_t *at, bool is_wanted, int is_f32) { x = request_16_or_8(at, is_wanted, is_f32); }
     __device__ __forceinline__ float4 floats(int is_f32) const {
-        if (is_f32) return make_float4(__uint_as_float(x.x), __uint_as_float(x.y), __uint_as_float(x.z), __uint_as_float(x.w));
-        return make_float4(low_bf16(x.x), high_bf16(x.x), low_bf16(x.y), high_bf16(x.y));
+        return floats_of(x, is_f32);
     }
 };
 
@@ -39,14 +32,6 @@ template <Inputs inputs>
 __device__ __forceinline__ int tensor_is_f32(int is_f32) { return inputs == Inputs::ANY && is_f32; }
 template <Inputs inputs>
 __device__ __forceinline__ int parameter_is_f32(int is_f32) { return inputs == Inputs::BF16 || is_f32; }
-
-// One element.
-__device__ __forceinline__ float float_of(uint32_t word, int is_f32) { return __uint_as_float(is_f32 ? word : word << 16); }
-
-__device__ __forceinline__ void store_one(uint8_t *at, int is_f32, float value) {
-    if (is_f32) *reinterpret_cast<float *>(at) = value;
-    else *reinterpret_cast<uint16_t *>(at) = static_cast<uint16_t>(pack_bf16(value, value));
-}
 
 // x y. Strides, and what they are multiplied with, fit 32 bits where inputs are plain: one instruction instead of four.
 template <Inputs inputs>
@@ -75,9 +60,6 @@ __device__ __forceinline__ Line<inputs> line_of(const fkdai_decode_call &p, cons
 
 // ---------------------------------------------------------------- indices, as they lie
 
-struct IndexWords {
-    uint32_t low, high;
-};
 // Where one lies; is_there is false where nobody needs it, or there is no such array.
 struct IndexPlace {
     const uint8_t *at;
@@ -88,10 +70,6 @@ struct IndexPlace {
 };
 __device__ __forceinline__ IndexPlace place_of_index(const fkdai_decode_indices &x, int64_t i, bool is_wanted = true) {
     return {static_cast<const uint8_t *>(x.data) + i * (x.is_i64 ? 8 : 4), is_wanted && x.data != nullptr, x.is_i64 != 0};
-}
-__device__ __forceinline__ int64_t index_of(const IndexWords &x, int is_i64) {
-    if (is_i64) return static_cast<int64_t>(static_cast<uint64_t>(x.high) << 32 | x.low);
-    return static_cast<int32_t>(x.low);
 }
 // What lane `from` asked for.
 __device__ __forceinline__ IndexWords handed(const IndexWords &x, int from) { return {__shfl_sync(~0u, x.low, from), __shfl_sync(~0u, x.high, from)}; }

@@ -24,12 +24,7 @@ int fkdai_decode_blocks_per_state(fkdai_decode_shape shape, int is_bf16_state)
     return 128 / (l.warps * (32 / l.lanes) * FKDAI_DECODE_ROWS);
 }
 
-fkdai_decode_divisor fkdai_decode_make_divisor(uint32_t y)
-{
-    int shift = 0;
-    while (UINT64_C(1) << shift < y) ++shift;
-    return (fkdai_decode_divisor){(uint32_t)(((UINT64_C(1) << 32) * ((UINT64_C(1) << shift) - y)) / y + 1), shift};
-}
+fkdai_decode_divisor fkdai_decode_make_divisor(uint32_t y) { return fkdai_make_divisor(y); }
 
 static fkdai_decode_shape shape_of(const fkdai_decode_request *r)
 {

@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#include "device/divisor.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -47,11 +49,7 @@ fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *request, in
 /* Of the kernel for a shape and a dtype of states. */
 int fkdai_decode_blocks_per_state(fkdai_decode_shape shape, int is_bf16_state);
 
-/* x / y for x < 2^31 in three instructions: (x + high half of x factor) >> shift. */
-typedef struct fkdai_decode_divisor {
-    uint32_t factor;
-    int shift;
-} fkdai_decode_divisor;
+typedef fkdai_divisor fkdai_decode_divisor;
 fkdai_decode_divisor fkdai_decode_make_divisor(uint32_t y);    /* 1 <= y <= 2^31 */
 
 /* N*HV may not be above this. */

@@ -101,7 +101,7 @@ static fkda_status check_address(const fkda_fwd_desc *d, const void *args, fkda_
 {
     const void *const data = fkdai_pointer(&fkdai_op_fwd, args, (int)argument);
     const unsigned bytes = unit_of(d, argument);
-    REQUIRE((uintptr_t)data % bytes == 0, FKDA_ERR_MISALIGNED, "args.%s = %p is not aligned to the %u bytes that are moved at once, and desc.unaligned"
+    REQUIRE(((uintptr_t)data & (bytes - 1)) == 0, FKDA_ERR_MISALIGNED, "args.%s = %p is not aligned to the %u bytes that are moved at once, and desc.unaligned"
             " lacks its bit", name_of(argument), data, bytes);
     return FKDA_OK;
 }

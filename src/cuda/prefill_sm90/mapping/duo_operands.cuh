@@ -24,7 +24,7 @@ struct OperandRole {
             mark(mark_operand_has_tiles, number, is_reader);
             const ChunkInfo info = s->chunk_infos[(number + rank) % kChunkInfos];
             if (info.rows == 0) return;
-            const Operands<Smem, kind, kFours, kAhead, kMakesNorms, false> operands{p, s, group, warp, lane_here()};  // not kept meanwhile
+            const Operands<Smem, kind, kFours, kAhead, true, kMakesNorms, false> operands{p, s, group, warp, lane_here()};  // not kept meanwhile
             if (info.head != head) gate = operands.load_gate(head = info.head);
             operands.make(stage, stage, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
                           [&] { if (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [] {},

@@ -20,7 +20,7 @@ struct OperandRole {
             wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
             const ChunkInfo info = chunk_info_of(s, number);
             if (info.rows == 0) return;
-            const Operands<Smem, kind, 1, kind == GateKind::Bounded, true, is_raw> operands{p, s, group, warp, lane_here()};
+            const Operands<Smem, kind, 1, kind == GateKind::Bounded, false, true, is_raw> operands{p, s, group, warp, lane_here()};
             if (number < kTurns || chunk_info_of(s, number - kTurns).head != info.head) gate = operands.load_gate(info.head);
             operands.make(stage, number % kAkks, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
                           [] {}, [&] {

@@ -24,8 +24,9 @@ namespace fkdai::prefill {
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // `stage` counts the stages of shared memory, `place` those of akk.
 // kFours: groups of four tokens that are on their way together; more hide more latency, and want registers and room for code. kAhead: the next
-// ones are asked for before these are stored, which wants registers only. is_raw: q and k have no norm.
-template <class Smem, GateKind kind, int kFours, bool kAhead, bool kMakesNorms, bool is_raw>
+// ones are asked for before these are stored, which wants registers only. kBeside: half of what leaves the anchor is read while the scores are made,
+// which wants registers only, too. is_raw: q and k have no norm.
+template <class Smem, GateKind kind, int kFours, bool kAhead, bool kBeside, bool kMakesNorms, bool is_raw>
 struct Operands {
     const Params &p;
     SharedView<Smem> s;
@@ -271,37 +272,59 @@ struct Operands {
         }
     }
 
-    // M (fp16), j <= i by select: the other half may hold inf. Its upper block stays zero from the start.
+    // M (fp16), in blocks of 8 by 8: those on the diagonal by select, as the other half may hold inf, and beside each of every second a block of zeros.
+    // The upper blocks of 16 by 16 stay zero from the start.
     __device__ __forceinline__ void store_mqk(const Scores &c, const float2 &diagonal, uint32_t stage) const {
-        const int i = 16 * (warp - 2) + (lane >> 2);
+        const int row = lane >> 2;
+        const uint32_t to = s.at(s->stages[stage].mqk) + (16 * (warp - 2) + row) * 64 + (lane & 3) * 4;
+        const uint32_t block = (row >> 1 & 3) * 16;  // of this row, where columns 0 to 7 stand
+        float d[8];
 #pragma unroll
-        for (int b = 0; b < 4; b++) {
-            if (b >= 2 && warp == 2) continue;
-            const int j = 8 * b + 2 * (lane & 3);
-            const uint32_t to = s.at(s->stages[stage].mqk) + i * 64 + ((b ^ ((i >> 1) & 3)) * 16) + (lane & 3) * 4;
-            store_word(to, pack_f16(score(c[4 * b], j, i, diagonal.x), score(c[4 * b + 1], j + 1, i, diagonal.x)));
-            store_word(to + 8 * 64, pack_f16(score(c[4 * b + 2], j, i + 8, diagonal.y), score(c[4 * b + 3], j + 1, i + 8, diagonal.y)));
-        }
+        for (int i = 0; i < 8; i++) d[i] = warp == 2 ? c[i] : c[8 + i];
+        if (warp == 3) store_pairs(to, block, 0, c), store_pairs(to, block, 1, c + 4);
+        d[0] = score(d[0], 0, diagonal.x), d[1] = score(d[1], 1, diagonal.x), d[4] = d[5] = 0.f;
+        d[6] = score(d[6], 0, diagonal.y), d[7] = score(d[7], 1, diagonal.y);
+        const int first = 2 * (warp - 2);
+        store_pairs(to, block, first, d), store_pairs(to, block, first + 1, d + 4);
     }
-    __device__ __forceinline__ static float score(float x, int j, int i, float diagonal) { return j < i ? x : j == i ? diagonal : 0.f; }
+    // Of block `column` of 8, two rows 8 apart.
+    __device__ __forceinline__ static void store_pairs(uint32_t to, uint32_t block, int column, const float *x) {
+        store_word(to + (block ^ column * 16), pack_f16(x[0], x[1])), store_word(to + (block ^ column * 16) + 8 * 64, pack_f16(x[2], x[3]));
+    }
+    // Element (lane/4, 2 (lane%4) + odd) of a block on the diagonal.
+    __device__ __forceinline__ float score(float x, int odd, float diagonal) const {
+        const int i = lane >> 2, j = 2 * (lane & 3) + odd;
+        return j < i ? x : j == i ? diagonal : 0.f;
+    }
 
     // ---------------------------------------------------------------- 4
 
-    __device__ __forceinline__ void leave_anchor(uint32_t stage, const Anchor &anchor) const {
-        const uint32_t power = pack_bf16(anchor.leave[0], anchor.leave[1]);
-        uint32_t kq = s.at(s->stages[stage].kq[half()]) + first_row();
-#pragma unroll 2
-        for (int t4 = 0; t4 < 4; t4 += kFours, kq = rows_on(kq, kFours)) {
-            uint32_t k[kFours][4], q[kFours][4];
+    // -K 2^-m and Q 2^-m of eight of this warp's tokens and its channels, as decay_tiles has left them.
+    struct Anchored {
+        uint32_t k[2][4], q[2][4];
+        __device__ __forceinline__ void load(uint32_t kq) {
 #pragma unroll
-            for (int n = 0; n < kFours; n++) load_matrices(k[n], rows_on(kq, n)), load_matrices(q[n], rows_on(kq, n) + kQueryRows);
+            for (int n = 0; n < 2; n++) load_matrices(k[n], rows_on(kq, n)), load_matrices(q[n], rows_on(kq, n) + kQueryRows);
+        }
+        __device__ __forceinline__ void store(uint32_t kq, uint32_t power) {
 #pragma unroll
-            for (int n = 0; n < kFours; n++) {
+            for (int n = 0; n < 2; n++) {
 #pragma unroll
                 for (int t = 0; t < 4; t++) k[n][t] = multiply_pairs_bf16(k[n][t], power), q[n][t] = multiply_pairs_bf16(q[n][t], power);
                 store_matrices(rows_on(kq, n), k[n]), store_matrices(rows_on(kq, n) + kQueryRows, q[n]);
             }
         }
+    };
+    __device__ __forceinline__ uint32_t anchored_rows(uint32_t stage) const { return s.at(s->stages[stage].kq[half()]) + first_row(); }
+    // first: of the first eight, read while the scores were made if kBeside.
+    __device__ __forceinline__ void leave_anchor(uint32_t stage, const Anchor &anchor, Anchored &first) const {
+        const uint32_t power = pack_bf16(anchor.leave[0], anchor.leave[1]), kq = anchored_rows(stage);
+        Anchored second;
+        if (!kBeside) first.load(kq);
+        if (kBeside) second.load(rows_on(kq, 2));
+        first.store(kq, power);
+        if (!kBeside) second.load(rows_on(kq, 2));
+        second.store(rows_on(kq, 2), power);
         if (block() == 1) {
             const uint32_t decay = s.at(s->stages[stage].gate) + decay_slot(channel()) * 4;
             store_float2(decay, anchor.end[0], anchor.end[1]);
@@ -352,6 +375,8 @@ struct Operands {
         Scores scores;
         if (kind != GateKind::Bounded) steep.widen(steep_scores, scores);
         begin_scores(stage, scores);
+        Anchored first;
+        if (kBeside) first.load(anchored_rows(stage));
         await_place();
         mma_wait<0>();
         pin(scores);
@@ -359,7 +384,7 @@ struct Operands {
         reach(mark_operand_has_scores);
         if (stores_akk()) store_akk(scores, place), announce_scores();
         else store_mqk(scores, on_diagonal, stage);
-        leave_anchor(stage, anchor);
+        leave_anchor(stage, anchor, first);
         if constexpr (is_raw) restore_keys(stage);
         fence_async_proxy();
     }

@@ -1,0 +1,125 @@
+// Rows of a state in registers, and one token on them:
+//
+//     x = S[row] a;   t = <x, k^>;   u = <x, q^>;   d = b (v - t);   o = u + d <k^, q^>;   S[row] = x + d k^
+//
+// Config::kLanes lanes share Config::kRows neighbouring rows, and each has kFours fours of channels of every one of them, those that Config::channel says.
+// The sum of a row is always that of 32 partial sums of four channels, in one order, so that its bits do not depend on the shape.
+#pragma once
+
+#include "device/coded_decay.cuh"
+#include "device/fours.cuh"
+
+namespace fkdai {
+
+enum class Stored { F32, BF16 };    // states in memory
+enum class Axes { VK, KV };         // the same; the last is contiguous
+
+// Four neighbouring elements of a state in memory.
+template <Stored stored>
+struct Four;
+template <>
+struct Four<Stored::F32> {
+    using Type = float4;
+    static constexpr int kBytes = 16;
+    __device__ __forceinline__ static float4 widen(const float4 &x) { return x; }
+    __device__ __forceinline__ static float4 narrow(const float4 &x) { return x; }
+    __device__ __forceinline__ static float4 zero() { return make_float4(0.f, 0.f, 0.f, 0.f); }
+};
+template <>
+struct Four<Stored::BF16> {
+    using Type = uint2;
+    static constexpr int kBytes = 8;
+    __device__ __forceinline__ static float4 widen(const uint2 &x) {
+        return make_float4(low_bf16(x.x), high_bf16(x.x), low_bf16(x.y), high_bf16(x.y));
+    }
+    __device__ __forceinline__ static uint2 narrow(const float4 &x) { return make_uint2(pack_bf16(x.x, x.y), pack_bf16(x.z, x.w)); }
+    __device__ __forceinline__ static uint2 zero() { return make_uint2(0, 0); }
+};
+
+// Sums x[r] over kLanes lanes; afterwards a lane has that of row lane / (kLanes / kRows). Every step with more than one row left sends away half
+// of them and keeps the other.
+template <class Config>
+__device__ __forceinline__ float sum_rows(float (&x)[Config::kRows], int lane) {
+    int rows = Config::kRows;
+#pragma unroll
+    for (int d = Config::kLanes / 2; d > 0; d /= 2) {
+        const bool is_high = (lane & d) != 0;
+        const int half = rows / 2;
+        if (rows == 1) x[0] += __shfl_xor_sync(~0u, x[0], d);
+#pragma unroll
+        for (int i = 0; i < half; i++) {
+            const float away = is_high ? x[i] : x[i + half], kept = is_high ? x[i + half] : x[i];
+            x[i] = kept + __shfl_xor_sync(~0u, away, d);
+        }
+        rows = rows > 1 ? half : 1;
+    }
+    return x[0];
+}
+
+template <class Config>
+struct RowValues {
+    static constexpr int kRows = Config::kRows, kFours = Config::kFours, kLanesOfRow = Config::kLanes / kRows;
+    using Stored4 = Four<Config::kStored>;
+    using Raw = typename Stored4::Type;
+
+    float s[kRows][kFours][4];
+
+    // i, j: four channels of row i; of a [K,V] state, kRows rows of channel i of the four.
+    __device__ __forceinline__ void take(int i, int j, const float4 &x) {
+        if constexpr (Config::kAxes == Axes::VK) s[i][j][0] = x.x, s[i][j][1] = x.y, s[i][j][2] = x.z, s[i][j][3] = x.w;
+        else s[0][j][i] = x.x, s[1][j][i] = x.y, s[2][j][i] = x.z, s[3][j][i] = x.w;
+    }
+    __device__ __forceinline__ float4 given(int i, int j) const {
+        if constexpr (Config::kAxes == Axes::VK) return make_float4(s[i][j][0], s[i][j][1], s[i][j][2], s[i][j][3]);
+        else return make_float4(s[0][j][i], s[1][j][i], s[2][j][i], s[3][j][i]);
+    }
+
+    __device__ __forceinline__ void widen(const Raw (&raw)[kRows][kFours]) {
+#pragma unroll
+        for (int i = 0; i < kRows; i++)
+#pragma unroll
+            for (int j = 0; j < kFours; j++) take(i, j, Stored4::widen(raw[i][j]));
+    }
+    __device__ __forceinline__ Raw narrowed(int i, int j) const { return Stored4::narrow(given(i, j)); }
+
+    // x = S a;  a lane's parts of t and u: pairs of fours are added first.
+    __device__ __forceinline__ void decay_and_dot(const float *decay, const float *k_row, const float *q_row, int lane, float (&t)[kRows],
+                                                  float (&u)[kRows]) {
+        float t2[kRows], u2[kRows];
+#pragma unroll
+        for (int j = 0; j < kFours; j++) {
+            const int c = Config::channel(lane, j);
+            const float4 a = *reinterpret_cast<const float4 *>(decay + c);
+            const float4 k = *reinterpret_cast<const float4 *>(k_row + c), q = *reinterpret_cast<const float4 *>(q_row + c);
+#pragma unroll
+            for (int r = 0; r < kRows; r++) {
+                float(&x)[4] = s[r][j];
+                x[0] = decayed(x[0], a.x), x[1] = decayed(x[1], a.y), x[2] = decayed(x[2], a.z), x[3] = decayed(x[3], a.w);
+                const float4 x4 = make_float4(x[0], x[1], x[2], x[3]);
+                const float with_k = dot4(x4, k), with_q = dot4(x4, q);
+                if (j == 0) t[r] = with_k, u[r] = with_q;
+                if (j == 1) t[r] += with_k, u[r] += with_q;
+                if (j == 2) t2[r] = with_k, u2[r] = with_q;
+                if (j == 3) t[r] += t2[r] + with_k, u[r] += u2[r] + with_q;
+            }
+        }
+    }
+
+    // S = x + d k^, where `update` is d of the lane's own row.
+    __device__ __forceinline__ void add(const float *k_row, int lane, float update) {
+        float d[kRows];
+#pragma unroll
+        for (int r = 0; r < kRows; r++) d[r] = __shfl_sync(~0u, update, (thread_here() & 31 & ~(Config::kLanes - 1)) + r * kLanesOfRow);
+#pragma unroll
+        for (int j = 0; j < kFours; j++) {
+            const float4 k = *reinterpret_cast<const float4 *>(k_row + Config::channel(lane, j));
+#pragma unroll
+            for (int r = 0; r < kRows; r++) {
+                float(&x)[4] = s[r][j];
+                x[0] = fmaf(d[r], k.x, x[0]), x[1] = fmaf(d[r], k.y, x[1]), x[2] = fmaf(d[r], k.z, x[2]), x[3] = fmaf(d[r], k.w, x[3]);
+            }
+        }
+    }
+};
+
+}  // namespace fkdai
