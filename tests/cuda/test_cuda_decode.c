@@ -204,12 +204,33 @@ static void test_grids(void **unused)
         }
 }
 
+/* The kernel that was fastest when it was measured. */
+static void test_shapes(void **unused)
+{
+    (void)unused;
+    static const struct { fkdai_decode_request request; fkdai_decode_shape shape; } cases[] = {
+        {{.N = 64, .HV = 32, .S = 1}, FKDAI_DECODE_ONE},
+        {{.N = 1, .HV = 8, .S = 1}, FKDAI_DECODE_ONE},
+        {{.N = 64, .HV = 32, .S = 1, .is_k_first = 1}, FKDAI_DECODE_MANY},
+        {{.N = 64, .HV = 32, .S = 1, .is_read_only = 1}, FKDAI_DECODE_MANY},
+        {{.N = 64, .HV = 32, .S = 3}, FKDAI_DECODE_FEW},
+        {{.N = 64, .HV = 32, .S = 4}, FKDAI_DECODE_MANY},
+        {{.N = 64, .HV = 32, .S = 2, .is_read_only = 1}, FKDAI_DECODE_MANY},
+        {{.N = 1, .HV = 32, .S = 8}, FKDAI_DECODE_FEW},
+        {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_FEW},
+        {{.N = 8, .HV = 32, .S = 4}, FKDAI_DECODE_MANY},
+        {{.N = 64, .HV = 32, .S = 1, .writes_steps = 1}, FKDAI_DECODE_STEPS},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i)
+        assert_int_equal(fkdai_decode_make_grid(&cases[i].request, 9).shape, cases[i].shape);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_addresses), cmocka_unit_test(test_everything_reaches_the_launcher),
         cmocka_unit_test(test_commits_reach_the_launcher),
-        cmocka_unit_test(test_machines), cmocka_unit_test(test_calls_of_a_call), cmocka_unit_test(test_grids),
+        cmocka_unit_test(test_machines), cmocka_unit_test(test_calls_of_a_call), cmocka_unit_test(test_grids), cmocka_unit_test(test_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

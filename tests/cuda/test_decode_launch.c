@@ -116,8 +116,7 @@ static int argument_of(const char *kernel, const char *word)
 static void test_each_variant(void **unused)
 {
     (void)unused;
-    static const int threads[FKDAI_DECODE_SHAPES] = {[FKDAI_DECODE_ONE] = 128, [FKDAI_DECODE_FEW] = 256, [FKDAI_DECODE_MANY] = 128, [FKDAI_DECODE_WHOLE] = 256,
-                                                     [FKDAI_DECODE_STEPS] = 256};
+    static const int threads[FKDAI_DECODE_SHAPES] = {[FKDAI_DECODE_ONE] = 128, [FKDAI_DECODE_FEW] = 256, [FKDAI_DECODE_MANY] = 128, [FKDAI_DECODE_STEPS] = 256};
     assert_int_equal(kernel_count, VARIANTS);
     for (int i = 0; i < 2 * VARIANTS; ++i) {
         const int is_plain = i & 1, is_bf16 = i >> 1 & 1, is_k_first = i >> 2 & 1, major = i >> 3 & 1 ? 9 : 8, shape = i >> 4;

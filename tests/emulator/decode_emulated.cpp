@@ -31,7 +31,6 @@ bool launch_any(const fkdai_decode_call &call, unsigned seed) {
         case FKDAI_DECODE_ONE: return launch_shape<FKDAI_DECODE_ONE>(call, seed);
         case FKDAI_DECODE_FEW: return launch_shape<FKDAI_DECODE_FEW>(call, seed);
         case FKDAI_DECODE_MANY: return launch_shape<FKDAI_DECODE_MANY>(call, seed);
-        case FKDAI_DECODE_WHOLE: return launch_shape<FKDAI_DECODE_WHOLE>(call, seed);
         default: return launch_shape<FKDAI_DECODE_STEPS>(call, seed);
     }
 }

@@ -130,7 +130,7 @@ static case_result run_any(const void *shape, const case_spec *s, const input_va
     emulated_run how = {poison, GUARD_AT_END, 0, *(const int *)shape, NULL, 0};
     return run_emulated(s, x, &how);
 }
-static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY, FKDAI_DECODE_WHOLE, FKDAI_DECODE_STEPS};
+static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY, FKDAI_DECODE_STEPS};
 static const decode_way way = {run_any, &planned, "the emulator"};
 
 /* The shape does not matter: one token in each of them. */

@@ -94,7 +94,7 @@ int main(int argc, char **argv) {
     CHECK_CUDA(fkdai_decode_load());
     const double copy = copy_rate();
     printf("%s, copy %.3f TB/s, median of %d replays\n", properties.name, copy * 1e-6, repeats);
-    const char *const shape_names[] = {"one", "few", "many", "whole"};
+    const char *const shape_names[] = {"one", "few", "many"};
     constexpr int kShapes = FKDAI_DECODE_STEPS;
     printf("%3s %5s %3s  %-9s %2s %-6s  %9s %9s %7s  shapes:", "row", "N", "H", "state", "S", "commit", "us", "roof us", "% roof");
     for (const char *name : shape_names) printf(" %8s", name);
@@ -103,7 +103,7 @@ int main(int argc, char **argv) {
     for (int i = first; i < last; i++) {
         const Problem p(rows[i]);
         const bool is_each = rows[i].commit == Commit::EACH;
-        const fkdai_decode_request request{rows[i].N, rows[i].H, rows[i].S, is_each, rows[i].is_bf16, rows[i].is_k_first, 1};
+        const fkdai_decode_request request{rows[i].N, rows[i].H, rows[i].S, is_each, rows[i].commit == Commit::NONE, rows[i].is_bf16, rows[i].is_k_first, 1};
         const fkdai_decode_shape planned = fkdai_decode_make_grid(&request, 9).shape;
         double us[FKDAI_DECODE_SHAPES] = {};
         const auto time_shape = [&](int shape) {

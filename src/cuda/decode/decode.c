@@ -113,7 +113,8 @@ static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cud
     TRY(check_desc(d));
     const fkdai_decode_request request = {
         .N = d->N, .HV = d->HV, .S = (int)d->S, .writes_steps = d->commit == FKDA_COMMIT_EACH || d->step_states.dtype != FKDA_NONE,
-        .is_bf16_state = d->state.dtype == FKDA_BF16, .is_k_first = d->state.layout == FKDA_STATE_NHKV, .has_plain_input = has_plain_input(d),
+        .is_read_only = d->commit == FKDA_COMMIT_NONE, .is_bf16_state = d->state.dtype == FKDA_BF16,
+        .is_k_first = d->state.layout == FKDA_STATE_NHKV, .has_plain_input = has_plain_input(d),
     };
     const fkdai_decode_grid grid = fkdai_decode_make_grid(&request, on->major);
     memcpy(to, &grid, sizeof grid);
@@ -151,7 +152,8 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
     fkdai_decode_grid grid;
     memcpy(&grid, plan, sizeof grid);
     const fkdai_decode_call call = {
-        .q = a->q != NULL ? tensor(&d->q, a->q) : tensor(&d->k, a->k), .k = tensor(&d->k, a->k), .g = tensor(&d->g, a->g), .v = tensor(&d->v, a->v), .beta = tensor(&d->beta, a->beta),
+        .q = a->q != NULL ? tensor(&d->q, a->q) : tensor(&d->k, a->k), .k = tensor(&d->k, a->k), .g = tensor(&d->g, a->g),
+        .v = tensor(&d->v, a->v), .beta = tensor(&d->beta, a->beta),
         .out = tensor(&d->out, a->out), .A_log = {a->A_log, d->A_log == FKDA_F32}, .dt_bias = {a->dt_bias, d->dt_bias == FKDA_F32},
         .cu_seqlens = {a->cu_seqlens, d->cu_seqlens == FKDA_I64}, .state = a->state, .row_stride = d->state.row_stride,
         .slots = {a->slots, d->state.slot_dtype == FKDA_I64}, .first_slot = first_slot(&d->state),

@@ -18,16 +18,15 @@ struct Config {
     static constexpr Axes kAxes = axes;
     static constexpr Inputs kInputs = inputs;
     static constexpr int kTokens = kIsOne ? 1 : FKDAI_DECODE_MAX_TOKENS;
-    static constexpr int of(int one_f32, int one_bf16, int few, int many, int whole, int steps) {
-        return shape == FKDAI_DECODE_FEW ? few : shape == FKDAI_DECODE_MANY ? many : shape == FKDAI_DECODE_WHOLE ? whole : kWritesSteps ? steps : stored == Stored::F32 ? one_f32 : one_bf16;
+    static constexpr int of(int one_f32, int one_bf16, int few, int many, int steps) {
+        return shape == FKDAI_DECODE_FEW ? few : shape == FKDAI_DECODE_MANY ? many : kWritesSteps ? steps : stored == Stored::F32 ? one_f32 : one_bf16;
     }
     static constexpr int kLanes = of(FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_MANY_LANES,
-                                     FKDAI_DECODE_WHOLE_LANES, FKDAI_DECODE_STEPS_LANES);
+                                     FKDAI_DECODE_STEPS_LANES);
     static constexpr int kWarps = of(FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
-                                     FKDAI_DECODE_WHOLE_WARPS, FKDAI_DECODE_STEPS_WARPS);
+                                     FKDAI_DECODE_STEPS_WARPS);
     static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS, FKDAI_DECODE_FEW_BLOCKS,
-                                         FKDAI_DECODE_MANY_BLOCKS,
-                                     FKDAI_DECODE_WHOLE_BLOCKS, FKDAI_DECODE_STEPS_BLOCKS);
+                                         FKDAI_DECODE_MANY_BLOCKS, FKDAI_DECODE_STEPS_BLOCKS);
     static constexpr int kThreads = 32 * kWarps;
     static constexpr int kRows = FKDAI_DECODE_ROWS;      // of a group of lanes: neighbours
     static constexpr int kFours = 32 / kLanes;           // of a row, in one lane: fours of channels

@@ -33,7 +33,7 @@ constexpr Variants variants_of() {
               {variant<shape, Stored::BF16, Axes::KV, Inputs::ANY>(), variant<shape, Stored::BF16, Axes::KV, Inputs::BF16>()}}}};
 }
 constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE>(), variants_of<FKDAI_DECODE_FEW>(), variants_of<FKDAI_DECODE_MANY>(),
-                                                    variants_of<FKDAI_DECODE_WHOLE>(), variants_of<FKDAI_DECODE_STEPS>()};
+                                                    variants_of<FKDAI_DECODE_STEPS>()};
 
 }  // namespace
 }  // namespace fkdai::decode

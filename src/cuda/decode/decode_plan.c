@@ -9,10 +9,10 @@ typedef struct layout {
 static layout layout_of(fkdai_decode_shape shape, int is_bf16)
 {
     static const layout layouts[FKDAI_DECODE_SHAPES][2] = {
-        [FKDAI_DECODE_ONE] = {{FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_F32_WARPS}, {FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_ONE_BF16_WARPS}},
+        [FKDAI_DECODE_ONE] = {{FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_F32_WARPS},
+                              {FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_ONE_BF16_WARPS}},
         [FKDAI_DECODE_FEW] = {{FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_FEW_WARPS}, {FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_FEW_WARPS}},
         [FKDAI_DECODE_MANY] = {{FKDAI_DECODE_MANY_LANES, FKDAI_DECODE_MANY_WARPS}, {FKDAI_DECODE_MANY_LANES, FKDAI_DECODE_MANY_WARPS}},
-        [FKDAI_DECODE_WHOLE] = {{FKDAI_DECODE_WHOLE_LANES, FKDAI_DECODE_WHOLE_WARPS}, {FKDAI_DECODE_WHOLE_LANES, FKDAI_DECODE_WHOLE_WARPS}},
         [FKDAI_DECODE_STEPS] = {{FKDAI_DECODE_STEPS_LANES, FKDAI_DECODE_STEPS_WARPS}, {FKDAI_DECODE_STEPS_LANES, FKDAI_DECODE_STEPS_WARPS}},
     };
     return layouts[shape][is_bf16 != 0];
@@ -29,8 +29,9 @@ fkdai_decode_divisor fkdai_decode_make_divisor(uint32_t y) { return fkdai_make_d
 static fkdai_decode_shape shape_of(const fkdai_decode_request *r)
 {
     if (r->writes_steps) return FKDAI_DECODE_STEPS;
-    if (r->S == 1) return FKDAI_DECODE_ONE;
-    return r->S < FKDAI_DECODE_MANY_TOKENS ? FKDAI_DECODE_FEW : FKDAI_DECODE_MANY;
+    if (r->S == 1) return r->is_k_first || r->is_read_only ? FKDAI_DECODE_MANY : FKDAI_DECODE_ONE;
+    if (r->N * r->HV <= FKDAI_DECODE_FEW_STATES) return FKDAI_DECODE_FEW;
+    return r->S >= FKDAI_DECODE_MANY_TOKENS || r->is_read_only ? FKDAI_DECODE_MANY : FKDAI_DECODE_FEW;
 }
 
 fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *r, int major)

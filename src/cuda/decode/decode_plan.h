@@ -22,7 +22,6 @@ typedef enum fkdai_decode_shape {
     FKDAI_DECODE_ONE,      /* one token */
     FKDAI_DECODE_FEW,      /* up to 8; most threads in flight */
     FKDAI_DECODE_MANY,     /* up to 8; fewest instructions for a token */
-    FKDAI_DECODE_WHOLE,    /* up to 8; a block has a whole state */
     FKDAI_DECODE_STEPS,    /* up to 8, whose states are written; trees */
     FKDAI_DECODE_SHAPES
 } fkdai_decode_shape;
@@ -40,6 +39,7 @@ typedef struct fkdai_decode_request {
     int64_t N, HV;
     int S;                            /* at most so many tokens a sequence */
     int writes_steps;                 /* the states after tokens are written, or tokens are a tree */
+    int is_read_only;                 /* no state is written */
     int is_bf16_state, is_k_first, has_plain_input;
 } fkdai_decode_request;
 
