@@ -195,7 +195,7 @@ static void test_grids(void **unused)
         for (int i = 0; i < 4; ++i) {
             fkdai_decode_request request = {.N = 1 << 17, .HV = 1 << 10, .S = S, .writes_steps = i / 2, .is_bf16_state = i % 2};
             const fkdai_decode_grid most = fkdai_decode_make_grid(&request, 9);
-            assert_true((most.shape == FKDAI_DECODE_STEPS) == (i / 2) && (i / 2 || (most.shape == FKDAI_DECODE_ONE) == (S == 1)));
+            assert_true((most.shape == FKDAI_DECODE_STEPS) == (i / 2));
             assert_true(most.blocks == (uint32_t)fkdai_decode_blocks_per_state(most.shape, i % 2) << 27 && most.blocks <= INT32_MAX);
             request.N++;
             assert_int_equal(fkdai_decode_make_grid(&request, 9).blocks, 0);
@@ -211,6 +211,8 @@ static void test_shapes(void **unused)
     static const struct { fkdai_decode_request request; fkdai_decode_shape shape; } cases[] = {
         {{.N = 64, .HV = 32, .S = 1}, FKDAI_DECODE_ONE},
         {{.N = 1, .HV = 8, .S = 1}, FKDAI_DECODE_ONE},
+        {{.N = 256, .HV = 32, .S = 1}, FKDAI_DECODE_FEW},
+        {{.N = 256, .HV = 32, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_MANY},
         {{.N = 64, .HV = 32, .S = 1, .is_k_first = 1}, FKDAI_DECODE_MANY},
         {{.N = 64, .HV = 32, .S = 1, .is_read_only = 1}, FKDAI_DECODE_MANY},
         {{.N = 64, .HV = 32, .S = 3}, FKDAI_DECODE_FEW},

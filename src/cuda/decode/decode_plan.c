@@ -26,19 +26,28 @@ int fkdai_decode_blocks_per_state(fkdai_decode_shape shape, int is_bf16_state)
 
 fkdai_decode_divisor fkdai_decode_make_divisor(uint32_t y) { return fkdai_make_divisor(y); }
 
+static fkdai_decode_shape shape_of_one(const fkdai_decode_request *r)
+{
+    if (r->is_k_first || r->is_read_only) return FKDAI_DECODE_MANY;
+    if (r->N * r->HV < FKDAI_DECODE_BULK_STATES) return FKDAI_DECODE_ONE;
+    return r->is_bf16_state ? FKDAI_DECODE_MANY : FKDAI_DECODE_FEW;
+}
+
+/* N HV is at most FKDAI_DECODE_MAX_STATES. */
 static fkdai_decode_shape shape_of(const fkdai_decode_request *r)
 {
     if (r->writes_steps) return FKDAI_DECODE_STEPS;
-    if (r->S == 1) return r->is_k_first || r->is_read_only ? FKDAI_DECODE_MANY : FKDAI_DECODE_ONE;
+    if (r->S == 1) return shape_of_one(r);
     if (r->N * r->HV <= FKDAI_DECODE_FEW_STATES) return FKDAI_DECODE_FEW;
     return r->S >= FKDAI_DECODE_MANY_TOKENS || r->is_read_only ? FKDAI_DECODE_MANY : FKDAI_DECODE_FEW;
 }
 
 fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *r, int major)
 {
-    fkdai_decode_grid grid = {.shape = shape_of(r), .is_bf16_state = r->is_bf16_state, .is_k_first = r->is_k_first, .has_plain_input = r->has_plain_input,
+    fkdai_decode_grid grid = {.is_bf16_state = r->is_bf16_state, .is_k_first = r->is_k_first, .has_plain_input = r->has_plain_input,
                               .is_programmatic = major >= 9};
-    if (r->N <= FKDAI_DECODE_MAX_STATES / r->HV)
-        grid.blocks = (uint32_t)(r->N * r->HV) * (uint32_t)fkdai_decode_blocks_per_state(grid.shape, r->is_bf16_state);
+    if (r->N > FKDAI_DECODE_MAX_STATES / r->HV) return grid;
+    grid.shape = shape_of(r);
+    grid.blocks = (uint32_t)(r->N * r->HV) * (uint32_t)fkdai_decode_blocks_per_state(grid.shape, r->is_bf16_state);
     return grid;
 }

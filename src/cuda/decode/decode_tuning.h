@@ -16,7 +16,8 @@ enum {
 enum { FKDAI_DECODE_ONE_F32_BLOCKS = 8, FKDAI_DECODE_ONE_BF16_BLOCKS = 6, FKDAI_DECODE_FEW_BLOCKS = 3, FKDAI_DECODE_MANY_BLOCKS = 4,
        FKDAI_DECODE_STEPS_BLOCKS = 2 };
 
-/* From so many tokens on the shape MANY. Up to so many states FEW for any number: a multiprocessor has one block of either. */
-enum { FKDAI_DECODE_MANY_TOKENS = 4, FKDAI_DECODE_FEW_STATES = 64 };
+/* From so many tokens on the shape MANY. Up to so many states FEW for any number: a multiprocessor has one block of either. From so many on, where memory
+ * is the limit, larger blocks also for one token: inputs are read by fewer of them. */
+enum { FKDAI_DECODE_MANY_TOKENS = 4, FKDAI_DECODE_FEW_STATES = 64, FKDAI_DECODE_BULK_STATES = 4096 };
 
 #endif
