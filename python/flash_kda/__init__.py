@@ -162,7 +162,7 @@ def decode(
     step_states: torch.Tensor | None = None,
     parent: torch.Tensor | None = None,
 ) -> None:
-    """A few new tokens for each of many sequences; ``state`` is taken through them and written back as ``commit`` says, ``out`` is written. Returns None.
+    """A few new tokens for each of many sequences: ``out``, and ``state`` written back as ``commit`` says. Returns None.
 
     What a token means is as in ``fwd``. S tokens in one call give the bits of S calls where ``state`` is fp32, and no bit depends on ``commit``
     or ``step_states``. For draft tokens of which only some will count::

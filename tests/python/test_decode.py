@@ -155,7 +155,9 @@ def test_slots_of_every_token(problem, device):
     assert all(torch.equal(pool[table[n, t].long()], want[n][t]) for n in range(2) for t in range(3))
     assert pool[[0, 5, 6, 9]].isnan().all()
     assert relative_rms(call["out"], out) <= bar("stored", "bf16").out
-    flash_kda.decode(**{**first(call, 1), "state": pool, "slots": slots, "commit": "each", "num_accepted": torch.tensor([2, 1], device=device)})
+    flash_kda.decode(
+        **{**first(call, 1), "state": pool, "slots": slots, "commit": "each", "num_accepted": torch.tensor([2, 1], device=device)}
+    )
     again = {**first(call, 1), "state": torch.stack([want[0][1], want[1][0]])}
     flash_kda.decode(**again)
     assert torch.equal(pool[[4, 2]], again["state"])
@@ -197,7 +199,9 @@ def test_tree(problem, device, dtype):
 def test_packed_commit(problem, device):
     call, _, _ = on(device, *decode_problem(problem, lens=[2, 0, 4]))
     before, lengths = call["state"].clone(), (2, 0, 4)
-    flash_kda.decode(**{**call, "q": None, "out": None}, commit="accepted", num_accepted=torch.tensor([1, 0, 4], device=device), max_tokens=4)
+    flash_kda.decode(
+        **{**call, "q": None, "out": None}, commit="accepted", num_accepted=torch.tensor([1, 0, 4], device=device), max_tokens=4
+    )
     for n, count in enumerate((1, 0, 4)):
         begin = sum(lengths[:n])
         alone = {name: x[:, begin : begin + count] if name in ("q", "k", "v", "g", "beta") else x for name, x in call.items()}
@@ -250,7 +254,9 @@ def test_refusals_of_commits(problem):
     refused({**call, "commit": "accepted"}, TypeError, "desc.num_accepted has dtype 0")
     refused({**call, "num_accepted": two}, ValueError, "desc.num_accepted has dtype .* but commit LAST reads none")
     refused({**call, "commit": "accepted", "num_accepted": two.double()}, TypeError, "num_accepted has dtype torch.float64")
-    refused({**call, "commit": "accepted", "num_accepted": two[:1]}, ValueError, r"num_accepted has shape \(1\), but it must be \[N\] = \(2\)")
+    refused(
+        {**call, "commit": "accepted", "num_accepted": two[:1]}, ValueError, r"num_accepted has shape \(1\), but it must be \[N\] = \(2\)"
+    )
     refused({**call, "commit": "accepted", "num_accepted": torch.tensor([1, 3])}, ValueError, r"num_accepted\[1\] = 3 is outside \[0, 2\]")
     refused({**call, "q": None}, ValueError, "q is None, but out is given")
     refused({**call, "out": None}, ValueError, "out is None, but q is given")
@@ -260,7 +266,9 @@ def test_refusals_of_commits(problem):
     refused({**call, "commit": "each", "slots": two[:, None]}, ValueError, "desc.slots_per_sequence = 1 is below 2")
     refused({**call, "commit": "each", "slots": two[:, None].expand(2, 2)}, ValueError, "slots is not taken as it lies")
     refused({**call, "slots": torch.tensor([[0, 1], [1, 0]])}, ValueError, r"slots has shape \(2, 2\), but it must be \[N\] = \(2\)")
-    refused({**call, "step_states": steps[0]}, ValueError, r"step_states has shape .* but it must be \[N,P,HV,V,K\] = \(2, 2, 2, 128, 128\)")
+    refused(
+        {**call, "step_states": steps[0]}, ValueError, r"step_states has shape .* but it must be \[N,P,HV,V,K\] = \(2, 2, 2, 128, 128\)"
+    )
     refused({**call, "step_states": steps[:, :1]}, ValueError, "desc.step_states_per_sequence = 1 is below 2")
     refused({**call, "step_states": torch.zeros(2, 3, 2, 128, 128)[:, :2]}, ValueError, "step_states is not taken as it lies")
     refused({**call, "step_states": steps.double()}, ValueError, "step_states is not taken as it lies")
