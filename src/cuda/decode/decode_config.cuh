@@ -25,8 +25,9 @@ struct Config {
                                      FKDAI_DECODE_STEPS_LANES);
     static constexpr int kWarps = of(FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
                                      FKDAI_DECODE_STEPS_WARPS);
-    static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS, FKDAI_DECODE_FEW_BLOCKS,
-                                         FKDAI_DECODE_MANY_BLOCKS, FKDAI_DECODE_STEPS_BLOCKS);
+    static constexpr int kManyBlocks = FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY);    // sm_80 spills otherwise
+    static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS, FKDAI_DECODE_FEW_BLOCKS, kManyBlocks,
+                                         FKDAI_DECODE_STEPS_BLOCKS);
     static constexpr int kThreads = 32 * kWarps;
     static constexpr int kRows = FKDAI_DECODE_ROWS;      // of a group of lanes: neighbours
     static constexpr int kFours = 32 / kLanes;           // of a row, in one lane: fours of channels
