@@ -1,7 +1,7 @@
 # flashkda for people. The build itself is CMakeLists.txt; what is missing on the machine is installed by tools/bootstrap.
 .PHONY: help demo quick check check-gpu bench build clean
 help:
-	@echo "make demo    KDA prefill on recorded activations, on the best backend of this machine"
+	@echo "make demo    KDA prefill on recorded activations, on the best backend of this machine; then a language model writes"
 	@echo "make quick   what a change breaks most often, in ten seconds: the quick C suites on a build without CUDA, ruff"
 	@echo "make check   every test: C suites, the same under sanitizers, command line, Python, flash-linear-attention"
 	@echo "make check-gpu   what only a Hopper GPU can show: every GPU test, stress, sanitizers; without one it says so and stops"
@@ -15,7 +15,7 @@ build:
 
 demo:
 	@tools/bootstrap build
-	@tools/build release
+	@tools/build release -DFKDA_BUILD_EXAMPLES=ON
 	@tools/demo
 
 quick:

@@ -7,6 +7,7 @@ median. What cannot be captured is timed call by call with the same events, and 
 
     bench/peers.py                          suite seed, three gate families, lines on standard output
     bench/peers.py --suite shapes --gates slow --max-T 8192 --out peers.jsonl
+    bench/peers.py --op decode              fused_recurrent_kda instead; N from 1 to 1024 (peers_decode.py)
     bench/peers.py --compile-jobs 16        the candidates of Triton's autotuning are compiled by 16 processes first
 """
 import argparse
@@ -22,6 +23,8 @@ os.environ["FLA_FLASH_KDA"] = "0"    # before fla is imported: chunk_kda stays i
 import torch
 
 import flash_kda
+import gpu_facts
+import peers_decode
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 K = 128
@@ -167,11 +170,7 @@ def facts(commit):
     import fla
     import triton
 
-    query = "name,driver_version,clocks.sm,clocks.mem"
-    answer = subprocess.run(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"], capture_output=True, text=True).stdout
-    gpu, driver, sm, memory = [word.strip() for word in (answer.splitlines() or ["unknown,unknown,0,0"])[0].split(",")]
-    return dict(gpu=gpu, driver=driver, sm_mhz=int(sm), memory_mhz=int(memory), commit=commit, torch=torch.__version__, triton=triton.__version__,
-                fla=fla.__version__)
+    return dict(**gpu_facts.gpu_facts(), commit=commit, torch=torch.__version__, triton=triton.__version__, fla=fla.__version__)
 
 
 def floor_ms(T, H, lens):
@@ -208,11 +207,34 @@ def measure_case(case, gates, peers, timer):
     return lines
 
 
+def decode_lines(options):
+    for N, H in peers_decode.CASES:
+        yield from peers_decode.measure_case(N, H, options.peers.split(",") if options.peers else list(peers_decode.PEERS), options.runs)
+
+
+def prefill_lines(options):
+    cases = [case for case in read_suite(options.suite) if case[1] <= options.max_T]
+    if not cases:
+        sys.exit(f"--suite is '{options.suite}', which has no case in cli/bench/suites.def that the CUDA kernels take")
+    if options.compile_share:
+        one_a_kind = {(H, bool(lens)): (name, T, H, lens) for name, T, H, lens in cases}    # Triton compiles again for these two alone
+        compile_share(one_a_kind.values(), *map(int, options.compile_share.split("/")))
+        return
+    if options.compile_jobs:
+        compile_all(options.compile_jobs)
+    timer = Timer(options.runs)
+    for gates in GATES if options.gates == "all" else [options.gates]:
+        for case in cases:
+            for line in measure_case(case, gates, options.peers.split(",") if options.peers else list(CALLS), timer):
+                yield {**line, "suite": options.suite}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--op", choices=["prefill", "decode"], default="prefill")
     parser.add_argument("--suite", default="seed", help="a suite of cli/bench/suites.def (default seed)")
     parser.add_argument("--gates", choices=[*GATES, "all"], default="all")
-    parser.add_argument("--peers", default="flashkda,fla", help="which, separated by commas; flashkda first")
+    parser.add_argument("--peers", help="which, separated by commas; flashkda first (default: all)")
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--max-T", type=int, default=1 << 40, help="leave longer cases out")
     parser.add_argument("--compile-jobs", type=int, default=0, help="processes that compile the peers' kernels first")
@@ -220,25 +242,14 @@ def main():
     parser.add_argument("--commit", help="the source that is measured (default: ask git)")
     parser.add_argument("--out", type=pathlib.Path, help="append the lines to this file as well")
     options = parser.parse_args()
-    commit = options.commit or subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
-    cases = [case for case in read_suite(options.suite) if case[1] <= options.max_T]
-    if not cases:
-        sys.exit(f"--suite is '{options.suite}', which has no case in cli/bench/suites.def that the CUDA kernels take")
+    commit = options.commit or gpu_facts.commit()
     torch.set_grad_enabled(False)
-    if options.compile_share:
-        one_a_kind = {(H, bool(lens)): (name, T, H, lens) for name, T, H, lens in cases}    # Triton compiles again for these two alone
-        return compile_share(one_a_kind.values(), *map(int, options.compile_share.split("/")))
-    if options.compile_jobs:
-        compile_all(options.compile_jobs)
-    timer = Timer(options.runs)
-    for gates in GATES if options.gates == "all" else [options.gates]:
-        for case in cases:
-            for line in measure_case(case, gates, options.peers.split(","), timer):
-                text = json.dumps({**line, "suite": options.suite, **facts(commit)})
-                print(text, flush=True)
-                if options.out:
-                    with options.out.open("a") as file:
-                        file.write(text + "\n")
+    for line in decode_lines(options) if options.op == "decode" else prefill_lines(options):
+        text = json.dumps({**line, **facts(commit)})
+        print(text, flush=True)
+        if options.out:
+            with options.out.open("a") as file:
+                file.write(text + "\n")
 
 
 if __name__ == "__main__":

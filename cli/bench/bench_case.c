@@ -12,6 +12,16 @@
 
 #define LOWER_BOUND (-5.0f)    /* what models with the bounded gate use */
 
+/* So many layers that the states of no two launches meet in a cache. */
+static operation operation_of(const bench_case *c)
+{
+    enum { COLD_BYTES = 320000000, MOST_LAYERS = 1024 };
+    const double bytes = (double)(c->slots > 0 ? c->slots : c->N) * (double)(c->HV * c->K * c->V) * 4;
+    const double layers = bytes > 0 ? ceil(COLD_BYTES / bytes) : 1;
+    if (c->op == OPERATION_PREFILL) return (operation){.kind = OPERATION_PREFILL};
+    return (operation){.kind = OPERATION_DECODE, .layers = layers > MOST_LAYERS ? MOST_LAYERS : (int64_t)layers};
+}
+
 static fkda_status desc_of(const bench_case *c, const bench_settings *s, fkda_fwd_desc *desc, choice *chosen)
 {
     *desc = (fkda_fwd_desc){
@@ -20,9 +30,16 @@ static fkda_status desc_of(const bench_case *c, const bench_settings *s, fkda_fw
         .A_log = FKDA_F32, .dt_bias = FKDA_F32, .scale = (float)(1.0 / sqrt((double)c->K)),
         .initial_state = {.dtype = FKDA_F32}, .final_state = {.dtype = FKDA_F32},
     };
-    for (problem_role role = PROBLEM_Q; role <= PROBLEM_BETA; ++role) problem_tell(desc, role, FKDA_BF16);
+    if (c->gate == FKDA_GATE_PRECOMPUTED) desc->A_log = desc->dt_bias = FKDA_NONE;
+    for (problem_role role = PROBLEM_Q; role <= PROBLEM_BETA; ++role) problem_tell(desc, role, role == PROBLEM_G && c->g != FKDA_NONE ? c->g : FKDA_BF16);
     problem_tell(desc, PROBLEM_OUT, FKDA_BF16);
-    return choice_make(desc, chosen);
+    if (c->op == OPERATION_DECODE) {
+        desc->B = c->N;
+        desc->T = c->S;
+        desc->initial_state.slot_count = desc->final_state.slot_count = c->slots;
+        desc->initial_state.slot_dtype = desc->final_state.slot_dtype = c->slots > 0 ? FKDA_I32 : FKDA_NONE;
+    }
+    return choice_make(operation_of(c), desc, chosen);
 }
 
 fkda_status bench_query(const bench_case *c, const bench_settings *s)
@@ -31,7 +48,7 @@ fkda_status bench_query(const bench_case *c, const bench_settings *s)
     choice chosen;
     char what[128];
     TRY(desc_of(c, s, &desc, &chosen));
-    const fkda_status status = problem_fits(&desc);
+    const fkda_status status = problem_fits(operation_of(c), &desc);
     snprintf(what, sizeof what, "case '%s'", c->name);
     return status == FKDA_OK ? FKDA_OK : failure_about(status, what);
 }
@@ -47,7 +64,7 @@ fkda_status bench_run(const bench_case *c, const bench_settings *s, progress *ba
     TRY(desc_of(c, s, &desc, &r->choice));
     snprintf(what, sizeof what, "%s: generating", c->name);
     progress_step(bar, what);
-    TRY(problem_make(&desc, c->gates, c->len_values, &p));
+    TRY(problem_make(operation_of(c), &desc, c->gates, c->len_values, &p));
     snprintf(what, sizeof what, "%s: timing", c->name);
     progress_step(bar, what);
     fkda_status status = call_prepare(&p, &whole);
@@ -68,19 +85,22 @@ fkda_status bench_run(const bench_case *c, const bench_settings *s, progress *ba
  * say 1280 and leave beta out, and so do we), and the fp32 states once in and once out. 4.2 TB/s is what a large copy reaches on an H200.
  */
 #define HBM_TB_PER_S 4.2
+static const char *gate_name(const bench_case *c) { return c->g == FKDA_F32 ? "precomputed-f32" : problem_gate_name(c->gate); }
+
 static double least_bytes(const bench_case *c)
 {
     const double token_heads = (double)c->T * (double)c->HV, states = (double)(c->N * c->HV * c->K * c->V);
-    return token_heads * 2 * (double)(3 * c->K + 2 * c->V) + states * 2 * 4;
+    const double g_bytes = c->g == FKDA_F32 ? 4 : 2;
+    return token_heads * (2 * (double)(2 * c->K + 2 * c->V) + g_bytes * (double)c->K) + states * 2 * 4;
 }
 
 static double floor_ms(const bench_case *c) { return least_bytes(c) / (HBM_TB_PER_S * 1e9); }
 
 void bench_print_heading(void)
 {
-    printf("%-20s  %-8s  %-6s  %-7s  %8s  %5s  %9s  %21s  %4s  %12s  %6s\n", "case", "gate", "gates", "backend", "tokens", "heads", "median", "p10 .. p90",
+    printf("%-20s  %-15s  %-6s  %-7s  %8s  %5s  %9s  %21s  %4s  %12s  %6s\n", "case", "gate", "gates", "backend", "tokens", "heads", "median", "p10 .. p90",
            "runs", "tokens/s", "of HBM");
-    for (int i = 0; i < 126; ++i) putchar('-');
+    for (int i = 0; i < 133; ++i) putchar('-');
     putchar('\n');
 }
 
@@ -90,7 +110,7 @@ void bench_print_row(const bench_case *c, const bench_result *r)
     char spread[2 * TEXT_NUMBER_BYTES + 8], share[16] = "-";
     snprintf(spread, sizeof spread, "%s .. %s", text_duration(r->times.p10_ms, low), text_duration(r->times.p90_ms, high));
     if (r->backend == FKDA_BACKEND_CUDA) snprintf(share, sizeof share, "%.1f %%", 100 * floor_ms(c) / r->times.median_ms);
-    printf("%-20s  %-8s  %-6s  %-7s  %8s  %5lld  %9s  %21s  %4d  %12s  %6s\n", c->name, problem_gate_name(c->gate), problem_gates_names[c->gates],
+    printf("%-20s  %-15s  %-6s  %-7s  %8s  %5lld  %9s  %21s  %4d  %12s  %6s\n", c->name, gate_name(c), problem_gates_names[c->gates],
            fkda_backend_name(r->backend), text_grouped((double)c->T, tokens), (long long)c->HV, text_duration(r->times.median_ms, median), spread,
            r->times.runs, text_grouped(1e3 * (double)c->T / r->times.median_ms, rate), share);
 }
@@ -102,7 +122,7 @@ static void add_device(cJSON *line, const bench_case *c, const bench_result *r)
     json_add_text(line, "driver", r->device.driver);
     json_add_number(line, "sm_mhz", r->device.sm_mhz);
     json_add_number(line, "memory_mhz", r->device.memory_mhz);
-    cJSON_AddStringToObject(line, "method", "CUDA graph replay, L2 flushed, events");
+    cJSON_AddStringToObject(line, "method", c->op == OPERATION_PREFILL ? "CUDA graph replay, L2 flushed, events" : "CUDA graph of one launch a layer, states cold, events");
     json_add_number(line, "hbm_floor_ms", floor_ms(c));
     json_add_number(line, "hbm_fraction", floor_ms(c) / r->times.median_ms);
     json_add_number(line, "tb_per_s", 1e-9 * least_bytes(c) / r->times.median_ms);
@@ -113,10 +133,11 @@ void bench_print_json(const bench_case *c, const bench_settings *s, const bench_
     cJSON *const line = cJSON_CreateObject();
     cJSON_AddStringToObject(line, "case", c->name);
     cJSON_AddStringToObject(line, "suite", c->suite);
+    cJSON_AddStringToObject(line, "op", operation_names[c->op]);
     cJSON_AddStringToObject(line, "backend", fkda_backend_name(r->backend));
     json_add_text(line, "plan", r->plan);
     choice_add_json(&r->choice, line);
-    cJSON_AddStringToObject(line, "gate", problem_gate_name(c->gate));
+    cJSON_AddStringToObject(line, "gate", gate_name(c));
     cJSON_AddStringToObject(line, "gates", problem_gates_names[c->gates]);
     json_add_text(line, "lens", c->lens == NULL ? "" : c->lens);
     cJSON_AddStringToObject(line, "commit", FKDA_COMMIT);
@@ -126,6 +147,11 @@ void bench_print_json(const bench_case *c, const bench_settings *s, const bench_
         {"p10_ms", r->times.p10_ms}, {"p90_ms", r->times.p90_ms}, {"max_ms", r->times.max_ms}, {"tokens_per_s", 1e3 * (double)c->T / r->times.median_ms},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i) json_add_number(line, numbers[i].key, numbers[i].value);
+    if (c->op == OPERATION_DECODE) {
+        json_add_number(line, "S", (double)c->S);
+        json_add_number(line, "slots", (double)c->slots);
+        json_add_number(line, "layers", (double)operation_of(c).layers);
+    }
     if (r->backend == FKDA_BACKEND_CUDA) add_device(line, c, r);
     json_print_line(line);
 }

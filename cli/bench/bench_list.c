@@ -10,6 +10,8 @@
 static const bench_case suite_cases[] = {
 #define FKDA_CASE(suite_, name_, T_, H_, HV_, K_, V_, gate_, lens_) \
     {.suite = #suite_, .name = name_, .T = T_, .H = H_, .HV = HV_, .K = K_, .V = V_, .gate = FKDA_GATE_##gate_, .lens = lens_},
+#define FKDA_DECODE_CASE(suite_, name_, N_, S_, H_, HV_, slots_) \
+    {.suite = #suite_, .name = name_, .op = OPERATION_DECODE, .N = N_, .S = S_, .H = H_, .HV = HV_, .K = 128, .V = 128, .gate = FKDA_GATE_BOUNDED, .slots = slots_},
 #include "suites.def"
 };
 enum { SUITE_CASE_COUNT = sizeof suite_cases / sizeof *suite_cases, MAX_SEQUENCES = 1 << 17 };
@@ -62,6 +64,16 @@ static fkda_status parse_lens(bench_case *c)
     return FKDA_OK;
 }
 
+static fkda_status check_decode(bench_case *c)
+{
+    CHECK(c->T == 0 && c->lens == NULL, FKDA_ERR_BAD_VALUE, "--op decode takes --N sequences of --S tokens, not --T or --lens");
+    if (c->N == 0) c->N = 1;
+    if (c->S == 0) c->S = 1;
+    CHECK(c->slots == 0 || c->slots >= c->N, FKDA_ERR_BAD_VALUE, "--slots is %lld, but N = %lld sequences have a slot each", (long long)c->slots, (long long)c->N);
+    c->T = c->N * c->S;
+    return FKDA_OK;
+}
+
 static fkda_status add(bench_list *list, const bench_case *given)
 {
     bench_case *const grown = realloc(list->cases, (size_t)(list->count + 1) * sizeof *grown);
@@ -69,6 +81,7 @@ static fkda_status add(bench_list *list, const bench_case *given)
     list->cases = grown;
     bench_case *const c = &list->cases[list->count++];
     *c = *given;
+    if (c->op == OPERATION_DECODE) return check_decode(c);
     if (c->lens != NULL && *c->lens != 0) return parse_lens(c);
     c->N = 1;
     if (c->T == 0) c->T = 1024;
@@ -92,11 +105,14 @@ fkda_status bench_add_own(bench_list *list, const bench_case *given)
 {
     TRY(add(list, given));
     bench_case *const c = &list->cases[list->count - 1];
-    char heads[16] = "", widths[28] = "", packed[16] = "";
+    char heads[16] = "", widths[28] = "", packed[16] = "", tokens[16] = "", pool[24] = "";
     if (c->HV != c->H) snprintf(heads, sizeof heads, " HV%d", (int)c->HV);
     if (c->K != 128 || c->V != 128) snprintf(widths, sizeof widths, " K%d V%d", (int)c->K, (int)c->V);
     if (c->len_values != NULL) snprintf(packed, sizeof packed, " N%d", (int)c->N);
-    snprintf(c->name, sizeof c->name, "T%lld H%d%s%s%s", (long long)c->T, (int)c->H, heads, widths, packed);
+    if (c->S > 1) snprintf(tokens, sizeof tokens, " S%d", (int)c->S);
+    if (c->slots > 0) snprintf(pool, sizeof pool, " of %d", (int)c->slots);
+    if (c->op == OPERATION_DECODE) snprintf(c->name, sizeof c->name, "N%d%s H%d%s%s%s", (int)c->N, pool, (int)c->H, heads, widths, tokens);
+    else snprintf(c->name, sizeof c->name, "T%lld H%d%s%s%s", (long long)c->T, (int)c->H, heads, widths, packed);
     return FKDA_OK;
 }
 

@@ -10,22 +10,28 @@
 
 static struct {
     const char *lens;
-    int64_t T, H, HV, K, V, threads, runs;
-    int suite, backend, gate, gates, json;
+    int64_t T, N, S, slots, H, HV, K, V, threads, runs;
+    int op, suite, backend, gate, gates, json;
 } asked = {.suite = -1, .gate = -1};
-static const char *const gate_kinds[] = {"bounded", "softplus", NULL};         /* index: fkda_gate */
+static const char *const gate_kinds[] = {"bounded", "softplus", "precomputed", "precomputed-f32", NULL};    /* index: fkda_gate, then its g in fp32 */
 static const char *const gates[] = {"slow", "random", "floor", "all", NULL};    /* index: problem_gates */
 
 enum { MAX_T = 1 << 30, MAX_HEADS = 1 << 16, MAX_WIDTH = 256 };
 static const option options[] = {
     {.name = "--suite", .value = "NAME", .help = "the cases of a suite (default quick)", .kind = OPTION_CHOICE, .to = &asked.suite, .choices = bench_suite_names},
     {.name = "--T", .value = "N", .help = "one case of your own: tokens (default 1024)", .kind = OPTION_INTEGER, .to = &asked.T, .min = 1, .max = MAX_T},
+    {.name = "--op", .value = "NAME", .help = "of your own case: prefill (default), or decode", .kind = OPTION_CHOICE, .to = &asked.op, .choices = operation_names},
+    {.name = "--N", .value = "N", .help = "decode: sequences (default 1)", .kind = OPTION_INTEGER, .to = &asked.N, .min = 1, .max = MAX_HEADS},
+    {.name = "--S", .value = "N", .help = "decode: new tokens of each sequence (default 1)", .kind = OPTION_INTEGER, .to = &asked.S, .min = 1,
+     .max = FKDA_DECODE_MAX_TOKENS},
+    {.name = "--slots", .value = "N", .help = "decode: states in a pool of so many slots (default: dense)", .kind = OPTION_INTEGER, .to = &asked.slots, .min = 1,
+     .max = MAX_HEADS},
     {.name = "--H", .value = "N", .help = "query and key heads (default 8)", .kind = OPTION_INTEGER, .to = &asked.H, .min = 1, .max = MAX_HEADS},
     {.name = "--HV", .value = "N", .help = "value heads, a multiple of H (default H)", .kind = OPTION_INTEGER, .to = &asked.HV, .min = 1, .max = MAX_HEADS},
     {.name = "--K", .value = "N", .help = "key width (default 128)", .kind = OPTION_INTEGER, .to = &asked.K, .min = 1, .max = MAX_WIDTH},
     {.name = "--V", .value = "N", .help = "value width (default K)", .kind = OPTION_INTEGER, .to = &asked.V, .min = 1, .max = MAX_WIDTH},
     {.name = "--lens", .value = "A,B,..", .help = "packed sequences of so many tokens (64x128: 64 times 128); T is their sum", .kind = OPTION_TEXT, .to = &asked.lens},
-    {.name = "--gate", .value = "KIND", .help = "bounded or softplus (default: as the case says)", .kind = OPTION_CHOICE, .to = &asked.gate, .choices = gate_kinds},
+    {.name = "--gate", .value = "KIND", .help = "bounded, softplus, precomputed or precomputed-f32 (default: as the case says)", .kind = OPTION_CHOICE, .to = &asked.gate, .choices = gate_kinds},
     {.name = "--gates", .value = "FAMILY", .help = "inputs of the gate: slow (trained models; default), random, floor, or all three", .kind = OPTION_CHOICE,
      .to = &asked.gates, .choices = gates},
     OPTION_ROW_BACKEND(&asked.backend),
@@ -38,11 +44,13 @@ static const option options[] = {
 
 static fkda_status collect(bench_list *list)
 {
-    const int is_own = asked.T || asked.H || asked.HV || asked.K || asked.V || asked.lens;
-    CHECK(!is_own || asked.suite < 0, FKDA_ERR_BAD_VALUE, "--suite excludes --T, --H, --HV, --K, --V and --lens: a case comes from one or the other");
+    const int is_decode = asked.op == OPERATION_DECODE;
+    const int is_own = is_decode || asked.T || asked.N || asked.S || asked.slots || asked.H || asked.HV || asked.K || asked.V || asked.lens;
+    CHECK(!is_own || asked.suite < 0, FKDA_ERR_BAD_VALUE, "--suite excludes --T, --H, --HV, --K, --V, --lens, --op decode, --N, --S and --slots: a case comes from one or the other");
     if (!is_own) return bench_add_suite(list, bench_suite_names[asked.suite < 0 ? 0 : asked.suite]);
+    CHECK(is_decode || !(asked.N || asked.S || asked.slots), FKDA_ERR_BAD_VALUE, "--N, --S and --slots belong to --op decode");
     const int64_t H = asked.H ? asked.H : 8, K = asked.K ? asked.K : 128;
-    const bench_case c = {.suite = "own", .T = asked.T, .H = H, .HV = asked.HV ? asked.HV : H, .K = K, .V = asked.V ? asked.V : K,
+    const bench_case c = {.suite = "own", .op = (operation_kind)asked.op, .T = asked.T, .N = asked.N, .S = asked.S, .slots = asked.slots, .H = H, .HV = asked.HV ? asked.HV : H, .K = K, .V = asked.V ? asked.V : K,
                           .gate = FKDA_GATE_BOUNDED, .lens = asked.lens};
     return bench_add_own(list, &c);
 }
@@ -76,7 +84,8 @@ static fkda_status run_all(const bench_list *list, const bench_settings *s, prog
         progress_end(bar);
         TRY(print(&list->cases[i], s, &result, i == 0));
     }
-    return FKDA_OK;
+    const int is_kimi = list->count > 0 && strcmp(list->cases[0].suite, "kimi-linear") == 0;
+    return is_kimi ? bench_print_memory(asked.json) : FKDA_OK;
 }
 
 /* All cases, and whether each would run here: sizes that no backend takes, or that do not fit into memory, are refused before any work. */
@@ -84,7 +93,9 @@ static fkda_status prepare(bench_list *list, const bench_settings *s)
 {
     TRY(collect(list));
     for (int i = 0; i < list->count; ++i) {
-        if (asked.gate >= 0) list->cases[i].gate = (fkda_gate)asked.gate;
+        const int is_wide = asked.gate > (int)FKDA_GATE_PRECOMPUTED;
+        if (asked.gate >= 0) list->cases[i].gate = is_wide ? FKDA_GATE_PRECOMPUTED : (fkda_gate)asked.gate;
+        if (is_wide) list->cases[i].g = FKDA_F32;
         list->cases[i].gates = (problem_gates)asked.gates;
     }
     if (asked.gates == PROBLEM_GATES_COUNT) TRY(bench_spread_gates(list));
@@ -115,11 +126,12 @@ static cli_exit bench(void)
 const command command_bench = {
     .name = "bench",
     .summary = "times generated problems: medians, spread, tokens per second",
-    .usage = "[--suite NAME | --T N --H N [--HV N] [--K N] [--V N] [--lens A,B,..]] [options]",
+    .usage = "[--suite NAME | --T N --H N [--HV N] [--K N] [--V N] [--lens A,B,..] | --op decode --N N --H N ..] [options]",
     .about = "Times KDA on generated problems: normal q, k, v (bf16) and logits, gates as trained models have them, fp32 states in and\n"
              "out; the same numbers on every machine. One warm-up run, then the timed ones: median, and the 10th and 90th percentile.\n"
              "On a GPU: replays of a CUDA graph with the L2 cache flushed before each, timed by events. 'of HBM' is the time that the\n"
-             "fewest bytes need at 4.2 TB/s (q, k, v, g, out, states once), over the median.\n\n"
+             "fewest bytes need at 4.2 TB/s (q, k, v, g, out, states once), over the median.\n"
+             "Decode: one launch for each of so many layers that their states come from memory; the time is that of one launch.\n\n"
              "If one case does not fit into memory, none is run. Suites:\n"
 #define FKDA_SUITE(suite, about) "  " #suite ": " about "\n"
 #include "suites.def"
@@ -128,6 +140,7 @@ const command command_bench = {
                 "  flashkda bench --suite cpu --backend cpu --threads 1\n"
                 "  flashkda bench --T 4096 --H 8\n"
                 "  flashkda bench --suite shapes --backend cuda --gates all --json\n"
+                "  flashkda bench --op decode --N 64 --H 32 --slots 1024\n"
                 "  flashkda bench --H 4 --lens 1300,547,2048 --gate softplus --json\n",
     .options = options,
     .option_count = sizeof options / sizeof *options,

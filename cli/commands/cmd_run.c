@@ -96,7 +96,8 @@ const command command_run = {
     .examples = "  flashkda run data/kda_lb.safetensors -o out.safetensors\n"
                 "  flashkda run in.safetensors -o out.safetensors --backend cpu --threads 2 --out-dtype f32\n"
                 "  flashkda run in.safetensors -o out.safetensors --force --json\n"
-                "  zstd -dc in.safetensors.zst | flashkda run - -o - | zstd > out.safetensors.zst\n",
+                "  zstd -dc in.safetensors.zst | flashkda run - -o - | zstd > out.safetensors.zst\n"
+                "  flashkda run step.safetensors --op decode -o after.safetensors\n",
     .operand = WORK_OPERAND(&work),
     .options = options,
     .option_count = sizeof options / sizeof *options,

@@ -53,7 +53,8 @@ const command command_verify = {
              "over all of them, which uses the machine better than one sequence can.\n",
     .examples = "  flashkda verify data/kda_lb.safetensors\n"
                 "  flashkda verify data/kda_softplus.safetensors --backend ref --out-dtype f32\n"
-                "  flashkda verify data/kda_lb.safetensors -o out.safetensors --force --json\n",
+                "  flashkda verify data/kda_lb.safetensors -o out.safetensors --force --json\n"
+                "  flashkda verify step.safetensors --op decode --backend cpu\n",
     .operand = WORK_OPERAND(&work),
     .options = options,
     .option_count = sizeof options / sizeof *options,

@@ -17,6 +17,7 @@ fkda_status device_left(size_t *bytes);
 fkda_status device_read(void *to_host, const void *from_device, size_t bytes);
 fkda_status device_write(void *to_device, const void *from_host, size_t bytes);
 fkda_status device_repeat(void *data, size_t period_bytes, size_t bytes);    /* the first period, over and over */
+fkda_status device_copy(void *to_device, const void *from_device, size_t bytes);
 fkda_status device_wait(void);
 
 /* What figures belong to. Clocks as they are at the moment of asking; 0 or "unknown" where the driver does not tell. */

@@ -68,6 +68,12 @@ fkda_status device_repeat(void *data, size_t period_bytes, size_t bytes)
     return FKDA_OK;
 }
 
+fkda_status device_copy(void *to_device, const void *from_device, size_t bytes)
+{
+    TRY_CUDA(cudaMemcpy(to_device, from_device, bytes, cudaMemcpyDeviceToDevice));
+    return FKDA_OK;
+}
+
 fkda_status device_wait(void)
 {
     TRY_CUDA(cudaDeviceSynchronize());

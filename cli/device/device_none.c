@@ -39,6 +39,12 @@ fkda_status device_repeat(void *data, size_t period_bytes, size_t bytes)
     return none();
 }
 
+fkda_status device_copy(void *to_device, const void *from_device, size_t bytes)
+{
+    (void)to_device, (void)from_device, (void)bytes;
+    return none();
+}
+
 fkda_status device_wait(void) { return none(); }
 
 void device_look(device_facts *facts)

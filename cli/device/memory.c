@@ -80,6 +80,14 @@ fkda_status memory_repeat(const memory_block *block, const void *period, size_t 
     return FKDA_OK;
 }
 
+fkda_status memory_copy(const memory_block *to, size_t at, const memory_block *from)
+{
+    if (from->bytes == 0) return FKDA_OK;
+    if (to->where == FKDA_MEMORY_CUDA) return device_copy((char *)to->data + at, from->data, from->bytes);
+    memcpy((char *)to->data + at, from->data, from->bytes);
+    return FKDA_OK;
+}
+
 /* A call on host memory returns when its outputs are written. */
 fkda_status memory_wait(fkda_memory where) { return where == FKDA_MEMORY_HOST ? FKDA_OK : device_wait(); }
 

@@ -26,6 +26,8 @@ void memory_free(memory_block *block);                                          
 fkda_status memory_wait(fkda_memory where);                                        /* until the work on it is done */
 fkda_status memory_repeat(const memory_block *block, const void *period, size_t period_bytes);    /* fills it, over and over */
 
+fkda_status memory_copy(const memory_block *to, size_t at, const memory_block *from);             /* all of `from`, in the same kind of memory */
+
 /* The block's bytes for host code: the block itself in host memory, a copy of another kind. Unmapping brings what was written back. */
 typedef enum memory_access { MEMORY_READ, MEMORY_WRITE } memory_access;
 fkda_status memory_map(const memory_block *block, memory_access access, void **data);

@@ -7,13 +7,17 @@
 #include "device.h"
 #include "failure.h"
 
-static fkda_status prepare(const fkda_fwd_desc *desc, const fkda_fwd_args *args, call *c)
+static fkda_status prepare(const problem *p, operation op, const fkda_fwd_desc *desc, const fkda_fwd_args *args, call *c)
 {
-    *c = (call){.args = *args, .memory = desc->memory};
-    const fkda_status status = fkda_fwd_plan(desc, &c->plan);
+    *c = (call){.op = op, .from = p, .layer_bytes = p->tensors[PROBLEM_FINAL_STATE].block.bytes / (size_t)operation_layers(op), .args = *args,
+                .memory = desc->memory};
+    const fkda_status status = operation_plan(op, desc, &c->plan);
     if (status != FKDA_OK) return failure_of_library(status, NULL);
     return memory_alloc(desc->memory, fkda_plan_workspace_size(&c->plan), &c->workspace);
 }
+
+/* Decode has one array of slots. */
+static problem_role final_slots_of(const problem *p) { return p->op.kind == OPERATION_DECODE ? PROBLEM_INITIAL_SLOTS : PROBLEM_FINAL_SLOTS; }
 
 static fkda_fwd_args args_of(const problem *p)
 {
@@ -34,7 +38,7 @@ static fkda_fwd_args args_of(const problem *p)
         .initial_state = t[PROBLEM_INITIAL_STATE].block.data,
         .final_state = t[PROBLEM_FINAL_STATE].block.data,
         .initial_slots = t[PROBLEM_INITIAL_SLOTS].block.data,
-        .final_slots = t[PROBLEM_FINAL_SLOTS].block.data,
+        .final_slots = t[final_slots_of(p)].block.data,
         .initial_mask = t[PROBLEM_INITIAL_MASK].block.data,
         .checkpoint_state = t[PROBLEM_CHECKPOINT_STATE].block.data,
         .checkpoint_offsets = t[PROBLEM_CHECKPOINT_OFFSETS].block.data,
@@ -45,7 +49,7 @@ static fkda_fwd_args args_of(const problem *p)
 fkda_status call_prepare(const problem *p, call *c)
 {
     const fkda_fwd_args args = args_of(p);
-    return prepare(&p->desc, &args, c);
+    return prepare(p, p->op, &p->desc, &args, c);
 }
 
 /* The first byte of `row` in a tensor whose rows are everything behind its first `leading` dimensions. */
@@ -84,17 +88,30 @@ fkda_status call_prepare_sequence(const problem *p, int64_t n, call *c)
     if (desc.initial_state.slot_count == 0) args.initial_state = row_of(p, PROBLEM_INITIAL_STATE, 1, n);
     if (desc.final_state.slot_count == 0) args.final_state = row_of(p, PROBLEM_FINAL_STATE, 1, n);
     args.initial_slots = row_of(p, PROBLEM_INITIAL_SLOTS, 1, n);
-    args.final_slots = row_of(p, PROBLEM_FINAL_SLOTS, 1, n);
+    args.final_slots = row_of(p, final_slots_of(p), 1, n);
     if (args.initial_mask != NULL) args.initial_mask += n;
     leave_checkpoints_out(&desc, &args);
-    return prepare(&desc, &args, c);
+    return prepare(p, p->op, &desc, &args, c);
 }
 
-/* A device_work. */
+/* Of a graph that is timed with layers, a few at least: what a replay costs beside its launches is then a small part. */
+static int64_t launches_of(const call *c)
+{
+    enum { LEAST_LAUNCHES = 8 };
+    const int64_t layers = operation_layers(c->op);
+    return c->op.layers > 0 && c->memory == FKDA_MEMORY_CUDA && layers < LEAST_LAUNCHES ? LEAST_LAUNCHES : layers;
+}
+
+/* A device_work: one layer after the other. */
 static fkda_status issue(const void *what, fkda_stream stream)
 {
     const call *const c = what;
-    const fkda_status status = fkda_fwd_run(&c->plan, &c->args, c->workspace.data, c->workspace.bytes, stream);
+    fkda_fwd_args args = c->args;
+    fkda_status status = FKDA_OK;
+    for (int64_t i = 0; status == FKDA_OK && i < launches_of(c); ++i) {
+        if (c->op.layers > 0) args.final_state = (char *)c->args.final_state + (size_t)(i % c->op.layers) * c->layer_bytes;
+        status = operation_run(c->op, &c->plan, &args, c->workspace.data, c->workspace.bytes, stream);
+    }
     return status == FKDA_OK ? FKDA_OK : failure_of_library(status, NULL);
 }
 
@@ -129,10 +146,15 @@ static double quantile(const double *sorted, int count, double fraction)
 
 static fkda_status time_one(const call *c, device_replay *replay, double *ms)
 {
-    if (replay != NULL) return device_time(replay, ms);
-    const double start = call_clock_ms();
-    TRY(call_run(c));
-    *ms = call_clock_ms() - start;
+    TRY(problem_restore(c->from));
+    if (replay != NULL) {
+        TRY(device_time(replay, ms));
+    } else {
+        const double start = call_clock_ms();
+        TRY(call_run(c));
+        *ms = call_clock_ms() - start;
+    }
+    *ms /= (double)launches_of(c);
     return FKDA_OK;
 }
 
@@ -142,7 +164,7 @@ static fkda_status time_all(const call *c, device_replay *replay, const call_pat
     int runs = 0;
     while (runs < patience->max_runs && runs < CALL_MAX_RUNS && (runs < patience->min_runs || spent < patience->budget_ms)) {
         TRY(time_one(c, replay, &ms[runs]));
-        spent += ms[runs++];
+        spent += ms[runs++] * (double)launches_of(c);
     }
     qsort(ms, (size_t)runs, sizeof *ms, by_value);
     *times = (call_times){.runs = runs, .median_ms = quantile(ms, runs, 0.5), .min_ms = ms[0], .p10_ms = quantile(ms, runs, 0.1),

@@ -10,7 +10,7 @@
 static void keep_reason(char *reason) { snprintf(reason, CHOICE_REASON_BYTES, "%s", fkda_last_error()); }
 
 /* Host memory if the CUDA backend is off or does not take the desc. */
-static fkda_status try_cuda(fkda_fwd_desc *desc, choice *c)
+static fkda_status try_cuda(operation op, fkda_fwd_desc *desc, choice *c)
 {
     char text[CHOICE_REASON_BYTES];
     const fkda_status machine = fkda_backend_status(FKDA_BACKEND_CUDA, text, sizeof text);
@@ -18,22 +18,22 @@ static fkda_status try_cuda(fkda_fwd_desc *desc, choice *c)
     fkda_fwd_desc on_device = *desc;
     on_device.backend = FKDA_BACKEND_CUDA;
     on_device.memory = FKDA_MEMORY_CUDA;
-    if (desc->backend == FKDA_BACKEND_CUDA || fkda_fwd_query(&on_device, NULL) == FKDA_OK) desc->memory = FKDA_MEMORY_CUDA;
+    if (desc->backend == FKDA_BACKEND_CUDA || operation_query(op, &on_device, NULL) == FKDA_OK) desc->memory = FKDA_MEMORY_CUDA;
     else keep_reason(c->why_not_cuda);
     return FKDA_OK;
 }
 
-fkda_status choice_make(fkda_fwd_desc *desc, choice *c)
+fkda_status choice_make(operation op, fkda_fwd_desc *desc, choice *c)
 {
     fkda_backend taken;
     *c = (choice){.why_not_cuda = ""};
     desc->memory = FKDA_MEMORY_HOST;
     desc->device = DEVICE_ORDINAL;
-    if (desc->backend == FKDA_BACKEND_CUDA || desc->backend == FKDA_BACKEND_AUTO) TRY(try_cuda(desc, c));
-    if (desc->backend != FKDA_BACKEND_AUTO || fkda_fwd_query(desc, &taken) != FKDA_OK || taken != FKDA_BACKEND_REF) return FKDA_OK;
+    if (desc->backend == FKDA_BACKEND_CUDA || desc->backend == FKDA_BACKEND_AUTO) TRY(try_cuda(op, desc, c));
+    if (desc->backend != FKDA_BACKEND_AUTO || operation_query(op, desc, &taken) != FKDA_OK || taken != FKDA_BACKEND_REF) return FKDA_OK;
     fkda_fwd_desc on_cpu = *desc;
     on_cpu.backend = FKDA_BACKEND_CPU;
-    if (fkda_fwd_query(&on_cpu, NULL) != FKDA_OK) keep_reason(c->why_not_cpu);
+    if (operation_query(op, &on_cpu, NULL) != FKDA_OK) keep_reason(c->why_not_cpu);
     return FKDA_OK;
 }
 

@@ -79,9 +79,9 @@ void problem_tell(fkda_fwd_desc *d, problem_role role, fkda_dtype dtype)
 static int64_t element_bytes(problem_role role, fkda_dtype dtype) { return role == PROBLEM_INITIAL_MASK ? 1 : safetensors_dtype_bytes(dtype); }
 
 /* The bytes of a tensor; shape and dtype are set. */
-static fkda_status bytes_of(problem_role role, const problem_tensor *t, uint64_t *bytes)
+static fkda_status bytes_of(operation op, problem_role role, const problem_tensor *t, uint64_t *bytes)
 {
-    *bytes = (uint64_t)element_bytes(role, t->dtype);
+    *bytes = (uint64_t)element_bytes(role, t->dtype) * (role == PROBLEM_FINAL_STATE ? (uint64_t)operation_layers(op) : 1);
     for (int i = 0; i < t->rank; ++i) {
         CHECK(t->shape[i] == 0 || *bytes <= (uint64_t)INT64_MAX / (uint64_t)t->shape[i], FKDA_ERR_OVERFLOW, "%s: its size does not fit 63 bits",
               problem_role_name(role));
@@ -90,11 +90,11 @@ static fkda_status bytes_of(problem_role role, const problem_tensor *t, uint64_t
     return FKDA_OK;
 }
 
-fkda_status problem_fits(const fkda_fwd_desc *desc)
+fkda_status problem_fits(operation op, const fkda_fwd_desc *desc)
 {
     fkda_fwd_desc d = *desc;
     size_t workspace = 0;
-    const fkda_status status = fkda_fwd_workspace_size(&d, &workspace);
+    const fkda_status status = operation_workspace_size(op, &d, &workspace);
     if (status != FKDA_OK) return failure_of_library(status, NULL);
     uint64_t sum = workspace;
     for (problem_role role = PROBLEM_Q; role < PROBLEM_ROLE_COUNT; ++role) {
@@ -102,7 +102,7 @@ fkda_status problem_fits(const fkda_fwd_desc *desc)
         uint64_t bytes;
         if (role == PROBLEM_INITIAL_MASK && (d.flags & FKDA_FLAG_INITIAL_MASK) == 0) continue;
         problem_shape(&d, role, &t);
-        TRY(bytes_of(role, &t, &bytes));
+        TRY(bytes_of(op, role, &t, &bytes));
         CHECK(sum <= INT64_MAX - bytes, FKDA_ERR_OVERFLOW, "the size of all tensors does not fit 63 bits");
         sum += bytes;
     }
@@ -116,7 +116,7 @@ fkda_status problem_add(problem *p, problem_role role, fkda_dtype dtype)
     t->dtype = dtype;
     problem_tell(&p->desc, role, dtype);
     uint64_t bytes;
-    TRY(bytes_of(role, t, &bytes));
+    TRY(bytes_of(p->op, role, t, &bytes));
     return memory_alloc(p->desc.memory, (size_t)bytes, &t->block);
 }
 

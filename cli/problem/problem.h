@@ -26,6 +26,7 @@ typedef struct problem_tensor {
 } problem_tensor;
 
 typedef struct problem {
+    operation op;
     fkda_fwd_desc desc;
     problem_tensor tensors[PROBLEM_ROLE_COUNT];
     int64_t *bounds;                 /* host copy of cu_seqlens [N+1]; NULL: dense */
@@ -37,6 +38,7 @@ typedef struct problem {
 
 /* What the person asked for, on top of what the file says. */
 typedef struct problem_request {
+    operation_kind op;
     fkda_backend backend;
     int32_t threads;
     fkda_dtype out_dtype;            /* NONE: the dtype of v */
@@ -65,8 +67,9 @@ typedef enum problem_gates {
 } problem_gates;
 extern const char *const problem_gates_names[];    /* "slow"; NULL ends the list */
 
-/* Sequences, heads, widths, gate, states in fp32: what the generator fills. desc: shapes, gate, backend and memory are set. */
-fkda_status problem_make(const fkda_fwd_desc *desc, problem_gates gates, const int64_t *lens, problem *p);
+/* Sequences, heads, widths, gate, states in fp32: what the generator fills. desc: shapes, gate, backend, memory and
+ * pools are set. */
+fkda_status problem_make(operation op, const fkda_fwd_desc *desc, problem_gates gates, const int64_t *lens, problem *p);
 
 problem_sequence problem_sequence_at(const problem *p, int64_t n);
 
@@ -87,13 +90,14 @@ void problem_tell_strays(const char *path, const char *what, problem_role role, 
 void problem_shape(const fkda_fwd_desc *desc, problem_role role, problem_tensor *t);
 
 /* Would the problem and its workspace fit into the desc's memory? NO_MEMORY if not; asked before anything is loaded or generated. */
-fkda_status problem_fits(const fkda_fwd_desc *desc);
+fkda_status problem_fits(operation op, const fkda_fwd_desc *desc);
 
 /* Of a file: pools, the null rule, and how many checkpoints there are, at most so many while cu_seqlens is not loaded. */
-fkda_status problem_describe_states(const safetensors_file *file, fkda_fwd_desc *desc);
+fkda_status problem_describe_states(const safetensors_file *file, operation_kind op, fkda_fwd_desc *desc);
 int problem_has_checkpoints(const fkda_fwd_desc *desc);
 void problem_count_checkpoints(problem *p);           /* cu_seqlens is loaded: exactly so many */
 fkda_status problem_begin_states(problem *p);         /* all is loaded: final_rows, checkpoint_rows, and what rows hold that nobody writes */
+fkda_status problem_restore(const problem *p);        /* decode: the states are once more what they were before the first call */
 
 /* Tells the desc the dtype of a role; of the mask, that it is there. */
 void problem_tell(fkda_fwd_desc *desc, problem_role role, fkda_dtype dtype);

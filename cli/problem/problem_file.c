@@ -184,6 +184,26 @@ static fkda_status copy_bounds(problem *p)
     return memory_unmap(&t->block, MEMORY_READ, data);
 }
 
+/* Decode: so many tokens of a sequence, and no more. */
+static fkda_status check_tokens(const safetensors_file *file, const problem *p)
+{
+    CHECK_IN(file->path, p->op.kind == OPERATION_PREFILL || p->desc.cu_seqlens != FKDA_NONE || p->desc.T <= FKDA_DECODE_MAX_TOKENS, FKDA_ERR_SHAPE,
+             "tensor 'q' has T = %" PRId64 " tokens of each sequence, but decode takes at most %d", p->desc.T, FKDA_DECODE_MAX_TOKENS);
+    return FKDA_OK;
+}
+
+static fkda_status count_tokens(const safetensors_file *file, problem *p)
+{
+    if (p->op.kind == OPERATION_PREFILL || p->bounds == NULL) return FKDA_OK;
+    for (int64_t n = 0; n < p->desc.N; ++n) {
+        const int64_t tokens = p->bounds[n + 1] - p->bounds[n];
+        CHECK_IN(file->path, tokens <= FKDA_DECODE_MAX_TOKENS, FKDA_ERR_CU_SEQLENS,
+                 "tensor 'cu_seqlens' gives sequence %" PRId64 " %" PRId64 " tokens, but decode takes at most %d", n, tokens, FKDA_DECODE_MAX_TOKENS);
+        if (tokens > p->op.most_tokens) p->op.most_tokens = tokens;
+    }
+    return FKDA_OK;
+}
+
 /* How many checkpoints there are is known when cu_seqlens is loaded. */
 static int has_late_shape(problem_role role) { return role == PROBLEM_CHECKPOINT_SLOTS || role == PROBLEM_CHECKPOINT_STATE; }
 
@@ -214,11 +234,12 @@ static fkda_status dtype_in_file(const safetensors_file *file, problem_role role
     return FKDA_OK;
 }
 
-/* States are as asked for, else as the file has them, else as the initial state, else fp32. A pool stays what it is. */
+/* States are as asked for, else as the file has them, else as the initial state, else fp32. A pool stays what it is,
+ * and so do states that are updated in place. */
 static fkda_status describe_result(const safetensors_file *file, const problem_request *request, fkda_fwd_desc *d, problem_role role)
 {
     fkda_dtype dtype;
-    const int is_pool = role == PROBLEM_FINAL_STATE && d->final_state.slot_count > 0;
+    const int is_pool = role == PROBLEM_FINAL_STATE && (d->final_state.slot_count > 0 || request->op == OPERATION_DECODE);
     TRY(dtype_in_file(file, role, d, &dtype));
     if (dtype == FKDA_NONE || is_pool) dtype = d->initial_state.dtype != FKDA_NONE ? d->initial_state.dtype : FKDA_F32;
     problem_tell(d, role, request->final_state_dtype != FKDA_NONE ? request->final_state_dtype : dtype);
@@ -266,25 +287,28 @@ static fkda_status clear_rows_behind(problem *p)
 }
 
 /* Refusals that need no data come first. */
-static fkda_status check_fit(const safetensors_file *file, const fkda_fwd_desc *d)
+static fkda_status check_fit(const safetensors_file *file, const problem *p)
 {
-    const fkda_status status = problem_fits(d);
+    const fkda_status status = problem_fits(p->op, &p->desc);
     return status == FKDA_OK ? FKDA_OK : failure_about(status, file->path);
 }
 
 static fkda_status load(const safetensors_file *file, const problem_request *request, problem *p)
 {
+    p->op.kind = request->op;
     p->desc.struct_size = sizeof p->desc;
     p->desc.backend = request->backend;
     p->desc.threads = request->threads;
     TRY(read_sizes(file, &p->desc));
     TRY(read_metadata(file, &p->desc));
-    TRY(problem_describe_states(file, &p->desc));
+    TRY(problem_describe_states(file, request->op, &p->desc));
     TRY(describe(file, request, &p->desc));
-    TRY(choice_make(&p->desc, &p->choice));
-    TRY(check_fit(file, &p->desc));
+    TRY(check_tokens(file, p));
+    TRY(choice_make(p->op, &p->desc, &p->choice));
+    TRY(check_fit(file, p));
     TRY(load_tensor(file, p, PROBLEM_CU_SEQLENS));    /* first: it says which rows of the others count */
     TRY(copy_bounds(p));
+    TRY(count_tokens(file, p));
     problem_count_checkpoints(p);
     TRY(check_late_shapes(file, p));
     for (problem_role role = PROBLEM_Q; role < PROBLEM_OUT; ++role)

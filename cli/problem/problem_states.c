@@ -26,18 +26,20 @@ static fkda_status describe_null_rule(const safetensors_file *file, fkda_fwd_des
     return FKDA_OK;
 }
 
-static fkda_status describe_pools(const safetensors_file *file, fkda_fwd_desc *d)
+static fkda_status describe_pools(const safetensors_file *file, operation_kind op, fkda_fwd_desc *d)
 {
     const safetensors_tensor *const pool = safetensors_find(file, problem_role_name(PROBLEM_INITIAL_STATE));
     const int has_initial = safetensors_find(file, problem_role_name(PROBLEM_INITIAL_SLOTS)) != NULL;
     const int has_final = safetensors_find(file, problem_role_name(PROBLEM_FINAL_SLOTS)) != NULL;
     CHECK_IN(file->path, has_initial || !has_final, FKDA_ERR_FORMAT,
              "tensor 'final_slots' is there without 'initial_slots', but both are slots of one pool, 'initial_state'");
+    CHECK_IN(file->path, op == OPERATION_PREFILL || !has_final, FKDA_ERR_FORMAT,
+             "tensor 'final_slots' is there, but decode updates the slots that it reads, 'initial_slots'");
     if (!has_initial) return FKDA_OK;
     CHECK_IN(file->path, pool != NULL && pool->rank > 0 && pool->shape[0] > 0, FKDA_ERR_FORMAT,
              "tensor 'initial_slots' needs the pool that it has slots of, 'initial_state' [slots,HV,V,K] with at least one slot");
     d->initial_state.slot_count = pool->shape[0];
-    if (has_final) d->final_state.slot_count = pool->shape[0];
+    if (has_final || op == OPERATION_DECODE) d->final_state.slot_count = pool->shape[0];
     return FKDA_OK;
 }
 
@@ -78,11 +80,14 @@ static fkda_status describe_checkpoints(const safetensors_file *file, fkda_fwd_d
     return FKDA_OK;
 }
 
-fkda_status problem_describe_states(const safetensors_file *file, fkda_fwd_desc *d)
+fkda_status problem_describe_states(const safetensors_file *file, operation_kind op, fkda_fwd_desc *d)
 {
     TRY(describe_null_rule(file, d));
-    TRY(describe_pools(file, d));
-    return describe_checkpoints(file, d);
+    TRY(describe_pools(file, op, d));
+    TRY(describe_checkpoints(file, d));
+    const int has_checkpoints = d->checkpoint_every > 0 || safetensors_find(file, problem_role_name(PROBLEM_CHECKPOINT_OFFSETS)) != NULL;
+    CHECK_IN(file->path, op == OPERATION_PREFILL || !has_checkpoints, FKDA_ERR_FORMAT, "the file asks for checkpoints, but decode writes none");
+    return FKDA_OK;
 }
 
 int problem_has_checkpoints(const fkda_fwd_desc *d) { return d->checkpoint_every > 0 || d->checkpoints.dtype != FKDA_NONE; }
@@ -167,14 +172,36 @@ static fkda_status begin_with_initial_state(problem *p)
     return status != FKDA_OK ? status : unmapped;
 }
 
+/* bf16 to fp32, which the reference alone asks for. */
+static fkda_status widen_initial_state(const problem *p)
+{
+    const problem_tensor *const from = &p->tensors[PROBLEM_INITIAL_STATE], *const to = &p->tensors[PROBLEM_FINAL_STATE];
+    const uint16_t *const narrow = from->block.data;
+    uint32_t *const wide = to->block.data;
+    CHECK(to->block.where == FKDA_MEMORY_HOST && from->dtype == FKDA_BF16 && to->dtype == FKDA_F32, FKDA_ERR_INTERNAL, "states are widened on the host only");
+    for (size_t i = 0; i < from->block.bytes / sizeof *narrow; ++i) wide[i] = (uint32_t)narrow[i] << 16;
+    return FKDA_OK;
+}
+
+fkda_status problem_restore(const problem *p)
+{
+    const problem_tensor *const from = &p->tensors[PROBLEM_INITIAL_STATE], *const to = &p->tensors[PROBLEM_FINAL_STATE];
+    if (p->op.kind == OPERATION_PREFILL) return FKDA_OK;
+    if (from->dtype == FKDA_NONE) return clear(&to->block);
+    if (from->dtype != to->dtype) return widen_initial_state(p);
+    for (int64_t layer = 0; layer < operation_layers(p->op); ++layer) TRY(memory_copy(&to->block, (size_t)layer * from->block.bytes, &from->block));
+    return FKDA_OK;
+}
+
 fkda_status problem_begin_states(problem *p)
 {
     const fkda_fwd_desc *const d = &p->desc;
     if (d->final_state.slot_count > 0) {
-        TRY(copy_indices(p, PROBLEM_FINAL_SLOTS, d->N, &p->final_rows));
+        TRY(copy_indices(p, p->op.kind == OPERATION_DECODE ? PROBLEM_INITIAL_SLOTS : PROBLEM_FINAL_SLOTS, d->N, &p->final_rows));
         slots_to_rows(&d->final_state, d->N, p->final_rows);
-        TRY(begin_with_initial_state(p));
     }
+    if (p->op.kind == OPERATION_DECODE) return problem_restore(p);
+    if (d->final_state.slot_count > 0) TRY(begin_with_initial_state(p));
     if (!problem_has_checkpoints(d)) return FKDA_OK;
     TRY(find_checkpoint_rows(p));
     return clear(&p->tensors[PROBLEM_CHECKPOINT_STATE].block);

@@ -40,6 +40,7 @@ static fkda_status prepare_output(const work_options *w)
 fkda_status work_load(const work_options *w, safetensors_file *file, problem *p)
 {
     const problem_request request = {
+        .op = (operation_kind)w->op,
         .backend = (fkda_backend)w->backend,
         .threads = (int32_t)w->threads,
         .out_dtype = w->out_dtype < 0 ? FKDA_NONE : w->out_dtype == 0 ? FKDA_BF16 : FKDA_F32,

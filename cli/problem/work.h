@@ -11,6 +11,7 @@ typedef struct work_options {
     int backend;                  /* fkda_backend */
     int64_t threads;              /* 0: all */
     int out_dtype;                /* index in work_out_dtypes; -1: as v */
+    int op;                       /* operation_kind */
     int force, json;
 } work_options;
 
@@ -24,7 +25,10 @@ extern const char *const work_out_dtypes[];
     "that pool after the call), initial_mask [N] in U8 or BOOL (0: the sequence starts from 0), checkpoint_offsets [N] or\n"  \
     "[N,C] (the states after so many tokens of a sequence, one row of checkpoint_state each; 0 or less: none), and\n"         \
     "checkpoint_slots (the slot of each row). Its metadata may hold checkpoint_every, in place of offsets: a checkpoint\n"    \
-    "after every so many tokens; and slot_null: negative or not_positive, the indices that mean no slot.\n"
+    "after every so many tokens; and slot_null: negative or not_positive, the indices that mean no slot.\n\n" \
+    "--op decode takes each sequence through its 1 to 8 tokens (cu_seqlens: 0 to 8) in one call of fkda_decode. final_state\n" \
+    "is then initial_state after the call: the same rows, or with initial_slots the same pool, updated in place. There are\n"  \
+    "no final_slots and no checkpoints.\n"
 
 #define WORK_OPERAND(w) {.name = "IN.safetensors", .to = &(w)->in}
 #define WORK_OPTION_ROWS(w)                                                                                                              \
@@ -32,6 +36,8 @@ extern const char *const work_out_dtypes[];
      .help = "write out and final_state to this file; -: to standard output, and everything else to standard error",                    \
      .kind = OPTION_FILE, .to = &(w)->out},                                                                                              \
     {.name = "--force", .help = "replace OUT if it exists, or write to a terminal", .kind = OPTION_FLAG, .to = &(w)->force},             \
+    {.name = "--op", .value = "NAME", .help = "prefill (default), or decode: 1 to 8 tokens of each sequence, states in place",           \
+     .kind = OPTION_CHOICE, .to = &(w)->op, .choices = operation_names},                                                                 \
     OPTION_ROW_BACKEND(&(w)->backend),                                                                                                   \
     OPTION_ROW_THREADS(&(w)->threads),                                                                                                   \
     {.name = "--out-dtype", .value = "TYPE", .help = "bf16 or f32 (default: as v)", .kind = OPTION_CHOICE, .to = &(w)->out_dtype,        \

@@ -55,9 +55,9 @@ static problem_role role_of(int answer) { return (problem_role)(PROBLEM_OUT + an
 static int count_answers(const problem *p) { return problem_has_checkpoints(&p->desc) ? ANSWER_COUNT : CHECKPOINTS; }
 
 /* What the file lacks, the float64 reference computes, in fp32 and in host memory. */
-static fkda_status compute_answers(const safetensors_file *file, problem_tensor *answers)
+static fkda_status compute_answers(operation_kind op, const safetensors_file *file, problem_tensor *answers)
 {
-    const problem_request request = {.backend = FKDA_BACKEND_REF, .out_dtype = FKDA_F32, .final_state_dtype = FKDA_F32, .is_silent = 1};
+    const problem_request request = {.op = op, .backend = FKDA_BACKEND_REF, .out_dtype = FKDA_F32, .final_state_dtype = FKDA_F32, .is_silent = 1};
     problem ref;
     call c;
     TRY(problem_load(file, &request, &ref));
@@ -185,7 +185,7 @@ static fkda_status run_and_compare(const safetensors_file *file, problem *p, pro
     TRY(run_all(file, p, bar, r));
     for (int i = 0; i < count_answers(p); ++i) is_complete = is_complete && answers[i].dtype != FKDA_NONE;
     progress_step(bar, is_complete ? "comparing" : "computing the answer with the reference");
-    if (!is_complete) TRY(compute_answers(file, answers));
+    if (!is_complete) TRY(compute_answers(p->op.kind, file, answers));
     TRY(compare(p, answers, r));
     judge(p, answers, r);
     return problem_examine_results(p);

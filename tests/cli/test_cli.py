@@ -305,10 +305,11 @@ def test_the_environment_bounds_threads(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- bench
 
 
-def test_bench_json():
-    lines = flashkda("bench", "--T", "16", "--H", "1", "--K", "64", "--runs", "3", "--json", "--gate", "softplus", "--threads", "1").out.splitlines()
+@pytest.mark.parametrize("gate", ["bounded", "softplus", "precomputed", "precomputed-f32"])
+def test_bench_json(gate):
+    lines = flashkda("bench", "--T", "16", "--H", "1", "--K", "64", "--runs", "3", "--json", "--gate", gate, "--threads", "1").out.splitlines()
     case = json.loads(lines[0])
-    assert len(lines) == 1 and case["case"] == "T16 H1 K64 V64" and case["gate"] == "softplus" and case["runs"] == 3 and case["threads"] == 1
+    assert len(lines) == 1 and case["case"] == "T16 H1 K64 V64" and case["gate"] == gate and case["runs"] == 3 and case["threads"] == 1
     assert 0 < case["min_ms"] <= case["p10_ms"] <= case["median_ms"] <= case["p90_ms"] <= case["max_ms"]
     assert case["tokens_per_s"] == pytest.approx(16e3 / case["median_ms"])
 

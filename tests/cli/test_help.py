@@ -139,7 +139,7 @@ def test_bash_completes_words(bash):
     for command in COMMANDS:
         names = [word for letter, name, _ in options_of(command) for word in (letter, name) if word]
         assert set(bash(command, "-")) == set(names)
-    assert bash("bench", "--suite", "") == ["quick", "cpu", "seed", "shapes"]
+    assert bash("bench", "--suite", "") == ["quick", "cpu", "seed", "shapes", "decode", "kimi-linear"]
     assert bash("bench", "--backend", "=", "c") == ["cuda", "cpu"] and bash("run", "--out-dtype", "=") == ["bf16", "f32"]
     assert bash("bench", "--T", "") == [] and "--suite" in bash("bench", "")
     assert bash("help", "b") == ["bench"] and bash("completion", "") == ["bash", "zsh", "fish"]

@@ -153,9 +153,9 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
 static fkda_status machine_status, query_status;
 
 const char *fkda_last_error(void) { return "the kernels refuse it"; }
-fkda_status fkda_fwd_query(const fkda_fwd_desc *desc, fkda_backend *backend)
+fkda_status operation_query(operation op, const fkda_fwd_desc *desc, fkda_backend *backend)
 {
-    (void)backend;
+    (void)op, (void)backend;
     return desc->memory == FKDA_MEMORY_CUDA && desc->backend == FKDA_BACKEND_CUDA ? query_status : FKDA_ERR_INTERNAL;
 }
 fkda_status fkda_backend_status(fkda_backend backend, char *text, size_t size)
@@ -203,6 +203,23 @@ static void test_repeats(void **state)
         }
 }
 
+static void test_copies(void **state)
+{
+    (void)state;
+    for (int where = FKDA_MEMORY_HOST; where <= FKDA_MEMORY_CUDA; ++where) {
+        reset();
+        memory_block from, to;
+        assert_int_equal(memory_alloc((fkda_memory)where, 3, &from), FKDA_OK);
+        assert_int_equal(memory_alloc((fkda_memory)where, 9, &to), FKDA_OK);
+        assert_int_equal(memory_repeat(&from, "abc", 3), FKDA_OK);
+        assert_int_equal(memory_repeat(&to, "-", 1), FKDA_OK);
+        assert_int_equal(memory_copy(&to, 4, &from), FKDA_OK);
+        assert_memory_equal(to.data, "----abc--", 9);
+        memory_free(&from);
+        memory_free(&to);
+    }
+}
+
 static void test_out_of_memory_is_a_sentence(void **state)
 {
     (void)state;
@@ -229,7 +246,7 @@ static void test_choice_of_memory(void **state)
         fkda_fwd_desc desc = {.struct_size = sizeof desc, .backend = cases[i].backend};
         choice made;
         machine_status = cases[i].machine, query_status = cases[i].query;
-        assert_int_equal(choice_make(&desc, &made), cases[i].status);
+        assert_int_equal(choice_make((operation){.kind = OPERATION_DECODE}, &desc, &made), cases[i].status);
         assert_int_equal(desc.memory, cases[i].memory);
         assert_int_equal(desc.backend, cases[i].backend);
         assert_string_equal(made.why_not_cuda, cases[i].reason);
@@ -292,7 +309,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_arrive),     cmocka_unit_test(test_repeats),
-        cmocka_unit_test(test_choice_of_memory), cmocka_unit_test(test_out_of_memory_is_a_sentence),
+        cmocka_unit_test(test_choice_of_memory), cmocka_unit_test(test_copies), cmocka_unit_test(test_out_of_memory_is_a_sentence),
         cmocka_unit_test(test_replays_and_every_failure), cmocka_unit_test(test_facts_without_a_management_library),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

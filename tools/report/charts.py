@@ -112,3 +112,32 @@ def token_lines(title, subtitle, axis, lines):
         drawing.line([(x(points[-1][0]) + 6, y(points[-1][1])), (width - right + 4, label_y[i])], color, 1)
         drawing.text(width - right + 8, label_y[i] + 4, name, 12)
     return drawing.render()
+
+
+def log_lines(title, subtitle, axis, unit, lines):
+    """lines: (name, colour, [(tokens, value)]); both axes logarithmic, tokens to base 2, values in decades."""
+    width, height, left, right = 900, 460, 70, 150
+    drawing = Drawing(width, height, title)
+    top, bottom = head(drawing, title, subtitle, []) - 10, height - 52
+    tokens = sorted({t for _, _, points in lines for t, _ in points})
+    values = [value for _, _, points in lines for _, value in points]
+    first, last = math.log2(tokens[0]), math.log2(tokens[-1])
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    x = lambda t: left + 20 + (width - left - right - 40) * (math.log2(t) - first) / max(last - first, 1)
+    y = lambda value: bottom - (bottom - top) * (math.log10(value) - low) / max(high - low, 1)
+    for decade in range(low, high + 1):
+        drawing.line([(left, y(10.0**decade)), (width - right, y(10.0**decade))], "grid", 1)
+        drawing.text(left - 8, y(10.0**decade) + 4, f"{10.0**decade:,g}", 12, "end", "muted")
+    drawing.text(left - 8, top - 14, unit, 12, "end", "muted")
+    for t in tokens:
+        drawing.text(x(t), bottom + 18, f"{t >> 20}M" if t >= 1 << 20 else f"{t >> 10}K" if t >= 1 << 10 else f"{t}", 12, "middle", "muted")
+    drawing.text(left + 20, bottom + 40, axis, 12, color="muted")
+    ends = sorted((y(points[-1][1]), i) for i, (_, _, points) in enumerate(lines))
+    label_y = {i: at for (_, i), at in zip(ends, apart([at for at, _ in ends], 15), strict=True)}
+    for i, (name, color, points) in enumerate(lines):
+        drawing.line([(x(t), y(value)) for t, value in points], color, 2)
+        for t, value in points:
+            drawing.dot(x(t), y(value), color)
+        drawing.line([(x(points[-1][0]) + 6, y(points[-1][1])), (width - right + 4, label_y[i])], color, 1)
+        drawing.text(width - right + 8, label_y[i] + 4, name, 12)
+    return drawing.render()

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Writes docs/benchmarks.md and its charts from the JSON lines in bench/results, and from nothing else.
+"""Writes docs/benchmarks.md, docs/kimi-linear.md and their charts from the JSON lines in bench/results, and from nothing else.
 
     cpu.jsonl      tools/bench.py --record          CPU backend against plain loops
     gpu.jsonl      flashkda bench --json            suites on a GPU
     peers.jsonl    bench/peers.py                   flashkda and its peers in one process
+    decode.jsonl   bench/peers.py --op decode       flashkda and its peers, one new token of each of N sequences
+    kimi_linear.jsonl  flashkda bench --suite kimi-linear --json, bench/kimi_linear.py
     bench/baselines/h200_baselines.json             published kernels, measured earlier on the same kind of GPU
 
 A file that is missing leaves its section out.
@@ -16,6 +18,8 @@ import sys
 
 from charts import grouped_bars, token_lines
 from report_cpu import cpu_section, draw_cpu, paragraph
+from report_decode import decode_section
+from report_kimi import kimi_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
@@ -161,10 +165,12 @@ def files_of_the_page():
         text += suites_section(gpu, baselines)
         if any(row["suite"] == "shapes" for row in gpu):
             files["gpu_shapes.svg"] = draw_shapes(gpu)
+    if decode := read("decode.jsonl"):
+        text += decode_section(decode, json.loads((ROOT / "bench" / "baselines" / "h200_decode_peers.json").read_text()), table)
     if cpu:
         text += cpu_section(cpu)
         files["cpu.svg"] = draw_cpu(cpu)
-    return {"benchmarks.md": "\n".join(text), **files}
+    return {"benchmarks.md": "\n".join(text), **files, **kimi_files(read("kimi_linear.jsonl"), table)}
 
 
 def main():

@@ -44,13 +44,15 @@ struct Gate<GateKind::Softplus> {
         minus_rate = -capped(expf(p.A_log.at(head, 0.f)), 1e30f);
         offset[0] = capped(kLog2e * bias.x, 1e30f), offset[1] = capped(kLog2e * bias.y, 1e30f);
     }
-    // Small powers by a polynomial, within 1e-7 of log2(1 + t)/t up to 1/4: the sum 1 + t has lost what a slow gate is made of.
+    // log2(1 + 2^x) = max(x, 0) + log2(1 + t), t = 2^-|x|; the latter is t times a polynomial, within 2e-7 of it: a sum 1 + t would have lost what a
+    // slow gate is made of. Without a branch: the elements of a lane go different ways.
     __device__ __forceinline__ float log2_alpha(float g, int i) const {
-        const float x = fmaf(g, kLog2e, offset[i]), t = exp2_fast(x);
-        float ratio = fmaf(t, -0.13309421f, 0.26184812f);
-        ratio = fmaf(t, ratio, -0.3573446f), ratio = fmaf(t, ratio, 0.48069828f);
-        ratio = fmaf(t, ratio, -0.72134264f), ratio = fmaf(t, ratio, 1.44269501f);
-        const float softplus = t < 0.25f ? t * ratio : x > 25.f ? x : log2_fast(1.f + t);
+        const float x = fmaf(g, kLog2e, offset[i]), t = exp2_fast(-fabsf(x));
+        float ratio = fmaf(t, -0.0123194745f, 0.0636079f);
+        ratio = fmaf(t, ratio, -0.1553519f), ratio = fmaf(t, ratio, 0.25600976f);
+        ratio = fmaf(t, ratio, -0.35339484f), ratio = fmaf(t, ratio, 0.4800637f);
+        ratio = fmaf(t, ratio, -0.7213101f), ratio = fmaf(t, ratio, 1.4426948f);
+        const float softplus = fmaf(t, ratio, fmaxf(fminf(x, 3e38f), 0.f));  // finite: the rate may be 0; NaN is in t
         return max_or_nan(minus_rate * softplus, kStrongestDecay);
     }
 };

@@ -93,13 +93,18 @@ struct Operands {
         __device__ __forceinline__ float second(int t) const { return pair[t].y; }
     };
     using Raw = std::conditional_t<kind == GateKind::PrecomputedF32, RawF32, RawBf16>;
-    __device__ __forceinline__ void load_gates(RawBf16 &g, uint32_t at, const ChunkInfo &, int) const { load_matrices(g.pair, at); }
-    __device__ __forceinline__ void load_gates(RawF32 &g, uint32_t, const ChunkInfo &info, int row) const {
+    // g in fp32 does not pass through shared memory: this lane's channels of the first token of its block.
+    __device__ __forceinline__ const float *first_gates(const ChunkInfo &info) const {
+        if (kind != GateKind::PrecomputedF32) return nullptr;
+        return p.g_f32 + p.g_strides.offset(info.batch, info.token + 16 * block(), info.head) + channel();
+    }
+    // Of four tokens, `row` on from the first of the block; `left` tokens of the block are in the sequence.
+    __device__ __forceinline__ void load_gates(RawBf16 &g, uint32_t at, const float *, int, int) const { load_matrices(g.pair, at); }
+    __device__ __forceinline__ void load_gates(RawF32 &g, uint32_t, const float *first, int row, int left) const {
+        const float *from = first + row * p.g_strides.token;
 #pragma unroll
-        for (int t = 0; t < 4; t++) {
-            const auto *const from = p.g_f32 + p.g_strides.offset(info.batch, info.token + row + t, info.head) + channel();
-            g.pair[t] = row + t < info.rows ? *reinterpret_cast<const float2 *>(from) : make_float2(0.f, 0.f);
-        }
+        for (int t = 0; t < 4; t++, from += p.g_strides.token)
+            g.pair[t] = row + t < left ? *reinterpret_cast<const float2 *>(from) : make_float2(0.f, 0.f);
     }
 
     // gamma of each token from the start of its block, in fp32: of the even channels in place of g, of the odd ones where KI will stand. What
@@ -112,9 +117,11 @@ struct Operands {
         RowSquares squares;
         int row = 16 * block();
         float sum[2] = {0.f, 0.f};
+        const float *const first = first_gates(info);
+        const int left = rows - row;
         Raw g[kFours];
 #pragma unroll
-        for (int n = 0; n < kFours; n++) load_gates(g[n], at.even + rows_on(at.row, n), info, row + 4 * n);
+        for (int n = 0; n < kFours; n++) load_gates(g[n], at.even + rows_on(at.row, n), first, 4 * n, left);
 #pragma unroll 1
         for (int t4 = 0; t4 < 4; t4 += kFours) {
 #pragma unroll
@@ -128,7 +135,7 @@ struct Operands {
                     a[n][0][t] = gate.log2_alpha(g[n].first(t), 0), a[n][1][t] = gate.log2_alpha(g[n].second(t), 1);
 #pragma unroll
             for (int n = 0; n < kFours; n++)
-                if (t4 + kFours < 4) load_gates(g[n], at.even + rows_on(at.row, n + kFours), info, row + 4 * (n + kFours));
+                if (t4 + kFours < 4) load_gates(g[n], at.even + rows_on(at.row, n + kFours), first, 4 * (t4 + n + kFours), left);
             if (rows < kChunk) {  // rows past the sequence: no decay, whatever lies there
 #pragma unroll
                 for (int n = 0; n < kFours; n++)
