@@ -125,13 +125,24 @@ typedef enum fkda_slot_null {
     FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_POSITIVE = 1, FKDA_SLOT_NULL_NONE = 2 /* fkda_decode alone */
 } fkda_slot_null;
 
+/* Which of the states that the tokens of a decode call lead to are written to args.state. */
+typedef enum fkda_commit {
+    FKDA_COMMIT_LAST = 0,        /* that after the last token, over the one before the first */
+    FKDA_COMMIT_NONE = 1,        /* none: args.state is only read */
+    FKDA_COMMIT_ACCEPTED = 2,    /* that after num_accepted[n] tokens, over the one before the first; with 0 nothing is written */
+    FKDA_COMMIT_EACH = 3         /* that after token t to slots[n][t]; the first token goes on from slots[n][num_accepted[n] - 1] */
+} fkda_commit;
+
 #define FKDA_FLAG_INITIAL_MASK   1u   /* args.initial_mask is given */
-#define FKDA_FLAG_CHECK_SEQLENS  2u   /* CUDA: copy cu_seqlens to the host and check it; blocks the call */
+#define FKDA_FLAG_CHECK_SEQLENS  2u   /* CUDA: copy cu_seqlens to the host and check it; blocks the call. fkda_fwd alone */
+#define FKDA_FLAG_NO_OUT         4u   /* args.q and args.out are NULL: only states are computed. fkda_decode alone */
 
 /* Bits of *args.device_status: what a CUDA call found in device memory. On host memory the call is refused instead. */
 #define FKDA_DEVICE_SEQLENS_BROKEN     1u   /* cu_seqlens broke its rule */
 #define FKDA_DEVICE_SLOT_BROKEN        2u   /* a slot index was not below slot_count: it was read as 0, and nothing was written there */
 #define FKDA_DEVICE_CHECKPOINT_BROKEN  4u   /* a checkpoint lay beyond its sequence, or its row beyond checkpoint_count: not written */
+#define FKDA_DEVICE_ACCEPTED_BROKEN    8u   /* a num_accepted lay outside its range: the nearest inside was taken */
+#define FKDA_DEVICE_PARENT_BROKEN     16u   /* a parent was neither -1 nor an earlier token: -1 was taken */
 
 /* ---------------------------------------------------------------- what is asked */
 
@@ -287,11 +298,17 @@ FKDA_API fkda_status fkda_fwd_advise(const fkda_fwd_desc *desc, const fkda_fwd_a
 
 /* ---------------------------------------------------------------- decode */
 
-/* A few new tokens for each of many sequences. The state of each sequence is read, taken through its tokens and written back in place. What a
- * token means, and the fields that fkda_fwd_desc has too, are as there. Shapes, with S the most tokens of a sequence:
+/* A few new tokens for each of many sequences. The state of each sequence is read, taken through its tokens and, as desc.commit says, written
+ * back in place. What a token means, and the fields that fkda_fwd_desc has too, are as there. Shapes, with S the most tokens of a sequence:
  *     dense     every sequence has S tokens: q, k [N,S,H,K]  v, out [N,S,HV,V]  g [N,S,HV,K]  beta [N,S,HV]; batch_stride steps over sequences
  *     packed    sequence n has the tokens [c[n], c[n+1]) of cu_seqlens, 0 to S of them: q, k [1,T,H,K] and so on
- * S tokens in one call give the bits of S calls with one token each, where states are fp32 in memory. (bf16: they are rounded once a call.) */
+ * S tokens in one call give the bits of S calls with one token each, where states are fp32 in memory. (bf16: they are rounded once a call.) No
+ * bit of out or of a state depends on commit, on step_states, or on what other states are written.
+ *
+ * Speculative tokens, from cheap to general (docs/decode.md):
+ *     commit NONE, then NO_OUT and ACCEPTED     out of all tokens; once it is known how many count, a call on the same k, v, g, beta keeps those
+ *     commit EACH                               every token's state in a slot of its own; the next call says where to go on
+ *     step_states, parent                       every token's state in a buffer; tokens may be a tree */
 #define FKDA_DECODE_MAX_TOKENS 8
 
 typedef struct fkda_decode_desc {
@@ -300,7 +317,7 @@ typedef struct fkda_decode_desc {
     fkda_memory memory;
     int32_t device;
     int32_t threads;
-    uint32_t flags;              /* FKDA_FLAG_INITIAL_MASK or 0 */
+    uint32_t flags;              /* FKDA_FLAG_INITIAL_MASK, FKDA_FLAG_NO_OUT */
     uint32_t reserved;           /* 0 */
 
     int64_t N;                   /* sequences, >= 0.  Without one nothing is read or written */
@@ -320,10 +337,21 @@ typedef struct fkda_decode_desc {
     uint32_t reserved2;          /* 0 */
 
     fkda_state_desc state;       /* BF16 or F32; dense, or a pool with args.slots */
+
+    fkda_commit commit;
+    fkda_dtype num_accepted;     /* I32, I64: with commit ACCEPTED, and where it is wanted with EACH.  NONE: absent */
+    int64_t slots_per_sequence;  /* C, with commit EACH: args.slots is [N,C].  0: S.  At least S */
+    int64_t slots_stride;        /* with commit EACH: elements between its rows.  0: C */
+    fkda_state_desc step_states; /* the state after every token: row n*P + t of args.step_states.  NONE: absent.  BF16, F32; dense, layout of state */
+    int64_t step_states_per_sequence;    /* P.  0: S.  At least S */
+    int64_t parent_stride;       /* elements between rows of args.parent.  0: S */
+    fkda_dtype parent;           /* I32, I64: tokens are a tree; needs commit NONE and step_states.  NONE: each goes on from the one before */
+    uint32_t reserved3;          /* 0 */
 } fkda_decode_desc;
 
-/* As fkda_fwd_args. A sequence without tokens is not touched: its state stays, whatever initial_mask says. A null slot reads 0 and
- * writes no state, out is written. No two sequences may have one slot: FKDA_ERR_ALIAS on host memory; on CUDA memory such slots are undefined. */
+/* As fkda_fwd_args. A sequence without tokens is not touched: its state stays, whatever initial_mask says; so does one of which nothing is
+ * accepted. A null slot reads 0 and writes no state, out is written. Where states are written, no two sequences may have one slot, with commit EACH
+ * no two of the entries of slots that are used: FKDA_ERR_ALIAS on host memory; on CUDA memory such slots are undefined. */
 typedef struct fkda_decode_args {
     size_t struct_size;              /* sizeof(fkda_decode_args) */
     const void *q, *k, *v, *g, *beta;
@@ -332,10 +360,15 @@ typedef struct fkda_decode_args {
     const void *dt_bias;             /* [HV,K] */
     const void *cu_seqlens;          /* [N+1], 0 = c[0] <= ... <= c[N] <= T, c[n+1] - c[n] <= S.  CUDA: sequences whose entries break this
                                         are not touched and set FKDA_DEVICE_SEQLENS_BROKEN */
-    void *state;                     /* read and written */
-    const void *slots;               /* [N], where state is a pool */
+    void *state;                     /* read, and written as desc.commit says */
+    const void *slots;               /* [N], where state is a pool; with commit EACH [N,C], of which the entries that are read or written are used */
     const uint8_t *initial_mask;     /* [N], with FKDA_FLAG_INITIAL_MASK; 0: this sequence starts from 0, whatever its slot holds */
     uint32_t *device_status;         /* CUDA, optional: FKDA_DEVICE_* bits are set there when the work has run, never cleared */
+    const void *num_accepted;        /* [N].  ACCEPTED: 0 to the tokens of the sequence.  EACH: 1 to C; absent: 1.  Otherwise FKDA_ERR_BAD_VALUE;
+                                        CUDA: FKDA_DEVICE_ACCEPTED_BROKEN.  Of sequences without tokens, with EACH also of masked ones, not read */
+    void *step_states;               /* [N,P,HV,V,K]; rows of tokens that there are not are left untouched */
+    const void *parent;              /* [N,S]: token t goes on from step state parent[n][t] < t, as it is stored; -1: from the initial state.
+                                        Otherwise FKDA_ERR_BAD_VALUE; CUDA: FKDA_DEVICE_PARENT_BROKEN.  Beyond the sequence's tokens not read */
 } fkda_decode_args;
 
 /* As the functions of the forward pass. Plans are run by fkda_decode_run. */

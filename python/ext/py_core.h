@@ -127,6 +127,8 @@ typedef enum py_argument {    /* positions in flash_kda.fwd; a set of them is a 
 } py_argument;
 
 typedef struct py_call {
+    int is_decode;      /* set before it is read. q and out may be absent; step_states, num_accepted and parent are where checkpoints are in fwd */
+    int has_slot_rows;  /* likewise: slots are [N,C] */
     py_view view[PY_ARGUMENT_COUNT];
     fkda_fwd_desc desc;
     fkda_fwd_args args;
@@ -151,6 +153,7 @@ typedef struct py_form {
 /* Checks what the values are and how they lie, the last `inner` axes row by row; lists the argument for a copy where flashkda.h has no words
  * for it. */
 int fkdai_py_take(py_call *call, py_argument argument, int inner, py_form *taken);
+const py_view *fkdai_py_queries(const py_call *call);    /* q; where it is absent, k */
 int64_t fkdai_py_stride(const py_view *view, int axis);    /* 0, flashkda.h's default, where no step is taken */
 int fkdai_py_require_shape(const py_view *view, const char *rule, int ndim, const int64_t *wanted);
 
@@ -196,7 +199,8 @@ void fkdai_py_free_scratch(py_core *core);
 PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 int fkdai_py_raise(fkda_status status);    /* the library's last error as an exception; returns -1 */
 
-/* What fwd and decode share. `names` of the arguments at their positions in fwd; everything up to the plan. */
+/* What fwd and decode share. `names` of the arguments at their positions in fwd; everything up to the plan. call is all zero, but for what says that
+ * it is set before. */
 int fkdai_py_read_call(py_core *core, py_call *call, const char *const *names, PyObject *const *arguments, Py_ssize_t count);
 int fkdai_py_warn(py_core *core, const fkda_plan *plan);
 int fkdai_py_stream_of(py_core *core, const py_call *call, fkda_stream *stream);

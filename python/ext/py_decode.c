@@ -1,16 +1,24 @@
-/* flash_kda._core.decode. Its tensors are read and described as those of a forward pass whose initial and final state are one. */
+/* flash_kda._core.decode. Its tensors are read and described as those of a forward pass whose initial and final state are one; step_states,
+ * num_accepted and parent are described here. */
+#include <string.h>
+
 #include "py_core.h"
 
-typedef enum py_decode_argument {    /* positions in flash_kda.decode; those before are where they are in fwd */
+enum {    /* positions in flash_kda._core.decode; those before are where they are in fwd */
     DECODE_STATE = ARG_INITIAL_STATE, DECODE_CU_SEQLENS, DECODE_SLOTS, DECODE_INITIAL_MASK, DECODE_SLOT_NULL, DECODE_MAX_TOKENS,
-    PY_DECODE_ARGUMENT_COUNT
-} py_decode_argument;
+    DECODE_COMMIT, DECODE_NUM_ACCEPTED, DECODE_STEP_STATES, DECODE_PARENT, PY_DECODE_ARGUMENT_COUNT
+};
+
+/* In the views of a call. */
+enum { ARG_STEP_STATES = ARG_CHECKPOINT_STATE, ARG_NUM_ACCEPTED = ARG_CHECKPOINT_OFFSETS, ARG_PARENT = ARG_CHECKPOINT_SLOTS };
 
 /* At the positions of fwd. */
 static const char *const names[PY_ARGUMENT_COUNT] = {
     "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "state", "state", "cu_seqlens", "slots", "slots", "initial_mask",
-    "", "", "", "", "slot_null",
+    "step_states", "num_accepted", "parent", "", "slot_null",
 };
+
+/* ---------------------------------------------------------------- numbers and words */
 
 static int read_max_tokens(PyObject *object, int64_t *tokens)
 {
@@ -22,17 +30,77 @@ static int read_max_tokens(PyObject *object, int64_t *tokens)
     return -1;
 }
 
+static int read_commit(PyObject *object, fkda_commit *commit)
+{
+    static const char *const words[] = {"last", "none", "accepted", "each"};    /* in the order of fkda_commit */
+    const int is_text = PyUnicode_Check(object);
+    for (int i = 0; is_text && i <= FKDA_COMMIT_EACH; ++i) {
+        if (PyUnicode_CompareWithASCIIString(object, words[i]) != 0) continue;
+        *commit = (fkda_commit)i;
+        return 0;
+    }
+    PyErr_Format(is_text ? PyExc_ValueError : PyExc_TypeError, "commit is %R, but it must be 'last', 'none', 'accepted' or 'each'", object);
+    return -1;
+}
+
+/* ---------------------------------------------------------------- tensors that fwd does not have */
+
+static int refuse_as_it_lies(const py_view *view)
+{
+    PyErr_Format(PyExc_ValueError, "%s is not taken as it lies: decode needs bf16 or fp32 (indices int32 or int64) with contiguous rows, and "
+                 "copies nothing", view->name);
+    return -1;
+}
+
+static int take(py_call *call, int argument, const char *rule, int ndim, const int64_t *wanted, int inner, py_form *taken)
+{
+    return fkdai_py_require_shape(&call->view[argument], rule, ndim, wanted) < 0 ? -1 : fkdai_py_take(call, (py_argument)argument, inner, taken);
+}
+
+/* [N,P,HV,V,K]: matrices of a row contiguous, rows any distance apart, but all of them the same. */
+static int describe_steps(py_call *call, fkda_decode_desc *desc, fkda_decode_args *args)
+{
+    py_form taken;
+    const py_view *const view = &call->view[ARG_STEP_STATES];
+    const int64_t P = view->ndim == 5 ? view->shape[1] : desc->S, wanted[5] = {desc->N, P, desc->HV, desc->V, desc->K};
+    if (take(call, ARG_STEP_STATES, "[N,P,HV,V,K]", 5, wanted, 3, &taken) < 0) return -1;
+    const int64_t of_row = fkdai_py_stride(view, 1), of_sequence = fkdai_py_stride(view, 0);
+    if (of_row != 0 && of_sequence != 0 && of_sequence != P * of_row) return refuse_as_it_lies(view);
+    desc->step_states = (fkda_state_desc){.dtype = taken.dtype, .layout = FKDA_STATE_NHVK, .row_stride = P > 1 ? of_row : of_sequence};
+    desc->step_states_per_sequence = P;
+    args->step_states = taken.data == NULL ? NULL : view->data;
+    return 0;
+}
+
+static int describe_commit(py_call *call, fkda_decode_desc *desc, fkda_decode_args *args)
+{
+    py_form taken;
+    const int64_t parents[2] = {desc->N, desc->S};
+    const py_view *const slots = &call->view[ARG_FINAL_SLOTS], *const parent = &call->view[ARG_PARENT];
+    if (call->has_slot_rows && slots->tensor != NULL) {
+        desc->slots_per_sequence = slots->shape[1];
+        desc->slots_stride = fkdai_py_stride(slots, 0);
+    }
+    if (call->view[ARG_NUM_ACCEPTED].tensor != NULL) {
+        if (take(call, ARG_NUM_ACCEPTED, "[N]", 1, &desc->N, 1, &taken) < 0) return -1;
+        desc->num_accepted = taken.dtype, args->num_accepted = taken.data;
+    }
+    if (parent->tensor != NULL) {
+        if (take(call, ARG_PARENT, "[N,S]", 2, parents, 1, &taken) < 0) return -1;
+        desc->parent = taken.dtype, desc->parent_stride = fkdai_py_stride(parent, 0), args->parent = taken.data;
+    }
+    return call->view[ARG_STEP_STATES].tensor == NULL ? 0 : describe_steps(call, desc, args);
+}
+
 /* There is no call on a copy: states would have to be copied as a whole. */
 static int refuse_copies(const py_call *call)
 {
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
-        if ((call->copies >> i & 1u) == 0) continue;
-        PyErr_Format(PyExc_ValueError, "%s is not taken as it lies: decode needs bf16 or fp32 (indices int32 or int64) with contiguous rows, and "
-                     "copies nothing", call->view[i].name);
-        return -1;
-    }
+    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i)
+        if (call->copies >> i & 1u) return refuse_as_it_lies(&call->view[i]);
     return 0;
 }
+
+/* ---------------------------------------------------------------- the call */
 
 static fkda_decode_desc desc_of(const fkda_fwd_desc *d, int64_t max_tokens)
 {
@@ -53,25 +121,44 @@ static fkda_decode_args args_of(const fkda_fwd_args *a)
     };
 }
 
-static int run(py_core *core, const py_call *call, int64_t max_tokens)
+static int run(py_core *core, const py_call *call, const fkda_decode_desc *desc, const fkda_decode_args *args)
 {
-    const fkda_decode_desc desc = desc_of(&call->desc, max_tokens);
-    const fkda_decode_args args = args_of(&call->args);
     fkda_plan plan;
     fkda_stream stream;
     py_scratch scratch;
-    fkda_status status = fkda_decode_plan(&desc, &plan);
+    fkda_status status = fkda_decode_plan(desc, &plan);
     if (status != FKDA_OK) return fkdai_py_raise(status);
     if (fkdai_py_warn(core, &plan) < 0 || fkdai_py_stream_of(core, call, &stream) < 0 ||
-        fkdai_py_take_scratch(core, &call->view[ARG_Q], fkda_plan_workspace_size(&plan), &scratch) < 0)
+        fkdai_py_take_scratch(core, fkdai_py_queries(call), fkda_plan_workspace_size(&plan), &scratch) < 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
-    status = fkda_decode_run(&plan, &args, scratch.data, scratch.bytes, stream);
+    status = fkda_decode_run(&plan, args, scratch.data, scratch.bytes, stream);
     Py_END_ALLOW_THREADS
     fkdai_py_give_scratch(core, &scratch);
     if (status != FKDA_OK) return fkdai_py_raise(status);
     fkdai_py_keep_plan(&plan);
+    return 0;
+}
+
+/* Versions of what was written: not the state where no state is. */
+static int count_writes(const py_core *core, py_call *call, fkda_commit commit)
+{
+    if (commit == FKDA_COMMIT_NONE) call->view[ARG_FINAL_STATE].tensor = NULL;
     return fkdai_py_count_writes(core, call);
+}
+
+/* At the positions of fwd. */
+static void arrange(PyObject *const *arguments, PyObject **as_fwd)
+{
+    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) as_fwd[i] = i < DECODE_STATE ? arguments[i] : Py_None;
+    as_fwd[ARG_INITIAL_STATE] = as_fwd[ARG_FINAL_STATE] = arguments[DECODE_STATE];
+    as_fwd[ARG_INITIAL_SLOTS] = as_fwd[ARG_FINAL_SLOTS] = arguments[DECODE_SLOTS];
+    as_fwd[ARG_CU_SEQLENS] = arguments[DECODE_CU_SEQLENS];
+    as_fwd[ARG_INITIAL_MASK] = arguments[DECODE_INITIAL_MASK];
+    as_fwd[ARG_SLOT_NULL] = arguments[DECODE_SLOT_NULL];
+    as_fwd[ARG_STEP_STATES] = arguments[DECODE_STEP_STATES];
+    as_fwd[ARG_NUM_ACCEPTED] = arguments[DECODE_NUM_ACCEPTED];
+    as_fwd[ARG_PARENT] = arguments[DECODE_PARENT];
 }
 
 PyObject *fkdai_py_decode(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
@@ -80,18 +167,22 @@ PyObject *fkdai_py_decode(PyObject *module, PyObject *const *arguments, Py_ssize
     PyObject *as_fwd[PY_ARGUMENT_COUNT];
     py_call call;
     int64_t max_tokens;
+    fkda_commit commit;
     if (count != PY_DECODE_ARGUMENT_COUNT) {
         PyErr_Format(PyExc_TypeError, "_core.decode takes %d arguments, %zd given", (int)PY_DECODE_ARGUMENT_COUNT, count);
         return NULL;
     }
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) as_fwd[i] = i < DECODE_STATE ? arguments[i] : Py_None;
-    as_fwd[ARG_INITIAL_STATE] = as_fwd[ARG_FINAL_STATE] = arguments[DECODE_STATE];
-    as_fwd[ARG_INITIAL_SLOTS] = as_fwd[ARG_FINAL_SLOTS] = arguments[DECODE_SLOTS];
-    as_fwd[ARG_CU_SEQLENS] = arguments[DECODE_CU_SEQLENS];
-    as_fwd[ARG_INITIAL_MASK] = arguments[DECODE_INITIAL_MASK];
-    as_fwd[ARG_SLOT_NULL] = arguments[DECODE_SLOT_NULL];
-    if (fkdai_py_read_call(core, &call, names, as_fwd, PY_ARGUMENT_COUNT) < 0 || read_max_tokens(arguments[DECODE_MAX_TOKENS], &max_tokens) < 0 ||
-        refuse_copies(&call) < 0 || run(core, &call, max_tokens) < 0)
+    arrange(arguments, as_fwd);
+    if (read_commit(arguments[DECODE_COMMIT], &commit) < 0) return NULL;
+    memset(&call, 0, sizeof call);
+    call.is_decode = 1, call.has_slot_rows = commit == FKDA_COMMIT_EACH;
+    if (fkdai_py_read_call(core, &call, names, as_fwd, PY_ARGUMENT_COUNT) < 0 || read_max_tokens(arguments[DECODE_MAX_TOKENS], &max_tokens) < 0)
+        return NULL;
+    fkda_decode_desc desc = desc_of(&call.desc, max_tokens);
+    fkda_decode_args args = args_of(&call.args);
+    desc.commit = commit;
+    if (describe_commit(&call, &desc, &args) < 0 || refuse_copies(&call) < 0 || run(core, &call, &desc, &args) < 0 ||
+        count_writes(core, &call, commit) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

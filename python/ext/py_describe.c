@@ -165,10 +165,12 @@ static int describe_parameter(py_call *call, py_argument argument, const char *r
     return 0;
 }
 
+const py_view *fkdai_py_queries(const py_call *call) { return &call->view[call->view[ARG_Q].tensor != NULL ? ARG_Q : ARG_K]; }
+
 static int describe_sizes(py_call *call)
 {
     fkda_fwd_desc *const d = &call->desc;
-    const py_view *const q = &call->view[ARG_Q], *const v = &call->view[ARG_V], *const cu_seqlens = &call->view[ARG_CU_SEQLENS];
+    const py_view *const q = fkdai_py_queries(call), *const v = &call->view[ARG_V], *const cu_seqlens = &call->view[ARG_CU_SEQLENS];
     if (require_ndim(q, "[B,T,H,K]", 4) < 0 || require_ndim(v, "[B,T,HV,V]", 4) < 0) return -1;
     d->B = q->shape[0];
     d->T = q->shape[1];
@@ -178,16 +180,16 @@ static int describe_sizes(py_call *call)
     d->V = v->shape[3];
     d->N = d->B;
     if (d->H < 1 || d->HV < 1 || d->HV % d->H != 0) {
-        PyErr_Format(PyExc_ValueError, "v has %lld heads, but their number must be a positive multiple of the %lld heads of q",
-                     (long long)d->HV, (long long)d->H);
+        PyErr_Format(PyExc_ValueError, "v has %lld heads, but their number must be a positive multiple of the %lld heads of %s",
+                     (long long)d->HV, (long long)d->H, q->name);
         return -1;
     }
     if (cu_seqlens->tensor == NULL) return 0;
     py_form taken;
     if (require_ndim(cu_seqlens, "[N+1]", 1) < 0 || fkdai_py_take(call, ARG_CU_SEQLENS, 1, &taken) < 0) return -1;
     if (cu_seqlens->shape[0] < 1 || d->B != 1) {
-        PyErr_Format(PyExc_ValueError, "cu_seqlens has %lld entries and q has B = %lld, but packed sequences need N + 1 >= 1 entries and B = 1",
-                     (long long)cu_seqlens->shape[0], (long long)d->B);
+        PyErr_Format(PyExc_ValueError, "cu_seqlens has %lld entries and %s has B = %lld, but packed sequences need N + 1 >= 1 entries and B = 1",
+                     (long long)cu_seqlens->shape[0], q->name, (long long)d->B);
         return -1;
     }
     d->N = cu_seqlens->shape[0] - 1;
@@ -201,15 +203,21 @@ static int describe_tensors(py_call *call)
     fkda_fwd_desc *const d = &call->desc;
     fkda_fwd_args *const a = &call->args;
     const int64_t key[4] = {d->B, d->T, d->H, d->K}, value[4] = {d->B, d->T, d->HV, d->V}, gate[4] = {d->B, d->T, d->HV, d->K};
-    const void *out;
+    const void *out = NULL;
+    const int has_q = call->view[ARG_Q].tensor != NULL, has_out = call->view[ARG_OUT].tensor != NULL;
+    if (has_q != has_out) {
+        PyErr_Format(PyExc_ValueError, "%s is None, but %s is given: queries are for outputs", has_q ? "out" : "q", has_q ? "q" : "out");
+        return -1;
+    }
     if (fkdai_py_require_shape(&call->view[ARG_K], "[B,T,H,K]", 4, key) < 0 || fkdai_py_require_shape(&call->view[ARG_V], "[B,T,HV,V]", 4, value) < 0 ||
         fkdai_py_require_shape(&call->view[ARG_G], "[B,T,HV,K]", 4, gate) < 0 || fkdai_py_require_shape(&call->view[ARG_BETA], "[B,T,HV]", 3, gate) < 0 ||
-        fkdai_py_require_shape(&call->view[ARG_OUT], "[B,T,HV,V]", 4, value) < 0)
+        (has_out && fkdai_py_require_shape(&call->view[ARG_OUT], "[B,T,HV,V]", 4, value) < 0))
         return -1;
-    if (describe_tensor(call, ARG_Q, &d->q, &a->q) < 0 || describe_tensor(call, ARG_K, &d->k, &a->k) < 0 ||
+    if ((has_q && describe_tensor(call, ARG_Q, &d->q, &a->q) < 0) || describe_tensor(call, ARG_K, &d->k, &a->k) < 0 ||
         describe_tensor(call, ARG_V, &d->v, &a->v) < 0 || describe_tensor(call, ARG_G, &d->g, &a->g) < 0 ||
-        describe_tensor(call, ARG_BETA, &d->beta, &a->beta) < 0 || describe_tensor(call, ARG_OUT, &d->out, &out) < 0)
+        describe_tensor(call, ARG_BETA, &d->beta, &a->beta) < 0 || (has_out && describe_tensor(call, ARG_OUT, &d->out, &out) < 0))
         return -1;
+    if (!has_q) d->q = d->k, d->out = d->v, d->flags |= FKDA_FLAG_NO_OUT;
     a->out = out == NULL ? NULL : call->view[ARG_OUT].data;
     return 0;
 }
@@ -230,13 +238,13 @@ static void describe_addresses(py_call *call)
 
 static int check_devices(const py_call *call)
 {
-    const py_view *const q = &call->view[ARG_Q];
+    const py_view *const q = fkdai_py_queries(call);
     for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
         const py_view *const view = &call->view[i];
         if (view->tensor == NULL || (view->memory == q->memory && view->device == q->device)) continue;
         PyObject *const have = PyObject_GetAttrString(view->tensor, "device"), *const want = PyObject_GetAttrString(q->tensor, "device");
         if (have != NULL && want != NULL)
-            PyErr_Format(PyExc_ValueError, "%s is on device %S, but q is on %S: all tensors must be on one device", view->name, have, want);
+            PyErr_Format(PyExc_ValueError, "%s is on device %S, but %s is on %S: all tensors must be on one device", view->name, have, q->name, want);
         Py_XDECREF(have);
         Py_XDECREF(want);
         return -1;
@@ -247,7 +255,7 @@ static int check_devices(const py_call *call)
 int fkdai_py_describe(py_call *call)
 {
     fkda_fwd_desc *const d = &call->desc;
-    const py_view *const q = &call->view[ARG_Q];
+    const py_view *const q = fkdai_py_queries(call);
     d->struct_size = sizeof *d;
     call->args.struct_size = sizeof call->args;
     if (check_devices(call) < 0 || describe_sizes(call) < 0 || describe_tensors(call) < 0) return -1;

@@ -19,7 +19,10 @@ static int is_tensor(int argument)
     return argument != ARG_SCALE && argument != ARG_LOWER_BOUND && argument != ARG_CHECKPOINT_EVERY && argument != ARG_SLOT_NULL;
 }
 
-static int is_optional(int argument) { return argument >= ARG_A_LOG; }
+static int is_optional(const py_call *call, int argument)
+{
+    return argument >= ARG_A_LOG || (call->is_decode && (argument == ARG_Q || argument == ARG_OUT));
+}
 
 /* ---------------------------------------------------------------- errors of the library */
 
@@ -81,7 +84,7 @@ static int read_tensors(py_core *core, py_call *call, const char *const *names, 
 {
     for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
         call->view[i].name = names[i];
-        if (!is_tensor(i) || (is_optional(i) && (i >= count || arguments[i] == Py_None))) continue;
+        if (!is_tensor(i) || (is_optional(call, i) && (i >= count || arguments[i] == Py_None))) continue;
         if (fkdai_py_view(core, names[i], arguments[i], &call->view[i]) < 0) return -1;
     }
     return 0;
@@ -136,7 +139,6 @@ int fkdai_py_read_call(py_core *core, py_call *call, const char *const *names, P
     PyObject *const every = count > ARG_CHECKPOINT_EVERY ? arguments[ARG_CHECKPOINT_EVERY] : NULL;
     PyObject *const slot_null = count > ARG_SLOT_NULL ? arguments[ARG_SLOT_NULL] : NULL;
     const int is_fwd = names == argument_names;
-    memset(call, 0, sizeof *call);
     if (read_tensors(core, call, names, arguments, count) < 0 || fkdai_py_look_at_bits(core, call) < 0 || (is_fwd && check_cuda(core, call) < 0) ||
         fkdai_py_describe_words(call, every, slot_null) < 0 || fkdai_py_describe(call) < 0 ||
         describe_numbers(core, call, scale, lower_bound) < 0 || fkdai_py_check_derivatives(core, call, scale, lower_bound) < 0)
@@ -193,6 +195,7 @@ PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t 
         return NULL;
     }
     py_call call;
+    memset(&call, 0, sizeof call);
     return fkdai_py_read_call(core, &call, argument_names, arguments, count) < 0 ? NULL : run_or_ask(core, &call);
 }
 

@@ -23,8 +23,10 @@ int fkdai_py_describe_words(py_call *call, PyObject *checkpoint_every, PyObject 
     if (slot_null != NULL && slot_null != Py_None) {
         const int is_text = PyUnicode_Check(slot_null);
         if (is_text && PyUnicode_CompareWithASCIIString(slot_null, "not_positive") == 0) null = FKDA_SLOT_NULL_NOT_POSITIVE;
+        else if (is_text && call->is_decode && PyUnicode_CompareWithASCIIString(slot_null, "none") == 0) null = FKDA_SLOT_NULL_NONE;
         else if (!is_text || PyUnicode_CompareWithASCIIString(slot_null, "negative") != 0) {
-            PyErr_Format(is_text ? PyExc_ValueError : PyExc_TypeError, "slot_null is %R, but it must be 'negative' or 'not_positive'", slot_null);
+            PyErr_Format(is_text ? PyExc_ValueError : PyExc_TypeError, "slot_null is %R, but it must be %s", slot_null,
+                         call->is_decode ? "'negative', 'not_positive' or 'none'" : "'negative' or 'not_positive'");
             return -1;
         }
     }
@@ -77,6 +79,18 @@ static int describe_pool(py_call *call, py_argument state, py_argument slots, co
     return describe_array(call, slots, rule, count, &desc->slot_dtype, slot_data);
 }
 
+/* [N,C], its rows any distance apart, which the caller asks the view for. */
+static int describe_slot_rows(py_call *call, py_argument slots, fkda_state_desc *desc, const void **data)
+{
+    py_form taken;
+    const py_view *const view = &call->view[slots];
+    const int64_t wanted[2] = {call->desc.N, view->ndim == 2 ? view->shape[1] : call->desc.T};
+    if (fkdai_py_require_shape(view, "[N,C]", 2, wanted) < 0 || fkdai_py_take(call, slots, 1, &taken) < 0) return -1;
+    desc->slot_dtype = taken.dtype;
+    *data = taken.data;
+    return 0;
+}
+
 /* The state of every sequence: [N,HV,V,K], or a pool. */
 static int describe_sequences(py_call *call, py_argument state, py_argument slots, fkda_state_desc *desc, const void **data,
                               const void **slot_data)
@@ -85,7 +99,9 @@ static int describe_sequences(py_call *call, py_argument state, py_argument slot
     if (!is_given(call, state)) return is_given(call, slots) ? refuse_alone(call, slots, call->view[state].name) : 0;
     if (!is_given(call, slots)) return describe_state(call, state, N, "[N,HV,V,K]", desc, data);
     if (describe_state(call, state, -1, "[slots,HV,V,K]", desc, data) < 0) return -1;
-    return describe_pool(call, state, slots, "[N]", N, desc, slot_data);
+    if (!call->has_slot_rows) return describe_pool(call, state, slots, "[N]", N, desc, slot_data);
+    desc->slot_count = call->view[state].shape[0];
+    return describe_slot_rows(call, slots, desc, slot_data);
 }
 
 /* ---------------------------------------------------------------- checkpoints */
@@ -153,5 +169,5 @@ int fkdai_py_describe_states(py_call *call)
         d->flags |= FKDA_FLAG_INITIAL_MASK;
         a->initial_mask = mask;
     }
-    return describe_checkpoints(call);
+    return call->is_decode ? 0 : describe_checkpoints(call);
 }

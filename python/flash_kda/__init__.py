@@ -140,13 +140,13 @@ def fwd(
 
 
 def decode(
-    q: torch.Tensor,
+    q: torch.Tensor | None,
     k: torch.Tensor,
     v: torch.Tensor,
     g: torch.Tensor,
     beta: torch.Tensor,
     scale: SupportsFloat,
-    out: torch.Tensor,
+    out: torch.Tensor | None,
     A_log: torch.Tensor | None,
     dt_bias: torch.Tensor | None,
     lower_bound: SupportsFloat | None,
@@ -155,35 +155,52 @@ def decode(
     *,
     slots: torch.Tensor | None = None,
     initial_mask: torch.Tensor | None = None,
-    slot_null: Literal["negative", "not_positive"] = "negative",
+    slot_null: Literal["negative", "not_positive", "none"] = "negative",
     max_tokens: int = 8,
+    commit: Literal["last", "none", "accepted", "each"] = "last",
+    num_accepted: torch.Tensor | None = None,
+    step_states: torch.Tensor | None = None,
+    parent: torch.Tensor | None = None,
 ) -> None:
-    """A few new tokens for each of many sequences; ``state`` is taken through them in place, ``out`` is written. Returns None.
+    """A few new tokens for each of many sequences: ``out``, and ``state`` written back as ``commit`` says. Returns None.
 
-    What a token means is as in ``fwd``. S tokens in one call give the bits of S calls where ``state`` is fp32.
+    What a token means is as in ``fwd``. S tokens in one call give the bits of S calls where ``state`` is fp32, and no bit depends on ``commit``
+    or ``step_states``. For draft tokens of which only some will count::
+
+        decode(q, ..., out, ..., commit="none")                                        # verify; the states stay
+        decode(None, k, v, g, beta, scale, None, ..., commit="accepted", num_accepted=n)    # keep the accepted ones
 
     Args:
         q, k: ``[N,S,H,K]``, S from 1 to 8; with ``cu_seqlens`` ``[1,T,H,K]``.
-        v, out: ``[N,S,HV,V]``; likewise.
+        v, out: ``[N,S,HV,V]``; likewise. q and out may both be None: only states are computed.
         g: ``[N,S,HV,K]``, before the gate's activation.
         beta: ``[N,S,HV]``, logits.
         scale, A_log, dt_bias, lower_bound: as in ``fwd``.
         state: ``[N,HV,V,K]``, or with ``slots`` a pool ``[slots,HV,V,K]``, slots any distance apart; fp32 or bf16.
         cu_seqlens: ``[N+1]``, int32 or int64: sequence n has the tokens c[n] ... c[n+1], 0 to ``max_tokens`` of them. One without tokens is
             not touched.
-        slots: ``[N]``, int32 or int64: the slot of each sequence, no two alike. A null slot reads 0 and is not written; its ``out`` is.
+        slots: ``[N]``, int32 or int64: the slot of each sequence, no two alike, unless ``commit`` is "none". A null slot reads 0 and is not
+            written; its ``out`` is. With ``commit="each"`` ``[N,C]``, C at least S, rows any distance apart.
         initial_mask: ``[N]``, bool or uint8; 0: the sequence starts from 0, whatever its slot holds.
-        slot_null: which slots are null: "negative", or "not_positive" (0 too).
+        slot_null: which slots are null: "negative", "not_positive" (0 too), or "none" of them.
         max_tokens: with ``cu_seqlens``: the most tokens of a sequence, 1 to 8. The fewer, the better the kernel fits.
+        commit: which state is written: "last", that after the last token, over the one before the first; "none"; "accepted", that after
+            ``num_accepted[n]`` tokens, likewise; "each", that after token t to slot ``slots[n,t]``.
+        num_accepted: ``[N]``, int32 or int64. With "accepted" 0 to the tokens of the sequence: with 0 nothing is written. With "each" 1 to C: the
+            sequence begins with slot ``slots[n,num_accepted[n]-1]``; None: 1 for all.
+        step_states: ``[N,P,HV,V,K]``, P at least S, fp32 or bf16: gets the state after every token.
+        parent: ``[N,S]``, int32 or int64: tokens are a tree. Token t goes on from ``step_states[n,parent[n,t]]``, ``parent[n,t] < t``, or with -1
+            from the state before the first. Needs ``step_states`` and ``commit="none"``; with ``cu_seqlens`` S is ``max_tokens``.
 
     Nothing is copied: a tensor that is not taken as it lies is refused. On CUDA a slot that does not exist counts as null, and a sequence whose
-    ``cu_seqlens`` are broken is not touched.
+    ``cu_seqlens`` are broken is not touched; of a number of accepted tokens out of range the nearest in range is taken, of a parent -1.
 
     Raises:
         As ``fwd``. After an error nothing has been written.
     """
     _core.decode(
         q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, cu_seqlens, slots, initial_mask, slot_null, max_tokens,
+        commit, num_accepted, step_states, parent,
     )  # fmt: skip
 
 

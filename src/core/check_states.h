@@ -11,9 +11,4 @@ int64_t fkdai_check_states_bytes(const fkda_fwd_desc *desc);
  * and in place nothing is written that another sequence reads. cu_seqlens is checked. */
 fkda_status fkdai_check_states(const fkda_fwd_desc *desc, const fkda_fwd_args *args, void *workspace);
 
-/* The same of a decode call, described as a forward pass from its slots to themselves (op_decode.h): its slots are null or below slot_count, and
- * no two sequences have one. */
-int64_t fkdai_check_decode_slots_bytes(const fkda_fwd_desc *desc);
-fkda_status fkdai_check_decode_slots(const fkda_fwd_desc *desc, const fkda_fwd_args *args, void *workspace);
-
 #endif

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <math.h>
 
-#include "check_states.h"
+#include "decode_states.h"
 #include "dtype.h"
 #include "status.h"
 #include "validate.h"
@@ -97,22 +97,24 @@ static int may_be_in_place(const fkdai_desc *desc, int written, int read)
     return 0;    /* what is changed in place is one argument */
 }
 
+/* Its slots as those of a decode call. */
+static fkda_decode_desc slots_as_decode(const fkda_decode_fused_desc *d)
+{
+    return (fkda_decode_desc){.N = d->N, .S = 1, .state = d->state};
+}
+
 static fkda_status check_values(const fkdai_desc *desc, const void *args, void *workspace)
 {
     const fkda_decode_fused_desc *const d = &desc->decode_fused;
-    fkda_fwd_desc f;
-    fkda_fwd_args as_fwd;
-    if (d->memory != FKDA_MEMORY_HOST) return FKDA_OK;
-    fkdai_fused_as_fwd(d, &f);
-    fkdai_fused_args_as_fwd(args, &as_fwd);
-    return fkdai_check_decode_slots(&f, &as_fwd, workspace);
+    const fkda_decode_desc decode = slots_as_decode(d);
+    const fkda_decode_args slots = {.slots = ((const fkda_decode_fused_args *)args)->slots};
+    return d->memory == FKDA_MEMORY_HOST ? fkdai_check_decode(&decode, &slots, workspace) : FKDA_OK;
 }
 
 static int64_t check_bytes(const fkdai_desc *desc)
 {
-    fkda_fwd_desc f;
-    fkdai_fused_as_fwd(&desc->decode_fused, &f);
-    return f.memory == FKDA_MEMORY_HOST ? fkdai_check_decode_slots_bytes(&f) : 0;
+    const fkda_decode_desc decode = slots_as_decode(&desc->decode_fused);
+    return desc->decode_fused.memory == FKDA_MEMORY_HOST ? fkdai_check_decode_bytes(&decode) : 0;
 }
 
 /* ---------------------------------------------------------------- desc */

@@ -1,16 +1,17 @@
 /*
- * Decode on the CPU: one head of one sequence at a time, its state changed where it lies.
+ * Decode on the CPU: one head of one sequence at a time, its state changed where it lies, or in scratch where it is to stay or is not fp32.
  *
  *     for every token:      a, k^, q^, b
  *     for every part of S:  for every token:  S = decay(S);  u = b (v - S^T k^);  o = S^T q^ + (k^.q^) u;  S = S + k^ u^T
  *
- * A part is a panel of columns of [K,V], or some rows of [V,K]: 8 or 16 KB, which stay in the first-level cache while the tokens pass over them.
- * The next part is asked for before. Tokens never share an operation, so that S tokens give the bits of S calls.
+ * A part is a panel of columns of [K,V], or some rows of [V,K]: 8 or 16 KB, which stay in the first-level cache while the tokens pass over them and
+ * the states after them are written. The next part is asked for before. Tokens never share an operation, so that S tokens give the bits of S calls.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "cpu.h"
+#include "decode_states.h"
 #include "dtype.h"
 #include "op_decode.h"
 #include "status.h"
@@ -35,81 +36,126 @@ fkda_status fkdai_cpu_plan_decode(fkdai_plan *plan)
     return FKDA_OK;
 }
 
-/* ---------------------------------------------------------------- the state */
+/* ---------------------------------------------------------------- one head */
 
-/* Of the task's head; NULL: none. */
-static void *matrix_of(const fkdai_cpu_task *task)
+typedef struct call {
+    const fkda_decode_desc *decode;
+    const fkda_decode_args *decode_args;
+    const fkda_fwd_desc *desc;            /* the same as a forward pass */
+    const fkda_fwd_args *args;
+    const fkdai_cpu_plan *own;
+    fkdai_cpu_decode_scratch *scratch;    /* [threads] */
+} call;
+
+/* A matrix in the caller's memory. */
+typedef struct matrix {
+    void *data;    /* NULL: there is none */
+    fkda_dtype dtype;
+} matrix;
+
+/* Where the state of a head comes from and goes to. */
+typedef struct head {
+    const fkdai_cpu_task *task;
+    fkdai_cpu_decode_scratch *s;
+    int len, is_tree;                               /* tokens */
+    float *state;                                   /* at work: where it lies, or scratch */
+    matrix initial;
+    matrix from[FKDA_DECODE_MAX_TOKENS];            /* of a tree: what a token goes on from */
+    matrix final[FKDA_DECODE_MAX_TOKENS], step[FKDA_DECODE_MAX_TOKENS];    /* what the state after a token is written to */
+} head;
+
+static matrix matrix_at(const fkdai_cpu_task *task, const fkda_state_desc *s, void *base, int64_t row)
 {
-    const fkda_fwd_desc *const d = task->desc;
-    const int64_t row = fkdai_final_row(d, task->args, task->n);
-    if (row == FKDAI_NO_ROW) return NULL;
-    const int64_t first = row * d->final_state.row_stride + task->first_head * d->K * d->V;
-    return (char *)task->args->final_state + first * fkdai_dtype_bytes(d->final_state.dtype);
+    const int64_t first = row * s->row_stride + task->first_head * task->desc->K * task->desc->V;
+    return (matrix){row == FKDAI_NO_ROW ? NULL : (char *)base + first * fkdai_dtype_bytes(s->dtype), s->dtype};
 }
 
-/* The state as fp32, before the tokens: in `matrix` itself, or in scratch. */
-static float *begin(const fkdai_cpu_task *task, void *matrix, fkdai_cpu_decode_scratch *s)
+static void find_states(const call *c, int64_t length, head *h)
 {
-    const fkda_fwd_desc *const d = task->desc;
-    const int64_t count = d->K * d->V;
-    float *const state = matrix != NULL && d->final_state.dtype == FKDA_F32 ? matrix : s->state;
-    if (fkdai_initial_row(d, task->args, task->n) == FKDAI_NO_ROW) memset(state, 0, (size_t)count * sizeof *state);
-    else if (state == s->state)
-        for (int64_t i = 0; i < count; i += FKDAI_CPU_MAX_WIDTH)
-            task->ukr->load_row((const char *)matrix + i * 2, FKDA_BF16, FKDAI_CPU_MAX_WIDTH, 0, 1, state + i);
-    return state;
+    const fkda_decode_desc *const d = c->decode;
+    const fkda_decode_args *const a = c->decode_args;
+    const int64_t n = h->task->n;
+    h->is_tree = d->parent != FKDA_NONE;
+    h->initial = matrix_at(h->task, &d->state, a->state, fkdai_decode_initial_row(d, a, n));
+    for (int t = 0; t < h->len; ++t) {
+        const int64_t parent = h->is_tree ? fkdai_decode_parent(d, a, n, t) : -1;
+        h->final[t] = matrix_at(h->task, &d->state, a->state, fkdai_decode_final_row(d, a, n, t, length));
+        h->step[t] = matrix_at(h->task, &d->step_states, a->step_states, fkdai_decode_step_row(d, n, t));
+        h->from[t] = parent < 0 ? h->initial : h->step[parent];
+    }
+    const matrix *const last = &h->final[h->len - 1];
+    const int is_in_place = d->commit == FKDA_COMMIT_LAST && last->data != NULL && last->dtype == FKDA_F32;
+    h->state = is_in_place ? last->data : h->s->state;
 }
 
-static void end(const fkdai_cpu_task *task, void *matrix, const float *state)
+/* ---------------------------------------------------------------- a part of the state */
+
+typedef struct part {
+    int64_t at, rows, width, stride;    /* elements */
+} part;
+
+static void load_part(const fkdai_cpu_ukr *ukr, const part *p, const matrix *from, float *state)
 {
-    const int64_t count = task->desc->K * task->desc->V;
-    if (matrix == NULL || matrix == state) return;
-    for (int64_t i = 0; i < count; i += FKDAI_CPU_MAX_WIDTH)
-        task->ukr->store_row(state + i, FKDAI_CPU_MAX_WIDTH, FKDA_BF16, (char *)matrix + i * 2);
+    for (int64_t i = 0, at = p->at; i < p->rows; ++i, at += p->stride) {
+        if (from->data == NULL) memset(state + at, 0, (size_t)p->width * sizeof *state);
+        else if (from->data != state)
+            ukr->load_row((const char *)from->data + at * fkdai_dtype_bytes(from->dtype), from->dtype, p->width, 0, 1, state + at);
+    }
 }
 
-/* ---------------------------------------------------------------- the tokens */
+static void store_part(const fkdai_cpu_ukr *ukr, const part *p, const float *state, const matrix *to)
+{
+    if (to->data == NULL || to->data == state) return;
+    for (int64_t i = 0, at = p->at; i < p->rows; ++i, at += p->stride)
+        ukr->store_row(state + at, p->width, to->dtype, (char *)to->data + at * fkdai_dtype_bytes(to->dtype));
+}
 
 static void prefetch(const float *at, int64_t floats)
 {
     for (int64_t i = 0; i < floats; i += 16) __builtin_prefetch(at + i, 1, 3);
 }
 
-/* [K,V], panel after panel. Behind the last one lies, most often, the state of the next head. */
-static void step_panels(const fkdai_cpu_task *task, int len, float *state, fkdai_cpu_decode_scratch *s)
+/* Value channels from v on, of [K,V] or of [V,K], through all tokens. Behind the last part lies, most often, the state of the next head. */
+static void step_part(const head *h, int64_t v, int is_panel)
 {
-    const int64_t K = task->desc->K, V = task->desc->V;
-    for (int64_t v = 0; v < V; v += P) {
-        const float *const next = v + P < V ? state + v + P : state + K * V;
-        for (int64_t c = 0; c < K; ++c) prefetch(next + c * V, P);
-        for (int i = 0; i < len; ++i) task->ukr->step_columns(&s->token[i], K, V, s->rows.v[i] + v, state + v, s->rows.out[i] + v);
+    const fkdai_cpu_ukr *const ukr = h->task->ukr;
+    const int64_t K = h->task->desc->K, V = h->task->desc->V;
+    const part p = is_panel ? (part){v, K, P, V} : (part){v * K, R, K, K};
+    const int64_t next = !is_panel ? p.at + R * K : v + P < V ? v + P : K * V;
+    for (int64_t i = 0; i < p.rows; ++i) prefetch(h->state + next + i * p.stride, p.width);
+    for (int t = 0; t < h->len; ++t) {
+        const float *const values = h->s->rows.v[t] + v;
+        float *const out = h->s->rows.out[t] + v;
+        if (t == 0 || h->is_tree) load_part(ukr, &p, h->is_tree ? &h->from[t] : &h->initial, h->state);
+        if (is_panel) ukr->step_columns(&h->s->token[t], K, V, values, h->state + p.at, out);
+        else ukr->step_rows(&h->s->token[t], K, values, h->state + p.at, out);
+        store_part(ukr, &p, h->state, &h->final[t]);
+        store_part(ukr, &p, h->state, &h->step[t]);
     }
 }
 
-/* [V,K], some rows after the others. */
-static void step_rows(const fkdai_cpu_task *task, int len, float *state, fkdai_cpu_decode_scratch *s)
+static void step_parts(const head *h)
 {
-    const int64_t K = task->desc->K, V = task->desc->V;
-    for (int64_t v = 0; v < V; v += R) {
-        prefetch(state + (v + R) * K, R * K);
-        for (int i = 0; i < len; ++i) task->ukr->step_rows(&s->token[i], K, s->rows.v[i] + v, state + v * K, s->rows.out[i] + v);
-    }
+    const int is_panel = h->task->desc->final_state.layout == FKDA_STATE_NHKV;
+    for (int64_t v = 0; v < h->task->desc->V; v += is_panel ? P : R) step_part(h, v, is_panel);
 }
 
 void fkdai_cpu_step_state(const fkdai_cpu_task *task, int len, fkdai_cpu_decode_scratch *s)
 {
-    void *const matrix = matrix_of(task);
-    float *const state = begin(task, matrix, s);
-    if (task->desc->final_state.layout == FKDA_STATE_NHKV) step_panels(task, len, state, s);
-    else step_rows(task, len, state, s);
-    end(task, matrix, state);
+    const fkda_fwd_desc *const d = task->desc;
+    void *const states = task->args->final_state;
+    head h = {.task = task, .s = s, .len = len};
+    h.initial = matrix_at(task, &d->final_state, states, fkdai_initial_row(d, task->args, task->n));
+    h.final[len - 1] = matrix_at(task, &d->final_state, states, fkdai_final_row(d, task->args, task->n));
+    h.state = h.final[len - 1].data != NULL && d->final_state.dtype == FKDA_F32 ? h.final[len - 1].data : s->state;
+    step_parts(&h);
 }
 
-static void step_head(const fkdai_cpu_task *task, fkdai_cpu_decode_scratch *s)
+/* ---------------------------------------------------------------- the tokens */
+
+static void read_tokens(const fkdai_cpu_task *task, int len, fkdai_cpu_decode_scratch *s)
 {
     const int64_t hv = task->first_head, t0 = task->seq.begin;
-    const int len = (int)(task->seq.end - t0);
-    if (len == 0) return;
     fkdai_cpu_gate *const gate = &s->rows.head[0].gate;
     fkdai_cpu_read_gate(task, hv, gate);
     fkdai_cpu_read_betas(task, hv, t0, len, &s->rows);
@@ -118,18 +164,20 @@ static void step_head(const fkdai_cpu_task *task, fkdai_cpu_decode_scratch *s)
         fkdai_cpu_read_token(task, hv, t0 + i, gate, &s->rows, &s->token[i]);
         s->token[i].beta = s->rows.chunk.beta[i];
     }
-    fkdai_cpu_step_state(task, len, s);
-    fkdai_cpu_write_out(task, hv, t0, len, &s->rows);
+}
+
+static void step_head(const call *c, const fkdai_cpu_task *task, fkdai_cpu_decode_scratch *s)
+{
+    const int64_t length = task->seq.end - task->seq.begin;
+    head h = {.task = task, .s = s, .len = (int)fkdai_decode_needed(c->decode, c->decode_args, task->n, length)};
+    if (h.len == 0) return;
+    read_tokens(task, h.len, s);
+    find_states(c, length, &h);
+    step_parts(&h);
+    if (task->args->out != NULL) fkdai_cpu_write_out(task, task->first_head, task->seq.begin, h.len, &s->rows);
 }
 
 /* ---------------------------------------------------------------- a call */
-
-typedef struct call {
-    const fkda_fwd_desc *desc;
-    const fkda_fwd_args *args;
-    const fkdai_cpu_plan *own;
-    fkdai_cpu_decode_scratch *scratch;    /* [threads] */
-} call;
 
 /* Items in order of [N, HV]. */
 static void run_items(void *context, int64_t first, int64_t count, int thread)
@@ -141,7 +189,7 @@ static void run_items(void *context, int64_t first, int64_t count, int thread)
             .desc = c->desc, .args = c->args, .ukr = c->own->ukr, .n = n, .seq = fkdai_sequence_at(c->desc, c->args->cu_seqlens, n),
             .first_head = i % c->desc->HV, .head_count = 1, .panel_count = c->own->panels_per_task,
         };
-        step_head(&task, &c->scratch[thread]);
+        step_head(c, &task, &c->scratch[thread]);
     }
 }
 
@@ -154,7 +202,7 @@ fkda_status fkdai_cpu_run_decode(const fkdai_plan *plan, const void *args, void 
     fkdai_decode_as_fwd(&plan->desc.decode, &d);
     fkdai_decode_args_as_fwd(args, &a);
     memcpy(&own, plan->own, sizeof own);
-    call c = {&d, &a, &own, workspace};
+    call c = {&plan->desc.decode, args, &d, &a, &own, workspace};
     fkdai_cpu_for_each(d.N * d.HV, FKDAI_CPU_HEADS_PER_TASK, own.threads, run_items, &c);
     return FKDA_OK;
 }

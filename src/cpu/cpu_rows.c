@@ -83,7 +83,8 @@ void fkdai_cpu_read_token(const fkdai_cpu_task *task, int64_t hv, int64_t t, con
     memcpy(token->gate_last, s->chunk.gate_last, sizeof token->gate_last);
     memcpy(token->gate_keep, s->chunk.gate_keep, sizeof token->gate_keep);
     task->ukr->load_row(row_at(task, &d->k, a->k, t, h), d->k.dtype, d->K, is_normalised, 1, token->k);
-    task->ukr->load_row(row_at(task, &d->q, a->q, t, h), d->q.dtype, d->K, is_normalised, d->scale, token->q);
+    if (a->q == NULL) memset(token->q, 0, sizeof token->q);    /* nobody asks for out */
+    else task->ukr->load_row(row_at(task, &d->q, a->q, t, h), d->q.dtype, d->K, is_normalised, d->scale, token->q);
 }
 
 void fkdai_cpu_read_values(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, fkdai_cpu_scratch *s)

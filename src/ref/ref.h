@@ -39,7 +39,7 @@ void fkdai_ref_activate(const fkdai_ref_item *item, fkdai_ref_token *token);
 /* Both. */
 void fkdai_ref_read_token(const fkdai_ref_item *item, int64_t t, fkdai_ref_token *token);
 
-/* Rounds out [V] of token t once, to the caller's dtype. */
+/* Rounds out [V] of token t once, to the caller's dtype; where there is no out, nothing. */
 void fkdai_ref_write_out(const fkdai_ref_item *item, int64_t t, const double *out);
 
 double fkdai_ref_sigmoid(double x);

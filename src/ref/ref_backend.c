@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "backend.h"
+#include "decode_states.h"
 #include "dtype.h"
 #include "fp_environment.h"
 #include "op_decode.h"
@@ -49,11 +50,10 @@ static int64_t state_index(const fkda_fwd_desc *d, const fkda_state_desc *s, int
     return row * s->row_stride + hv * d->K * d->V + inside;
 }
 
-static void read_state(const fkda_fwd_desc *d, const void *base, int64_t row, int64_t hv, double *S)
+static void read_state(const fkda_fwd_desc *d, const fkda_state_desc *s, const void *base, int64_t row, int64_t hv, double *S)
 {
     for (int64_t c = 0; c < d->K; ++c)
-        for (int64_t v = 0; v < d->V; ++v)
-            S[c * d->V + v] = row == FKDAI_NO_ROW ? 0 : fkdai_load(base, d->initial_state.dtype, state_index(d, &d->initial_state, row, hv, c, v));
+        for (int64_t v = 0; v < d->V; ++v) S[c * d->V + v] = row == FKDAI_NO_ROW ? 0 : fkdai_load(base, s->dtype, state_index(d, s, row, hv, c, v));
 }
 
 static void write_state(const fkda_fwd_desc *d, const fkda_state_desc *s, void *base, int64_t row, int64_t hv, const double *S)
@@ -92,7 +92,7 @@ FKDAI_NOINLINE static void run_all(const fkda_fwd_desc *d, const fkda_fwd_args *
         fkdai_seek_checkpoints(&checkpoints, args->cu_seqlens, n);
         for (int64_t hv = 0; hv < d->HV; ++hv) {
             const fkdai_ref_item item = {d, args, fkdai_sequence_at(d, args->cu_seqlens, n), hv};
-            read_state(d, args->initial_state, fkdai_initial_row(d, args, n), hv, S);
+            read_state(d, &d->initial_state, args->initial_state, fkdai_initial_row(d, args, n), hv, S);
             run_tokens(&item, &checkpoints, S);
             write_state(d, &d->final_state, args->final_state, fkdai_final_row(d, args, n), hv, S);
         }
@@ -108,31 +108,58 @@ static fkda_status run_fwd(const fkdai_plan *plan, const void *args, void *works
     return FKDA_OK;
 }
 
-/* The forward pass of the sequences that have tokens. */
-FKDAI_NOINLINE static void decode_all(const fkda_fwd_desc *d, const fkda_fwd_args *args, double *S)
+/* ---------------------------------------------------------------- decode */
+
+typedef struct decode_call {
+    const fkda_decode_desc *desc;
+    const fkda_decode_args *args;
+    fkda_fwd_desc as_fwd;    /* what the functions of tokens are told */
+    fkda_fwd_args args_as_fwd;
+} decode_call;
+
+/* What token t of a sequence goes on from, unless that is S as it is. */
+static void begin_token(const decode_call *c, int64_t n, int64_t t, int64_t hv, double *S)
 {
-    for (int64_t n = 0; n < d->N; ++n)
-        for (int64_t hv = 0; hv < d->HV; ++hv) {
-            const fkdai_ref_item item = {d, args, fkdai_sequence_at(d, args->cu_seqlens, n), hv};
-            if (item.seq.begin == item.seq.end) continue;
-            read_state(d, args->initial_state, fkdai_initial_row(d, args, n), hv, S);
-            fkdai_ref_tokens(&item, S);
-            write_state(d, &d->final_state, args->final_state, fkdai_final_row(d, args, n), hv, S);
-        }
+    const fkda_decode_desc *const d = c->desc;
+    const int64_t parent = d->parent == FKDA_NONE ? t - 1 : fkdai_decode_parent(d, c->args, n, t);
+    if (parent < 0) read_state(&c->as_fwd, &d->state, c->args->state, fkdai_decode_initial_row(d, c->args, n), hv, S);
+    else if (d->parent != FKDA_NONE) read_state(&c->as_fwd, &d->step_states, c->args->step_states, fkdai_decode_step_row(d, n, parent), hv, S);
+}
+
+/* One head, token by token. */
+static void decode_head(const decode_call *c, int64_t n, int64_t hv, double *S)
+{
+    const fkda_decode_desc *const d = c->desc;
+    const fkdai_sequence seq = fkdai_sequence_at(&c->as_fwd, c->args->cu_seqlens, n);
+    const int64_t length = seq.end - seq.begin, needed = fkdai_decode_needed(d, c->args, n, length);
+    for (int64_t t = 0; t < needed; ++t) {
+        const fkdai_ref_item token = {&c->as_fwd, &c->args_as_fwd, {seq.batch, seq.begin + t, seq.begin + t + 1}, hv};
+        begin_token(c, n, t, hv, S);
+        fkdai_ref_tokens(&token, S);
+        write_state(&c->as_fwd, &d->state, c->args->state, fkdai_decode_final_row(d, c->args, n, t, length), hv, S);
+        write_state(&c->as_fwd, &d->step_states, c->args->step_states, fkdai_decode_step_row(d, n, t), hv, S);
+    }
+}
+
+FKDAI_NOINLINE static void decode_all(const decode_call *c, double *S)
+{
+    for (int64_t n = 0; n < c->desc->N; ++n)
+        for (int64_t hv = 0; hv < c->desc->HV; ++hv) decode_head(c, n, hv, S);
 }
 
 static fkda_status run_decode(const fkdai_plan *plan, const void *args, void *workspace, fkda_stream stream)
 {
     (void)stream;
-    fkda_fwd_desc d;
-    fkda_fwd_args a;
-    fkdai_decode_as_fwd(&plan->desc.decode, &d);
-    fkdai_decode_args_as_fwd(args, &a);
+    decode_call c = {.desc = &plan->desc.decode, .args = args};
+    fkdai_decode_as_fwd(c.desc, &c.as_fwd);
+    fkdai_decode_args_as_fwd(args, &c.args_as_fwd);
     const fkdai_fp_environment callers = fkdai_fp_enter();
-    decode_all(&d, &a, workspace);
+    decode_all(&c, workspace);
     fkdai_fp_leave(&callers);
     return FKDA_OK;
 }
+
+/* ---------------------------------------------------------------- decode with convolution and gated norm */
 
 FKDAI_NOINLINE static void fused_all(const fkda_fwd_desc *d, const fkda_fwd_args *args, fkdai_ref_fused *fused, double *S)
 {
@@ -140,7 +167,7 @@ FKDAI_NOINLINE static void fused_all(const fkda_fwd_desc *d, const fkda_fwd_args
         for (int64_t hv = 0; hv < d->HV; ++hv) {
             const fkdai_ref_item item = {d, args, fkdai_sequence_at(d, NULL, n), hv};
             fused->row = fkdai_final_row(d, args, n), fused->starts_from_0 = fkdai_is_masked(d, args, n);
-            read_state(d, args->initial_state, fkdai_initial_row(d, args, n), hv, S);
+            read_state(d, &d->initial_state, args->initial_state, fkdai_initial_row(d, args, n), hv, S);
             fkdai_ref_fused_token(fused, &item, S);
             write_state(d, &d->final_state, args->final_state, fused->row, hv, S);
         }

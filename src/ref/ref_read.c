@@ -1,5 +1,6 @@
 /* From the caller's tensors to one token in double, and back: activation, normalisation, strides. */
 #include <math.h>
+#include <string.h>
 
 #include "dtype.h"
 #include "ref.h"
@@ -49,7 +50,8 @@ void fkdai_ref_read_rows(const fkdai_ref_item *item, int64_t t, fkdai_ref_token 
     const fkda_fwd_desc *const d = item->desc;
     const fkda_fwd_args *const a = item->args;
     const int64_t batch = item->seq.batch, hv = item->hv, h = hv / (d->HV / d->H);    /* value head hv reads query/key head h */
-    read_row(&d->q, a->q, row_at(&d->q, batch, t, h), d->K, token->q);
+    if (a->q == NULL) memset(token->q, 0, sizeof token->q);    /* nobody asks for out */
+    else read_row(&d->q, a->q, row_at(&d->q, batch, t, h), d->K, token->q);
     read_row(&d->k, a->k, row_at(&d->k, batch, t, h), d->K, token->k);
     read_row(&d->v, a->v, row_at(&d->v, batch, t, hv), d->V, token->v);
     read_row(&d->g, a->g, row_at(&d->g, batch, t, hv), d->K, token->log_decay);
@@ -76,6 +78,7 @@ void fkdai_ref_read_token(const fkdai_ref_item *item, int64_t t, fkdai_ref_token
 void fkdai_ref_write_out(const fkdai_ref_item *item, int64_t t, const double *out)
 {
     const fkda_fwd_desc *const d = item->desc;
+    if (item->args->out == NULL) return;
     const int64_t offset = row_at(&d->out, item->seq.batch, t, item->hv);
     for (int64_t j = 0; j < d->V; ++j) fkdai_store(item->args->out, d->out.dtype, offset + j, out[j]);
 }

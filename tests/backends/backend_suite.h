@@ -37,6 +37,11 @@ void test_decode_hard_numbers(void **state);
 void test_decode_leaves_empty_sequences_alone(void **state);
 void test_decode_goes_on_from_a_prefill(void **state);
 
+/* backend_commits.c */
+void test_decode_commits(void **state);
+void test_decode_step_states(void **state);
+void test_decode_trees(void **state);
+void test_decode_nan_stays_behind_its_token(void **state);
 /* backend_decode_fused.c */
 void test_decode_fused_cases(void **state);
 void test_decode_fused_bits(void **state);

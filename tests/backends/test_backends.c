@@ -48,6 +48,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_decode_hard_numbers),
         cmocka_unit_test(test_decode_leaves_empty_sequences_alone),
         cmocka_unit_test(test_decode_goes_on_from_a_prefill),
+        cmocka_unit_test(test_decode_commits),
+        cmocka_unit_test(test_decode_step_states),
+        cmocka_unit_test(test_decode_trees),
+        cmocka_unit_test(test_decode_nan_stays_behind_its_token),
         cmocka_unit_test(test_decode_fused_cases),
         cmocka_unit_test(test_decode_fused_bits),
     };

@@ -38,6 +38,9 @@ void test_slot_conflicts_fuzzed(void **state);
 void test_decode_descs(void **state);
 void test_decode_arguments(void **state);
 void test_decode_values(void **state);
+void test_decode_first_structs(void **state);
+void test_decode_commits(void **state);
+void test_decode_commit_arguments(void **state);
 void test_decode_plans(void **state);
 
 /* refuse_decode_fused.c */

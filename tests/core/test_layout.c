@@ -129,7 +129,16 @@ static void test_decode_structs(void **state)
     FIELD(fkda_decode_desc, scale, 312);
     FIELD(fkda_decode_desc, reserved2, 316);
     FIELD(fkda_decode_desc, state, 320);
-    assert_int_equal(sizeof(fkda_decode_desc), 352);
+    FIELD(fkda_decode_desc, commit, 352);    /* 352: the size before it */
+    FIELD(fkda_decode_desc, num_accepted, 356);
+    FIELD(fkda_decode_desc, slots_per_sequence, 360);
+    FIELD(fkda_decode_desc, slots_stride, 368);
+    FIELD(fkda_decode_desc, step_states, 376);
+    FIELD(fkda_decode_desc, step_states_per_sequence, 408);
+    FIELD(fkda_decode_desc, parent_stride, 416);
+    FIELD(fkda_decode_desc, parent, 424);
+    FIELD(fkda_decode_desc, reserved3, 428);
+    assert_int_equal(sizeof(fkda_decode_desc), 432);
     FIELD(fkda_decode_args, struct_size, 0);
     FIELD(fkda_decode_args, q, 8);
     FIELD(fkda_decode_args, k, 16);
@@ -144,7 +153,10 @@ static void test_decode_structs(void **state)
     FIELD(fkda_decode_args, slots, 88);
     FIELD(fkda_decode_args, initial_mask, 96);
     FIELD(fkda_decode_args, device_status, 104);
-    assert_int_equal(sizeof(fkda_decode_args), 112);
+    FIELD(fkda_decode_args, num_accepted, 112);    /* 112: the size before it */
+    FIELD(fkda_decode_args, step_states, 120);
+    FIELD(fkda_decode_args, parent, 128);
+    assert_int_equal(sizeof(fkda_decode_args), 136);
 }
 
 static void test_decode_fused_structs(void **state)

@@ -50,6 +50,11 @@ static void test_refusals_name_field_and_rule(void **unused)
     REFUSES(d.state.row_stride = 4 * 16384 + 2, FKDA_ERR_UNSUPPORTED, "state.row_stride = 65538 is not a multiple of 4 elements (16 bytes)");
     REFUSES(d.state.dtype = FKDA_BF16; d.state.row_stride = 4 * 16384 + 4, FKDA_ERR_UNSUPPORTED, "is not a multiple of 8 elements (16 bytes)");
     REFUSES(d.N = 1 << 26, FKDA_ERR_UNSUPPORTED, "N*HV = 67108864 * 4 is above 2^27");
+    REFUSES(d.step_states.dtype = FKDA_F32; d.step_states.row_stride = 4 * 16384 + 2, FKDA_ERR_UNSUPPORTED,
+            "step_states.row_stride = 65538 is not a multiple of 4 elements (16 bytes)");
+    REFUSES(d.state.slot_count = INT64_C(1) << 31; d.state.slot_dtype = FKDA_I32, FKDA_ERR_UNSUPPORTED, "state.slot_count = 2147483648 is above 2^31 - 1");
+    REFUSES(d.state.slot_count = 99; d.state.slot_dtype = FKDA_I32; d.commit = FKDA_COMMIT_EACH; d.slots_per_sequence = 33, FKDA_ERR_UNSUPPORTED,
+            "slots_per_sequence = 33 is above 32");
     REFUSES(d.memory = FKDA_MEMORY_HOST, FKDA_ERR_UNSUPPORTED, "host memory");
     REFUSES(d.device = 2, FKDA_ERR_NO_DEVICE, "desc.device = 2, but there are 2 devices");
     REFUSES(d.S = 9, FKDA_ERR_SHAPE, "desc.S = 9");
@@ -93,15 +98,47 @@ static void test_everything_reaches_the_launcher(void **unused)
     assert_true(c->q.data == a.q && c->q.token == 256 && c->q.head == 128 && !c->q.is_f32 && c->v.token == 600 && c->beta.is_f32 && c->out.data == a.out);
     assert_true(c->A_log.data == a.A_log && c->A_log.is_f32 && c->dt_bias.data == a.dt_bias && !c->dt_bias.is_f32);
     assert_true(c->cu_seqlens.data == a.cu_seqlens && c->cu_seqlens.is_i64 && c->T == 9 && c->S == 5 && c->HV == 4);
-    assert_true(c->state == a.state && c->row_stride == 70000 && c->slots.data == a.slots && c->slots.is_i64 && c->slot_count == 7 && c->first_slot == 1);
+    assert_true(c->state == a.state && c->row_stride == 70000 && c->slots.data == a.slots && c->slots.is_i64);
+    assert_true(c->first_slot == 1 && c->slot_span == 6 && c->null_below == 1 && c->commit == FKDAI_DECODE_LAST && !c->only_accepted);
     assert_true(c->gate == FKDAI_DECODE_SOFTPLUS && c->initial_mask == a.initial_mask && c->device_status == a.device_status);
     assert_true(!c->is_normalised && c->is_beta_activated && c->beta_multiplier == 2.0f && c->scale == 0.5f && c->lower_bound == -5.0f);
-    assert_true(c->grid.shape == FKDAI_DECODE_SOME && c->grid.is_bf16_state && c->grid.is_k_first && c->grid.is_programmatic && c->grid.blocks == 12 * 2);
+    assert_true(c->grid.shape != FKDAI_DECODE_ONE && c->grid.is_bf16_state && c->grid.is_k_first && c->grid.is_programmatic && !c->grid.has_plain_input);
+    assert_true(c->grid.blocks == 12u * (unsigned)fkdai_decode_blocks_per_state(c->grid.shape, 1));
     assert_true(c->by_group.shift == 1 && c->by_heads.shift == 2);
     d = good_desc(), a = good_args();
     assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
     assert_true(c->grid.shape == FKDAI_DECODE_ONE && c->grid.blocks == 12 * 8 && c->slots.data == NULL && c->cu_seqlens.data == NULL);
+    assert_true(c->grid.has_plain_input && c->first_slot == 0 && c->slot_span == UINT32_MAX);
     assert_int_equal(fake.synchronisations, 0);
+}
+
+static void test_commits_reach_the_launcher(void **unused)
+{
+    (void)unused;
+    fkda_decode_desc d = good_desc();
+    fkda_decode_args a = good_args();
+    const fkdai_decode_call *const c = &fake.last_decode;
+    reset();
+    d.S = 3, d.N = 1, d.commit = FKDA_COMMIT_ACCEPTED, d.num_accepted = FKDA_I64, d.flags = FKDA_FLAG_NO_OUT;
+    a.q = NULL, a.out = NULL, a.num_accepted = memory + 40000;
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
+    assert_true(c->commit == FKDAI_DECODE_ACCEPTED && c->num_accepted.data == a.num_accepted && c->num_accepted.is_i64 && c->only_accepted);
+    assert_true(c->q.data == a.k && c->out.data == NULL && c->grid.shape != FKDAI_DECODE_STEPS);
+    static char steps[1 << 21] __attribute__((aligned(256)));
+    d.step_states = (fkda_state_desc){.dtype = FKDA_BF16, .row_stride = 70000}, d.step_states_per_sequence = 4, a.step_states = steps;
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
+    assert_true(!c->only_accepted && c->step_states == steps && c->is_bf16_step && c->step_row_stride == 70000 && c->steps_per_sequence == 4);
+    assert_int_equal(c->grid.shape, FKDAI_DECODE_STEPS);
+    d = good_desc(), a = good_args(), d.N = 1, d.S = 3, d.commit = FKDA_COMMIT_NONE, d.step_states.dtype = FKDA_F32, a.step_states = steps;
+    d.parent = FKDA_I32, d.parent_stride = 5, a.parent = memory + 40000;
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
+    assert_true(c->commit == FKDAI_DECODE_NONE && c->parent.data == a.parent && !c->parent.is_i64 && c->parent_stride == 5 && !c->is_bf16_step);
+    a.step_states = steps + 8;
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_ERR_MISALIGNED);
+    d = good_desc(), a = good_args(), d.N = 1, d.S = 3, d.commit = FKDA_COMMIT_EACH, d.state.slot_count = 3, d.state.slot_dtype = FKDA_I32;
+    d.slots_per_sequence = 4, d.slots_stride = 7, a.slots = memory + 40000;
+    assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
+    assert_true(c->commit == FKDAI_DECODE_EACH && c->slots_per_sequence == 4 && c->slots_stride == 7 && c->grid.shape == FKDAI_DECODE_STEPS && c->slot_span == 3);
 }
 
 /* Machines that this test invents: every generation from sm_80 on that the kernel is compiled for. */
@@ -154,21 +191,48 @@ static void test_calls_of_a_call(void **unused)
 static void test_grids(void **unused)
 {
     (void)unused;
-    for (int shape = 0; shape < FKDAI_DECODE_SHAPES; ++shape)
-        for (int is_bf16 = 0; is_bf16 < 2; ++is_bf16) {
-            const fkdai_decode_grid most = fkdai_decode_make_grid(1 << 17, 1 << 10, shape == FKDAI_DECODE_ONE ? 1 : 8, is_bf16, 0, 9);
-            assert_int_equal(most.shape, shape);
-            assert_true(most.blocks == (uint32_t)fkdai_decode_blocks_per_state((fkdai_decode_shape)shape, is_bf16) << 27 && most.blocks <= INT32_MAX);
+    for (int S = 1; S <= FKDAI_DECODE_MAX_TOKENS; ++S)
+        for (int i = 0; i < 4; ++i) {
+            fkdai_decode_request request = {.N = 1 << 17, .HV = 1 << 10, .S = S, .writes_steps = i / 2, .is_bf16_state = i % 2};
+            const fkdai_decode_grid most = fkdai_decode_make_grid(&request, 9);
+            assert_true((most.shape == FKDAI_DECODE_STEPS) == (i / 2));
+            assert_true(most.blocks == (uint32_t)fkdai_decode_blocks_per_state(most.shape, i % 2) << 27 && most.blocks <= INT32_MAX);
+            request.N++;
+            assert_int_equal(fkdai_decode_make_grid(&request, 9).blocks, 0);
+            request.N = 0;
+            assert_int_equal(fkdai_decode_make_grid(&request, 9).blocks, 0);
         }
-    assert_int_equal(fkdai_decode_make_grid((1 << 17) + 1, 1 << 10, 1, 0, 0, 9).blocks, 0);
-    assert_int_equal(fkdai_decode_make_grid(0, 3, 1, 0, 0, 9).blocks, 0);
+}
+
+/* The kernel that was fastest when it was measured. */
+static void test_shapes(void **unused)
+{
+    (void)unused;
+    static const struct { fkdai_decode_request request; fkdai_decode_shape shape; } cases[] = {
+        {{.N = 64, .HV = 32, .S = 1}, FKDAI_DECODE_ONE},
+        {{.N = 1, .HV = 8, .S = 1}, FKDAI_DECODE_ONE},
+        {{.N = 256, .HV = 32, .S = 1}, FKDAI_DECODE_FEW},
+        {{.N = 256, .HV = 32, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_MANY},
+        {{.N = 64, .HV = 32, .S = 1, .is_k_first = 1}, FKDAI_DECODE_MANY},
+        {{.N = 64, .HV = 32, .S = 1, .is_read_only = 1}, FKDAI_DECODE_MANY},
+        {{.N = 64, .HV = 32, .S = 3}, FKDAI_DECODE_FEW},
+        {{.N = 64, .HV = 32, .S = 4}, FKDAI_DECODE_MANY},
+        {{.N = 64, .HV = 32, .S = 2, .is_read_only = 1}, FKDAI_DECODE_MANY},
+        {{.N = 1, .HV = 32, .S = 8}, FKDAI_DECODE_FEW},
+        {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_FEW},
+        {{.N = 8, .HV = 32, .S = 4}, FKDAI_DECODE_MANY},
+        {{.N = 64, .HV = 32, .S = 1, .writes_steps = 1}, FKDAI_DECODE_STEPS},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i)
+        assert_int_equal(fkdai_decode_make_grid(&cases[i].request, 9).shape, cases[i].shape);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_addresses), cmocka_unit_test(test_everything_reaches_the_launcher),
-        cmocka_unit_test(test_machines), cmocka_unit_test(test_calls_of_a_call), cmocka_unit_test(test_grids),
+        cmocka_unit_test(test_commits_reach_the_launcher),
+        cmocka_unit_test(test_machines), cmocka_unit_test(test_calls_of_a_call), cmocka_unit_test(test_grids), cmocka_unit_test(test_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,7 @@
 
 #include "decode/decode_launch.h"
 
-enum { MOST_KERNELS = 16, VARIANTS = 8 };
+enum { MOST_KERNELS = 64, VARIANTS = 8 * FKDAI_DECODE_SHAPES };
 
 static struct { const void *stub; const char *name; } kernels[MOST_KERNELS];
 static int kernel_count;
@@ -97,9 +97,13 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ke
 
 static void reset(void) { memset(&fake, 0, sizeof fake); }
 
-static fkdai_decode_call make_call(int S, int is_bf16, int is_k_first, int major)
+static fkdai_decode_call make_call(int shape, int is_bf16, int is_k_first, int has_plain_input, int major)
 {
-    return (fkdai_decode_call){.S = S, .HV = 5, .scale = 0.25f, .T = S, .grid = fkdai_decode_make_grid(3, 5, S, is_bf16, is_k_first, major)};
+    const fkdai_decode_request request = {.N = 3, .HV = 5, .S = 1, .is_bf16_state = is_bf16, .is_k_first = is_k_first, .has_plain_input = has_plain_input};
+    fkdai_decode_call call = {.S = 1, .HV = 5, .scale = 0.25f, .T = 1, .grid = fkdai_decode_make_grid(&request, major)};
+    call.grid.shape = (fkdai_decode_shape)shape;
+    call.grid.blocks = (uint32_t)(15 * fkdai_decode_blocks_per_state(call.grid.shape, is_bf16));
+    return call;
 }
 
 /* The template arguments in the name of a kernel: "shape0...StoredE1...AxesE0". */
@@ -112,19 +116,21 @@ static int argument_of(const char *kernel, const char *word)
 static void test_each_variant(void **unused)
 {
     (void)unused;
+    static const int threads[FKDAI_DECODE_SHAPES] = {[FKDAI_DECODE_ONE] = 128, [FKDAI_DECODE_FEW] = 256, [FKDAI_DECODE_MANY] = 128, [FKDAI_DECODE_STEPS] = 256};
     assert_int_equal(kernel_count, VARIANTS);
     for (int i = 0; i < 2 * VARIANTS; ++i) {
-        const int S = i & 1 ? 2 + i / 4 : 1, is_bf16 = i >> 1 & 1, is_k_first = i >> 2 & 1, major = i >> 3 ? 9 : 8;
-        const fkdai_decode_call call = make_call(S, is_bf16, is_k_first, major);
+        const int is_plain = i & 1, is_bf16 = i >> 1 & 1, is_k_first = i >> 2 & 1, major = i >> 3 & 1 ? 9 : 8, shape = i >> 4;
+        const fkdai_decode_call call = make_call(shape, is_bf16, is_k_first, is_plain, major);
         reset();
         assert_int_equal(fkdai_decode_launch(&call, NULL), 0);
         assert_int_equal(fake.launched, 1);
-        assert_int_equal(argument_of(fake.kernel, "fkdai_decode_shape"), S > 1);
+        assert_int_equal(argument_of(fake.kernel, "fkdai_decode_shape"), shape);
         assert_int_equal(argument_of(fake.kernel, "6StoredE"), is_bf16);
         assert_int_equal(argument_of(fake.kernel, "4AxesE"), is_k_first);
+        assert_int_equal(argument_of(fake.kernel, "6InputsE"), !is_plain);
         assert_int_equal(fake.may_overlap, major >= 9);
         assert_int_equal(fake.grid, 15 * fkdai_decode_blocks_per_state(call.grid.shape, is_bf16));
-        assert_int_equal(fake.block, S > 1 ? 256 : 128);
+        assert_int_equal(fake.block, threads[shape]);
         assert_memory_equal(&fake.parameter, &call, sizeof call);
     }
 }
@@ -132,7 +138,7 @@ static void test_each_variant(void **unused)
 static void test_nothing_to_do(void **unused)
 {
     (void)unused;
-    fkdai_decode_call call = make_call(1, 0, 0, 9);
+    fkdai_decode_call call = make_call(FKDAI_DECODE_ONE, 0, 0, 1, 9);
     call.grid.blocks = 0;
     reset();
     assert_int_equal(fkdai_decode_launch(&call, NULL), 0);
@@ -142,7 +148,7 @@ static void test_nothing_to_do(void **unused)
 static void test_failures_are_handed_on(void **unused)
 {
     (void)unused;
-    const fkdai_decode_call call = make_call(1, 0, 0, 9);
+    const fkdai_decode_call call = make_call(FKDAI_DECODE_ONE, 0, 0, 1, 9);
     reset();
     assert_int_equal(fkdai_decode_load(), 0);
     assert_int_equal(fake.attributes, VARIANTS);

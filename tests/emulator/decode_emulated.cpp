@@ -8,17 +8,31 @@ using fkdai::Axes, fkdai::Stored;
 
 namespace {
 
-template <fkdai_decode_shape shape, Stored stored, Axes axes>
+template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 bool launch(const fkdai_decode_call &call, unsigned seed) {
-    using C = Config<shape, stored, axes>;
+    using C = Config<shape, stored, axes, inputs>;
     return emulator::launch(call.grid.blocks, 1, C::kThreads, 1024, seed, [&call] { decode_kernel<C>(call); });
 }
 
+template <fkdai_decode_shape shape, Stored stored, Axes axes>
+bool launch_inputs(const fkdai_decode_call &call, unsigned seed) {
+    return call.grid.has_plain_input ? launch<shape, stored, axes, Inputs::BF16>(call, seed) : launch<shape, stored, axes, Inputs::ANY>(call, seed);
+}
+
 template <fkdai_decode_shape shape>
-bool launch_stored(const fkdai_decode_call &call, unsigned seed) {
+bool launch_shape(const fkdai_decode_call &call, unsigned seed) {
     if (call.grid.is_bf16_state)
-        return call.grid.is_k_first ? launch<shape, Stored::BF16, Axes::KV>(call, seed) : launch<shape, Stored::BF16, Axes::VK>(call, seed);
-    return call.grid.is_k_first ? launch<shape, Stored::F32, Axes::KV>(call, seed) : launch<shape, Stored::F32, Axes::VK>(call, seed);
+        return call.grid.is_k_first ? launch_inputs<shape, Stored::BF16, Axes::KV>(call, seed) : launch_inputs<shape, Stored::BF16, Axes::VK>(call, seed);
+    return call.grid.is_k_first ? launch_inputs<shape, Stored::F32, Axes::KV>(call, seed) : launch_inputs<shape, Stored::F32, Axes::VK>(call, seed);
+}
+
+bool launch_any(const fkdai_decode_call &call, unsigned seed) {
+    switch (call.grid.shape) {
+        case FKDAI_DECODE_ONE: return launch_shape<FKDAI_DECODE_ONE>(call, seed);
+        case FKDAI_DECODE_FEW: return launch_shape<FKDAI_DECODE_FEW>(call, seed);
+        case FKDAI_DECODE_MANY: return launch_shape<FKDAI_DECODE_MANY>(call, seed);
+        default: return launch_shape<FKDAI_DECODE_STEPS>(call, seed);
+    }
 }
 
 }  // namespace
@@ -30,7 +44,5 @@ unsigned decode_emulated_seed = 0;
 extern "C" int fkdai_decode_load(void) { return 0; }
 
 extern "C" int fkdai_decode_launch(const fkdai_decode_call *call, void *) {
-    const bool ended = call->grid.shape == FKDAI_DECODE_ONE ? launch_stored<FKDAI_DECODE_ONE>(*call, decode_emulated_seed)
-                                                            : launch_stored<FKDAI_DECODE_SOME>(*call, decode_emulated_seed);
-    return ended ? 0 : 1;
+    return launch_any(*call, decode_emulated_seed) ? 0 : 1;
 }

@@ -2,7 +2,7 @@
  * The decode kernel without a GPU: cases.def from the public desc through the kernel's host side (decode.c) to its device code in the emulator, on
  * memory between guard pages, outputs and states poisoned; against the reference, and bit for bit where a promise says so.
  *
- *     test_decode_emulated [cases | bits | broken]
+ *     test_decode_emulated [cases | bits | commits | broken]
  */
 #include "harness.h"
 
@@ -11,6 +11,7 @@
 #include "bars.h"
 #include "case_run.h"
 #include "case_states.h"
+#include "commit_checks.h"
 #include "counter_rng.h"
 #include "cuda_kernel.h"
 #include "decode/decode_launch.h"
@@ -133,17 +134,41 @@ static case_result run_any(const void *shape, const case_spec *s, const input_va
     emulated_run how = {poison, GUARD_AT_END, 0, *(const int *)shape, NULL, 0};
     return run_emulated(s, x, &how);
 }
-static const int planned = -1, some = FKDAI_DECODE_SOME;
-static const decode_way way = {run_any, &planned, "the emulator"}, way_of_some = {run_any, &some, "the emulator, one shape"};
+static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY, FKDAI_DECODE_STEPS};
+static const decode_way way = {run_any, &planned, "the emulator"};
+
+/* The shape does not matter: one token in each of them. */
+static void check_shapes(const char *text)
+{
+    const case_spec s = case_parse("shapes", text);
+    input_values x = values_draw(&s);
+    case_result one = run_any(&shapes[0], &s, &x, 0xa5);
+    for (int i = 1; i < FKDAI_DECODE_SHAPES; ++i) {
+        case_result other = run_any(&shapes[i], &s, &x, 0xff);
+        if (!result_same_bits(&one, &other)) fail_msg("%s: shape %d has other bits", text, i);
+        result_free(&other);
+    }
+    result_free(&one);
+    values_free(&x);
+}
 
 static void test_tokens_one_by_one(void **unused)
 {
     (void)unused;
     check_one_by_one(&way, "lens=8,0,3,1,5 H=1 HV=2 K=128 V=128 op=decode");
-    check_one_by_one(&way_of_some, "lens=1,4,1 H=1 HV=2 K=128 V=128 op=decode");
+    check_one_by_one(&way, "lens=1,4,1 H=1 HV=2 K=128 V=128 op=decode");
     check_one_by_one(&way, "B=2 T=8 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus out=bf16");
     check_one_by_one(&way, "B=2 T=7 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
     check_batch(&way, "lens=1,3,0,8,1 H=1 K=128 V=128 op=decode s0=bf16");
+}
+
+static void test_shapes(void **unused)
+{
+    (void)unused;
+    check_shapes("B=3 T=1 H=1 HV=2 K=128 V=128 op=decode s0_pool=i32 mask=some");
+    check_shapes("B=2 T=1 H=1 K=128 V=128 op=decode s0_layout=nhkv out=bf16");
+    check_shapes("B=2 T=1 H=1 K=128 V=128 op=decode s0=bf16 in=f32");
+    check_shapes("B=2 T=1 H=1 K=128 V=128 op=decode s0=bf16 s0_layout=nhkv out=bf16");
 }
 
 static void test_containment(void **unused)
@@ -158,6 +183,45 @@ static void test_hard_numbers(void **unused)
     (void)unused;
     check_slow_decay(&way);
     check_odd_rates(&way);
+}
+
+/* -------------------------------------------------------------- commit_checks.c in the emulator */
+
+static fkda_status run_commit(const void *context, const fkda_decode_desc *desc, const commit_buffer *buffers, uint32_t *device_status)
+{
+    (void)context;
+    void *at[COMMIT_ARGUMENTS];
+    for (int i = 0; i < COMMIT_ARGUMENTS; ++i) at[i] = buffers[i].data;
+    fkda_decode_desc d = *desc;
+    fkda_decode_args a = commit_args(at);
+    d.memory = FKDA_MEMORY_CUDA, d.backend = FKDA_BACKEND_CUDA, a.device_status = device_status;
+    return call_kernel(&d, &a, -1);
+}
+static const commit_way commits = {.run = run_commit, .name = "the emulator", .widest_only = 1, .finds_on_device = 1};
+
+static void test_commits(void **unused)
+{
+    (void)unused;
+    check_commits(&commits);
+}
+
+static void test_step_states(void **unused)
+{
+    (void)unused;
+    check_step_states(&commits);
+}
+
+static void test_trees(void **unused)
+{
+    (void)unused;
+    check_trees(&commits);
+    check_commit_nan(&commits);
+}
+
+static void test_broken_commits(void **unused)
+{
+    (void)unused;
+    check_broken_commits(&commits);
 }
 
 /* -------------------------------------------------------------- what the host cannot check */
@@ -237,13 +301,15 @@ int main(int argc, char **argv)
 {
     rng_seed();
     const struct CMUnitTest cases[] = {cmocka_unit_test(test_cases)};
-    const struct CMUnitTest bits[] = {cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_containment), cmocka_unit_test(test_hard_numbers),
-                                      cmocka_unit_test(test_divisor)};
-    const struct CMUnitTest broken[] = {cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots)};
+    const struct CMUnitTest bits[] = {cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_shapes), cmocka_unit_test(test_containment),
+                                      cmocka_unit_test(test_hard_numbers), cmocka_unit_test(test_divisor)};
+    const struct CMUnitTest kept[] = {cmocka_unit_test(test_commits), cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees)};
+    const struct CMUnitTest broken[] = {cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_broken_commits)};
     const char *const part = argc > 1 ? argv[1] : "";
     int failed = 0;
     if (*part == 0 || strcmp(part, "cases") == 0) failed += cmocka_run_group_tests(cases, NULL, NULL);
     if (*part == 0 || strcmp(part, "bits") == 0) failed += cmocka_run_group_tests(bits, NULL, NULL);
+    if (*part == 0 || strcmp(part, "commits") == 0) failed += cmocka_run_group_tests(kept, NULL, NULL);
     if (*part == 0 || strcmp(part, "broken") == 0) failed += cmocka_run_group_tests(broken, NULL, NULL);
     return failed;
 }

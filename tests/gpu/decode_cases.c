@@ -10,6 +10,7 @@
 
 #include "bars.h"
 #include "case_states.h"
+#include "commit_checks.h"
 #include "counter_rng.h"
 #include "decode_checks.h"
 #include "device_case.h"
@@ -113,6 +114,55 @@ static void test_hard_numbers(void **unused)
     (void)unused;
     check_slow_decay(&way);
     check_odd_rates(&way);
+}
+
+/* -------------------------------------------------------------- commit_checks.c on the device */
+
+static fkda_status run_commit(const void *context, const fkda_decode_desc *desc, const commit_buffer *buffers, uint32_t *device_status)
+{
+    (void)context;
+    void *at[COMMIT_ARGUMENTS] = {NULL};
+    fkda_decode_desc d = *desc;
+    d.memory = FKDA_MEMORY_CUDA, d.backend = FKDA_BACKEND_CUDA;
+    for (int i = 0; i < COMMIT_ARGUMENTS; ++i)
+        if (buffers[i].data != NULL) at[i] = on_device(buffers[i].data, buffers[i].bytes);
+    fkda_decode_args a = commit_args(at);
+    a.device_status = on_device(device_status, sizeof *device_status);
+    const fkda_status status = fkda_decode(&d, &a, NULL, 0, NULL);
+    MUST(cudaDeviceSynchronize());
+    for (int i = 0; i < COMMIT_ARGUMENTS; ++i) {
+        if (at[i] != NULL && commit_is_written(i)) MUST(cudaMemcpy(buffers[i].data, at[i], buffers[i].bytes, cudaMemcpyDeviceToHost));
+        MUST(cudaFree(at[i]));
+    }
+    MUST(cudaMemcpy(device_status, a.device_status, sizeof *device_status, cudaMemcpyDeviceToHost));
+    MUST(cudaFree(a.device_status));
+    return status;
+}
+static const commit_way commit_on_device = {.run = run_commit, .name = "the GPU", .widest_only = 1, .finds_on_device = 1};
+
+static void test_commits(void **unused)
+{
+    (void)unused;
+    check_commits(&commit_on_device);
+}
+
+static void test_step_states(void **unused)
+{
+    (void)unused;
+    check_step_states(&commit_on_device);
+}
+
+static void test_trees(void **unused)
+{
+    (void)unused;
+    check_trees(&commit_on_device);
+    check_commit_nan(&commit_on_device);
+}
+
+static void test_broken_commits(void **unused)
+{
+    (void)unused;
+    check_broken_commits(&commit_on_device);
 }
 
 /* -------------------------------------------------------------- broken arrays */
@@ -285,10 +335,12 @@ int main(int argc, char **argv)
         return 77;
     }
     if (is_tiny) most_states = 20;
-    const struct CMUnitTest tiny[] = {cmocka_unit_test(test_every_case), cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots)};
+    const struct CMUnitTest tiny[] = {cmocka_unit_test(test_every_case),  cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_commits),
+                                      cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees),         cmocka_unit_test(test_broken_commits)};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_case), cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_batch_invariance), cmocka_unit_test(test_containment), cmocka_unit_test(test_hard_numbers),
         cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_many_sequences), cmocka_unit_test(test_captured),
+        cmocka_unit_test(test_commits), cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees), cmocka_unit_test(test_broken_commits),
     };
     return is_tiny ? cmocka_run_group_tests(tiny, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,7 @@
 //
 // A graph has one launch a layer. Layers share one slot row and one set of inputs, as in a model step, and have states of their own, at least 320 MB
 // together, so that states come from memory. Time: median over replays, divided by the launches. Roof: the best of a few kernels that read and write
-// the same bytes of the same slots in place, and do nothing else, in the same graph. Copy: cudaMemcpyAsync of 1 GB on the device.
+// the same bytes of the same slots, and do nothing else, in the same graph. Copy: cudaMemcpyAsync of 1 GB on the device.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -46,15 +46,16 @@ inline int32_t *shuffled_slots(int N) {
     return slots;
 }
 
-// The states of all layers: N rows of H matrices each.
+// The states of all layers: for each of N sequences some rows of H matrices each.
 struct LayerStates {
     int N, H;
     bool is_bf16;
+    int rows_of_sequence;
     int layers;
     uint8_t *states;
     int32_t *slots;
 
-    LayerStates(int n, int h, bool bf16) : N(n), H(h), is_bf16(bf16), slots(shuffled_slots(n)) {
+    LayerStates(int n, int h, bool bf16, int rows = 1) : N(n), H(h), is_bf16(bf16), rows_of_sequence(rows), slots(shuffled_slots(n * rows)) {
         layers = static_cast<int>(std::clamp<int64_t>((kColdBytes + layer_bytes() - 1) / layer_bytes(), 2, 1024));
         states = device_array<uint8_t>(layer_bytes() * layers);
         CHECK_CUDA(cudaMemset(states, 0, static_cast<size_t>(layer_bytes() * layers)));
@@ -65,7 +66,8 @@ struct LayerStates {
     }
     LayerStates(const LayerStates &) = delete;
 
-    int64_t layer_bytes() const { return int64_t{N} * H * kMatrix * (is_bf16 ? 2 : 4); }
+    int slot_count() const { return N * rows_of_sequence; }
+    int64_t layer_bytes() const { return int64_t{slot_count()} * H * kMatrix * (is_bf16 ? 2 : 4); }
     int launches() const { return std::max(layers, 8); }
     uint8_t *of(int launch) const { return states + launch % layers * layer_bytes(); }
 };
@@ -115,6 +117,7 @@ struct Roof {
     uint4 *states;
     const int32_t *slots;
     int heads, units;  // units: of 512 bytes in a matrix
+    int step, copies;  // slots from one sequence to the next; how many of them are written
     float one;
 };
 
@@ -124,23 +127,33 @@ __global__ __launch_bounds__(32 * warps) void roof_kernel(const __grid_constant_
     const uint32_t per_matrix = static_cast<uint32_t>(p.units) / kUnits, matrix = blockIdx.x / per_matrix, part = blockIdx.x % per_matrix;
     asm volatile("griddepcontrol.wait;" ::: "memory");
     const uint32_t n = matrix / static_cast<uint32_t>(p.heads), h = matrix % static_cast<uint32_t>(p.heads);
-    const int64_t first = (int64_t{p.slots[n]} * p.heads + h) * p.units + part * kUnits + threadIdx.x / 32 * rows_of_warp;
-    uint4 *const at = p.states + first * 32 + threadIdx.x % 32;
+    const int32_t *const slots = p.slots + int64_t{n} * p.step;
+    const auto place = [&](int slot) {
+        return p.states + ((int64_t{slot} * p.heads + h) * p.units + part * kUnits + threadIdx.x / 32 * rows_of_warp) * 32 + threadIdx.x % 32;
+    };
+    uint4 *const at = place(slots[0]);
     uint4 x[rows_of_warp];
 #pragma unroll
     for (int i = 0; i < rows_of_warp; i++) x[i] = at[i * 32];
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    for (int copy = 0; copy < p.copies; copy++) {
+        uint4 *const to = copy == 0 ? at : place(slots[copy]);
 #pragma unroll
-    for (int i = 0; i < rows_of_warp; i++) {
-        x[i].x = __float_as_uint(__uint_as_float(x[i].x) * p.one);
-        at[i * 32] = x[i];
+        for (int i = 0; i < rows_of_warp; i++) {
+            x[i].x = __float_as_uint(__uint_as_float(x[i].x) * p.one);
+            to[i * 32] = x[i];
+        }
     }
+    uint32_t all = 0;
+#pragma unroll
+    for (int i = 0; i < rows_of_warp; i++) all |= x[i].x ^ x[i].y ^ x[i].z ^ x[i].w;
+    if (p.copies == 0 && all == 0x7fffffff) at[0].x = all;  // never: what is read is used
 }
 
 template <int rows_of_warp, int warps>
-cudaError_t launch_roof(const LayerStates &s, int launch, cudaStream_t stream) {
+cudaError_t launch_roof(const LayerStates &s, int copies, int launch, cudaStream_t stream) {
     const int units = s.is_bf16 ? 64 : 128;
-    const Roof p{reinterpret_cast<uint4 *>(s.of(launch)), s.slots, s.H, units, 1.f};
+    const Roof p{reinterpret_cast<uint4 *>(s.of(launch)), s.slots, s.H, units, s.rows_of_sequence, copies, 1.f};
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -150,13 +163,14 @@ cudaError_t launch_roof(const LayerStates &s, int launch, cudaStream_t stream) {
     return cudaLaunchKernelEx(&config, roof_kernel<rows_of_warp, warps>, p);
 }
 
-inline double roof_of(const LayerStates &s, int repeats) {
+// copies: how many states are written for one that is read; 0 only reads.
+inline double roof_of(const LayerStates &s, int repeats, int copies = 1) {
     const int n = s.launches();
     const double all[] = {
-        time_of(n, repeats, [&](int i, cudaStream_t stream) { return launch_roof<2, 4>(s, i, stream); }),
-        time_of(n, repeats, [&](int i, cudaStream_t stream) { return launch_roof<4, 4>(s, i, stream); }),
-        time_of(n, repeats, [&](int i, cudaStream_t stream) { return launch_roof<4, 8>(s, i, stream); }),
-        time_of(n, repeats, [&](int i, cudaStream_t stream) { return launch_roof<8, 8>(s, i, stream); }),
+        time_of(n, repeats, [&](int i, cudaStream_t stream) { return launch_roof<2, 4>(s, copies, i, stream); }),
+        time_of(n, repeats, [&](int i, cudaStream_t stream) { return launch_roof<4, 4>(s, copies, i, stream); }),
+        time_of(n, repeats, [&](int i, cudaStream_t stream) { return launch_roof<4, 8>(s, copies, i, stream); }),
+        time_of(n, repeats, [&](int i, cudaStream_t stream) { return launch_roof<8, 8>(s, copies, i, stream); }),
     };
     return *std::min_element(std::begin(all), std::end(all));
 }

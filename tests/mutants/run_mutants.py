@@ -20,6 +20,7 @@ REFUSALS, PLAN, SENTENCES, DTYPE, REF = "test_refusals", "test_plan", "test_sent
 OPERATION, ADVISE = "test_operation", "test_advise"
 ON_CPU, ON_REF = "test_backends cpu", "test_backends ref"
 COPY, CALLS = "test_strided_copy", "test_copied_calls"
+DECODE = "test_decode_emulated"
 TIMEOUT_S = 180
 
 MUTANTS = [
@@ -31,8 +32,8 @@ MUTANTS = [
     ("src/core/sequences.c", "REQUIRE(bound >= before,", "REQUIRE(bound + 1 >= before,", REFUSALS),
     ("src/core/sequences.c", "desc->cu_seqlens, n + 1)};", "desc->cu_seqlens, n + (n < desc->N))};", None),    # equivalent: shows that "survived" is reported
     # pointers, workspace
-    ("src/core/validate_args.c", "a0 < b0 + (uintptr_t)b->bytes && b0 < a0 + (uintptr_t)a->bytes", "a0 == b0", REFUSALS),
-    ("src/core/validate_args.c", "list[w].data == list[i].data && operation", "operation", REFUSALS),
+    ("src/core/validate_args.c", "list->at[w].begin < list->at[i].end && list->at[i].begin < list->at[w].end", "list->at[w].begin == list->at[i].begin", REFUSALS),
+    ("src/core/validate_args.c", "w_data == o_data && plan->operation", "plan->operation", REFUSALS),
     ("src/core/op_fwd.c", "i->layout == f->layout &&\n", "\n", REFUSALS),
     ("src/core/op_fwd.c", "written == FKDA_ARG_FINAL_STATE && read == FKDA_ARG_INITIAL_STATE && ", "", REFUSALS),
     ("src/core/validate_args.c", "REQUIRE(bytes >= needed,", "REQUIRE(bytes + 1 >= needed,", REFUSALS),
@@ -54,15 +55,30 @@ MUTANTS = [
     ("src/core/state_rows.c", "return passed < c->count ?", "return passed + 1 < c->count ?", ON_CPU),
     ("src/core/state_rows.c", "position > after && position < next", "position > after", ON_CPU),
     ("src/core/check_states.c", "s->slot_count == 0 || row < s->slot_count", "s->slot_count == 0 || row <= s->slot_count", REFUSALS),
-    ("src/core/check_states.c", "written != NULL && written->i != u->i ? written : ", "", REFUSALS),
-    ("src/core/check_states.c", "first->i != u->i ? first : NULL", "0 ? first : NULL", REFUSALS),
+    ("src/core/slot_uses.c", "written != NULL && written->i != u->i ? written : ", "", REFUSALS),
+    ("src/core/slot_uses.c", "first->i != u->i ? first : NULL", "0 ? first : NULL", REFUSALS),
     ("src/core/check_states.c", "if (is_in_place && initial", "if (initial", REFUSALS),
-    ("src/core/check_states.c", "    for (int64_t root = count / 2; root-- > 0;) sift(uses, root, count);\n", "", REFUSALS),
+    ("src/core/slot_uses.c", "    for (int64_t root = count / 2; root-- > 0;) sift(uses, root, count);\n", "", REFUSALS),
     ("src/core/check_states.c", "position <= length,", "position < length,", REFUSALS),
     ("src/core/check_states.c", "c->first + j < c->desc->checkpoint_count", "c->first + j <= c->desc->checkpoint_count", REFUSALS),
     ("src/core/check_states.c", "            if (position <= 0) continue;\n", "", REFUSALS),
     ("src/core/check_states.c", "? 2 * d->N : 0", "? d->N : 0", REFUSALS),
     ("src/core/op_fwd.c", "rows <= d->checkpoint_count)", "rows <= d->checkpoint_count + 1)", REFUSALS),
+    # which states decode reads and writes
+    ("src/core/check_decode.c", "accepted >= least && accepted <= most", "accepted >= least", REFUSALS),
+    ("src/core/check_decode.c", "parent >= -1 && parent < t", "parent >= -1 && parent <= t", REFUSALS),
+    ("src/core/check_decode.c", "TRY(check_slot(d, a, n, t, 1, uses, count))", "TRY(check_slot(d, a, n, t, 0, uses, count))", REFUSALS),
+    ("src/core/decode_states.c", "? fkdai_decode_accepted(d, a, n) - 1 : 0", "? 0 : 0", ON_REF),
+    ("src/core/decode_states.c", "t == fkdai_decode_accepted(d, a, n) - 1 ?", "t == length - 1 ?", ON_CPU),
+    ("src/core/decode_states.c", "n * d->step_states_per_sequence + t", "n * d->S + t", ON_CPU),
+    ("src/cpu/cpu_decode.c", "if (t == 0 || h->is_tree) load_part", "if (t == 0) load_part", ON_CPU),
+    ("src/cpu/cpu_decode.c", "        store_part(ukr, &p, h->state, &h->step[t]);\n", "", ON_CPU),
+    ("src/cuda/decode/decode_kernel.cuh", "if (p.is_bf16_step && p.parent.data != nullptr)", "if (p.step_states == nullptr)", DECODE),
+    ("src/cuda/decode/decode_kernel.cuh", "        pass(tokens, states.store_after + 1, job.count);\n", "", DECODE),
+    ("src/cuda/decode/decode_states.cuh", "store_after = accepted_of(p, accepted, 0,", "store_after = accepted_of(p, accepted, 1,", DECODE),
+    ("src/cuda/decode/decode_states.cuh", "        if (!has_first) store_after = -1;\n", "", DECODE),
+    ("src/cuda/decode/decode_states.cuh", "return is_good ? static_cast<int>(from) : -1;", "return token - 1;", DECODE),
+    ("src/cuda/device/state_rows.cuh", "t[r] += t2[r] + with_k", "t[r] = t[r] + t2[r] + with_k", DECODE),
     ("src/core/op_fwd.c", " && i->slot_null == f->slot_null", "", REFUSALS),
     # plans, sentences, conversions
     ("src/core/api.c", "plan != NULL && made->magic == FKDAI_PLAN_MAGIC", "plan != NULL", PLAN),
@@ -173,8 +189,8 @@ def main():
         tree = pathlib.Path(folder)
         copy_tree(tree)
         configure(tree)
-        suites = {m[3] for m in MUTANTS if m[3]}
-        if build(tree, {s.split()[0] for s in suites}).returncode != 0 or not all(passes(tree, s) for s in suites):
+        suites = {m[3] or REFUSALS for m in chosen}
+        if build(tree, {s.split()[0] for s in (*suites, REFUSALS, REF)}).returncode != 0 or not all(passes(tree, s) for s in suites):
             sys.exit("the suites must pass before anything is mutated")
         for mutant in chosen:
             result = try_mutant(tree, mutant)

@@ -23,6 +23,15 @@ def decode_problem(problem, **options):
     return {**call, "state": p["initial_state"].clone()}, *want
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))])
+def device(request):
+    return request.param
+
+
+def on(device, call, *others):
+    return {name: x.to(device) if isinstance(x, torch.Tensor) else x for name, x in call.items()}, *others
+
+
 def check(call, want_out, want_state, rows=slice(None)):
     """rows: of the state, those of want_state."""
     assert flash_kda.decode(**call) is None
@@ -98,11 +107,125 @@ def test_bf16_states_and_versions(problem):
     assert (call["state"]._version, call["out"]._version) == (versions[0] + 1, versions[1] + 1)
 
 
+# ---------------------------------------------------------------- commits
+
+
+def first(call, count):
+    """The call for the first `count` tokens alone; out is new."""
+    part = {name: x[:, :count] if name in ("q", "k", "v", "g", "beta") else x for name, x in call.items()}
+    return {**part, "out": torch.full_like(call["out"][:, :count], float("nan")), "state": call["state"].clone()}
+
+
+def after(call, n, count):
+    """Bits of the state of sequence n after `count` tokens."""
+    if count == 0:
+        return call["state"][n]
+    part = first(call, count)
+    flash_kda.decode(**part)
+    return part["state"][n]
+
+
+def test_verify_and_fold(problem, device):
+    """Outputs of drafts without a commit; then the accepted ones, without outputs: as if only these had come."""
+    call, out, _ = on(device, *decode_problem(problem, B=4, T=5, HV=4))
+    before = call["state"].clone()
+    versions = call["state"]._version, call["out"]._version
+    flash_kda.decode(**call, commit="none")
+    assert torch.equal(call["state"], before)
+    assert (call["state"]._version, call["out"]._version) == (versions[0], versions[1] + 1)
+    assert relative_rms(call["out"], out) <= bar("stored", "bf16").out
+    accepted = torch.tensor([0, 5, 1, 3], device=device)
+    want = [after(call, n, int(count)) for n, count in enumerate(accepted)]
+    for dtype in (torch.int32, torch.int64):
+        call["state"].copy_(before)
+        flash_kda.decode(**{**call, "q": None, "out": None}, commit="accepted", num_accepted=accepted.to(dtype))
+        assert all(torch.equal(call["state"][n], state) for n, state in enumerate(want))
+
+
+def test_slots_of_every_token(problem, device):
+    """The state after each token to its own slot; the next step begins with the last accepted one. Rows of slots any distance apart."""
+    call, out, _ = on(device, *decode_problem(problem, B=2, T=3))
+    table = torch.tensor([[4, 1, 7, 9, 0], [2, 8, 3, 9, 0]], dtype=torch.int32, device=device)
+    slots = table[:, :4]
+    pool = torch.full((10, 2, 128, 128), float("nan"), device=device)
+    pool[[7, 3]] = call["state"]
+    want = [[after(call, n, t + 1) for t in range(3)] for n in range(2)]
+    each = {**call, "state": pool, "slots": slots, "commit": "each", "num_accepted": torch.tensor([3, 3], device=device)}
+    flash_kda.decode(**each)
+    assert all(torch.equal(pool[table[n, t].long()], want[n][t]) for n in range(2) for t in range(3))
+    assert pool[[0, 5, 6, 9]].isnan().all()
+    assert relative_rms(call["out"], out) <= bar("stored", "bf16").out
+    flash_kda.decode(
+        **{**first(call, 1), "state": pool, "slots": slots, "commit": "each", "num_accepted": torch.tensor([2, 1], device=device)}
+    )
+    again = {**first(call, 1), "state": torch.stack([want[0][1], want[1][0]])}
+    flash_kda.decode(**again)
+    assert torch.equal(pool[[4, 2]], again["state"])
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+def test_step_states(problem, device, dtype):
+    """The state after every token in a buffer of more rows than tokens, beside the usual commit."""
+    call, _, _ = on(device, *decode_problem(problem, B=2, T=3))
+    steps = torch.full((2, 4, 2, 128, 128), float("nan"), dtype=dtype, device=device)
+    want = torch.stack([torch.stack([after(call, n, t + 1) for t in range(3)]) for n in range(2)])
+    version = steps._version
+    flash_kda.decode(**call, step_states=steps)
+    assert steps._version == version + 1
+    assert torch.equal(steps[:, :3], want.to(dtype)) and steps[:, 3].isnan().all()
+    assert torch.equal(call["state"], want[:, 2])
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+def test_tree(problem, device, dtype):
+    """Every path of a tree is as the path alone."""
+    call, _, _ = on(device, *decode_problem(problem, B=2, T=5))
+    parents = [[-1, 0, 0, 1, -1], [-1, 0, 1, 2, 1]]
+    steps = torch.full((2, 5, 2, 128, 128), float("nan"), device=device)
+    before = call["state"].clone()
+    flash_kda.decode(**call, commit="none", step_states=steps, parent=torch.tensor(parents, dtype=dtype, device=device))
+    assert torch.equal(call["state"], before)
+    for n, parent in enumerate(parents):
+        for t in range(5):
+            path = [t]
+            while parent[path[0]] >= 0:
+                path.insert(0, parent[path[0]])
+            alone = {name: x[n : n + 1, path] if name in ("q", "k", "v", "g", "beta") else x for name, x in call.items()}
+            alone |= {"out": torch.full_like(call["out"][n : n + 1, path], float("nan")), "state": before[n : n + 1].clone()}
+            flash_kda.decode(**alone)
+            assert torch.equal(alone["out"][0, -1], call["out"][n, t]) and torch.equal(alone["state"][0], steps[n, t])
+
+
+def test_packed_commit(problem, device):
+    call, _, _ = on(device, *decode_problem(problem, lens=[2, 0, 4]))
+    before, lengths = call["state"].clone(), (2, 0, 4)
+    flash_kda.decode(
+        **{**call, "q": None, "out": None}, commit="accepted", num_accepted=torch.tensor([1, 0, 4], device=device), max_tokens=4
+    )
+    for n, count in enumerate((1, 0, 4)):
+        begin = sum(lengths[:n])
+        alone = {name: x[:, begin : begin + count] if name in ("q", "k", "v", "g", "beta") else x for name, x in call.items()}
+        alone |= {"cu_seqlens": None, "out": torch.empty_like(call["out"][:, :count]), "state": before[n : n + 1].clone()}
+        if count:
+            flash_kda.decode(**alone)
+        assert torch.equal(call["state"][n], alone["state"][0])
+
+
+def test_no_null_slot(problem):
+    """slot_null="none": slot 0 is a state like the others, and a slot below 0 is refused."""
+    call, out, state = decode_problem(problem, B=2, T=1)
+    check({**call, "slots": torch.tensor([0, 1]), "slot_null": "none"}, out, state)
+    refused({**call, "slots": torch.tensor([0, -1]), "slot_null": "none"}, ValueError, r"slots\[1\] = -1 is below 0")
+
+
+# ---------------------------------------------------------------- refusals
+
+
 def refused(call, error, words):
-    state, out = call["state"].clone(), call["out"].clone()
+    kept = {name: call[name].clone() for name in ("state", "out", "step_states") if call.get(name) is not None}
     with pytest.raises(error, match=words):
         flash_kda.decode(**call)
-    assert torch.equal(call["state"], state) and torch.equal(call["out"].isnan(), out.isnan())
+    assert all(torch.equal(call[name].nan_to_num(7.0), x.nan_to_num(7.0)) for name, x in kept.items())
 
 
 def test_refusals(problem):
@@ -115,8 +238,43 @@ def test_refusals(problem):
     refused({**call, "state": call["state"].double()}, ValueError, "state is not taken as it lies")
     refused({**call, "max_tokens": 9}, ValueError, "max_tokens is 9, but it must be an int from 1 to 8")
     refused({**call, "max_tokens": "8"}, TypeError, "max_tokens is '8'")
-    refused({**call, "slot_null": "none"}, ValueError, "slot_null is 'none'")
+    refused({**call, "slot_null": "never"}, ValueError, "slot_null is 'never', but it must be 'negative', 'not_positive' or 'none'")
     refused(decode_problem(problem, B=3, T=9)[0], ValueError, r"desc.S = 9 is outside \[1, 8\]")
     refused({**decode_problem(problem, lens=[1, 4])[0], "max_tokens": 3}, ValueError, "gives sequence 1 4 tokens, but desc.S = 3")
     with torch.enable_grad():
         refused({**call, "q": call["q"].float().requires_grad_()}, RuntimeError, "q requires grad")
+
+
+def test_refusals_of_commits(problem):
+    call, _, _ = decode_problem(problem, B=2, T=2)
+    two, steps = torch.tensor([1, 1]), torch.zeros(2, 2, 2, 128, 128)
+    tree = {**call, "commit": "none", "step_states": steps, "parent": torch.tensor([[-1, 0], [-1, 0]])}
+    refused({**call, "commit": "all"}, ValueError, "commit is 'all', but it must be 'last', 'none', 'accepted' or 'each'")
+    refused({**call, "commit": 1}, TypeError, "commit is 1, but it must be")
+    refused({**call, "commit": "accepted"}, TypeError, "desc.num_accepted has dtype 0")
+    refused({**call, "num_accepted": two}, ValueError, "desc.num_accepted has dtype .* but commit LAST reads none")
+    refused({**call, "commit": "accepted", "num_accepted": two.double()}, TypeError, "num_accepted has dtype torch.float64")
+    refused(
+        {**call, "commit": "accepted", "num_accepted": two[:1]}, ValueError, r"num_accepted has shape \(1\), but it must be \[N\] = \(2\)"
+    )
+    refused({**call, "commit": "accepted", "num_accepted": torch.tensor([1, 3])}, ValueError, r"num_accepted\[1\] = 3 is outside \[0, 2\]")
+    refused({**call, "q": None}, ValueError, "q is None, but out is given")
+    refused({**call, "out": None}, ValueError, "out is None, but q is given")
+    refused({**call, "q": None, "out": None, "commit": "none"}, ValueError, "without step_states nothing would be written")
+    refused({**call, "commit": "each"}, ValueError, "desc.state.slot_count = 0, but commit EACH writes to slots of a pool")
+    refused({**call, "commit": "each", "slots": two}, ValueError, r"slots has shape \(2\), but it must be \[N,C\] = \(2, 2\)")
+    refused({**call, "commit": "each", "slots": two[:, None]}, ValueError, "desc.slots_per_sequence = 1 is below 2")
+    refused({**call, "commit": "each", "slots": two[:, None].expand(2, 2)}, ValueError, "slots is not taken as it lies")
+    refused({**call, "slots": torch.tensor([[0, 1], [1, 0]])}, ValueError, r"slots has shape \(2, 2\), but it must be \[N\] = \(2\)")
+    refused(
+        {**call, "step_states": steps[0]}, ValueError, r"step_states has shape .* but it must be \[N,P,HV,V,K\] = \(2, 2, 2, 128, 128\)"
+    )
+    refused({**call, "step_states": steps[:, :1]}, ValueError, "desc.step_states_per_sequence = 1 is below 2")
+    refused({**call, "step_states": torch.zeros(2, 3, 2, 128, 128)[:, :2]}, ValueError, "step_states is not taken as it lies")
+    refused({**call, "step_states": steps.double()}, ValueError, "step_states is not taken as it lies")
+    refused({**tree, "commit": "last"}, ValueError, "a tree needs commit NONE")
+    refused({**tree, "step_states": None}, ValueError, "a tree needs step_states")
+    refused({**tree, "parent": torch.tensor([[-1, 0], [-1, 1]])}, ValueError, r"parent\[3\] = 1 \(token 1 of sequence 1\) is neither")
+    refused({**tree, "parent": torch.tensor([[-1], [-1]])}, ValueError, r"parent has shape \(2, 1\), but it must be \[N,S\] = \(2, 2\)")
+    with torch.enable_grad():
+        refused({**call, "step_states": steps.requires_grad_()}, RuntimeError, "step_states requires grad")

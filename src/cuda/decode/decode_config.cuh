@@ -9,30 +9,42 @@ namespace fkdai::decode {
 
 inline constexpr int kWidth = 128;  // K and V
 
-template <fkdai_decode_shape shape, Stored stored, Axes axes>
+enum class Inputs { BF16, ANY };    // fkdai_decode_grid.has_plain_input
+
+template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 struct Config {
-    static constexpr bool kIsOne = shape == FKDAI_DECODE_ONE;
+    static constexpr bool kIsOne = shape == FKDAI_DECODE_ONE, kWritesSteps = shape == FKDAI_DECODE_STEPS;
     static constexpr Stored kStored = stored;
     static constexpr Axes kAxes = axes;
+    static constexpr Inputs kInputs = inputs;
     static constexpr int kTokens = kIsOne ? 1 : FKDAI_DECODE_MAX_TOKENS;
-    static constexpr int of(int some, int one_f32, int one_bf16) { return !kIsOne ? some : stored == Stored::F32 ? one_f32 : one_bf16; }
-    static constexpr int kLanes = of(FKDAI_DECODE_SOME_LANES, FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_BF16_LANES);
-    static constexpr int kWarps = of(FKDAI_DECODE_SOME_WARPS, FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS);
+    static constexpr int of(int one_f32, int one_bf16, int few, int many, int steps) {
+        return shape == FKDAI_DECODE_FEW ? few : shape == FKDAI_DECODE_MANY ? many : kWritesSteps ? steps : stored == Stored::F32 ? one_f32 : one_bf16;
+    }
+    static constexpr int kLanes = of(FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_MANY_LANES,
+                                     FKDAI_DECODE_STEPS_LANES);
+    static constexpr int kWarps = of(FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
+                                     FKDAI_DECODE_STEPS_WARPS);
+    static constexpr int kManyBlocks = FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY);    // sm_80 spills otherwise
+    static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS, FKDAI_DECODE_FEW_BLOCKS, kManyBlocks,
+                                         FKDAI_DECODE_STEPS_BLOCKS);
     static constexpr int kThreads = 32 * kWarps;
     static constexpr int kRows = FKDAI_DECODE_ROWS;      // of a group of lanes: neighbours
-    static constexpr int kFours = 32 / kLanes;           // of a row, in one lane: fours of neighbouring channels
+    static constexpr int kFours = 32 / kLanes;           // of a row, in one lane: fours of channels
     static constexpr int kBlockRows = kWarps * (32 / kLanes) * kRows;
     static constexpr int kBlocksPerState = kWidth / kBlockRows;
-    static constexpr int kMinBlocks = of(FKDAI_DECODE_SOME_BLOCKS, FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS);
-    static_assert(kFours == 1 || kFours == 2, "sums of a row are those of 32 lanes with one four each, in any shape");
-    static_assert(stored == Stored::F32 || kLanes == FKDAI_DECODE_SOME_LANES, "sums of bf16 rows are those of so many lanes, in any shape");
     static_assert(kRows == 4 && kBlocksPerState * kBlockRows == kWidth);
+    static_assert(kWarps % 2 == 0 && kThreads % kBlockRows == 0);
 
-    // The first channel of a lane's four. Two fours of bf16 are 16 bytes that are moved at once.
-    __device__ __forceinline__ static int channel(int lane, int four) {
-        constexpr bool kNeighbours = stored == Stored::BF16 && axes == Axes::VK;
-        return 4 * (kNeighbours ? lane * kFours + four : four * kLanes + lane);
+    // The first channel of a lane's four, counted from that of its first. A row's sum is that of 32 partial sums of a four each, over pairs of fours,
+    // pairs of pairs and so on, in one order whatever the shape: a lane's own pairs are those that more lanes would add first. In [V,K] two fours of
+    // bf16 are 16 bytes that are moved at once, so there the first pairs are neighbours.
+    static constexpr bool kPairsTouch = stored == Stored::BF16 && axes == Axes::VK;
+    static_assert(kFours == 2 || kFours == 4 || (kFours == 1 && !kPairsTouch));
+    __device__ __forceinline__ static constexpr int channel_of(int four) {
+        return kPairsTouch ? four % 2 * 4 + four / 2 * 64 : four % 2 * 64 + four / 2 * 32;
     }
+    __device__ __forceinline__ static int channel(int lane, int four) { return lane * (kPairsTouch ? 8 : 4) + channel_of(four); }
 };
 
 // What a block knows of its tokens, in fp32.
@@ -44,14 +56,17 @@ struct Tokens {
     float v[Config::kTokens][Config::kBlockRows];      // of the block's rows
     float beta[Config::kTokens];                       // b
     float kq[Config::kTokens];                         // k^ . scale q^
+    uint32_t unread;
 };
+
+__device__ __forceinline__ unsigned unsigned_thread() { return static_cast<unsigned>(thread_here()); }    // divisions by powers of two are shifts
 
 // What a block does: some rows of the state of one value head of one sequence.
 struct Job {
     int n, hv;
     int first_row;
-    int batch, count;   // token i of the sequence is row begin + i of this batch; count <= 0: nothing to do
-    int64_t begin;
+    int count;       // tokens; <= 0: nothing to do
+    int64_t begin;   // the first of them, packed; 0 otherwise
 };
 
 }  // namespace fkdai::decode

@@ -1,7 +1,8 @@
 // A few tokens of many sequences: S <- Diag(a) S;  u = b (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^, states in place. decode.md is its card.
 //
-// Everything that a block reads is requested before anything is used. Every token is one turn of one loop, whatever their number: S tokens give
-// the bits of S calls where states are fp32.
+// What needs no memory is known before the kernel before has ended. Then everything that a block reads is requested before anything is used: with
+// slots two round trips, slot and state. Every token is one turn of one loop, whatever their number: S tokens give the bits of S calls where states
+// are fp32.
 #pragma once
 
 #include "decode/decode_rows.cuh"
@@ -9,30 +10,127 @@
 
 namespace fkdai::decode {
 
+// The rows that one block has of one state, from its first requests to the last token.
+template <class Config>
+struct Block {
+    static constexpr Stored kStored = Config::kStored;
+
+    const fkdai_decode_call &p;
+    Job job;
+    bool is_packed;
+    States<Config> states;
+    TokenReader<Config> reader;
+    Rows<Config> rows;
+    uint8_t *own;    // Rows::own_in the first row of states
+    Line<Config::kInputs> out;
+
+    // Where everything lies, as far as that is known without reading.
+    __device__ __forceinline__ explicit Block(const fkdai_decode_call &call) : p(call), job(place_of<Config>(call, blockIdx.x)) {
+        job.count = p.S, is_packed = p.cu_seqlens.data != nullptr;
+        states.place(p, job);
+        reader.place(p, job);
+        rows.place(job);
+        own = rows.template own_in<kStored>(p.state);
+    }
+
+    // Who needs it needs all of it.
+    __device__ __forceinline__ uint64_t known() const {
+        const uint64_t at = address(states.slot_place.at) ^ address(states.mask_at) ^ address(reader.first.at) ^ address(reader.second.at);
+        return at ^ address(reader.beta.at) ^ address(reader.v.at) ^ address(reader.bias) ^ address(reader.A_log) ^ address(own);
+    }
+    __device__ __forceinline__ static uint64_t address(const void *x) { return reinterpret_cast<uint64_t>(x); }
+
+    __device__ __forceinline__ uint8_t *state_in(const IndexWords &slot) const { return rows.template in_row<kStored>(own, p.row_stride, slot.low); }
+
+    // False: nothing to do.
+    __device__ __forceinline__ bool request() {
+        if (is_packed) {
+            find_tokens(p, job);
+            if (job.count <= 0) return false;
+            reader.go_to(job.begin);
+        }
+        states.request(job);
+        reader.request(p, job);
+        states.find_first(p);
+        rows.request(state_in(states.first), !states.starts_from_0());
+        states.find_last(p, job);
+        return true;
+    }
+
+    __device__ __forceinline__ void place_out() {
+        out = line_of<Config::kInputs>(p, p.out, job, job.hv, rows.own_row());
+        out.skip(job.begin);
+    }
+    __device__ __forceinline__ float step(const Tokens<Config> &tokens, int token) {
+        return rows.step(tokens, token, rows.own_row() - job.first_row, p.out.data == nullptr ? nullptr : out.of(token), out.is_f32);
+    }
+
+    __device__ __forceinline__ void pass(const Tokens<Config> &tokens, int from, int to) {
+#pragma unroll 1
+        for (int token = from; token < to; token++) rows.values.add(tokens.k[token], rows.lane, step(tokens, token));
+    }
+
+    // Through the token whose state is written over the first, and on through those of which only out is wanted.
+    __device__ __forceinline__ void run(const Tokens<Config> &tokens) {
+        pass(tokens, 0, states.store_after + 1);
+        if (states.store_after >= 0) rows.template store<kStored>(state_in(states.first));
+        pass(tokens, states.store_after + 1, job.count);
+    }
+
+    // ---------------------------------------------------------------- STEPS
+
+    __device__ __forceinline__ uint8_t *step_state(int token, bool is_bf16) const {
+        const uint64_t row = static_cast<uint64_t>(job.n * p.steps_per_sequence + token);
+        return is_bf16 ? rows.template in_row<Stored::BF16>(rows.template own_in<Stored::BF16>(p.step_states), p.step_row_stride, row)
+                       : rows.template in_row<Stored::F32>(rows.template own_in<Stored::F32>(p.step_states), p.step_row_stride, row);
+    }
+
+    // A token of a tree begins with its parent's state as it was stored.
+    __device__ __forceinline__ void go_on_from_parent(int token) {
+        const int parent = states.parent_of(p, token);
+        if (token == 0 || (parent >= 0 && parent == token - 1)) return;
+        if (parent < 0 && states.starts_from_0()) rows.clear();
+        else if (parent < 0) rows.template load<kStored>(state_in(states.first));
+        else if (p.is_bf16_step) rows.template load<Stored::BF16>(step_state(parent, true));
+        else rows.template load<Stored::F32>(step_state(parent, false));
+    }
+
+    __device__ __forceinline__ void write_after(int token) {
+        if (p.commit == FKDAI_DECODE_EACH) {
+            const IndexWords slot = states.slot_after(p, token);
+            if (is_row(p, slot)) rows.template store<kStored>(state_in(slot));
+        } else if (token == states.store_after) {
+            rows.template store<kStored>(state_in(states.first));
+        }
+        if (p.step_states == nullptr) return;
+        if (p.is_bf16_step) rows.template store<Stored::BF16>(step_state(token, true));
+        else rows.template store<Stored::F32>(step_state(token, false));
+        if (p.is_bf16_step && p.parent.data != nullptr) rows.template round<Stored::BF16>();
+    }
+
+    __device__ __forceinline__ void run_steps(const Tokens<Config> &tokens) {
+#pragma unroll 1
+        for (int token = 0; token < job.count; token++) {
+            if (p.parent.data != nullptr) go_on_from_parent(token);
+            rows.values.add(tokens.k[token], rows.lane, step(tokens, token));
+            write_after(token);
+        }
+    }
+};
+
 template <class Config>
 __global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_kernel(const __grid_constant__ fkdai_decode_call p) {
     __shared__ Tokens<Config> tokens;
-    Job job = place_of<Config>(p, blockIdx.x);
-    await_previous_kernel();
-    find_tokens(p, job);
-    if (job.count <= 0) return;
-    IndexWords slot{0, 0};
-    uint8_t mask = 1;
-    if (p.slots.data != nullptr) slot = index_words(p.slots, job.n);
-    if (p.initial_mask != nullptr) mask = p.initial_mask[job.n];
-
-    TokenReader<Config> reader;
-    Rows<Config> rows;
-    reader.request(p, job);
-    rows.request(p, job, slot, mask);
-    reader.finish(p, job, tokens);
+    Block<Config> block(p);
+    await_previous_kernel(block.known(), &tokens.unread);
+    if (!block.request()) return;
+    block.reader.finish(p, block.job, tokens);
     __syncthreads();
     release_next_kernel();  // not earlier: waiting blocks of it would fill the multiprocessors unevenly
-    rows.widen();
-    const int count = Config::kTokens == 1 ? 1 : job.count;
-#pragma unroll 1
-    for (int token = 0; token < count; token++) rows.step(p, job, tokens, token);
-    rows.store();
+    block.rows.widen();
+    block.place_out();
+    if constexpr (Config::kWritesSteps) block.run_steps(tokens);
+    else block.run(tokens);
 }
 
 }  // namespace fkdai::decode

@@ -15,19 +15,25 @@ struct Variant {
     int threads;
 };
 
-template <fkdai_decode_shape shape, Stored stored, Axes axes>
+template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 constexpr Variant variant() {
-    using C = Config<shape, stored, axes>;
+    using C = Config<shape, stored, axes, inputs>;
     return {decode_kernel<C>, C::kThreads};
 }
 
-// By shape, dtype and axes of the state.
-constexpr Variant variants[FKDAI_DECODE_SHAPES][2][2] = {
-    {{variant<FKDAI_DECODE_ONE, Stored::F32, Axes::VK>(), variant<FKDAI_DECODE_ONE, Stored::F32, Axes::KV>()},
-     {variant<FKDAI_DECODE_ONE, Stored::BF16, Axes::VK>(), variant<FKDAI_DECODE_ONE, Stored::BF16, Axes::KV>()}},
-    {{variant<FKDAI_DECODE_SOME, Stored::F32, Axes::VK>(), variant<FKDAI_DECODE_SOME, Stored::F32, Axes::KV>()},
-     {variant<FKDAI_DECODE_SOME, Stored::BF16, Axes::VK>(), variant<FKDAI_DECODE_SOME, Stored::BF16, Axes::KV>()}},
+// By dtype and axes of the state, and dtype of the inputs.
+struct Variants {
+    Variant of[2][2][2];
 };
+template <fkdai_decode_shape shape>
+constexpr Variants variants_of() {
+    return {{{{variant<shape, Stored::F32, Axes::VK, Inputs::ANY>(), variant<shape, Stored::F32, Axes::VK, Inputs::BF16>()},
+              {variant<shape, Stored::F32, Axes::KV, Inputs::ANY>(), variant<shape, Stored::F32, Axes::KV, Inputs::BF16>()}},
+             {{variant<shape, Stored::BF16, Axes::VK, Inputs::ANY>(), variant<shape, Stored::BF16, Axes::VK, Inputs::BF16>()},
+              {variant<shape, Stored::BF16, Axes::KV, Inputs::ANY>(), variant<shape, Stored::BF16, Axes::KV, Inputs::BF16>()}}}};
+}
+constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE>(), variants_of<FKDAI_DECODE_FEW>(), variants_of<FKDAI_DECODE_MANY>(),
+                                                    variants_of<FKDAI_DECODE_STEPS>()};
 
 }  // namespace
 }  // namespace fkdai::decode
@@ -36,17 +42,16 @@ using namespace fkdai::decode;
 
 extern "C" int fkdai_decode_load(void) {
     cudaFuncAttributes attributes;
-    for (const auto &of_shape : variants)
-        for (const auto &of_dtype : of_shape)
-            for (const Variant &v : of_dtype)
-                if (const cudaError_t error = cudaFuncGetAttributes(&attributes, v.kernel); error != cudaSuccess) return error;
+    for (const Variants &of_shape : variants)
+        for (int i = 0; i < 8; i++)
+            if (const cudaError_t error = cudaFuncGetAttributes(&attributes, of_shape.of[i / 4][i / 2 % 2][i % 2].kernel); error != cudaSuccess) return error;
     return cudaSuccess;
 }
 
 extern "C" int fkdai_decode_launch(const fkdai_decode_call *call, void *stream) {
     const fkdai_decode_grid &grid = call->grid;
     if (grid.blocks == 0) return cudaSuccess;
-    const Variant &v = variants[grid.shape][grid.is_bf16_state][grid.is_k_first];
+    const Variant &v = variants[grid.shape].of[grid.is_bf16_state][grid.is_k_first][grid.has_plain_input];
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;

@@ -2,30 +2,52 @@
 
 #include "decode/decode_tuning.h"
 
-static int lanes_of(fkdai_decode_shape shape, int is_bf16)
-{
-    if (shape == FKDAI_DECODE_SOME) return FKDAI_DECODE_SOME_LANES;
-    return is_bf16 ? FKDAI_DECODE_ONE_BF16_LANES : FKDAI_DECODE_ONE_F32_LANES;
-}
+typedef struct layout {
+    int lanes, warps;
+} layout;
 
-static int warps_of(fkdai_decode_shape shape, int is_bf16)
+static layout layout_of(fkdai_decode_shape shape, int is_bf16)
 {
-    if (shape == FKDAI_DECODE_SOME) return FKDAI_DECODE_SOME_WARPS;
-    return is_bf16 ? FKDAI_DECODE_ONE_BF16_WARPS : FKDAI_DECODE_ONE_F32_WARPS;
+    static const layout layouts[FKDAI_DECODE_SHAPES][2] = {
+        [FKDAI_DECODE_ONE] = {{FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_F32_WARPS},
+                              {FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_ONE_BF16_WARPS}},
+        [FKDAI_DECODE_FEW] = {{FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_FEW_WARPS}, {FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_FEW_WARPS}},
+        [FKDAI_DECODE_MANY] = {{FKDAI_DECODE_MANY_LANES, FKDAI_DECODE_MANY_WARPS}, {FKDAI_DECODE_MANY_LANES, FKDAI_DECODE_MANY_WARPS}},
+        [FKDAI_DECODE_STEPS] = {{FKDAI_DECODE_STEPS_LANES, FKDAI_DECODE_STEPS_WARPS}, {FKDAI_DECODE_STEPS_LANES, FKDAI_DECODE_STEPS_WARPS}},
+    };
+    return layouts[shape][is_bf16 != 0];
 }
 
 int fkdai_decode_blocks_per_state(fkdai_decode_shape shape, int is_bf16_state)
 {
-    const int rows = warps_of(shape, is_bf16_state) * (32 / lanes_of(shape, is_bf16_state)) * FKDAI_DECODE_ROWS;
-    return 128 / rows;
+    const layout l = layout_of(shape, is_bf16_state);
+    return 128 / (l.warps * (32 / l.lanes) * FKDAI_DECODE_ROWS);
 }
 
 fkdai_decode_divisor fkdai_decode_make_divisor(uint32_t y) { return fkdai_make_divisor(y); }
 
-fkdai_decode_grid fkdai_decode_make_grid(int64_t N, int64_t HV, int S, int is_bf16_state, int is_k_first, int major)
+static fkdai_decode_shape shape_of_one(const fkdai_decode_request *r)
 {
-    fkdai_decode_grid grid = {.shape = S == 1 ? FKDAI_DECODE_ONE : FKDAI_DECODE_SOME, .is_bf16_state = is_bf16_state, .is_k_first = is_k_first,
+    if (r->is_k_first || r->is_read_only) return FKDAI_DECODE_MANY;
+    if (r->N * r->HV < FKDAI_DECODE_BULK_STATES) return FKDAI_DECODE_ONE;
+    return r->is_bf16_state ? FKDAI_DECODE_MANY : FKDAI_DECODE_FEW;
+}
+
+/* N HV is at most FKDAI_DECODE_MAX_STATES. */
+static fkdai_decode_shape shape_of(const fkdai_decode_request *r)
+{
+    if (r->writes_steps) return FKDAI_DECODE_STEPS;
+    if (r->S == 1) return shape_of_one(r);
+    if (r->N * r->HV <= FKDAI_DECODE_FEW_STATES) return FKDAI_DECODE_FEW;
+    return r->S >= FKDAI_DECODE_MANY_TOKENS || r->is_read_only ? FKDAI_DECODE_MANY : FKDAI_DECODE_FEW;
+}
+
+fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *r, int major)
+{
+    fkdai_decode_grid grid = {.is_bf16_state = r->is_bf16_state, .is_k_first = r->is_k_first, .has_plain_input = r->has_plain_input,
                               .is_programmatic = major >= 9};
-    if (N <= FKDAI_DECODE_MAX_STATES / HV) grid.blocks = (uint32_t)(N * HV) * (uint32_t)fkdai_decode_blocks_per_state(grid.shape, is_bf16_state);
+    if (r->N > FKDAI_DECODE_MAX_STATES / r->HV) return grid;
+    grid.shape = shape_of(r);
+    grid.blocks = (uint32_t)(r->N * r->HV) * (uint32_t)fkdai_decode_blocks_per_state(grid.shape, r->is_bf16_state);
     return grid;
 }

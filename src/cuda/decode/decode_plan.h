@@ -18,17 +18,33 @@ enum { FKDAI_DECODE_MAX_TOKENS = 8 };
 
 /* Which kernel: the lanes that share a row, the warps of a block, and the tokens it has room for (decode_config.cuh). The bits of a result do not
  * depend on it. */
-typedef enum fkdai_decode_shape { FKDAI_DECODE_ONE, FKDAI_DECODE_SOME, FKDAI_DECODE_SHAPES } fkdai_decode_shape;
+typedef enum fkdai_decode_shape {
+    FKDAI_DECODE_ONE,      /* one token */
+    FKDAI_DECODE_FEW,      /* up to 8; most threads in flight */
+    FKDAI_DECODE_MANY,     /* up to 8; fewest instructions for a token */
+    FKDAI_DECODE_STEPS,    /* up to 8, whose states are written; trees */
+    FKDAI_DECODE_SHAPES
+} fkdai_decode_shape;
 
 typedef struct fkdai_decode_grid {
     fkdai_decode_shape shape;
     int is_bf16_state, is_k_first;    /* the state in memory */
+    int has_plain_input;              /* q, k, v, g, beta and out in bf16, dt_bias and A_log, where they are, in fp32; token rows and strides
+                                         below 2^30. Else: anything */
     int is_programmatic;              /* may start before the kernel before has ended */
     uint32_t blocks;                  /* 0: nothing to do */
 } fkdai_decode_grid;
 
-/* For N*HV states and at most S tokens of each, on a device of this compute capability. blocks is 0 where they would be too many. */
-fkdai_decode_grid fkdai_decode_make_grid(int64_t N, int64_t HV, int S, int is_bf16_state, int is_k_first, int major);
+typedef struct fkdai_decode_request {
+    int64_t N, HV;
+    int S;                            /* at most so many tokens a sequence */
+    int writes_steps;                 /* the states after tokens are written, or tokens are a tree */
+    int is_read_only;                 /* no state is written */
+    int is_bf16_state, is_k_first, has_plain_input;
+} fkdai_decode_request;
+
+/* On a device of this compute capability. blocks is 0 where they would be too many. */
+fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *request, int major);
 
 /* Of the kernel for a shape and a dtype of states. */
 int fkdai_decode_blocks_per_state(fkdai_decode_shape shape, int is_bf16_state);

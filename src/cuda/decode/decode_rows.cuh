@@ -8,91 +8,125 @@
 // do not depend on the shape.
 #pragma once
 
-#include "decode/decode_tokens.cuh"
+#include "decode/decode_states.cuh"
 
 namespace fkdai::decode {
+
+template <Stored stored>
+__device__ __forceinline__ typename Four<stored>::Type request_four(const uint8_t *at, bool is_wanted) {
+    if constexpr (stored == Stored::BF16) return request_8(at, is_wanted);
+    else return floats_of(request_16(at, is_wanted), 1);
+}
 
 template <class Config>
 struct Rows {
     static constexpr int kRows = Config::kRows, kFours = Config::kFours, kLanesOfRow = Config::kLanes / kRows;
-    using Stored4 = Four<Config::kStored>;
-    using Raw = typename Stored4::Type;
+    template <Stored stored>
+    using Raw = typename Four<stored>::Type;
+    template <Stored stored>
+    static constexpr bool kMovesPairs = Config::kPairsTouch && stored == Stored::BF16;
 
-    uint8_t *base;                       // the matrix in memory; null: no state, which is not written
-    int lane, row;                       // inside the group of lanes; the group's first row
-    Raw raw[kRows][kFours];              // [K,V]: [channel of the four][four], of kRows rows each
+    int lane, row;                 // inside the group of lanes; the group's first row
+    int hv;
+    Raw<Config::kStored> raw[kRows][kFours];    // [K,V]: [channel of the four][four], of kRows rows each
     RowValues<Config> values;
 
-    // Where raw[i][j] lies, in elements of the matrix.
-    __device__ __forceinline__ int place(int i, int j) const {
-        const int channel = Config::channel(lane, j);
-        return Config::kAxes == Axes::VK ? (row + i) * kWidth + channel : (channel + i) * kWidth + row;
-    }
-    __device__ __forceinline__ Raw *at(int i, int j) const { return reinterpret_cast<Raw *>(base + place(i, j) / 4 * Stored4::kBytes); }
-
-    // The state's row in memory, or -1.
-    __device__ __forceinline__ static int64_t row_of(const fkdai_decode_call &p, const IndexWords &slot, const Job &job) {
-        if (p.slots.data == nullptr) return job.n;
-        const int64_t index = index_of(slot, p.slots.is_i64);
-        const bool is_null = index < p.first_slot, is_slot = static_cast<uint64_t>(index) < static_cast<uint64_t>(p.slot_count);
-        if (!is_null && !is_slot && thread_here() == 0) report(p.device_status, FKDAI_DECODE_SLOT_BROKEN);
-        return is_null || !is_slot ? -1 : index;
+    __device__ __forceinline__ void place(const Job &job) {
+        lane = static_cast<int>(unsigned_thread() % Config::kLanes), hv = job.hv;
+        row = job.first_row + static_cast<int>(unsigned_thread() / Config::kLanes) * kRows;
     }
 
-    __device__ __forceinline__ void request(const fkdai_decode_call &p, const Job &job, const IndexWords &slot, uint8_t mask) {
-        const int thread = thread_here();
-        const int64_t index = row_of(p, slot, job);
-        lane = thread % Config::kLanes, row = job.first_row + thread / Config::kLanes * kRows;
-        const int64_t first = index * p.row_stride + static_cast<int64_t>(job.hv) * (kWidth * kWidth);
-        base = index < 0 ? nullptr : static_cast<uint8_t *>(p.state) + first / 4 * Stored4::kBytes;
-#pragma unroll
-        for (int i = 0; i < kRows; i++)
-#pragma unroll
-            for (int j = 0; j < kFours; j++) raw[i][j] = Stored4::zero();
-        if (base == nullptr || mask == 0) return;
-        load();
+    // ---------------------------------------------------------------- where they lie
+
+    // The lane's first element in the matrix of row 0 of states, and in another row's. All others of the matrix are as far from there as offset() says.
+    template <Stored stored>
+    __device__ __forceinline__ uint8_t *own_in(void *states) const {
+        const int first = Config::kAxes == Axes::VK ? row * kWidth + Config::channel(lane, 0) : Config::channel(lane, 0) * kWidth + row;
+        return static_cast<uint8_t *>(states) + (static_cast<int64_t>(hv) * (kWidth * kWidth) + first) * (Four<stored>::kBytes / 4);
+    }
+    template <Stored stored>
+    __device__ __forceinline__ static uint8_t *in_row(uint8_t *own, int64_t row_stride, uint64_t row_of_states) {
+        return own + row_of_states * (static_cast<uint64_t>(row_stride) * (Four<stored>::kBytes / 4));
+    }
+    template <Stored stored>
+    __device__ __forceinline__ static constexpr int offset(int i, int j) {
+        return (Config::kAxes == Axes::VK ? i * kWidth + Config::channel_of(j) : (Config::channel_of(j) + i) * kWidth) * (Four<stored>::kBytes / 4);
     }
 
-    __device__ __forceinline__ void load() {
-        constexpr bool kPairs = Config::kStored == Stored::BF16 && Config::kAxes == Axes::VK && kFours == 2;
+    // ---------------------------------------------------------------- from memory and back
+
+    __device__ __forceinline__ void request(const uint8_t *own, bool is_wanted) {
+        constexpr Stored kStored = Config::kStored;
 #pragma unroll
         for (int i = 0; i < kRows; i++) {
-            if constexpr (kPairs) {
-                const uint4 pair = *reinterpret_cast<const uint4 *>(at(i, 0));
-                raw[i][0] = make_uint2(pair.x, pair.y), raw[i][1] = make_uint2(pair.z, pair.w);
+            if constexpr (kMovesPairs<kStored>) {
+#pragma unroll
+                for (int j = 0; j < kFours; j += 2) {
+                    const uint4 pair = request_16(own + offset<kStored>(i, j), is_wanted);
+                    raw[i][j] = make_uint2(pair.x, pair.y), raw[i][j + 1] = make_uint2(pair.z, pair.w);
+                }
             } else {
 #pragma unroll
-                for (int j = 0; j < kFours; j++) raw[i][j] = *at(i, j);
+                for (int j = 0; j < kFours; j++) raw[i][j] = request_four<kStored>(own + offset<kStored>(i, j), is_wanted);
             }
         }
     }
 
     __device__ __forceinline__ void widen() { values.widen(raw); }
 
-    __device__ __forceinline__ void store() const {
-        constexpr bool kPairs = Config::kStored == Stored::BF16 && Config::kAxes == Axes::VK && kFours == 2;
-        if (base == nullptr) return;
+    template <Stored stored>
+    __device__ __forceinline__ void store(uint8_t *own) const {
 #pragma unroll
         for (int i = 0; i < kRows; i++) {
-            if constexpr (kPairs) {
-                const uint2 low = values.narrowed(i, 0), high = values.narrowed(i, 1);
-                *reinterpret_cast<uint4 *>(at(i, 0)) = make_uint4(low.x, low.y, high.x, high.y);
+            if constexpr (kMovesPairs<stored>) {
+#pragma unroll
+                for (int j = 0; j < kFours; j += 2) {
+                    const uint2 low = Four<stored>::narrow(values.given(i, j)), high = Four<stored>::narrow(values.given(i, j + 1));
+                    *reinterpret_cast<uint4 *>(own + offset<stored>(i, j)) = make_uint4(low.x, low.y, high.x, high.y);
+                }
             } else {
 #pragma unroll
-                for (int j = 0; j < kFours; j++) *at(i, j) = values.narrowed(i, j);
+                for (int j = 0; j < kFours; j++) *reinterpret_cast<Raw<stored> *>(own + offset<stored>(i, j)) = Four<stored>::narrow(values.given(i, j));
             }
         }
     }
 
-    // One token; out is written by the first of the lanes that know it.
-    __device__ __forceinline__ void step(const fkdai_decode_call &p, const Job &job, const Tokens<Config> &of, int token) {
+    // What this thread has stored, or what was there before the call.
+    template <Stored stored>
+    __device__ __forceinline__ void load(const uint8_t *own) {
+#pragma unroll
+        for (int i = 0; i < kRows; i++)
+#pragma unroll
+            for (int j = 0; j < kFours; j++) values.take(i, j, Four<stored>::widen(*reinterpret_cast<const Raw<stored> *>(own + offset<stored>(i, j))));
+    }
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int i = 0; i < kRows; i++)
+#pragma unroll
+            for (int j = 0; j < kFours; j++) values.take(i, j, make_float4(0.f, 0.f, 0.f, 0.f));
+    }
+    // As if stored and loaded again.
+    template <Stored stored>
+    __device__ __forceinline__ void round() {
+#pragma unroll
+        for (int i = 0; i < kRows; i++)
+#pragma unroll
+            for (int j = 0; j < kFours; j++) values.take(i, j, Four<stored>::widen(Four<stored>::narrow(values.given(i, j))));
+    }
+
+    // ---------------------------------------------------------------- one token
+
+    // The row whose sums this lane ends up with.
+    __device__ __forceinline__ int own_row() const { return row + lane / kLanesOfRow; }
+
+    // Decays the state and writes out; returns d of own_row(), which values.add() wants. Of the lanes that know a row the first writes.
+    __device__ __forceinline__ float step(const Tokens<Config> &of, int token, int value, uint8_t *out, int out_is_f32) {
         float t[kRows], u[kRows];
         values.decay_and_dot(of.decay[token], of.k[token], of.q[token], lane, t, u);
         const float with_k = sum_rows<Config>(t, lane), with_q = sum_rows<Config>(u, lane);
-        const int own = row + lane / kLanesOfRow;
-        const float update = (of.v[token][own - job.first_row] - with_k) * of.beta[token];
-        if (lane % kLanesOfRow == 0) store_one(p.out, offset_of(p.out, job, token, job.hv) + own, fmaf(update, of.kq[token], with_q));
-        values.add(of.k[token], lane, update);
+        const float update = (of.v[token][value] - with_k) * of.beta[token];
+        if (out != nullptr && lane % kLanesOfRow == 0) store_float(out, 0, out_is_f32, fmaf(update, of.kq[token], with_q));
+        return update;
     }
 };
 

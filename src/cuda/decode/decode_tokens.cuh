@@ -1,6 +1,4 @@
 // The tokens of a block: which they are, and from what the caller stored to what a row needs of them.
-//
-// Of every token one warp makes q^, k^ and k^ . q^, another one the decay and b; threads that are left bring v.
 #pragma once
 
 #include "decode/decode_memory.cuh"
@@ -21,14 +19,13 @@ __device__ __forceinline__ Job place_of(const fkdai_decode_call &p, uint32_t blo
     return job;
 }
 
+// Of a packed sequence.
 __device__ __forceinline__ void find_tokens(const fkdai_decode_call &p, Job &job) {
-    job.batch = job.n, job.count = p.S;
-    if (p.cu_seqlens.data == nullptr) return;
-    const IndexWords from = index_words(p.cu_seqlens, job.n), to = index_words(p.cu_seqlens, job.n + 1);
+    const IndexWords from = place_of_index(p.cu_seqlens, job.n).request(), to = place_of_index(p.cu_seqlens, job.n + 1).request();
     const int64_t begin = index_of(from, p.cu_seqlens.is_i64), end = index_of(to, p.cu_seqlens.is_i64);
     const bool is_good = begin >= 0 && end >= begin && end - begin <= p.S && end <= p.T && (job.n > 0 || begin == 0);
     if (!is_good && thread_here() == 0) report(p.device_status, FKDAI_DECODE_SEQLENS_BROKEN);
-    job.batch = 0, job.begin = begin, job.count = is_good ? static_cast<int>(end - begin) : 0;
+    job.begin = begin, job.count = is_good ? static_cast<int>(end - begin) : 0;
 }
 
 // ---------------------------------------------------------------- q and k
@@ -83,59 +80,86 @@ __device__ __forceinline__ void make_decay_and_beta(const fkdai_decode_call &p, 
 
 // ---------------------------------------------------------------- who brings what
 
-// Of one thread. A warp has every kWarps-th of 2 * count items: item 2 i is q and k of token i, item 2 i + 1 its decay and beta.
+// Of one thread. Even warps make q^ and k^, odd ones the decay and b: the first two of token 0, and so on; v is spread over all threads.
 template <class Config>
 struct TokenReader {
-    static constexpr int kItems = (2 * Config::kTokens + Config::kWarps - 1) / Config::kWarps;
-    static constexpr int kValues = (Config::kTokens * Config::kBlockRows + Config::kThreads - 1) / Config::kThreads;
+    static constexpr Inputs kInputs = Config::kInputs;
+    static constexpr int kPairs = Config::kWarps / 2;
+    static constexpr int kItems = (Config::kTokens + kPairs - 1) / kPairs;
+    static constexpr int kValueStep = Config::kThreads / Config::kBlockRows, kValues = (Config::kTokens + kValueStep - 1) / kValueStep;
 
-    uint4 first[kItems], second[kItems];   // q and k, or g and dt_bias
-    uint32_t A_log[kItems], beta[kItems], v[kValues];
+    Line<kInputs> first, second, beta, v;  // of the first token of this thread: q and k, or g; all warps ask for k and beta, for want of predicates
+    const uint8_t *bias, *A_log;
+    bool is_gate, has_bias, has_A_log;
+    int pair;                              // that token, but for v
+    Words<kInputs> first_words[kItems], second_words[kItems];
+    uint4 bias_words;
+    uint32_t A_log_word, beta_word[kItems], v_word[kValues];
 
-    __device__ __forceinline__ static int value_at(int i) { return (thread_here() ^ Config::kThreads / 2) + i * Config::kThreads; }
+    // The first threads that have a value are those that the fewest items keep busy.
+    __device__ __forceinline__ static unsigned value_thread() { return unsigned_thread() ^ Config::kThreads / 2; }
+    __device__ __forceinline__ static int value_row() { return static_cast<int>(value_thread() % Config::kBlockRows); }
+    __device__ __forceinline__ static int value_token(int i) { return static_cast<int>(value_thread() / Config::kBlockRows) + i * kValueStep; }
+
+    // Of which token is item i? Only the first can be one where there is room for one.
+    __device__ __forceinline__ int token_of(int i) const { return pair + i * kPairs; }
+
+    // Where all of it lies, but for where a packed sequence begins. Reads nothing.
+    __device__ __forceinline__ void place(const fkdai_decode_call &p, const Job &job) {
+        const int warp = static_cast<int>(unsigned_thread() / 32), channel = static_cast<int>(unsigned_thread() % 32 * 4);
+        const int h = static_cast<int>(divide(static_cast<uint32_t>(job.hv), p.by_group));
+        is_gate = warp % 2 != 0, pair = warp / 2;
+        first = line_of<kInputs>(p, is_gate ? p.g : p.q, job, is_gate ? job.hv : h, channel);
+        second = line_of<kInputs>(p, p.k, job, h, channel);
+        beta = line_of<kInputs>(p, p.beta, job, job.hv, 0);
+        v = line_of<kInputs>(p, p.v, job, job.hv, job.first_row + value_row());
+        if constexpr (Config::kTokens > 1) first.skip(pair), second.skip(pair), beta.skip(pair), v.skip(value_token(0));
+        const int bias_bytes = parameter_is_f32<kInputs>(p.dt_bias.is_f32) ? 4 : 2, A_log_bytes = parameter_is_f32<kInputs>(p.A_log.is_f32) ? 4 : 2;
+        bias = static_cast<const uint8_t *>(p.dt_bias.data) + product<Inputs::BF16>(job.hv, kWidth * bias_bytes) + channel * bias_bytes;
+        A_log = static_cast<const uint8_t *>(p.A_log.data) + product<Inputs::BF16>(job.hv, A_log_bytes);
+        has_bias = is_gate && p.dt_bias.data != nullptr, has_A_log = is_gate && p.A_log.data != nullptr;
+    }
+
+    __device__ __forceinline__ void go_to(int64_t begin) { first.skip(begin), second.skip(begin), beta.skip(begin), v.skip(begin); }
 
     __device__ __forceinline__ void request(const fkdai_decode_call &p, const Job &job) {
-        const int warp = thread_here() / 32, lane = thread_here() % 32, h = static_cast<int>(divide(static_cast<uint32_t>(job.hv), p.by_group));
 #pragma unroll
         for (int i = 0; i < kItems; i++) {
-            const int item = warp + i * Config::kWarps, token = item / 2;
-            if (token >= job.count) break;
-            if (item % 2 == 0) {
-                first[i] = words_at(p.q.data, offset_of(p.q, job, token, h) + 4 * lane, p.q.is_f32);
-                second[i] = words_at(p.k.data, offset_of(p.k, job, token, h) + 4 * lane, p.k.is_f32);
-                continue;
-            }
-            first[i] = words_at(p.g.data, offset_of(p.g, job, token, job.hv) + 4 * lane, p.g.is_f32);
-            second[i] = make_uint4(0, 0, 0, 0), A_log[i] = 0;
-            if (p.dt_bias.data != nullptr) second[i] = words_at(p.dt_bias.data, static_cast<int64_t>(job.hv) * kWidth + 4 * lane, p.dt_bias.is_f32);
-            if (p.A_log.data != nullptr) A_log[i] = word_at(p.A_log.data, job.hv, p.A_log.is_f32);
-            beta[i] = word_at(p.beta.data, offset_of(p.beta, job, token, job.hv), p.beta.is_f32);
+            const bool is_wanted = Config::kTokens == 1 ? pair == 0 : token_of(i) < job.count;
+            first_words[i].request(first.of(i * kPairs), is_wanted, first.is_f32);
+            second_words[i].request(second.of(i * kPairs), is_wanted, second.is_f32);
+            beta_word[i] = request_4_or_2(beta.of(i * kPairs), is_wanted, beta.is_f32);
         }
+        bias_words = request_16_or_8(bias, has_bias, parameter_is_f32<kInputs>(p.dt_bias.is_f32));
+        A_log_word = request_4_or_2(A_log, has_A_log, parameter_is_f32<kInputs>(p.A_log.is_f32));
 #pragma unroll
-        for (int i = 0; i < kValues; i++) {
-            const int token = value_at(i) / Config::kBlockRows, row = job.first_row + value_at(i) % Config::kBlockRows;
-            if (token < job.count) v[i] = word_at(p.v.data, offset_of(p.v, job, token, job.hv) + row, p.v.is_f32);
-        }
+        for (int i = 0; i < kValues; i++) v_word[i] = request_4_or_2(v.of(i * kValueStep), value_token(i) < job.count, v.is_f32);
     }
 
     __device__ __forceinline__ void finish(const fkdai_decode_call &p, const Job &job, Tokens<Config> &to) const {
-        const int warp = thread_here() / 32, lane = thread_here() % 32;
+        const int lane = static_cast<int>(unsigned_thread() % 32);
+        if (is_gate) {
+            const Words<Inputs::ANY> words{bias_words};
+            const float4 bias_of = words.floats(parameter_is_f32<kInputs>(p.dt_bias.is_f32));
+            const float A_log_of = float_of(A_log_word, parameter_is_f32<kInputs>(p.A_log.is_f32));
 #pragma unroll
-        for (int i = 0; i < kItems; i++) {
-            const int item = warp + i * Config::kWarps, token = item / 2;
-            if (token >= job.count) break;
-            if (item % 2 == 0)
-                make_query_and_key(p, floats_of(first[i], p.q.is_f32), floats_of(second[i], p.k.is_f32), token, lane, to);
-            else
-                make_decay_and_beta(
-                    p, decays_of(p, floats_of(first[i], p.g.is_f32), floats_of(second[i], p.dt_bias.is_f32), float_of(A_log[i], p.A_log.is_f32)),
-                    float_of(beta[i], p.beta.is_f32), token, lane, to);
+            for (int i = 0; i < kItems; i++) {
+                const int token = token_of(i);
+                if (token >= job.count) break;
+                make_decay_and_beta(p, decays_of(p, first_words[i].floats(first.is_f32), bias_of, A_log_of), float_of(beta_word[i], beta.is_f32), token,
+                                    lane, to);
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < kItems; i++) {
+                const int token = token_of(i);
+                if (token >= job.count) break;
+                make_query_and_key(p, first_words[i].floats(first.is_f32), second_words[i].floats(second.is_f32), token, lane, to);
+            }
         }
 #pragma unroll
-        for (int i = 0; i < kValues; i++) {
-            const int token = value_at(i) / Config::kBlockRows;
-            if (token < job.count) to.v[token][value_at(i) % Config::kBlockRows] = float_of(v[i], p.v.is_f32);
-        }
+        for (int i = 0; i < kValues; i++)
+            if (value_token(i) < job.count) to.v[value_token(i)][value_row()] = float_of(v_word[i], v.is_f32);
     }
 };
 

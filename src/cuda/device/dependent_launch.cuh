@@ -2,6 +2,8 @@
 // kernels run one after the other, and both functions do nothing.
 #pragma once
 
+#include <cstdint>
+
 namespace fkdai {
 
 // The next kernel's blocks may start as soon as every block of this one has said so or ended.
@@ -16,6 +18,13 @@ __device__ __forceinline__ void await_previous_kernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+
+// The same, but not before `known` is: the compiler would wait at once, and compute afterwards what needs no result of that kernel. It is stored in shared
+// memory, where nobody reads it.
+__device__ __forceinline__ void await_previous_kernel(uint64_t known, uint32_t *unread) {
+    *static_cast<volatile uint32_t *>(unread) = static_cast<uint32_t>(known ^ known >> 32);
+    await_previous_kernel();
 }
 
 }  // namespace fkdai

@@ -64,26 +64,28 @@ struct RowValues {
 
     float s[kRows][kFours][4];
 
-    // raw[i][j]: four channels of row i; of a [K,V] state, kRows rows of channel i of the four.
+    // i, j: four channels of row i; of a [K,V] state, kRows rows of channel i of the four.
+    __device__ __forceinline__ void take(int i, int j, const float4 &x) {
+        if constexpr (Config::kAxes == Axes::VK) s[i][j][0] = x.x, s[i][j][1] = x.y, s[i][j][2] = x.z, s[i][j][3] = x.w;
+        else s[0][j][i] = x.x, s[1][j][i] = x.y, s[2][j][i] = x.z, s[3][j][i] = x.w;
+    }
+    __device__ __forceinline__ float4 given(int i, int j) const {
+        if constexpr (Config::kAxes == Axes::VK) return make_float4(s[i][j][0], s[i][j][1], s[i][j][2], s[i][j][3]);
+        else return make_float4(s[0][j][i], s[1][j][i], s[2][j][i], s[3][j][i]);
+    }
+
     __device__ __forceinline__ void widen(const Raw (&raw)[kRows][kFours]) {
 #pragma unroll
         for (int i = 0; i < kRows; i++)
 #pragma unroll
-            for (int j = 0; j < kFours; j++) {
-                const float4 x = Stored4::widen(raw[i][j]);
-                if constexpr (Config::kAxes == Axes::VK) s[i][j][0] = x.x, s[i][j][1] = x.y, s[i][j][2] = x.z, s[i][j][3] = x.w;
-                else s[0][j][i] = x.x, s[1][j][i] = x.y, s[2][j][i] = x.z, s[3][j][i] = x.w;
-            }
+            for (int j = 0; j < kFours; j++) take(i, j, Stored4::widen(raw[i][j]));
     }
+    __device__ __forceinline__ Raw narrowed(int i, int j) const { return Stored4::narrow(given(i, j)); }
 
-    __device__ __forceinline__ Raw narrowed(int i, int j) const {
-        if constexpr (Config::kAxes == Axes::VK) return Stored4::narrow(make_float4(s[i][j][0], s[i][j][1], s[i][j][2], s[i][j][3]));
-        else return Stored4::narrow(make_float4(s[0][j][i], s[1][j][i], s[2][j][i], s[3][j][i]));
-    }
-
-    // x = S a;  a lane's parts of t and u.
+    // x = S a;  a lane's parts of t and u: pairs of fours are added first.
     __device__ __forceinline__ void decay_and_dot(const float *decay, const float *k_row, const float *q_row, int lane, float (&t)[kRows],
                                                   float (&u)[kRows]) {
+        float t2[kRows], u2[kRows];
 #pragma unroll
         for (int j = 0; j < kFours; j++) {
             const int c = Config::channel(lane, j);
@@ -94,8 +96,11 @@ struct RowValues {
                 float(&x)[4] = s[r][j];
                 x[0] = decayed(x[0], a.x), x[1] = decayed(x[1], a.y), x[2] = decayed(x[2], a.z), x[3] = decayed(x[3], a.w);
                 const float4 x4 = make_float4(x[0], x[1], x[2], x[3]);
-                t[r] = j == 0 ? dot4(x4, k) : t[r] + dot4(x4, k);
-                u[r] = j == 0 ? dot4(x4, q) : u[r] + dot4(x4, q);
+                const float with_k = dot4(x4, k), with_q = dot4(x4, q);
+                if (j == 0) t[r] = with_k, u[r] = with_q;
+                if (j == 1) t[r] += with_k, u[r] += with_q;
+                if (j == 2) t2[r] = with_k, u2[r] = with_q;
+                if (j == 3) t[r] += t2[r] + with_k, u[r] += u2[r] + with_q;
             }
         }
     }
