@@ -3,6 +3,7 @@
 
     cpu.jsonl      tools/bench.py --record          CPU backend against plain loops
     gpu.jsonl      flashkda bench --json            suites on a GPU
+    gates.jsonl    flashkda bench --gate KIND --json    the same shapes with every gate
     peers.jsonl    bench/peers.py                   flashkda and its peers in one process
     decode.jsonl   bench/peers.py --op decode       flashkda and its peers, one new token of each of N sequences
     kimi_linear.jsonl  flashkda bench --suite kimi-linear --json, bench/kimi_linear.py
@@ -19,6 +20,7 @@ import sys
 from charts import grouped_bars, token_lines
 from report_cpu import cpu_section, draw_cpu, paragraph
 from report_decode import decode_section
+from report_gates import gates_section
 from report_kimi import kimi_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -165,6 +167,8 @@ def files_of_the_page():
         text += suites_section(gpu, baselines)
         if any(row["suite"] == "shapes" for row in gpu):
             files["gpu_shapes.svg"] = draw_shapes(gpu)
+    if gates := read("gates.jsonl"):
+        text += gates_section(gates, table)
     if decode := read("decode.jsonl"):
         text += decode_section(decode, json.loads((ROOT / "bench" / "baselines" / "h200_decode_peers.json").read_text()), table)
     if cpu:
