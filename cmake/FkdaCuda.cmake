@@ -150,7 +150,7 @@ function(fkda_cuda_code target)
   endforeach()
   fkda_gencode(gencode ${arg_ARCHITECTURES})
   set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES OFF CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF)
-  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${gencode};-O3;-lineinfo>")
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${gencode};-O3;$<$<BOOL:${FKDA_CUDA_LINEINFO}>:-lineinfo>>")
 endfunction()
 
 # fkda_cuda_kernel(name ARCHITECTURES 90a... SOURCES file.cu... file.c...): one kernel's folder, host side included.
