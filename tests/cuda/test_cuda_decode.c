@@ -211,6 +211,9 @@ static void test_shapes(void **unused)
     static const struct { fkdai_decode_request request; fkdai_decode_shape shape; } cases[] = {
         {{.N = 64, .HV = 32, .S = 1}, FKDAI_DECODE_ONE},
         {{.N = 1, .HV = 8, .S = 1}, FKDAI_DECODE_ONE},
+        {{.N = 1, .HV = 96, .S = 1}, FKDAI_DECODE_ONE},
+        {{.N = 8, .HV = 32, .S = 1}, FKDAI_DECODE_MANY},
+        {{.N = 64, .HV = 12, .S = 1}, FKDAI_DECODE_MANY},
         {{.N = 256, .HV = 32, .S = 1}, FKDAI_DECODE_FEW},
         {{.N = 256, .HV = 32, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_MANY},
         {{.N = 64, .HV = 32, .S = 1, .is_k_first = 1}, FKDAI_DECODE_MANY},

@@ -28,8 +28,10 @@ fkdai_decode_divisor fkdai_decode_make_divisor(uint32_t y) { return fkdai_make_d
 
 static fkdai_decode_shape shape_of_one(const fkdai_decode_request *r)
 {
+    const int64_t states = r->N * r->HV;
     if (r->is_k_first || r->is_read_only) return FKDAI_DECODE_MANY;
-    if (r->N * r->HV < FKDAI_DECODE_BULK_STATES) return FKDAI_DECODE_ONE;
+    if (states >= FKDAI_DECODE_SOME_STATES && states < FKDAI_DECODE_ROUNDS_STATES) return FKDAI_DECODE_MANY;
+    if (states < FKDAI_DECODE_BULK_STATES) return FKDAI_DECODE_ONE;
     return r->is_bf16_state ? FKDAI_DECODE_MANY : FKDAI_DECODE_FEW;
 }
 
