@@ -1,5 +1,4 @@
-/* cc 30_language_model.c language_model.c $(pkg-config --cflags --libs flashkda) -lm -O3 -o language_model
- * ./language_model data/language_model.safetensors "The function returns" 300
+/* cc 30_language_model.c language_model.c $(pkg-config --cflags --libs flashkda) -lm -O3 -o language_model && ./language_model ../data/language_model.safetensors "The function returns" 300
  *
  * A language model that writes on: the prompt goes through fkda_fwd, which leaves its state behind, then fkda_decode takes that state through one byte
  * after the other. What the model remembers has the same size after the first byte and after the millionth: there is no cache that grows.
