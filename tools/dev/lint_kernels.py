@@ -9,6 +9,7 @@ registers (R2UR): an SM holds 32 KB of code (docs/decisions/0006), and the compi
 of quads does not lie first: at T = 1024 and H = 4 that costs 1.6 us of 36 (docs/notebook).
 
     tools/dev/lint_kernels.py                  prints one line per kernel; exit code 1 on a finding, 77 without nvcc
+    tools/dev/lint_kernels.py --quick          for sm_90a alone (`make check`; all of it: `make check-long`)
     tools/dev/lint_kernels.py --same-as HEAD   compares the machine code with that of a commit: instructions of every kernel and of its
                                            hot loops; exit code 1 if a hot loop has another number of instructions, or something spills
 """
@@ -92,12 +93,12 @@ def findings_elsewhere(nvcc, source, kernels, ledger, folder):
         yield from findings_in_sizes(kernel_code.report_for(nvcc, source, architecture, folder), ledger, f" on sm_{architecture}")
 
 
-def lint(nvcc, source, ledger):
+def lint(nvcc, source, ledger, is_quick):
     with tempfile.TemporaryDirectory() as folder:
         report, ptx, cubin = kernel_code.compile_kernel(nvcc, source, pathlib.Path(folder))
         sass = kernel_code.disassemble(nvcc, cubin)
         kernels = kernel_code.entries(report)
-        elsewhere = list(findings_elsewhere(nvcc, source, kernels, ledger, pathlib.Path(folder)))
+        elsewhere = [] if is_quick else list(findings_elsewhere(nvcc, source, kernels, ledger, pathlib.Path(folder)))
     bad = [line.strip() for line in report.splitlines() if re.search(r"C75\d\d", line)]
     if sass is None:
         print("no nvdisasm: loops not looked at")
@@ -162,6 +163,7 @@ def compare(nvcc, revision, ledger):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--same-as", metavar="REV", help="a commit to compare the machine code with")
+    arguments.add_argument("--quick", action="store_true", help="sm_90a alone")
     options = arguments.parse_args()
     nvcc = shutil.which("nvcc")
     if nvcc is None:
@@ -170,7 +172,7 @@ def main():
     ledger = json.loads(LEDGER.read_text())    # kernel -> what it may need
     if options.same_as:
         return compare(nvcc, options.same_as, ledger)
-    bad = [finding for source in kernel_code.sources(ROOT) for finding in lint(nvcc, source, ledger)]
+    bad = [finding for source in kernel_code.sources(ROOT) for finding in lint(nvcc, source, ledger, options.quick)]
     print("\n".join(bad) or "nothing found")
     return 1 if bad else 0
 
