@@ -272,7 +272,7 @@ def choose_draws(is_long):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", choices=STEPS, help="run one step")
-    arguments.add_argument("--long", action="store_true", help="all draws of each case in the release build, not one of them; kernels of all architectures linted")
+    arguments.add_argument("--long", action="store_true", help="all draws of each case in the release build; kernels linted for all architectures")
     arguments.add_argument("--record", action="store_true", help="write the counts of a green run as the new expectation")
     arguments = arguments.parse_args()
     steps = [arguments.only] if arguments.only else list(STEPS)
