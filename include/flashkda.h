@@ -1,5 +1,6 @@
 /*
- * flashkda.h -- Kimi Delta Attention (KDA), forward pass (prefill) and decode, behind a C ABI.
+ * flashkda.h -- Kimi Delta Attention (KDA), forward pass (prefill) and decode, behind a C ABI. The whole interface is this one file,
+ * so that a program copies or installs one.
  *
  * For one sequence and one value head, token by token, with a state S [K,V]:
  *
@@ -122,7 +123,7 @@ typedef enum fkda_beta { FKDA_BETA_LOGIT = 0 /* b = m sigmoid(beta) */, FKDA_BET
 typedef enum fkda_qk_norm { FKDA_QK_NORM_L2 = 0, FKDA_QK_NORM_NONE = 1 /* q^ = q, k^ = k */ } fkda_qk_norm;
 typedef enum fkda_state_layout { FKDA_STATE_NHVK = 0, FKDA_STATE_NHKV = 1 } fkda_state_layout;      /* last letter contiguous */
 typedef enum fkda_slot_null {
-    FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_POSITIVE = 1, FKDA_SLOT_NULL_NONE = 2 /* fkda_decode alone */
+    FKDA_SLOT_NULL_NEGATIVE = 0, FKDA_SLOT_NULL_NOT_POSITIVE = 1, FKDA_SLOT_NULL_NONE = 2 /* decode alone */
 } fkda_slot_null;
 
 /* Which of the states that the tokens of a decode call lead to are written to args.state. */

@@ -5,6 +5,8 @@
     tools/train_language_model.py train out/corpus.txt.xz --seconds 240 --out data/language_model.safetensors
     tools/train_language_model.py check                              the chunk form against the token-by-token form, on the CPU
 
+One file, though long, so that it runs on a machine with PyTorch and nothing of this project.
+
 Layers of Kimi Delta Attention alone, no other attention, no positions. Per layer, with x [B,T,D] and H heads of K = V channels:
 
     y = rmsnorm(x);  q, k, v = silu(conv4(y W))         short causal convolution, a weight per channel

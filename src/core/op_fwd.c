@@ -289,7 +289,7 @@ static fkda_status refuse(const fkdai_desc *desc)
         {"initial_state", &d->initial_state}, {"final_state", &d->final_state}, {"checkpoints", &d->checkpoints}};
     for (size_t i = 0; i < sizeof pools / sizeof *pools; ++i)
         REQUIRE(!is_pool(pools[i].state) || pools[i].state->slot_null != FKDA_SLOT_NULL_NONE, FKDA_ERR_UNSUPPORTED,
-                "desc.%s.slot_null = FKDA_SLOT_NULL_NONE is offered by fkda_decode alone", pools[i].name);
+                "desc.%s.slot_null = FKDA_SLOT_NULL_NONE is offered by decode alone", pools[i].name);
     return fkdai_fwd_refuse_f16(d);
 }
 

@@ -71,7 +71,7 @@ void test_state_descs(void **state)
                  c.desc.initial_state.slot_dtype = FKDA_F32);
     DESC_REFUSED(pooled(), FKDA_ERR_DTYPE, "desc.final_state has dtype 0", c.desc.final_state.slot_dtype = FKDA_NONE);
     DESC_REFUSED(pooled(), FKDA_ERR_BAD_VALUE, "desc.final_state.slot_null = 3", c.desc.final_state.slot_null = (fkda_slot_null)3);
-    DESC_REFUSED(pooled(), FKDA_ERR_UNSUPPORTED, "desc.initial_state.slot_null = FKDA_SLOT_NULL_NONE is offered by fkda_decode alone",
+    DESC_REFUSED(pooled(), FKDA_ERR_UNSUPPORTED, "desc.initial_state.slot_null = FKDA_SLOT_NULL_NONE is offered by decode alone",
                  c.desc.initial_state.slot_null = FKDA_SLOT_NULL_NONE);
     DESC_REFUSED(pooled(), FKDA_ERR_STRIDE, "desc.initial_state.row_stride = 16383 is below HV*K*V",
                  c.desc.initial_state.row_stride = 16383);

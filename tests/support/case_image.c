@@ -1,4 +1,4 @@
-/* Laying a case out in guarded memory. */
+/* Laying a case out in guarded memory. One file: all of it fills in one struct, argument by argument. */
 #include "harness.h"
 
 #include "case_run.h"

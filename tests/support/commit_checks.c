@@ -1,4 +1,7 @@
-/* States that a decode call keeps, against calls of the plainest form. */
+/*
+ * States that a decode call keeps, against calls of the plainest form. One file, though long: every check lays out a problem and a guarded call of it
+ * with the same private structs.
+ */
 #include "harness.h"
 
 #include "commit_checks.h"
