@@ -32,6 +32,7 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(Timeline timeline) {
 // is_raw: q and k have no norm, which is rare; so only solo is compiled for it.
 template <GateKind kind, bool is_raw>
 __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_constant__ Params p) {
+    mark_block(mark_block_begins, thread_here() == 0);
     const uint32_t base = uniform(shared_address(&dynamic_shared<solo::Smem>()));
     const duo::View duo{&dynamic_shared<duo::Smem>(), base};
     const solo::View solo{&dynamic_shared<solo::Smem>(), base};
@@ -39,6 +40,7 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     if (thread_here() == kThreads - 64) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
     clear_triangles<duo::kStages, kThreads>(duo);
     await_previous_kernel();
+    mark_block(mark_block_may_read, thread_here() == 0);
     if (p.schedule.is_own) make_schedule<kChunk, kThreads>(p, p.schedule_here(), solo->akk);
     const Cut *const cut = p.schedule_here().cut;
     const bool is_solo = is_raw || uniform(cut != nullptr ? cut->kind == kSingleKind : p.mapping == FKDAI_SOLO);
@@ -50,6 +52,7 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     }
     if (seqlens_are_broken<kThreads>(p)) return refuse<kThreads>(p);  // all blocks do
     __syncthreads();
+    mark_block(mark_block_has_barriers, thread_here() == 0);
     if (is_solo) return solo::run<kind, is_raw>(p, solo);
     if constexpr (!is_raw) {
         if ((p.mapping & FKDAI_QUAD) != 0) quad::run<kind>(p, duo);  // so written, quads' code comes first: see kernel_ledger.json

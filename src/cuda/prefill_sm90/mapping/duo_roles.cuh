@@ -66,9 +66,12 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
 template <GateKind kind>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
     cluster_sync();
+    mark_block(mark_block_has_met, thread_here() == 0);
     run_role<kind>(p, s);
     __syncwarp();
+    mark_block(mark_block_ends, thread_here() == 0);
     cluster_sync();
+    mark_block(mark_block_has_parted, thread_here() == 0);
 }
 
 }  // namespace fkdai::prefill::duo

@@ -56,17 +56,23 @@ struct StateIo {
     // row, not one sector of eight. Segment `ahead` is looked up while the new rows travel.
     __device__ __forceinline__ void change_state(const StateAddress &out, const StateAddress &in, PieceQueue &queue, uint32_t ahead, bool looks_ahead,
                                                  StateRows &state) const {
+        const bool is_reader = warp == 0 && lane == 0;
+        mark(mark_state_begins, ahead - 1, is_reader);
         if (elect_one()) bulk_wait_read();  // where rows pass, the copy engine may still read O
         __syncwarp();
         if (out.form == Form::Parked) park(static_cast<float *>(out.at), state);
         else store_rows<0>(out, state), store_rows<1>(out, state);
         if (out.form == Form::HandOver) announce_hand_over();
+        mark(mark_state_has_gone, ahead - 1, is_reader);
         if (in.form == Form::HandOver) await_hand_over();
         if (has_rows(in) || in.form == Form::Parked) fetch(static_cast<const float *>(in.at), state);
+        mark(mark_state_is_asked_for, ahead - 1, is_reader);
         if (looks_ahead) StateLookup{p, half, worker, lane}.advance(queue, ahead);
+        mark(mark_state_has_looked_ahead, ahead - 1, is_reader);
         if (in.form == Form::Kept || in.form == Form::Parked) return;
         if (has_rows(in)) spread(state);
         else load_rows<0>(in, state), load_rows<1>(in, state);
+        mark(mark_state_is_there, ahead - 1, is_reader);
     }
     __device__ __forceinline__ static bool has_rows(const StateAddress &x) { return x.form == Form::Rows || x.form == Form::HandOver; }
 
