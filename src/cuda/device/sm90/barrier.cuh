@@ -85,11 +85,11 @@ __device__ __forceinline__ uint32_t peer_address(uint32_t address, uint32_t rank
     return remote;
 }
 
-// All threads of the cluster's blocks meet.
-__device__ __forceinline__ void cluster_sync() {
-    asm volatile("barrier.cluster.arrive.release.aligned;\n"
-                 "barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
+// All threads of the cluster's blocks meet. What the others are to see of this thread's writes goes before: barriers through fence_barrier_init,
+// all else through fence_cluster. A release here would wait for every write to global memory on its way.
+__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+__device__ __forceinline__ void fence_cluster() { asm volatile("fence.acq_rel.cluster;" ::: "memory"); }
 
 // Generic writes of this thread become visible to the copy engine and the tensor cores; and its generic reads are done
 // before copies that a later arrival lets in (without it, a copy was seen to overtake an ldmatrix).

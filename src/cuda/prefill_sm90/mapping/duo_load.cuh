@@ -18,6 +18,7 @@ struct LoadRole {
         SegmentIterator segments(p, cluster);
         ChunkIterator<false> raw(p, cluster, segments);
         uint32_t value = 0;
+        const uint32_t early = has_one_segment(p) ? kEarlyChunks : 0;
         for (raw.open_segment(p); raw.valid;) {
             if (loads_raw) prefetch_gate(p, raw.head, lane);
             if (loads_values && lane == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, rank, 1);
@@ -27,9 +28,13 @@ struct LoadRole {
                 if (loads_values && raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
                 ChunkInfo info = raw.info();
                 info.is_last = raw.chunk + 1 == raw.segment.end && !next.valid;
-                if (lane == 0) s->chunk_infos[raw.number % kChunkInfos] = info;
-                if (loads_raw && raw.number % kRanks == static_cast<uint32_t>(rank)) load_raw(info, raw.number);
-                else __syncwarp();
+                const bool is_own = loads_raw && raw.number % kRanks == static_cast<uint32_t>(rank);
+                if (!is_own) {
+                    if (lane == 0) s->chunk_infos[raw.number % kChunkInfos] = info;
+                    __syncwarp();
+                } else if (raw.number >= early) {
+                    load_raw(info, raw.number);
+                }
             }
             raw.take(next);
         }
@@ -39,9 +44,18 @@ struct LoadRole {
         for (uint32_t i = 0; i < kPrepareGroups; i++) announce_end(end + i * kRanks);
     }
 
+    // As many as there are stages, before the roles begin.
+    static constexpr uint32_t kEarlyChunks = kOwnStages * kRanks;
+    __device__ __forceinline__ void run_early() const {
+        load_early_chunks(p, cluster, rank, kRanks, kEarlyChunks, [&](uint32_t number, const ChunkInfo &info) {
+            load_raw(info, number);
+        });
+    }
+
     __device__ __forceinline__ void load_raw(const ChunkInfo &at, uint32_t number) const {
         const RingSlot slot = own_slot(number / kRanks);
         const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);
+        if (lane == 0) s->chunk_infos[number % kChunkInfos] = at;
         mark(mark_load_wants_stage, number, lane == 0);
         prefetch_gates<kind>(p, at, lane);
         wait_together(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);

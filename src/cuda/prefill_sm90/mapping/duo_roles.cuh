@@ -65,12 +65,17 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
 // peer may still write here. All warps meet, those without a part too, in one place: compute-sanitizer's racecheck does not end otherwise.
 template <GateKind kind>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
-    cluster_sync();
+    const int warp = thread_here() / 32, rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
+    cluster_arrive();
+    if (warp == kLoadWarp) LoadRole<kind, true, true>{p, s, rank, cluster, lane_here()}.run_early();
+    cluster_wait();
     mark_block(mark_block_has_met, thread_here() == 0);
     run_role<kind>(p, s);
     __syncwarp();
+    if (warp >= kStoreWarp) fence_cluster();
     mark_block(mark_block_ends, thread_here() == 0);
-    cluster_sync();
+    cluster_arrive();
+    cluster_wait();
     mark_block(mark_block_has_parted, thread_here() == 0);
 }
 

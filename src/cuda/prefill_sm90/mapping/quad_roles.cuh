@@ -64,15 +64,19 @@ __device__ __forceinline__ void run_preparer(const Params &p, const View &s, int
 // What a block does once its barriers stand; the cluster meets as in duo.
 template <GateKind kind>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
-    cluster_sync();
-    mark_block(mark_block_has_met, thread_here() == 0);
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
+    cluster_arrive();
+    if (warp == duo::kLoadWarp && rank >= kChains) duo::LoadRole<kind, true, false>{p, s, rank - kChains, cluster, lane}.run_early();
+    cluster_wait();
+    mark_block(mark_block_has_met, thread_here() == 0);
     if (rank < kChains) run_chain<kind>(p, s, rank, cluster, warp, lane);
     else run_preparer<kind>(p, s, rank - kChains, cluster, warp, lane);
     __syncwarp();
+    if (warp >= duo::kStoreWarp) fence_cluster();
     mark_block(mark_block_ends, thread_here() == 0);
-    cluster_sync();
+    cluster_arrive();
+    cluster_wait();
     mark_block(mark_block_has_parted, thread_here() == 0);
 }
 

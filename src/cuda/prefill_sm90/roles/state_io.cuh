@@ -22,9 +22,8 @@ struct StateIo {
     // to the sequence.
     template <class Work>
     __device__ __forceinline__ void run(PieceQueue &queue, const Work &work) const {
-        StateLookup{p, half, worker, lane}.begin(queue);
         StateRows state;
-        for (uint32_t i = 0, part = 0;;) {
+        for (uint32_t i = uniform(StateLookup{p, half, worker, lane}.begin(queue)), part = 0;;) {
             const QueuedSegment &done = queue.segment[(i & 1) ^ 1], &next = queue.segment[i & 1];
             const bool has_next = uniform(next.is_valid);
             const int parts = uniform(next.parts), forked = uniform(static_cast<int>(next.rows_forked));
@@ -34,8 +33,20 @@ struct StateIo {
             const StateIo here{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging};
             StateAddress out{done.to, done.to_form}, in{next.from, next.from_form};
             if (!is_first) out = StateLookup{p, half, here.worker, here.lane}.sink_before(next, part), in = {nullptr, Form::Kept};
-            here.change_state({out.at, known(out.form)}, {in.at, known(in.form)}, queue, i + 1, is_first, state);
-            if (!has_next) return;
+            const bool is_begin = i == 0;  // no state yet: only the first segment is looked up
+            const bool is_reader = warp == 0 && here.lane == 0;
+            mark(mark_state_begins, i, is_reader);
+            if (!is_begin) {
+                here.send({out.at, known(out.form)}, state);
+                mark(mark_state_has_gone, i, is_reader);
+                if (!has_next) return;
+                here.ask({in.at, known(in.form)}, state);
+            }
+            mark(mark_state_is_asked_for, i, is_reader);
+            if (is_first) StateLookup{p, half, here.worker, here.lane}.advance(queue, i + 1);
+            mark(mark_state_has_looked_ahead, i, is_reader);
+            if (!is_begin) here.take({in.at, known(in.form)}, state);
+            mark(mark_state_is_there, i, is_reader);
             if (const int chunks = is_fork ? 1 : each; chunks > 0) work(chunks, rows, state);
             if (++part == static_cast<uint32_t>(parts)) part = 0, i++;
         }
@@ -53,26 +64,23 @@ struct StateIo {
         return state[4 * b + 2 * row_half + e];
     }
     // One state out, the next in. Whole rows pass through shared memory, four of a warp at a time: an access to global memory then touches one
-    // row, not one sector of eight. Segment `ahead` is looked up while the new rows travel.
-    __device__ __forceinline__ void change_state(const StateAddress &out, const StateAddress &in, PieceQueue &queue, uint32_t ahead, bool looks_ahead,
-                                                 StateRows &state) const {
-        const bool is_reader = warp == 0 && lane == 0;
-        mark(mark_state_begins, ahead - 1, is_reader);
+    // row, not one sector of eight. The segment after is looked up while the new rows travel.
+    __device__ __forceinline__ void send(const StateAddress &out, const StateRows &state) const {
+        if (out.form == Form::None) return;
         if (elect_one()) bulk_wait_read();  // where rows pass, the copy engine may still read O
         __syncwarp();
         if (out.form == Form::Parked) park(static_cast<float *>(out.at), state);
         else store_rows<0>(out, state), store_rows<1>(out, state);
         if (out.form == Form::HandOver) announce_hand_over();
-        mark(mark_state_has_gone, ahead - 1, is_reader);
+    }
+    __device__ __forceinline__ void ask(const StateAddress &in, StateRows &state) const {
         if (in.form == Form::HandOver) await_hand_over();
         if (has_rows(in) || in.form == Form::Parked) fetch(static_cast<const float *>(in.at), state);
-        mark(mark_state_is_asked_for, ahead - 1, is_reader);
-        if (looks_ahead) StateLookup{p, half, worker, lane}.advance(queue, ahead);
-        mark(mark_state_has_looked_ahead, ahead - 1, is_reader);
+    }
+    __device__ __forceinline__ void take(const StateAddress &in, StateRows &state) const {
         if (in.form == Form::Kept || in.form == Form::Parked) return;
         if (has_rows(in)) spread(state);
         else load_rows<0>(in, state), load_rows<1>(in, state);
-        mark(mark_state_is_there, ahead - 1, is_reader);
     }
     __device__ __forceinline__ static bool has_rows(const StateAddress &x) { return x.form == Form::Rows || x.form == Form::HandOver; }
 
