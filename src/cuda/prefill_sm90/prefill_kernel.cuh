@@ -16,7 +16,7 @@
 
 namespace fkdai::prefill {
 
-static_assert(duo::kStages >= solo::kStages, "the stages of both begin where shared memory does: their triangles lie in the same places");
+static_assert(duo::kStages >= solo::kStages && duo::kStages >= quad::kOwnStages, "the stages of both begin where shared memory does: their triangles lie in the same places");
 
 inline constexpr int kSharedBytes = (sizeof(duo::Smem) > sizeof(solo::Smem) ? sizeof(duo::Smem) : sizeof(solo::Smem)) + 1024;  // dynamic_shared
 
@@ -35,6 +35,7 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     mark_block(mark_block_begins, thread_here() == 0);
     const uint32_t base = uniform(shared_address(&dynamic_shared<solo::Smem>()));
     const duo::View duo{&dynamic_shared<duo::Smem>(), base};
+    const quad::View preparer{&dynamic_shared<quad::Smem>(), base};
     const solo::View solo{&dynamic_shared<solo::Smem>(), base};
     // Maps and barriers by a warp each, side by side.
     if (thread_here() == kThreads - 64) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
@@ -46,7 +47,7 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     const bool is_solo = is_raw || uniform(cut != nullptr ? cut->kind == kSingleKind : p.mapping == FKDAI_SOLO);
     if (thread_here() == kThreads - 32) {
         if (is_solo) solo::init_barriers(solo);
-        else if (p.mapping == FKDAI_QUAD) quad::init_barriers(duo);
+        else if (p.mapping == FKDAI_QUAD) quad::init_barriers(duo, preparer);
         else duo::init_barriers(duo);
         fence_barrier_init();
     }
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     mark_block(mark_block_has_barriers, thread_here() == 0);
     if (is_solo) return solo::run<kind, is_raw>(p, solo);
     if constexpr (!is_raw) {
-        if ((p.mapping & FKDAI_QUAD) != 0) quad::run<kind>(p, duo);  // so written, quads' code comes first: see kernel_ledger.json
+        if ((p.mapping & FKDAI_QUAD) != 0) quad::run<kind>(p, duo, preparer);  // so written, quads' code comes first: see kernel_ledger.json
         else duo::run<kind>(p, duo);
     }
 }

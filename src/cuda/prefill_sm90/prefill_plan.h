@@ -66,7 +66,7 @@ typedef struct fkdai_prefill_scale {
 fkdai_prefill_scale fkdai_prefill_split_scale(float scale);
 
 /* Sizes of the device code, which asserts them. */
-enum { FKDAI_CUT_BYTES = 16, FKDAI_RELAY_BYTES = 2 * 4 * 27 * 1024 /* of a cluster: two preparers, four stages but for T */ };
+enum { FKDAI_CUT_BYTES = 16, FKDAI_RELAY_BYTES = 2 * 6 * 27 * 1024 /* of a cluster: two preparers, six stages but for T */ };
 
 #ifdef __cplusplus
 }

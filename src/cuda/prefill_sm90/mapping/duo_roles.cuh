@@ -52,11 +52,11 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        return OperandRole<kind, 1, true, true>{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
+        return OperandRole<Smem, kind, 1, true, true>{p, s, warp / 4 - 1, rank, warp % 4, lane}.run();
     }
     if (warp >= kWarps) return shrink_registers<kIdleRegisters>();
     shrink_registers<kSingleRegisters>();
-    if (warp == kLoadWarp) LoadRole<kind, true, true>{p, s, rank, cluster, lane}.run();
+    if (warp == kLoadWarp) LoadRole<Smem, kind, true, true>{p, s, rank, cluster, lane}.run();
     else if (warp == kStoreWarp) StoreRole<FKDAI_DUO>{p, s, rank, cluster, lane}.run();
     else SolveRole{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
 }
@@ -67,7 +67,7 @@ template <GateKind kind>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
     const int warp = thread_here() / 32, rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
     cluster_arrive();
-    if (warp == kLoadWarp) LoadRole<kind, true, true>{p, s, rank, cluster, lane_here()}.run_early();
+    if (warp == kLoadWarp) LoadRole<Smem, kind, true, true>{p, s, rank, cluster, lane_here()}.run_early();
     cluster_wait();
     mark_block(mark_block_has_met, thread_here() == 0);
     run_role<kind>(p, s);
