@@ -98,4 +98,12 @@ __device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.
 // All threads of one warpgroup meet; `id` is 1..15 (0 is __syncthreads).
 __device__ __forceinline__ void warpgroup_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
 
+// They meet, and know whether it holds for all of them.
+__device__ __forceinline__ bool warpgroup_all(int id, bool holds) {
+    uint32_t all;
+    asm volatile("{\n.reg .pred p, q;\nsetp.ne.b32 p, %2, 0;\n"
+                 "bar.red.and.pred q, %1, 128, p;\nselp.u32 %0, 1, 0, q;\n}" : "=r"(all) : "r"(id), "r"(static_cast<uint32_t>(holds)) : "memory");
+    return __any_sync(~0u, all);  // by which the compiler knows that a warp's lanes agree
+}
+
 }  // namespace fkdai

@@ -45,5 +45,14 @@ inline void warpgroup_sync(int id) {
     emulator::Thread &t = emulator::self();
     emulator::meet(t.own().named[id], t.thread.x % 128, nullptr, [](void **) {});
 }
+inline bool warpgroup_all(int id, bool holds) {
+    emulator::Thread &t = emulator::self();
+    emulator::meet(t.own().named[id], t.thread.x % 128, &holds, [](void **each) {
+        bool all = true;
+        for (int i = 0; i < 128; i++) all = all && *static_cast<bool *>(each[i]);
+        for (int i = 0; i < 128; i++) *static_cast<bool *>(each[i]) = all;
+    });
+    return holds;
+}
 
 }  // namespace fkdai
