@@ -13,9 +13,11 @@ inline constexpr int kStages = kOwnStages + kReceivedStages;
 inline constexpr int kValueStages = 3;
 inline constexpr int kOutStages = 2;
 inline constexpr int kDoneStages = 4;      // > kOutStages + 1, which bounds how far the chain runs ahead of the store warp
+inline constexpr int kChunkInfos = 12;
 inline constexpr int kValueLag = kOwnStages + 1;  // chunks that the raw tiles run ahead of the values
 
 // Warps: one warpgroup runs the recurrence, two prepare operands, then come four single-warp roles. The last four of a block have no part.
+inline constexpr int kPrepareGroups = 2;
 enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14, kWarps = 16 };
 enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 80, kIdleRegisters = 24 };
 enum NamedBarrier : int { kChainBarrier = 1, kFirstPrepareBarrier = 2 };
@@ -38,7 +40,7 @@ struct Barriers {
 };
 
 struct Smem {
-    static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = 2, kChunkInfos = 12;
+    static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = duo::kPrepareGroups, kChunkInfos = duo::kChunkInfos;
     static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
     Stage stages[kStages];                                   // own, then received
     alignas(1024) uint8_t value[kValueStages][kValueBytes];  // V [32][64 of this CTA], 128-byte swizzle

@@ -16,7 +16,8 @@ inline constexpr int kSlots = duo::kStages / kPreparers;
 
 // Of a preparer. Warps 0 to 11: three groups that make operands, every third chunk of the CTA each; then single-warp roles as in duo; the warps that
 // have no part there make the norms.
-inline constexpr int kOwnStages = 6;
+inline constexpr int kOwnStages = 6, kPrepareGroups = 3, kChunkInfos = 32;
+static_assert(kChunkInfos > kPreparers * (kOwnStages + kPrepareGroups));
 
 // Who flips a barrier of a preparer, and what it announces.
 struct Barriers {
@@ -29,8 +30,7 @@ struct Barriers {
 };
 
 struct Smem {
-    static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = 3, kChunkInfos = 32;
-    static_assert(kChunkInfos > kPreparers * (kOwnStages + kPrepareGroups));
+    static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = quad::kPrepareGroups, kChunkInfos = quad::kChunkInfos;
     Stage stages[kOwnStages];
     alignas(1024) uint8_t score_keys[kPrepareGroups][kHalves][4096];  // as in duo, and so on
     alignas(128) float akk[kOwnStages][16][kAkkPitch];
@@ -60,8 +60,6 @@ struct Target {
 };
 
 // What a preparer knows of a chain CTA's shared memory: where the stage lies that it sends to.
-struct ChainView : duo::View {
-    __device__ __forceinline__ explicit ChainView(const View &here) : duo::View{reinterpret_cast<duo::Smem *>(here.memory), here.base} {}
-};
+__device__ __forceinline__ duo::View chain_view(const View &here) { return {reinterpret_cast<duo::Smem *>(here.memory), here.base}; }
 
 }  // namespace fkdai::prefill::quad

@@ -31,7 +31,7 @@ struct SendRole {
             const Target to(i, preparer);
             wait_together(s.at(s->barriers.slot_free[to.slot.index]), to.slot.phase ^ 1);
             if (elect_one()) {
-                const ChainView there(s);
+                const duo::View there = chain_view(s);
                 const uint32_t ready = there.at(there->barriers.operands_ready[to.stage]);
                 for (int chain = 0; chain < kChains; chain++) arrive_expecting_remote(peer_address(ready, chain), duo::kOperandBytes);
                 load_bytes_in_each(there.at(there->stages[to.stage]), place, duo::kOperandBytes, ready, kChainRanks);
@@ -62,7 +62,7 @@ struct SolveRole : duo::SolveParts<Smem> {
 
     __device__ __forceinline__ void send(uint32_t stage, const Target &to) const {
         constexpr uint32_t kBytes = sizeof(Stage) - duo::kOperandBytes;
-        const ChainView there(s);
+        const duo::View there = chain_view(s);
         const uint32_t ready = there.at(there->barriers.solve_ready[to.stage]), place = there.at(there->stages[to.stage].range);
         for (int chain = 0; chain < kChains; chain++) {
             arrive_expecting_remote(peer_address(ready, chain), kBytes);
