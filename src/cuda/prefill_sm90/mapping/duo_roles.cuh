@@ -56,9 +56,10 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     }
     if (warp >= kWarps) return shrink_registers<kIdleRegisters>();
     shrink_registers<kSingleRegisters>();
-    if (warp == kLoadWarp) LoadRole<Smem, kind, true, true>{p, s, rank, cluster, lane}.run();
+    // The order of their code was measured: 4 % of H=96 fixed (2026-11-28-starts.md).
+    if (warp >= kFirstSolveWarp) SolveRole{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
     else if (warp == kStoreWarp) StoreRole<FKDAI_DUO>{p, s, rank, cluster, lane}.run();
-    else SolveRole{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
+    else LoadRole<Smem, kind, true, true>{p, s, rank, cluster, lane}.run();
 }
 
 // What a block does once its barriers stand. The cluster meets before the first arrival at the peer, and at the end, as nobody leaves while the
