@@ -86,27 +86,28 @@ def hasty_flag():
     return "--Ofast-compile=max" if known else ""
 
 
-def hasty_nvcc():
-    return {**os.environ, "NVCC_APPEND_FLAGS": hasty_flag()}
+def cuda_options(flags):
+    """The kernels are compiled once for all builds that give them the same flags (tools/dev/compile_once.py)."""
+    return [f"CMAKE_CUDA_FLAGS={flags}", f"CMAKE_CUDA_COMPILER_LAUNCHER={ROOT / 'tools/dev/compile_once.py'}", "FKDA_WERROR=ON"]
 
 
-def flags_of_kernels():
+def options_of_kernels():
     """Of builds whose kernels a GPU runs where there is one. CMake knows the flag: with a GPU, or without, everything is compiled anew."""
     has_gpu = any(pathlib.Path("/dev").glob("nvidia[0-9]*")) or pathlib.Path("/dev/dxg").exists()
-    return f"CMAKE_CUDA_FLAGS={'' if has_gpu else hasty_flag()}"
+    return cuda_options("" if has_gpu else hasty_flag())
 
 
 @Once
 def build_release():
-    return build_with_tests("check-release", "-D" + flags_of_kernels())
+    return build_with_tests("check-release", *options_of_kernels())
 
 
 def build_sanitized():
-    return build_with_tests("check-sanitize", "-DFKDA_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DFKDA_CUDA=OFF")
+    return build_with_tests("check-sanitize", "FKDA_SANITIZE=address,undefined", "CMAKE_BUILD_TYPE=RelWithDebInfo", "FKDA_CUDA=OFF", "FKDA_WERROR=ON")
 
 
 def build_with_tests(build, *options):
-    return run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_EXAMPLES=ON", "-DFKDA_WERROR=ON", *options])
+    return run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_EXAMPLES=ON", *(f"-D{option}" for option in options)])
 
 
 def c_suites(build, label, built, env):
@@ -117,7 +118,7 @@ def c_suites(build, label, built, env):
     say(f"C suites, {label}")
     report = OUT / f"ctest-{build}.xml"
     run(["ctest", "--test-dir", f"build/{build}", "-j", str(os.cpu_count()), "--timeout", "900", "--test-output-size-passed", "1000000",
-         "--output-junit", str(report)], env={**hasty_nvcc(), **env})
+         "--output-junit", str(report)], env={**os.environ, **env})
     suites = []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         output = case.findtext("system-out") or ""
@@ -133,7 +134,7 @@ def install_wheel():
     """Builds the wheel and installs it into .venv; returns (exit status, output)."""
     say("building and installing the Python wheel")
     return run([sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--force-reinstall",
-                "--config-settings=build-dir=build/wheel", f"--config-settings=cmake.define.{flags_of_kernels()}", "."],
+                "--config-settings=build-dir=build/wheel", *(f"--config-settings=cmake.define.{option}" for option in options_of_kernels()), "."],
                env={**os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "2"})
 
 
@@ -144,7 +145,7 @@ def python_suites():
             return [Suite(f"python: {name}", failed=1, output=output)]
     suites = []
     python = sys.executable
-    env = {**hasty_nvcc(), "FKDA_CLI": str(ROOT / "build/check-release/cli/flashkda"), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**os.environ, "FKDA_CLI": str(ROOT / "build/check-release/cli/flashkda"), "PYTHONDONTWRITEBYTECODE": "1"}
     for folder in ("cli", "python"):
         say(f"pytest tests/{folder}")
         report = OUT / f"pytest-{folder}.xml"
@@ -177,9 +178,9 @@ def debug_build_suite():
     targets = "flashkda flashkda_cli fkda_printed fkda_bench_cpu fkda_bench_decode" + (" gpu_programs" if can_compile_kernels() else "")
     say("debug build: build/check-debug")
     started = time.time()
-    status, output = run(["tools/build", "check-debug", "-DFKDA_BUILD_TESTS=ON", "-DBUILD_SHARED_LIBS=OFF", "-DFKDA_WERROR=ON",
-                          "-DCMAKE_BUILD_TYPE=Debug", "-DFKDA_BUILD_BENCH=ON", "-DFKDA_BUILD_GPU_TESTS=ON",
-                          f"-DFKDA_CUDA={'ON' if can_compile_kernels() else 'OFF'}"], env={**hasty_nvcc(), "TARGETS": targets})
+    options = [*cuda_options(hasty_flag()), "FKDA_BUILD_TESTS=ON", "BUILD_SHARED_LIBS=OFF", "CMAKE_BUILD_TYPE=Debug", "FKDA_BUILD_BENCH=ON",
+               "FKDA_BUILD_GPU_TESTS=ON", f"FKDA_CUDA={'ON' if can_compile_kernels() else 'OFF'}"]
+    status, output = run(["tools/build", "check-debug", *(f"-D{option}" for option in options)], env={**os.environ, "TARGETS": targets})
     if status == 0:
         status, output = run(["ctest", "--test-dir", "build/check-debug", "-R", "^(consumer|exports)$", "--output-on-failure", "--no-tests=error"])
     return Suite("debug build", int(status == 0), int(status != 0), 0, time.time() - started, output)
@@ -280,6 +281,7 @@ def main():
     if arguments.long:
         LINT.remove("--quick")
     OUT.mkdir(parents=True, exist_ok=True)
+    os.environ["FKDA_COMPILED"] = str(OUT / "compiled")
     started = time.time()
     results = run_steps(steps)
     suites = [suite for step in steps for suite in results[step]]
