@@ -49,10 +49,17 @@ def say(text):
     print(f"==> {text}", file=sys.stderr, flush=True)
 
 
-def run(command, **options):
+CPU_SECONDS: dict[str, float] = {}    # of the commands, by what they are for
+
+
+def run(what, command, **options):
     """Runs a command quietly; returns (exit status, output)."""
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **options)
-    return done.returncode, done.stdout
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **options) as process:
+        output = process.stdout.read() if process.stdout else ""
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    CPU_SECONDS[what] = CPU_SECONDS.get(what, 0) + used.ru_utime + used.ru_stime
+    return process.returncode, output
 
 
 def count_cmocka(output, ok):
@@ -82,7 +89,7 @@ class Once:
 @Once
 def hasty_flag():
     """Lets nvcc compile ten times as fast, and badly: for builds that are to succeed, and whose kernels nobody runs."""
-    known = can_compile_kernels() and "--Ofast-compile" in run(["nvcc", "--help"])[1]
+    known = can_compile_kernels() and "--Ofast-compile" in run("nvcc --help", ["nvcc", "--help"])[1]
     return "--Ofast-compile=max" if known else ""
 
 
@@ -107,7 +114,7 @@ def build_sanitized():
 
 
 def build_with_tests(build, *options):
-    return run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_EXAMPLES=ON", *(f"-D{option}" for option in options)])
+    return run(build, ["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_EXAMPLES=ON", *(f"-D{option}" for option in options)])
 
 
 def c_suites(build, label, built, env):
@@ -117,8 +124,8 @@ def c_suites(build, label, built, env):
         return [Suite(f"{label}: build", failed=1, output=output)]
     say(f"C suites, {label}")
     report = OUT / f"ctest-{build}.xml"
-    run(["ctest", "--test-dir", f"build/{build}", "-j", str(os.cpu_count()), "--timeout", "900", "--test-output-size-passed", "1000000",
-         "--output-junit", str(report)], env={**os.environ, **env})
+    run(f"tests of {build}", ["ctest", "--test-dir", f"build/{build}", "-j", str(os.cpu_count()), "--timeout", "900",
+                              "--test-output-size-passed", "1000000", "--output-junit", str(report)], env={**os.environ, **env})
     suites = []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         output = case.findtext("system-out") or ""
@@ -133,7 +140,7 @@ def c_suites(build, label, built, env):
 def install_wheel():
     """Builds the wheel and installs it into .venv; returns (exit status, output)."""
     say("building and installing the Python wheel")
-    return run([sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--force-reinstall",
+    return run("wheel", [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--force-reinstall",
                 "--config-settings=build-dir=build/wheel", *(f"--config-settings=cmake.define.{option}" for option in options_of_kernels()), "."],
                env={**os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "2"})
 
@@ -145,13 +152,15 @@ def python_suites():
             return [Suite(f"python: {name}", failed=1, output=output)]
     suites = []
     python = sys.executable
-    env = {**os.environ, "FKDA_CLI": str(ROOT / "build/check-release/cli/flashkda"), "PYTHONDONTWRITEBYTECODE": "1"}
+    # PASSIVE: torch's threads wait for each other without turning; on cores that are shared with other lanes that was half of the time.
+    env = {**os.environ, "FKDA_CLI": str(ROOT / "build/check-release/cli/flashkda"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     for folder in ("cli", "python"):
         say(f"pytest tests/{folder}")
         report = OUT / f"pytest-{folder}.xml"
         report.unlink(missing_ok=True)
         started = time.time()
-        status, output = run([python, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", f"tests/{folder}", f"--junitxml={report}"], env=env)
+        command = [python, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", f"tests/{folder}", f"--junitxml={report}"]
+        status, output = run(f"pytest {folder}", command, env=env)
         suite = Suite(f"pytest: {folder}", seconds=time.time() - started, output=output)
         if report.exists():
             counts = ElementTree.parse(report).getroot().find("testsuite")
@@ -168,7 +177,7 @@ def tool_suite(name, *command):
     """A tool that says by its exit status what it found; 77 means that it could not look."""
     say(name)
     started = time.time()
-    status, output = run([sys.executable, *command])
+    status, output = run(name, [sys.executable, *command])
     return Suite(name, int(status == 0), int(status not in (0, 77)), int(status == 77), time.time() - started, output)
 
 
@@ -180,9 +189,11 @@ def debug_build_suite():
     started = time.time()
     options = [*cuda_options(hasty_flag()), "FKDA_BUILD_TESTS=ON", "BUILD_SHARED_LIBS=OFF", "CMAKE_BUILD_TYPE=Debug", "FKDA_BUILD_BENCH=ON",
                "FKDA_BUILD_GPU_TESTS=ON", f"FKDA_CUDA={'ON' if can_compile_kernels() else 'OFF'}"]
-    status, output = run(["tools/build", "check-debug", *(f"-D{option}" for option in options)], env={**os.environ, "TARGETS": targets})
+    command = ["tools/build", "check-debug", *(f"-D{option}" for option in options)]
+    status, output = run("check-debug", command, env={**os.environ, "TARGETS": targets})
     if status == 0:
-        status, output = run(["ctest", "--test-dir", "build/check-debug", "-R", "^(consumer|exports)$", "--output-on-failure", "--no-tests=error"])
+        command = ["ctest", "--test-dir", "build/check-debug", "-R", "^(consumer|exports)$", "--output-on-failure", "--no-tests=error"]
+        status, output = run("check-debug", command)
     return Suite("debug build", int(status == 0), int(status != 0), 0, time.time() - started, output)
 
 
@@ -256,7 +267,9 @@ def print_report(suites, seconds):
     for suite in suites:
         print(f"{suite.name:<{width}}  {suite.ran:>5} {suite.passed:>6} {suite.failed:>6} {suite.skipped:>7} {suite.seconds:>8.1f}")
     passed, failed, skipped = (sum(getattr(suite, key) for suite in suites) for key in ("passed", "failed", "skipped"))
-    print(f"\nran {passed + failed} in {seconds:.0f} s\n{passed} passed, {failed} failed, {skipped} skipped")
+    print("\nCPU seconds: " + ", ".join(f"{what} {used:.0f}" for what, used in CPU_SECONDS.items() if used >= 1))
+    print(f"\nran {passed + failed} in {seconds:.0f} s, {sum(CPU_SECONDS.values()):.0f} CPU seconds")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return failed
 
 
