@@ -109,7 +109,8 @@ def fwd(
     A tensor means here what it means in torch: views with the negative bit are resolved, and writing ``out``, ``final_state`` and
     ``checkpoint_state`` counts in their ``_version``. A pool whose dtype is only taken as a copy is copied as a whole. Tensors whose
     values are not in plain memory are refused: meta, sparse, nested and quantized ones, those inside torch.func, and subclasses with a
-    ``__torch_dispatch__``.
+    ``__torch_dispatch__``. FakeTensors, and those of torch.export, get an answer about shapes: see ``flash_kda.torch_ops``, which is also what
+    torch.compile needs.
 
     Warns:
         RuntimeWarning, once each: the K and V of the call are only taken by the reference backend, which is slow; tensors on CUDA are copied
@@ -129,7 +130,12 @@ def fwd(
         q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, initial_state, final_state, cu_seqlens, initial_slots, final_slots,
         initial_mask, checkpoint_state, checkpoint_offsets, checkpoint_slots, checkpoint_every, slot_null,
     )  # fmt: skip
-    copies = _core.fwd(*arguments)
+    try:
+        copies = _core.fwd(*arguments)
+    except TypeError:
+        if _is_traced("fwd", locals()):
+            return
+        raise
     if copies:
         from . import _copies
 
@@ -198,10 +204,14 @@ def decode(
     Raises:
         As ``fwd``. After an error nothing has been written.
     """
-    _core.decode(
-        q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, cu_seqlens, slots, initial_mask, slot_null, max_tokens,
-        commit, num_accepted, step_states, parent,
-    )  # fmt: skip
+    try:
+        _core.decode(
+            q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, cu_seqlens, slots, initial_mask, slot_null, max_tokens,
+            commit, num_accepted, step_states, parent,
+        )  # fmt: skip
+    except TypeError:
+        if not _is_traced("decode", locals()):
+            raise
 
 
 def decode_fused(
@@ -264,10 +274,14 @@ def decode_fused(
     """
     weight_q, weight_k, weight_v = (None, None, None) if conv_weight is None else conv_weight
     bias_q, bias_k, bias_v = (None, None, None) if conv_bias is None else conv_bias
-    _core.decode_fused(
-        q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, slots, initial_mask, slot_null, norm_eps,
-        weight_q, weight_k, weight_v, bias_q, bias_k, bias_v, conv_state, output_gate, norm_weight,
-    )  # fmt: skip
+    try:
+        _core.decode_fused(
+            q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, slots, initial_mask, slot_null, norm_eps,
+            weight_q, weight_k, weight_v, bias_q, bias_k, bias_v, conv_state, output_gate, norm_weight,
+        )  # fmt: skip
+    except TypeError:
+        if not _is_traced("decode_fused", locals()):
+            raise
 
 
 def get_workspace_size(T_total: int, H: int, N: int = 1) -> int:
@@ -288,6 +302,15 @@ def backends() -> dict[str, Backend]:
 def build_info() -> str:
     """How the library in this module was built: compiler, threads, CUDA. ``python -m flash_kda`` prints it with all else."""
     return _core.build_info
+
+
+def _is_traced(name: str, scope: dict[str, object]) -> bool:
+    """A class of tensors was refused. True: they stand for others, and torch has been told what the call would do (torch_ops.py)."""
+    if "torch._subclasses.fake_tensor" not in _sys.modules:
+        return False
+    from . import torch_ops
+
+    return torch_ops.answer(name, scope)
 
 
 def _check_fla(fla: object) -> None:

@@ -1,5 +1,7 @@
 """Fixtures: both roads from a torch tensor into the extension, and inputs for flash_kda.fwd."""
 
+import os
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from flash_kda import _core
 from recurrence import recurrence, relative_rms
 
 BF16 = torch.bfloat16
+LONG = pytest.mark.skipif(os.environ.get("FKDA_TEST_DRAWS", "").startswith("few"), reason="make check-long runs it, and pytest alone")
 STORED = {BF16: bar("stored", "bf16"), torch.float16: bar("stored", "f16")}
 
 
