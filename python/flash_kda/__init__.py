@@ -306,7 +306,9 @@ def build_info() -> str:
 
 def _is_traced(name: str, scope: dict[str, object]) -> bool:
     """A class of tensors was refused. True: they stand for others, and torch has been told what the call would do (torch_ops.py)."""
-    if "torch._subclasses.fake_tensor" not in _sys.modules:
+    kinds = {"fake_tensor": "FakeTensor", "functional_tensor": "FunctionalTensor"}
+    classes = tuple(getattr(_sys.modules.get(f"torch._subclasses.{file}"), kind, ()) for file, kind in kinds.items())
+    if not any(isinstance(value, classes) for value in scope.values()):
         return False
     from . import torch_ops
 
