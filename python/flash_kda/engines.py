@@ -25,9 +25,9 @@ REFUSALS = (TypeError, ValueError, RuntimeError)  # what flash_kda raises before
 SlotNull = Literal["negative", "not_positive"]
 
 
-def _heads(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """[B,count*K] as [B,1,count,K], where it lies."""
-    return rows.unflatten(-1, (count, -1)).unsqueeze(1)
+def _heads(rows: torch.Tensor, width: int) -> torch.Tensor:
+    """[B,heads*width] as [B,1,heads,width], where it lies."""
+    return rows.unflatten(-1, (rows.shape[-1] // width, width)).unsqueeze(1)
 
 
 def _split(mixed_qkv: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -35,7 +35,7 @@ def _split(mixed_qkv: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, 
     HV, V, K = state.shape[1:]
     keys = (mixed_qkv.shape[-1] - HV * V) // 2
     q, k, v = mixed_qkv.split([keys, keys, HV * V], dim=-1)
-    return _heads(q, keys // K), _heads(k, keys // K), _heads(v, HV)
+    return _heads(q, K), _heads(k, K), _heads(v, V)
 
 
 def packed_step(

@@ -4,6 +4,7 @@
 there. `python tests/python/engine_sources.py` fetches them by hand.
 """
 
+import ast
 import contextlib
 import importlib
 import os
@@ -24,9 +25,8 @@ FILES = {
         "sglang/srt/plugins/hook_registry.py",
     ],
     "vllm==0.33.0": [
-        f"{KIMI}/kda.py", f"{KIMI}/ops/third_party/kda/__init__.py", f"{KIMI}/ops/third_party/kda/fused_recurrent.py", f"{GLM}/common/kda.py",
-        f"{GLM}/nvidia/ops/third_party/kda/fused_recurrent.py", "vllm/_custom_ops.py", "vllm/plugins/__init__.py", "vllm/_flashkda_C.abi3.so",
-        "vllm/third_party/flash_linear_attention/ops/kda.py", "vllm/model_executor/layers/mamba/gdn/kimi_gdn_linear_attn.py",
+        f"{KIMI}/kda.py", f"{KIMI}/ops/third_party/kda/fused_recurrent.py", f"{GLM}/nvidia/ops/third_party/kda/kernels.py",
+        "vllm/_custom_ops.py", "vllm/plugins/__init__.py", "vllm/_flashkda_C.abi3.so",
     ],
 }  # fmt: skip
 
@@ -49,6 +49,13 @@ def sources(project):
         fetch(project)
         is_there = True
     return FOLDER if is_there else None
+
+
+def alone(file, names, head=""):
+    """Source text: the classes and functions of these names as they stand in a file of theirs, behind a head that imports what they need."""
+    source = (FOLDER / file).read_text()
+    nodes = {node.name: node for node in ast.parse(source).body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    return "\n\n\n".join([head, *(ast.get_source_segment(source, nodes[name]) for name in names)])
 
 
 MISSING = "the files of {} are not in build/engines; make check-long fetches them"

@@ -4,7 +4,6 @@
 (engine_sources.py), with stand-ins for what these import. Neither runs SGLang itself: its scheduler, convolution kernels and CUDA graphs.
 """
 
-import ast
 import importlib
 import logging
 import pathlib
@@ -14,7 +13,7 @@ import pytest
 import torch
 
 import flash_kda
-from engine_sources import LINEAR, MISSING, modules, sources
+from engine_sources import LINEAR, MISSING, alone, modules, sources
 from flash_kda import engines
 from recurrence import relative_rms
 from serving import STATE, Layer, Sequence, pool_of, starts, takes_the_same
@@ -77,20 +76,13 @@ def imported_by_the_sources():
     }  # fmt: skip
 
 
-def dispatcher_alone(folder, where):
-    """kda_backend.py without what surrounds its dispatcher: the class as it is, with the imports that it needs."""
-    source = (folder / f"{LINEAR}/kda_backend.py").read_text()
-    nodes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
-    head = f"""from typing import Optional
+IMPORTS = f"""from typing import Optional
 import torch
 from {KDA_TRITON} import TritonKDAKernel
 from {LINEAR_UTILS} import LinearAttnKernelBackend
 from sglang.srt.utils import is_cuda
 from sglang.srt.utils.common import rank0_log
-"""
-    file = where / f"{LINEAR}/kda_backend.py"
-    file.parent.mkdir(parents=True)
-    file.write_text(head + ast.get_source_segment(source, nodes["KDAKernelDispatcher"]))
+"""  # of the dispatcher; its file has more classes, and imports the whole engine
 
 
 @pytest.fixture(params=["stand-in", "0.5.23"])
@@ -104,7 +96,9 @@ def sglang(request, monkeypatch, tmp_path):
     monkeypatch.setattr(Dispatcher, "__init__", Dispatcher.__init__)
     SAID.clear()
     if folder is not None:
-        dispatcher_alone(folder, tmp_path)
+        file = tmp_path / f"{LINEAR}/kda_backend.py"
+        file.parent.mkdir(parents=True)
+        file.write_text(alone(f"{LINEAR}/kda_backend.py", ["KDAKernelDispatcher"], IMPORTS))
     names, folders = (STAND_INS, ()) if folder is None else (imported_by_the_sources(), (tmp_path, folder))
     with modules(("sglang", "flashkda_sglang", "msgspec"), names, folders):
         yield request.param
