@@ -186,17 +186,17 @@ def test_a_server(registered, lower_bound):
     untouched = [0, 2, 4, 6, 7, 8, 9, 10, 11, 12, 13]
     assert not out[1].any() and torch.equal(pool[untouched].nan_to_num(7.0), before[untouched].nan_to_num(7.0))
 
-    blocks = {a: [3, 8, 9, 10], b: [5, 11, 12, 0]}
+    blocks = {a: [3, 8, 9, 10], b: [5, 0, 12, 0]}  # the state after the second draft of b is not kept
     drafts = {a: layer.tokens(4), b: layer.tokens(2)}
     out = server.verify(torch.cat([*drafts.values()]), [*blocks.values(), [0, 0, 0, 0]], [4, 2, 0], None)
     for n, (sequence, rows) in enumerate(drafts.items()):
-        sequence.check_draft(rows, out[n], pool[blocks[sequence]])
+        sequence.check_draft(rows, out[n], pool[blocks[sequence]] if sequence is a else None)
     accepted = {a: 3, b: 1}
     for n, sequence in enumerate(drafts):
         sequence.slot = blocks[sequence][accepted[sequence] - 1]
         sequence.check(drafts[sequence][: accepted[sequence]], out[n][: accepted[sequence]], pool)
     again = {a: layer.tokens(2), b: layer.tokens(4)}
-    blocks[b][3] = 13
+    blocks[b] = [5, 11, 12, 13]
     out = server.verify(torch.cat([*again.values()]), [*blocks.values()], [2, 4], accepted.values())
     for n, (sequence, rows) in enumerate(again.items()):
         sequence.slot = blocks[sequence][len(rows) - 1]

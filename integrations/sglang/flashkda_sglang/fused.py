@@ -41,4 +41,4 @@ def replace(module: ModuleType) -> None:
         return out.view(1, B, H, -1)
 
     kda_fused_decode.is_flashkda = True  # type: ignore[attr-defined]
-    module.kda_fused_decode = kda_fused_decode
+    vars(module)["kda_fused_decode"] = kda_fused_decode

@@ -37,6 +37,7 @@ class FlashKDAKernel(TritonKDAKernel):
             lower_bound=lower_bound, beta_is_raw=beta_is_raw, return_intermediate_states=return_intermediate_states, **kwargs,
         )  # fmt: skip
         track_state, chunks = kwargs.get("track_state"), kwargs.get("track_chunk_idx")
+        offsets = None if track_state is None or chunks is None else chunks * CHUNK
         if A_log is None or not beta_is_raw or (return_intermediate_states and track_state is None and _reads_chunks(kwargs)):
             return triton()
         out = torch.empty(v.shape, dtype=v.dtype, device=v.device)
@@ -46,7 +47,7 @@ class FlashKDAKernel(TritonKDAKernel):
             flash_kda.fwd(
                 q, k, v, g, beta, q.shape[-1] ** -0.5, out, A_log, dt_bias, lower_bound, initial_state=ssm_states, final_state=ssm_states,
                 cu_seqlens=query_start_loc, initial_slots=cache_indices, final_slots=cache_indices, checkpoint_state=track_state,
-                checkpoint_offsets=None if track_state is None else chunks * CHUNK,
+                checkpoint_offsets=offsets,
             )  # fmt: skip
         except REFUSALS as reason:
             _refusals.say("extend", reason)
