@@ -31,16 +31,18 @@ __all__: list[str] = []
 
 _TOKENS = "Tensor k, Tensor v, Tensor g, Tensor beta, float scale"
 _GATE = "Tensor? A_log, Tensor? dt_bias, float? lower_bound"
+_WORDS = "str gate='logit', str beta_kind='logit', int beta_multiplier=1, str qk_norm='l2', str state_layout='nhvk'"
 _SCHEMAS = {
     "fwd": f"Tensor q, {_TOKENS}, Tensor(a!) out, {_GATE}, Tensor? initial_state=None, Tensor(b!)? final_state=None, Tensor? cu_seqlens=None, *, "
     "Tensor? initial_slots=None, Tensor? final_slots=None, Tensor? initial_mask=None, Tensor(c!)? checkpoint_state=None, "
-    "Tensor? checkpoint_offsets=None, Tensor? checkpoint_slots=None, SymInt checkpoint_every=0, str slot_null='negative', bool in_place=False",
+    "Tensor? checkpoint_offsets=None, Tensor? checkpoint_slots=None, SymInt checkpoint_every=0, str slot_null='negative', "
+    f"{_WORDS}, bool in_place=False",
     "decode": f"Tensor? q, {_TOKENS}, Tensor(a!)? out, {_GATE}, Tensor(b!) state, Tensor? cu_seqlens=None, *, Tensor? slots=None, "
     "Tensor? initial_mask=None, str slot_null='negative', SymInt max_tokens=8, str commit='last', Tensor? num_accepted=None, "
-    "Tensor(c!)? step_states=None, Tensor? parent=None",
+    f"Tensor(c!)? step_states=None, Tensor? parent=None, {_WORDS}",
     "decode_fused": f"Tensor q, {_TOKENS}, Tensor(a!) out, {_GATE}, Tensor(b!) state, *, Tensor[]? conv_weight=None, Tensor[]? conv_bias=None, "
     "Tensor(c!)? conv_state=None, Tensor? output_gate=None, Tensor? norm_weight=None, float norm_eps=1e-05, Tensor? slots=None, "
-    "Tensor? initial_mask=None, str slot_null='negative'",
+    f"Tensor? initial_mask=None, str slot_null='negative', {_WORDS}",
 }
 _FUNCTIONS = {name: getattr(flash_kda, name) for name in _SCHEMAS}
 _PARAMETERS = {name: inspect.signature(function).parameters for name, function in _FUNCTIONS.items()}
@@ -72,21 +74,14 @@ def _check_tokens(q: Any, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor, bet
     _require("out", out, "[B,T,HV,V]", B, T, HV, V)
 
 
-def _check_state(name: str, state: torch.Tensor | None, slots: Any, k: torch.Tensor, v: torch.Tensor, cu_seqlens: Any) -> None:
+def _check_state(call: dict[str, Any], name: str, slots: str) -> None:
+    state, k, v, cu_seqlens = call[name], call["k"], call["v"], call.get("cu_seqlens")
     if state is None:
         return
     N = k.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
-    rows = N if slots is None else state.shape[0]
-    _require(name, state, "[N,HV,V,K]" if slots is None else "[slots,HV,V,K]", rows, v.shape[2], v.shape[3], k.shape[3])
-
-
-def _fake_fwd(call: dict[str, Any]) -> None:
-    _check_state("initial_state", call["initial_state"], call["initial_slots"], call["k"], call["v"], call["cu_seqlens"])
-    _check_state("final_state", call["final_state"], call["final_slots"], call["k"], call["v"], call["cu_seqlens"])
-
-
-def _fake_decode(call: dict[str, Any]) -> None:
-    _check_state("state", call["state"], call["slots"], call["k"], call["v"], call.get("cu_seqlens"))
+    rows, count = (N, "N") if call[slots] is None else (state.shape[0], "slots")
+    inner, layout = ((v.shape[3], k.shape[3]), "V,K") if call["state_layout"] == "nhvk" else ((k.shape[3], v.shape[3]), "K,V")
+    _require(name, state, f"[{count},HV,{layout}]", rows, v.shape[2], *inner)
 
 
 # ---------------------------------------------------------------- what an op does
@@ -110,7 +105,9 @@ def _run(name: str, *args: Any, **kwargs: Any) -> None:
 def _fake(name: str, *args: Any, **kwargs: Any) -> None:
     call = _bound(name, args, kwargs)
     _check_tokens(call["q"], call["k"], call["v"], call["g"], call["beta"], call["out"])
-    (_fake_fwd if name == "fwd" else _fake_decode)(call)
+    for state, slots in {"initial_state": "initial_slots", "final_state": "final_slots", "state": "slots"}.items():
+        if state in call:
+            _check_state(call, state, slots)
 
 
 def _tensors(call: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
