@@ -25,7 +25,8 @@ FILES = {
         "sglang/srt/plugins/hook_registry.py",
     ],
     "vllm==0.33.0": [
-        f"{KIMI}/kda.py", f"{KIMI}/ops/third_party/kda/fused_recurrent.py", f"{GLM}/nvidia/ops/third_party/kda/kernels.py",
+        f"{KIMI}/kda.py", f"{KIMI}/ops/third_party/kda/fused_recurrent.py", f"{KIMI}/ops/third_party/kda/chunk.py",
+        f"{GLM}/nvidia/ops/third_party/kda/kernels.py",
         "vllm/_custom_ops.py", "vllm/plugins/__init__.py", "vllm/_flashkda_C.abi3.so",
     ],
 }  # fmt: skip

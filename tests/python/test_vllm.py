@@ -52,7 +52,8 @@ def fused_kda_decode(x, weight, bias, conv_state, raw_g, raw_beta, A_log, dt_bia
 STAND_INS = {
     **{name: {} for name in ("vllm", "vllm.models", "vllm.models.kimi_k3", "vllm.models.kimi_k3.nvidia", "vllm.models.glm5next")},
     KIMI_LAYER: {"_flashkda_prefill": prefill, "is_fused_kda_decode_supported": lambda num_heads, *_: num_heads in (12, 24, 48, 96)},
-    KIMI_KDA: {"fused_recurrent_kda": its_own, "fused_recurrent_kda_packed_decode": its_own}, GLM_KDA: {"fused_recurrent_kda": its_own},
+    KIMI_KDA: {"chunk_kda_with_fused_gate": its_own, "fused_recurrent_kda": its_own, "fused_recurrent_kda_packed_decode": its_own},
+    GLM_KDA: {"fused_recurrent_kda": its_own},
     CUSTOM_OPS: {"fused_kda_decode": fused_kda_decode},
 }  # fmt: skip
 
@@ -69,8 +70,9 @@ def lay_out(where):
     files = {
         f"{KIMI}/kda.py": alone(f"{KIMI}/kda.py", ["is_fused_kda_decode_supported", "_flashkda_prefill"],
                                 "import torch\nfrom vllm.platforms import current_platform"),
-        f"{KIMI}/ops/third_party/kda/__init__.py": alone(
-            f"{KIMI}/ops/third_party/kda/fused_recurrent.py", ["fused_recurrent_kda", "fused_recurrent_kda_packed_decode"], "import torch"),
+        f"{KIMI}/ops/third_party/kda/__init__.py": "\n\n".join(
+            alone(f"{KIMI}/ops/third_party/kda/{file}.py", names, "import torch") for file, names in {
+                "chunk": ["chunk_kda_with_fused_gate"], "fused_recurrent": ["fused_recurrent_kda", "fused_recurrent_kda_packed_decode"]}.items()),
         f"{GLM}/nvidia/ops/third_party/kda/__init__.py": alone(
             f"{GLM}/nvidia/ops/third_party/kda/kernels.py", ["fused_recurrent_kda"], "import torch"),
         "vllm/_custom_ops.py": alone("vllm/_custom_ops.py", ["fused_kda_decode"], "import torch"),
@@ -126,9 +128,17 @@ class Server:
         q, k, v, g, beta = self.inputs(torch.cat([rows for rows, _ in batch]))
         blocks = torch.tensor([block for _, block in batch])
         initial = self.pool[blocks].masked_fill(torch.tensor(is_new)[:, None, None, None], 0)
+        starts_of = starts(*(len(rows) for rows, _ in batch))
+        if self.layer.lower_bound is None:
+            out, final = self.functions.chunk_kda_with_fused_gate(
+                q=q, k=k, v=v, raw_g=g, raw_beta=beta, A_log=self.gate["A_log"], g_bias=self.layer.dt_bias, lower_bound=None, initial_state=initial,
+                output_final_state=True, use_qk_l2norm_in_kernel=True, cu_seqlens=starts_of,
+            )  # fmt: skip
+            self.pool[blocks] = final
+            return out[0].split([len(rows) for rows, _ in batch]), None
         out, final, checkpoints = torch.full_like(v, float("nan")), torch.full_like(initial, float("nan")), torch.full_like(initial, float("nan"))
         self.kda._flashkda_prefill(
-            q, k, v, g, beta, **self.gate, initial_state=initial, cu_seqlens=starts(*(len(rows) for rows, _ in batch)), out=out, final_state=final,
+            q, k, v, g, beta, **self.gate, initial_state=initial, cu_seqlens=starts_of, out=out, final_state=final,
             workspace=torch.empty(torch.ops._flashkda_C.get_workspace_size(len(q), 2, len(batch)), dtype=torch.uint8),
             checkpoint_state=None if offsets is None else checkpoints,
             checkpoint_offsets=None if offsets is None else torch.tensor(offsets, dtype=torch.int32),
@@ -157,27 +167,23 @@ class Server:
 
 @pytest.mark.parametrize("lower_bound", [-5.0, None], ids=["bounded", "softplus"])
 def test_a_server(registered, lower_bound):
-    """Prefill in vLLM is for the bounded gate alone: with softplus states come from the truth."""
+    """With softplus, as Kimi Linear has it, vLLM asks its Triton function for prefill, which knows no checkpoints."""
     layer = Layer(2, lower_bound)
     pool = pool_of(14, 2, pitch=64)
     server = Server(layer, pool)
     a, b, c = (Sequence(layer, block) for block in (3, 5, 1))
     prompt, other = layer.tokens(100), layer.tokens(30)
-    if lower_bound is None:
-        for sequence, rows in ((a, prompt), (b, other), (c, prompt[:48])):
-            pool[sequence.slot] = layer.truth(rows)[1]
-            sequence.check(rows, layer.truth(rows)[0], pool)
-    else:
-        (first, second), checkpoints = server.prefill([(prompt[:70], 3), (other, 5)], [True, True], offsets=[48, 0])
-        a.check(prompt[:70], first, pool)
-        b.check(other, second, pool)
+    (first, second), checkpoints = server.prefill([(prompt[:70], 3), (other, 5)], [True, True], offsets=[48, 0])
+    a.check(prompt[:70], first, pool)
+    b.check(other, second, pool)
+    if lower_bound is not None:
         assert relative_rms(checkpoints[0], layer.truth(prompt[:48])[1]) <= STATE and checkpoints[1].isnan().all()
-        pool[7] = pool[1] = checkpoints[0]  # the prefix cache, and a request with the same first 48 tokens
-        c.check(prompt[:48], layer.truth(prompt[:48])[0], pool)
-        rest = layer.tokens(20)
-        (first, second), _ = server.prefill([(prompt[70:], 3), (rest, 1)], [False, False])
-        a.check(prompt[70:], first, pool)
-        c.check(rest, second, pool)
+    pool[7] = pool[1] = layer.truth(prompt[:48])[1] if checkpoints is None else checkpoints[0]  # the prefix cache, and who has the same 48 tokens
+    c.check(prompt[:48], layer.truth(prompt[:48])[0], pool)
+    rest = layer.tokens(20)
+    (first, second), _ = server.prefill([(prompt[70:], 3), (rest, 1)], [False, False])
+    a.check(prompt[70:], first, pool)
+    c.check(rest, second, pool)
 
     rows, before = layer.tokens(4), pool.clone()
     out = server.decode(rows, [5, 0, 1, 3])
@@ -274,8 +280,8 @@ def test_it_can_be_switched_off(vllm, monkeypatch):
 @pytest.mark.parametrize("vllm", ["0.33.0"], indirect=True)
 def test_real_signatures_and_schemas(vllm):
     """Ours take what vLLM's take; the schemas of its compiled ops stand in the wheel's library, that of the fused decode in its Python wrapper."""
-    theirs = {name: getattr(importlib.import_module(module), name) for module, name in (
-        (KIMI_KDA, "fused_recurrent_kda"), (KIMI_KDA, "fused_recurrent_kda_packed_decode"))}  # fmt: skip
+    names = ("chunk_kda_with_fused_gate", "fused_recurrent_kda", "fused_recurrent_kda_packed_decode")
+    theirs = {name: getattr(importlib.import_module(KIMI_KDA), name) for name in names}
     of_glm = importlib.import_module(GLM_KDA).fused_recurrent_kda
     plugin = importlib.import_module("flashkda_vllm")
     plugin.register()
@@ -331,6 +337,8 @@ def test_what_goes_to_vllm(registered, monkeypatch, caplog):
         answer = server.functions.fused_recurrent_kda(q, k, v, g, beta.int(), **gate, initial_state=server.pool, cu_seqlens=starts(3),
                                                       ssm_state_indices=torch.tensor([[1, 2, 3]]), out=v)  # fmt: skip
         assert answer[0] == "its own" and answer[1][4].dtype == torch.int32 and answer[1][12] is v
+        answer = server.functions.chunk_kda_with_fused_gate(q, k, v, g, beta.int(), gate["A_log"], None, 2.0, lower_bound=None, safe=3)
+        assert answer[0] == "its own" and answer[1][7:] == (2.0, None, False, None, False, None, None) and answer[2] == {"safe": 3}
         answer = server.functions.fused_recurrent_kda_packed_decode(qkv, g, beta.int(), **gate, initial_state=server.pool,
                                                                     state_indices=indices, scale=2.0)  # fmt: skip
         assert answer[0] == "its own" and answer[1][8:] == (2.0, None)
@@ -339,5 +347,6 @@ def test_what_goes_to_vllm(registered, monkeypatch, caplog):
         torch.ops.flashkda_vllm.fused_kda_decode(*fused)
         assert len(asked[-1]) == 15 and asked[-1][14] == 1e-5
     assert [record.getMessage().split(" goes to")[0] for record in caplog.records] == [
-        "flashkda: " + name for name in ("fused_recurrent_kda", "fused_recurrent_kda_packed_decode", "_flashkda_C::fwd", "_C::fused_kda_decode")
-    ]
+        f"flashkda: {name}" for name in (
+            "fused_recurrent_kda", "chunk_kda_with_fused_gate", "fused_recurrent_kda_packed_decode", "_flashkda_C::fwd", "_C::fused_kda_decode")
+    ]  # fmt: skip

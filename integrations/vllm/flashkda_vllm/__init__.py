@@ -41,6 +41,7 @@ def _use_kimi_functions(module: ModuleType) -> None:
     from . import functions
 
     for name, make in {
+        "chunk_kda_with_fused_gate": functions.chunk_of_kimi,
         "fused_recurrent_kda": functions.recurrent_of_kimi,
         "fused_recurrent_kda_packed_decode": functions.packed_decode_of_kimi,
     }.items():

@@ -1,4 +1,5 @@
-"""vLLM's functions for decode and speculative verify, over flash_kda.decode: those of Kimi K3 and Kimi Linear, and that of GLM-5.3.
+"""vLLM's functions over flash_kda: prefill (where `_flashkda_C` is not asked), decode and speculative verify of Kimi K3 and Kimi Linear; the
+decode and verify of GLM-5.3.
 
 Each is made from vLLM's own, which gets what flash_kda does not take. States lie in vLLM's blocks; block 0 is null.
 """
@@ -54,6 +55,34 @@ def recurrent_of_kimi(its_own: Callable[..., Answer]) -> Callable[..., Answer]:
         return answer, initial_state
 
     return fused_recurrent_kda
+
+
+def chunk_of_kimi(its_own: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Prefill of Kimi Linear, whose gate has no bound, and wherever vLLM does not take `_flashkda_C`."""
+
+    def chunk_kda_with_fused_gate(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, raw_g: torch.Tensor, raw_beta: torch.Tensor, A_log: torch.Tensor,
+        g_bias: torch.Tensor | None, scale: float | None = None, initial_state: torch.Tensor | None = None, output_final_state: bool = False,
+        lower_bound: float | None = None, use_qk_l2norm_in_kernel: bool = False, cu_seqlens: torch.Tensor | None = None,
+        out: torch.Tensor | None = None, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        N = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+        answer = torch.empty(v.shape, dtype=v.dtype, device=v.device) if out is None else out
+        final = torch.empty(N, v.shape[2], v.shape[3], k.shape[3], device=v.device) if output_final_state else None
+        try:
+            flash_kda.fwd(
+                q, k, v, raw_g, raw_beta, k.shape[-1] ** -0.5 if scale is None else scale, answer, A_log, g_bias, lower_bound, initial_state, final,
+                cu_seqlens, qk_norm="l2" if use_qk_l2norm_in_kernel else "none",
+            )  # fmt: skip
+        except REFUSALS as reason:
+            _refusals.say("chunk_kda_with_fused_gate", reason)
+            return its_own(
+                q, k, v, raw_g, raw_beta, A_log, g_bias, scale, initial_state, output_final_state, lower_bound, use_qk_l2norm_in_kernel, cu_seqlens,
+                out, **kwargs,
+            )  # fmt: skip
+        return answer, final
+
+    return chunk_kda_with_fused_gate
 
 
 def packed_decode_of_kimi(its_own: Callable[..., Answer]) -> Callable[..., Answer]:
