@@ -24,8 +24,11 @@ import torch
 
 import flash_kda
 
+from .engines import when_imported
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from types import ModuleType
 
 __all__: list[str] = []
 
@@ -161,19 +164,23 @@ def _as_op(name: str, call: dict[str, Any]) -> None:
     getattr(torch.ops.flashkda, name)(**call)
 
 
-def _stands_for_itself(name: str) -> None:
-    """torch.compile traces a call of the function as one of the op."""
+def _traced(name: str) -> Callable[..., None]:
     names = tuple(_PARAMETERS[name])
 
     def traced(*args: Any, **kwargs: Any) -> None:
         _as_op(name, {**dict(zip(names, args, strict=False)), **kwargs})
 
-    torch.compiler.substitute_in_graph(_FUNCTIONS[name], skip_signature_check=True)(traced)
+    return traced
 
 
-if hasattr(torch.compiler, "substitute_in_graph"):  # torch 2.5
-    for _name in _SCHEMAS:
-        _stands_for_itself(_name)
+def _tell_dynamo(dynamo: ModuleType) -> None:
+    """torch.compile traces a call of a function as one of its op."""
+    if hasattr(torch.compiler, "substitute_in_graph"):  # torch 2.5
+        for name, function in _FUNCTIONS.items():
+            torch.compiler.substitute_in_graph(function, skip_signature_check=True)(_traced(name))
+
+
+when_imported("torch._dynamo", _tell_dynamo)  # whose import takes seconds: not from here
 
 
 def answer(name: str, scope: dict[str, Any]) -> bool:
