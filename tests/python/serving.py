@@ -2,26 +2,30 @@
 
 import inspect
 
+import pytest
 import torch
 
 from bars import bar
 from recurrence import recurrence, relative_rms
 
 BF16 = torch.bfloat16
-OUT, STATE = bar("stored", "bf16").out, bar("f32", "any").state
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+# The prefill kernel of a GPU computes in bf16, and states come from it.
+OUT = {"cpu": bar("stored", "bf16").out, "cuda": bar("bf16", "few").out}
+STATE = {"cpu": bar("f32", "any").state, "cuda": bar("bf16", "few").state}
 
 
 class Layer:
     """One layer: what belongs to it, tokens for it, and the truth about them. K = V = 128."""
 
-    def __init__(self, H, lower_bound, seed=0):
-        self.H, self.lower_bound = H, lower_bound
+    def __init__(self, H, lower_bound, device="cpu", seed=0):
+        self.H, self.lower_bound, self.device = H, lower_bound, device
         self.random = torch.Generator().manual_seed(seed)
         self.A_log, self.dt_bias = self.normal(H) * 0.5, self.normal(H * 128) - 2.0
         self.scale = 128**-0.5
 
     def normal(self, *shape):
-        return torch.randn(*shape, generator=self.random)
+        return torch.randn(*shape, generator=self.random).to(self.device)
 
     def tokens(self, count):
         """[count] rows q|k|v, gate and beta, side by side as one projection leaves them: rows are 16 elements longer than what is used."""
@@ -34,43 +38,46 @@ class Layer:
 
     @torch.no_grad()
     def truth(self, rows, state=None):
-        """out [T,H,V] and final state [H,V,K] in float64 of one sequence with these rows."""
-        qkv, g, beta = self.parts(rows)
+        """out [T,H,V] and final state [H,V,K] in float64 of one sequence with these rows, in host memory."""
+        qkv, g, beta = self.parts(rows.cpu())
         q, k, v = (x.unflatten(-1, (self.H, 128))[None] for x in qkv.split(self.H * 128, dim=-1))
-        out, final = recurrence(q, k, v, g.unflatten(-1, (self.H, 128))[None], beta[None], self.scale, self.A_log, self.dt_bias, self.lower_bound,
-                                None if state is None else state[None])  # fmt: skip
+        out, final = recurrence(q, k, v, g.unflatten(-1, (self.H, 128))[None], beta[None], self.scale, self.A_log.cpu(), self.dt_bias.cpu(),
+                                self.lower_bound, None if state is None else state[None])  # fmt: skip
         return out[0], final[0]
+
+    def check(self, out, want, state=None, want_state=None):
+        assert relative_rms(out.cpu(), want) <= OUT[self.device]
+        assert state is None or relative_rms(state.cpu(), want_state) <= STATE[self.device]
+
+    def indices(self, values, dtype=torch.int32):
+        return torch.tensor(values, dtype=dtype, device=self.device)
+
+    def starts(self, *lengths):
+        return self.indices([0, *lengths]).cumsum(0).int()
+
+    def pool(self, slots, pitch=0):
+        """States of NaN, in slots that lie `pitch` elements further apart than they are long."""
+        size = self.H * 128 * 128
+        return torch.full((slots, size + pitch), float("nan"), device=self.device)[:, :size].unflatten(1, (self.H, 128, 128))
 
 
 class Sequence:
     """A request: the rows that count so far, and the true state after them."""
 
     def __init__(self, layer, slot):
-        self.layer, self.slot, self.length, self.state = layer, slot, 0, None
+        self.layer, self.slot, self.state = layer, slot, None
 
     def check(self, rows, out, pool=None):
         """out [T,H,V] is right for these rows, which come next; with a pool, so is the state there. They count from now on."""
         want, self.state = self.layer.truth(rows, self.state)
-        self.length += len(rows)
-        assert relative_rms(out, want) <= OUT
-        if pool is not None:
-            assert relative_rms(pool[self.slot], self.state) <= STATE
+        self.layer.check(out, want, None if pool is None else pool[self.slot], self.state)
 
     def check_draft(self, rows, out, states=None):
         """The same for rows that do not count, and perhaps for the state after each of them."""
-        want, _ = self.layer.truth(rows, self.state)
-        assert relative_rms(out, want) <= OUT
+        self.layer.check(out, self.layer.truth(rows, self.state)[0])
         for t in range(len(rows) if states is not None else 0):
-            assert relative_rms(states[t], self.layer.truth(rows[: t + 1], self.state)[1]) <= STATE
-
-
-def pool_of(slots, H, pitch=0):
-    """States of NaN, in slots that lie `pitch` elements further apart than they are long."""
-    return torch.full((slots, H * 128 * 128 + pitch), float("nan"))[:, : H * 128 * 128].unflatten(1, (H, 128, 128))
-
-
-def starts(*lengths, dtype=torch.int32):
-    return torch.tensor([0, *lengths]).cumsum(0).to(dtype)
+            want, state = self.layer.truth(rows[: t + 1], self.state)
+            self.layer.check(out[t], want[t], states[t], state)
 
 
 def takes_the_same(mine, theirs, passed_on=None):

@@ -15,8 +15,7 @@ import torch
 import flash_kda
 from engine_sources import LINEAR, MISSING, alone, modules, sources
 from flash_kda import engines
-from recurrence import relative_rms
-from serving import STATE, Layer, Sequence, pool_of, starts, takes_the_same
+from serving import DEVICES, Layer, Sequence, takes_the_same
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -129,20 +128,20 @@ class Server:
     def extend(self, batch, chunks=None):
         """batch: [(rows, slot)]; chunks: what the prefix cache tracks. Returns out of each, and the tracked states."""
         q, k, v, a, b = self.inputs(torch.cat([rows for rows, _ in batch]))
-        track = None if chunks is None else torch.full((len(batch), *self.pool.shape[1:]), float("nan"))
+        track = None if chunks is None else self.layer.pool(len(batch))
         answer = self.kernel.extend(
             q=q, k=k, v=v, g=a.unflatten(-1, (-1, 128)), beta=b, ssm_states=self.pool, **self.gate, beta_is_raw=True,
-            cache_indices=torch.tensor([slot for _, slot in batch], dtype=torch.int32), query_start_loc=starts(*(len(rows) for rows, _ in batch)),
+            cache_indices=self.layer.indices([slot for _, slot in batch]), query_start_loc=self.layer.starts(*(len(rows) for rows, _ in batch)),
             extend_seq_lens_cpu=[len(rows) for rows, _ in batch], extend_prefix_lens=None, layer_id=0, is_spec_decode=False,
             return_intermediate_states=chunks is not None, track_ssm_h_src=None if chunks is None else torch.tensor([1]), track_state=track,
-            track_chunk_idx=None if chunks is None else torch.tensor(chunks, dtype=torch.int32),
+            track_chunk_idx=None if chunks is None else self.layer.indices(chunks),
         )  # fmt: skip
         out = answer if chunks is None else answer[0]
         return out[0].split([len(rows) for rows, _ in batch]), track
 
     def decode(self, rows, slots, packed=True):
         qkv, a, b = self.layer.parts(rows)
-        slots = torch.tensor(slots, dtype=torch.int32)
+        slots = self.layer.indices(slots)
         if packed:
             return self.kernel.packed_decode(
                 mixed_qkv=qkv, a=a, b=b[:, None], scale=128**-0.5, ssm_states=self.pool, cache_indices=slots, num_v_heads=self.layer.H,
@@ -151,22 +150,24 @@ class Server:
             )[0]  # fmt: skip
         q, k, v, a, b = self.inputs(rows)
         return self.kernel.decode(
-            q=q, k=k, v=v, a=a, b=b, ssm_states=self.pool, cache_indices=slots, query_start_loc=starts(*[1] * len(slots)), **self.gate
+            q=q, k=k, v=v, a=a, b=b, ssm_states=self.pool, cache_indices=slots, query_start_loc=self.layer.starts(*[1] * len(slots)),
+            **self.gate,
         )[0]
 
     def verify(self, rows, slots, lengths, buffer, parent=None):
         q, k, v, a, b = self.inputs(rows)
         return self.kernel.target_verify(
-            q=q, k=k, v=v, a=a, b=b, ssm_states=self.pool, cache_indices=torch.tensor(slots, dtype=torch.int32), query_start_loc=starts(*lengths),
-            intermediate_states_buffer=buffer, intermediate_state_indices=torch.arange(len(buffer), dtype=torch.int32),
+            q=q, k=k, v=v, a=a, b=b, ssm_states=self.pool, cache_indices=self.layer.indices(slots), query_start_loc=self.layer.starts(*lengths),
+            intermediate_states_buffer=buffer, intermediate_state_indices=self.layer.indices(range(len(buffer))),
             cache_steps=buffer.shape[1], retrieve_parent_token=parent, **self.gate,
         )[0].split(lengths)  # fmt: skip
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("lower_bound", [-5.0, None], ids=["bounded", "softplus"])
-def test_a_server(dispatcher, lower_bound):
-    layer = Layer(2, lower_bound)
-    pool = pool_of(9, 2, pitch=64)
+def test_a_server(dispatcher, lower_bound, device):
+    layer = Layer(2, lower_bound, device)
+    pool = layer.pool(9, pitch=64)
     server = Server(layer, dispatcher, pool)
     a, b, c = (Sequence(layer, slot) for slot in (3, 5, 1))
     cached = 7
@@ -176,11 +177,13 @@ def test_a_server(dispatcher, lower_bound):
     (first, second, _), track = server.extend([(prompt[:90], 3), (other, 5), (prompt[:0], -1)], chunks=[1, 0, -1])
     a.check(prompt[:90], first, pool)
     b.check(other, second, pool)
-    assert relative_rms(track[0], layer.truth(prompt[:64])[1]) <= STATE and not track[1].any()
+    want, state = layer.truth(prompt[:64])
+    layer.check(first[:64], want, track[0], state)
+    assert not track[1].any()
     pool[cached] = track[0]  # the prefix cache
 
     pool[1] = pool[cached]  # a request with the same first 64 tokens
-    c.check(prompt[:64], layer.truth(prompt[:64])[0], pool)
+    c.check(prompt[:64], want, pool)
     rest = layer.tokens(70)
     (first, second), _ = server.extend([(prompt[90:], 3), (rest, 1)])
     a.check(prompt[90:], first, pool)
@@ -195,7 +198,7 @@ def test_a_server(dispatcher, lower_bound):
         untouched = [0, 2, 4, 6, 7, 8]
         assert torch.equal(pool[untouched].nan_to_num(7.0), before[untouched].nan_to_num(7.0))
 
-    buffer, before = pool_of(5 * 4, 2).view(5, 4, 2, 128, 128), pool.clone()
+    buffer, before = layer.pool(5 * 4).view(5, 4, 2, 128, 128), pool.clone()
     drafts = {a: layer.tokens(4), b: layer.tokens(2)}
     out = server.verify(torch.cat([*drafts.values(), layer.tokens(1)]), [3, 5, -1], [4, 2, 1], buffer)
     assert torch.equal(pool.nan_to_num(7.0), before.nan_to_num(7.0))
@@ -205,7 +208,7 @@ def test_a_server(dispatcher, lower_bound):
         pool[sequence.slot] = buffer[n, accepted - 1]  # SGLang's commit
         sequence.check(rows[:accepted], out[n][:accepted], pool)
 
-    tree = torch.tensor([[0, 0, 1, 0], [-1, 0, 0, 2]])
+    tree = layer.indices([[0, 0, 1, 0], [-1, 0, 0, 2]], torch.int64)
     rows = layer.tokens(8)
     out = server.verify(rows, [3, 1], [4, 4], buffer, tree)
     a.check_draft(rows[[0, 1, 2]], out[0][[0, 1, 2]], buffer[0, [0, 1, 2]])
@@ -274,17 +277,17 @@ def test_sglang_loads_the_plugin(sglang, tmp_path, monkeypatch):
     assert importlib.import_module(KDA_BACKEND).KDAKernelDispatcher.__init__.is_flashkda
 
 
-def test_fused_decode_has_the_bits_of_decode_fused(dispatcher):
-    H, random = 3, torch.Generator().manual_seed(1)
-    normal = lambda *shape: torch.randn(*shape, generator=random)
-    fused, layer = importlib.import_module(FUSED).kda_fused_decode, Layer(H, -5.0)
-    qkv, a, b = layer.parts(layer.tokens(3))
+@pytest.mark.parametrize("device", DEVICES)
+def test_fused_decode_has_the_bits_of_decode_fused(dispatcher, device):
+    H = 3
+    fused, layer = importlib.import_module(FUSED).kda_fused_decode, Layer(H, -5.0, device)
+    normal, (qkv, a, b) = layer.normal, layer.parts(layer.tokens(3))
     weights, bias, norm, gate = [normal(4, H * 128) for _ in range(3)], normal(3 * H * 128), normal(128), normal(3, H * 128).to(BF16)
-    taps, pool, slots = normal(5, 3, 3 * H * 128).to(BF16), normal(5, H, 128, 128), torch.tensor([4, -1, 2], dtype=torch.int32)
+    taps, pool, slots = normal(5, 3, 3 * H * 128).to(BF16), normal(5, H, 128, 128), layer.indices([4, -1, 2])
     mine = taps.clone(), pool.clone()
     out = fused(qkv, a, b, mine[0], *weights, bias, layer.A_log, layer.dt_bias, gate, norm, mine[1], slots, 128**-0.5, 1e-5, layer.lower_bound)
     heads = lambda x: x.unflatten(-1, (H, 128)).unsqueeze(1)
-    want = torch.full((3, 1, H, 128), float("nan"), dtype=BF16)
+    want = torch.full((3, 1, H, 128), float("nan"), dtype=BF16, device=device)
     flash_kda.decode_fused(
         *(heads(x) for x in qkv.split(H * 128, dim=-1)), heads(a), b[:, None], 128**-0.5, want, layer.A_log, layer.dt_bias, layer.lower_bound, pool,
         conv_weight=weights, conv_bias=bias.split(H * 128), conv_state=taps, output_gate=heads(gate), norm_weight=norm, slots=slots,
@@ -297,10 +300,10 @@ def test_fused_decode_has_the_bits_of_decode_fused(dispatcher):
 def test_what_goes_to_triton(dispatcher, monkeypatch, caplog):
     """What flash_kda has no word for, silently; what it refuses, with one line. The arguments arrive as they came, the pool untouched."""
     layer, kernel = Layer(1, -5.0), dispatcher.extend_kernel
-    pool = pool_of(4, 1).nan_to_num(1.0)
+    pool = layer.pool(4).nan_to_num(1.0)
     server = Server(layer, dispatcher, pool)
     q, k, v, a, b = server.inputs(layer.tokens(10))
-    states = dict(ssm_states=pool, cache_indices=torch.tensor([1], dtype=torch.int32), query_start_loc=starts(10))
+    states = dict(ssm_states=pool, cache_indices=torch.tensor([1], dtype=torch.int32), query_start_loc=layer.starts(10))
     raw = dict(beta_is_raw=True, **server.gate)
     is_triton = lambda answer: isinstance(answer, tuple) and answer[0] == "triton"
     g = a.unflatten(-1, (-1, 128))
@@ -312,7 +315,7 @@ def test_what_goes_to_triton(dispatcher, monkeypatch, caplog):
     assert chunks is None and out.shape == v.shape
     ring = torch.zeros(1)
     assert is_triton(kernel.packed_decode(q, a, b, scale=1.0, num_v_heads=1, head_v_dim=128, replayssm_d=ring, **states, **server.gate))
-    buffer = pool_of(2 * 12, 1).view(2, 12, 1, 128, 128)
+    buffer = layer.pool(2 * 12).view(2, 12, 1, 128, 128)
     verify = dict(q=q, k=k, v=v, a=a, b=b, **states, **server.gate, intermediate_state_indices=None, retrieve_parent_token=None)
     assert is_triton(kernel.target_verify(**verify, intermediate_states_buffer=buffer, cache_steps=12))
     assert is_triton(kernel.target_verify(**verify, intermediate_states_buffer=buffer[:, :4], cache_steps=3))
