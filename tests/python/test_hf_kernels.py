@@ -18,10 +18,12 @@ import flash_kda
 from bars import bar
 from conftest import LONG
 from recurrence import relative_rms
+from serving import DEVICES, OUT, STATE
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
 HERE = pathlib.Path(__file__).parents[2] / "integrations/hf-kernels"
+BARS = {torch.bfloat16: bar("stored", "bf16"), torch.float16: bar("stored", "f16"), torch.float32: bar("f32", "any")}
 MAPPING = {"chunk_kda": "chunk_kimi_delta_attention", "fused_recurrent_kda": "recurrent_kimi_delta_attention"}
 
 
@@ -65,13 +67,16 @@ def truth(query, key, value, g, beta, initial_state, normalised):
 
 
 @pytest.mark.parametrize("name,T", [(MAPPING["chunk_kda"], 70), (MAPPING["fused_recurrent_kda"], 1), (MAPPING["fused_recurrent_kda"], 9)])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-def test_layers(layers, name, T, dtype):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("device", DEVICES)
+def test_layers(layers, name, T, dtype, device):
     """9 tokens are more than decode takes: they go through fwd. The state that came in is as it was."""
-    call = inputs(2, T, dtype)
+    call = {key: x.to(device) for key, x in inputs(2, T, dtype).items()}
     before = call["initial_state"].clone()
     layer = getattr(layers, name)()
-    out_bar, state_bar = bar("stored", "bf16").out if dtype == torch.bfloat16 else bar("f32", "any").out, bar("f32", "any").state
+    out_bar, state_bar = BARS[dtype].out, bar("f32", "any").state
+    if device == "cuda":
+        out_bar, state_bar = OUT[device], STATE[device]
     for normalised in (True, False):
         if not normalised:
             call["key"] = call["key"] / 12  # |k| = 1, as the rule asks for

@@ -152,6 +152,41 @@ def test_a_pool_is_not_copied_by_inductor(name):
     assert call[pool].shape[0] == rows and f"empty_strided_cpu(({rows}, " not in "".join(code)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@torch.no_grad()
+def test_cuda_graphs(name):
+    """mode="reduce-overhead": states at an address that stays are written in place by a graph that is replayed, out is new every time."""
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters["inductor"]
+    before, function = counters["cudagraph_skips"], getattr(flash_kda, name)
+
+    @torch.compile(fullgraph=True, mode="reduce-overhead")
+    def run(call):
+        out = torch.empty_like(call["v"])
+        function(**{**call, "q": call["q"] * 1, "out": out})
+        return out
+
+    on_gpu = lambda call: {key: x.cuda() if isinstance(x, torch.Tensor) else x for key, x in copied(call).items()}
+    one = CALLS[name]()
+    mine = on_gpu(one)
+    if mine.get("initial_state") is not None:
+        mine["initial_state"] = mine["final_state"]
+    for key in OUTPUTS[name]:
+        if key != "out" and mine.get(key) is not None:
+            torch._dynamo.mark_static_address(mine[key])
+    expected = {key: x.clone() if isinstance(x, torch.Tensor) else x for key, x in mine.items()}
+    if "initial_state" in mine:
+        expected["initial_state"] = expected["final_state"]
+    for _ in range(5):
+        fresh = torch.randn_like(mine["q"])
+        mine["q"], expected["q"] = fresh.clone(), fresh
+        out = run({key: x for key, x in mine.items() if key != "out"}).clone()
+        function(**expected)
+        assert torch.equal(out.nan_to_num(7.0), expected["out"].nan_to_num(7.0))
+        same(results(name, {**mine, "out": out}), results(name, {**expected, "out": out}))
+    assert counters["cudagraph_skips"] == before
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("strict", [False, True], ids=["default", "strict"])
 def test_export(name, strict):

@@ -68,7 +68,7 @@ class recurrent_kimi_delta_attention(torch.nn.Module):
         self, query, key, value, g, beta, initial_state, output_final_state, use_qk_l2norm_in_kernel=False, **kwargs
     ):
         cu_seqlens = _check_packing(kwargs)
-        if key.shape[1] > MAX_TOKENS or cu_seqlens is not None:
+        if key.shape[1] > MAX_TOKENS or cu_seqlens is not None or torch.float16 in (query.dtype, g.dtype, beta.dtype):  # decode copies nothing
             return _prefill(query, key, value, g, beta, initial_state, output_final_state, use_qk_l2norm_in_kernel, cu_seqlens)
         out = torch.empty(value.shape, dtype=query.dtype, device=value.device)
         state = _new_state(key, value, key.shape[0])
