@@ -220,7 +220,8 @@ const command command_doctor = {
     .usage = "[--json]",
     .about = "Looks for libraries and headers of flashkda of another version (LD_LIBRARY_PATH, CPATH, /usr, /usr/local), and for\n"
              "backends that are off on a machine where they could run. Prints one line for each thing that was looked at, with a\n"
-             "suggestion below those that are not well; exits with 1 if one is wrong. python -m flash_kda doctor also looks at PyTorch and FLA.\n",
+             "suggestion below those that are not well; exits with 1 if one is wrong.\n"
+             "python -m flash_kda doctor also looks at PyTorch and flash-linear-attention.\n",
     .examples = "  flashkda doctor\n  flashkda doctor --json\n",
     .options = options,
     .option_count = sizeof options / sizeof *options,
