@@ -5,7 +5,8 @@ Two functions of FLA are served, for CPU and CUDA tensors: ``chunk_kda``, and wh
 ``status()`` counts. ``FLA_FLASH_KDA=0`` in the environment turns all of it off, as it does for FLA's own way to this module.
 
 Nothing is taken that would lose accuracy against the dtype of q: on GPUs, whose prefill kernels read bfloat16, q in float32 or float16 is left
-to FLA, and float64 is everywhere. There is no backward: under grad mode ``chunk_kda`` is left to FLA if an argument requires grad.
+to FLA, unless ``flash_kda.fla.may_round`` is set to True; float64 is left to it everywhere. There is no backward: under grad mode
+``chunk_kda`` is left to FLA if an argument requires grad.
 ``fused_recurrent_kda`` has no backward in FLA either, and is taken in any mode.
 """
 
@@ -25,7 +26,9 @@ import flash_kda
 
 from . import _core
 
-__all__ = ["Calls", "explain", "status"]
+__all__ = ["Calls", "explain", "may_round", "status"]
+
+may_round = False  # True: q, k and v in float32 or float16 are taken also where kernels read them in bfloat16
 
 _DECODE_TOKENS = 8  # the most that flash_kda.decode takes of one sequence
 _KEPT_REASONS = 16
@@ -105,11 +108,12 @@ _DECODE = inspect.signature(flash_kda.decode).parameters
 
 
 def _lossy_copies(call: Call, copies: dict[int, torch.dtype | None]) -> Iterator[str]:
-    """bfloat16 callers have chosen their accuracy; others shall not get less than they ask for."""
+    """bfloat16 callers have chosen their accuracy; others shall not get less than they ask for, unless they say so."""
     q = call["q"]
+    is_content = q.dtype == torch.bfloat16 or (may_round and q.dtype != torch.float64)
     for name in ("q", "k", "v"):
         to = copies.get(_FWD.index(name))
-        if to is not None and q.dtype != torch.bfloat16 and torch.promote_types(call[name].dtype, to) != to:
+        if to is not None and not is_content and torch.promote_types(call[name].dtype, to) != to:
             yield f"{name} is {call[name].dtype}, and would be rounded to {to}, which is what this backend takes on {q.device.type}"
 
 
@@ -160,7 +164,25 @@ def _recurrent_reasons(call: Call) -> Iterator[str]:
     elif call.get("ssm_state_indices") is not None:
         yield from _pool_reasons(call)
     else:
-        yield from _ask_fwd(call, call.get("out"))
+        reasons = list(_ask_fwd(call, call.get("out")))
+        if reasons and not _decode_takes(call):
+            yield from reasons
+
+
+def _ask_decode(given: Call) -> Iterator[str]:
+    """What ``flash_kda.decode`` would say of these arguments."""
+    try:
+        _core.query_decode(*(given.get(name, parameter.default) for name, parameter in _DECODE.items()))
+    except Exception as error:
+        yield str(error)
+
+
+def _decode_takes(call: Call) -> bool:
+    """A few tokens in dtypes that ``fwd`` would round."""
+    initial_state, T = call.get("initial_state"), call["q"].shape[1]
+    given = {**_tensors(call), **_meaning(call), "out": call["v"], "cu_seqlens": call.get("cu_seqlens"), "max_tokens": T}
+    given["state"] = _new_state(call) if initial_state is None else initial_state
+    return 0 < T <= _DECODE_TOKENS and not any(_ask_decode(given))
 
 
 def _pool_reasons(call: Call) -> Iterator[str]:
@@ -172,11 +194,7 @@ def _pool_reasons(call: Call) -> Iterator[str]:
     elif cu_seqlens is not None and cu_seqlens.device.type == "cpu" and (cu_seqlens.diff() > _pool_tokens(call)).any():
         yield f"a sequence has more than {_pool_tokens(call)} tokens"
     else:
-        given = {**_pool_arguments(call), "out": call["v"] if call.get("out") is None else call["out"]}
-        try:
-            _core.query_decode(*(given.get(name, parameter.default) for name, parameter in _DECODE.items()))
-        except Exception as error:
-            yield str(error)
+        yield from _ask_decode({**_pool_arguments(call), "out": call["v"] if call.get("out") is None else call["out"]})
 
 
 # ---------------------------------------------------------------- chunk_kda
@@ -186,7 +204,7 @@ def _chunk_kda(call: Call) -> tuple:
     q, v = call["q"], call["v"]
     out = torch.empty_like(v, dtype=q.dtype)
     final_state = _new_state(call) if call.get("output_final_state") else None
-    given = {"initial_state": call.get("initial_state"), "final_state": final_state, "cu_seqlens": call.get("cu_seqlens")}
+    given: Call = {"initial_state": call.get("initial_state"), "final_state": final_state, "cu_seqlens": call.get("cu_seqlens")}
     if not call.get("return_intermediate_states"):
         flash_kda.fwd(**_tensors(call), **_meaning(call), out=out, **given)
         return out, final_state

@@ -3,13 +3,11 @@
 The truth is a float64 recurrence. Without a GPU, what is not taken ends in FLA's kernels, which do not run there; that is how a test sees it.
 """
 
-import inspect
 import logging
 import re
 
 import pytest
 import torch
-from fla import backends
 from fla.ops.kda import chunk_kda, fused_recurrent_kda
 from fla.ops.kda.fused_recurrent import fused_recurrent_kda_fwd
 
@@ -19,28 +17,8 @@ from recurrence import recurrence, relative_rms
 
 BF16, F32 = torch.bfloat16, torch.float32
 BOTH = pytest.mark.parametrize("function", [chunk_kda, fused_recurrent_kda], ids=lambda f: f.__name__)
+pytestmark = pytest.mark.usefixtures("fla_with_us")
 HAS_GPU = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def registered():
-    """FLA with our backend, for the tests of this file alone."""
-    registries = [backends._function_registries[inspect.unwrap(chunk_kda)], backends._operation_registries["kda"]]
-    before = [dict(registry._backends) for registry in registries]
-    import flash_kda.fla
-
-    flash_kda.fla._register()
-    yield
-    for registry, backend in zip(registries, before, strict=True):
-        registry._backends = backend
-
-
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch, registered):
-    monkeypatch.delenv("FLA_FLASH_KDA", raising=False)
-    monkeypatch.setattr(flash_kda.fla, "_calls", {name: flash_kda.fla.Calls() for name in flash_kda.fla.status()})
-    for registry in (backends._function_registries[inspect.unwrap(chunk_kda)], backends._operation_registries["kda"]):
-        registry._logged.clear()
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not HAS_GPU, reason="needs a GPU of compute capability 9.0"))])
