@@ -101,6 +101,7 @@ def test_op(name):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("name", [pytest.param("fwd", marks=LONG), "decode", pytest.param("decode_fused", marks=LONG)], indirect=True)
 def test_opcheck(name):
     torch.library.opcheck(getattr(OPS, name).default, (), op_call(name, CALLS[name]()))
 
@@ -188,7 +189,7 @@ def test_cuda_graphs(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("strict", [False, True], ids=["default", "strict"])
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=LONG)], ids=["default", "strict"])
 def test_export(name, strict):
     call = CALLS[name]()
     tensors = {key: x for key, x in call.items() if isinstance(x, torch.Tensor)}
