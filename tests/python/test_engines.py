@@ -35,11 +35,9 @@ def later(tmp_path, monkeypatch):
     """A module that can be imported."""
     (tmp_path / "fkda_later.py").write_text("def answer():\n    return 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(engines._waiting, "patches", {})
+    monkeypatch.setattr(engines._waiting, "patches", dict(engines._waiting.patches))
     yield "fkda_later"
     sys.modules.pop("fkda_later", None)
-    if engines._waiting in sys.meta_path:
-        sys.meta_path.remove(engines._waiting)
 
 
 def test_when_imported(later):

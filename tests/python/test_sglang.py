@@ -91,7 +91,7 @@ def sglang(request, monkeypatch, tmp_path):
     if request.param == "0.5.23" and folder is None:
         pytest.skip(MISSING.format(PROJECT))
     monkeypatch.syspath_prepend(PACKAGE)
-    monkeypatch.setattr(engines._waiting, "patches", {})
+    monkeypatch.setattr(engines._waiting, "patches", dict(engines._waiting.patches))
     monkeypatch.setattr(Dispatcher, "__init__", Dispatcher.__init__)
     SAID.clear()
     if folder is not None:
@@ -101,8 +101,6 @@ def sglang(request, monkeypatch, tmp_path):
     names, folders = (STAND_INS, ()) if folder is None else (imported_by_the_sources(), (tmp_path, folder))
     with modules(("sglang", "flashkda_sglang", "msgspec"), names, folders):
         yield request.param
-    if engines._waiting in sys.meta_path:
-        sys.meta_path.remove(engines._waiting)
 
 
 @pytest.fixture

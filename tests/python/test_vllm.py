@@ -88,7 +88,7 @@ def vllm(request, monkeypatch, tmp_path):
     if request.param == "0.33.0" and folder is None:
         pytest.skip(MISSING.format(PROJECT))
     monkeypatch.syspath_prepend(PACKAGE)
-    monkeypatch.setattr(engines._waiting, "patches", {})
+    monkeypatch.setattr(engines._waiting, "patches", dict(engines._waiting.patches))
     names, folders = STAND_INS, ()
     if folder is not None:
         lay_out(tmp_path)
@@ -98,8 +98,6 @@ def vllm(request, monkeypatch, tmp_path):
         yield request.param
     for namespace, op in ((torch.ops._flashkda_C, "fwd"), (torch.ops._flashkda_C, "get_workspace_size"), (torch.ops._C, "fused_kda_decode")):
         vars(namespace).pop(op, None)
-    if engines._waiting in sys.meta_path:
-        sys.meta_path.remove(engines._waiting)
 
 
 @pytest.fixture
