@@ -136,10 +136,11 @@ class _Waiting(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            for patch in self.patches.get(name, ()):
-                patch(module)
+            if module.__name__ == name:  # the loader may be that of a whole archive
+                for patch in self.patches.get(name, ()):
+                    patch(module)
 
-        loader.exec_module = exec_module  # the loader of this module alone; what others ask it (sources, resources) stays its own
+        loader.exec_module = exec_module  # nothing else of it: sources and resources are asked of the loader itself
 
 
 _waiting = _Waiting()

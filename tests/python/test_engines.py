@@ -4,6 +4,7 @@ import importlib
 import inspect
 import logging
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -30,14 +31,22 @@ def test_packed_step(slot_null, null, HV):
     assert torch.equal(mine, pool)
 
 
-@pytest.fixture
-def later(tmp_path, monkeypatch):
-    """A module that can be imported."""
-    (tmp_path / "fkda_later.py").write_text("def answer():\n    return 1\n")
-    monkeypatch.syspath_prepend(tmp_path)
+@pytest.fixture(params=["file", "archive"])
+def later(tmp_path, monkeypatch, request):
+    """A module that can be imported, and another one beside it."""
+    source = "def answer():\n    return 1\n"
+    if request.param == "file":
+        (tmp_path / "fkda_later.py").write_text(source)
+        (tmp_path / "fkda_other.py").write_text(source)
+    else:
+        with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+            archive.writestr("fkda_later.py", source)
+            archive.writestr("fkda_other.py", source)
+    monkeypatch.syspath_prepend(tmp_path if request.param == "file" else tmp_path / "archive.zip")
     monkeypatch.setattr(engines._waiting, "patches", dict(engines._waiting.patches))
     yield "fkda_later"
-    sys.modules.pop("fkda_later", None)
+    for name in ("fkda_later", "fkda_other"):
+        sys.modules.pop(name, None)
 
 
 def test_when_imported(later):
@@ -48,6 +57,8 @@ def test_when_imported(later):
     assert not seen and later not in sys.modules
     module = importlib.import_module(later)
     assert seen == [module] and inspect.getsource(module.answer) == "def answer():\n    return 1\n"
+    importlib.import_module("fkda_other")
+    assert seen == [module]
     engines.when_imported(later, seen.append)
     assert seen == [module, module]
     with pytest.raises(ModuleNotFoundError):
