@@ -143,14 +143,14 @@ def test_positional_arguments_are_traced():
 
 @LONG
 @torch.no_grad()
-def test_a_pool_is_not_copied_by_inductor(name):
+def test_what_is_written_is_not_copied_by_inductor(name, monkeypatch):
+    """The op gets the tensors of the caller themselves: pools above all. (The backend aot_eager gives it copies.)"""
     torch._dynamo.reset()
-    from torch._inductor.utils import run_and_get_code
-
+    seen, function = [], flash_kda.torch_ops._FUNCTIONS[name]
+    monkeypatch.setitem(flash_kda.torch_ops._FUNCTIONS, name, lambda **call: (seen.append(call), function(**call)))
     call = CALLS[name]()
-    _, code = run_and_get_code(compiled(name), call)
-    rows, pool = (5, "final_state") if name == "fwd" else (call["state"].shape[0], "state")
-    assert call[pool].shape[0] == rows and f"empty_strided_cpu(({rows}, " not in "".join(code)
+    compiled(name, backend="inductor")(call)
+    assert len(seen) == 1 and [seen[0][key].data_ptr() for key in OUTPUTS[name]] == [call[key].data_ptr() for key in OUTPUTS[name]]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
