@@ -81,7 +81,7 @@ PyObject *fkdai_py_copies(const py_core *core, const py_call *call)
         {ARG_CHECKPOINT_SLOTS, FKDA_ARG_CHECKPOINT_SLOTS, t.checkpoints.slot_dtype},
     };
     PyObject *const copies = PyDict_New();
-    int made = copies == NULL || check_overlaps(call) < 0 ? -1 : 0;
+    int made = copies == NULL || (!call->is_question && check_overlaps(call) < 0) ? -1 : 0;
     for (size_t i = 0; i < sizeof all / sizeof *all && made == 0; ++i)
         if ((marked >> all[i].bit | call->copies >> all[i].argument) & 1u) made = add_copy(core, copies, all[i].argument, all[i].dtype);
     if (made == 0) return copies;
