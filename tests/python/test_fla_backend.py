@@ -62,7 +62,7 @@ def truth(call):
 
 def bars_of(out):
     kind = {BF16: bar("stored", "bf16"), torch.float16: bar("stored", "f16")}.get(out.dtype, bar("f32", "any"))
-    return (bar("bf16", "any").out, bar("bf16", "any").state) if out.is_cuda else (kind.out, bar("f32", "any").state)
+    return (bar("bf16", "few").out, bar("bf16", "few").state) if out.is_cuda else (kind.out, bar("f32", "any").state)
 
 
 def counts(function):
