@@ -1,13 +1,15 @@
-"""``import flash_kda.fla`` with older versions of FLA, whose dispatch is another. They are downloaded, each into a folder of its own."""
+"""``import flash_kda.fla`` with older versions of FLA, whose dispatch is another, downloaded each into a folder of its own; and FLA's own tests."""
 
 import os
+import pathlib
 import subprocess
 import sys
 import zipfile
 
 import pytest
 
-pytestmark = pytest.mark.skipif(os.environ.get("FKDA_TEST_NETWORK") != "1", reason="downloads fla-core from PyPI: set FKDA_TEST_NETWORK=1")
+NETWORK = pytest.mark.skipif(os.environ.get("FKDA_TEST_NETWORK") != "1", reason="downloads fla-core from PyPI: set FKDA_TEST_NETWORK=1")
+CHECKOUT = os.environ.get("FKDA_FLA_CHECKOUT")
 
 CALLS = """
 import sys
@@ -48,12 +50,24 @@ def run(tmp_path, version):
     return subprocess.run([sys.executable, "-c", CALLS], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
 
 
+@NETWORK
 @pytest.mark.parametrize("version,calls", [("0.5.2", 3), ("0.5.1", 3), ("0.5.0", 2)])
 def test_versions_that_dispatch_otherwise(tmp_path, version, calls):
     done = run(tmp_path, version)
     assert done.stdout == f"{version} {calls} 0\n", done.stderr
 
 
+@NETWORK
 def test_a_version_that_asks_nobody(tmp_path):
     done = run(tmp_path, "0.4.2")
     assert done.returncode != 0 and "flash_kda.fla needs flash-linear-attention 0.5.1 or later" in done.stderr
+
+
+@pytest.mark.skipif(CHECKOUT is None, reason="needs a source tree of flash-linear-attention: name it in FKDA_FLA_CHECKOUT")
+def test_the_tests_of_fla():
+    """Sequences of at most 128 tokens; tools/run_fla_tests.py runs them whole."""
+    tool = pathlib.Path(__file__).parents[2] / "tools/run_fla_tests.py"
+    done = subprocess.run([sys.executable, tool, CHECKOUT, "--tokens", "128"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    (total,) = [line.split() for line in done.stdout.splitlines() if line.startswith("all ")]
+    assert int(total[1]) >= 60 and total[2] == "0" and int(total[4]) >= 80
