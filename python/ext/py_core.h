@@ -137,7 +137,7 @@ typedef struct py_call {
     int has_slot_rows;  /* likewise: slots are [N,C] */
     int is_question;    /* likewise: nothing will run, and out stands for one that is not there yet */
     fkda_state_layout state_layout;
-    py_view view[PY_ARGUMENT_COUNT];
+    py_view view[PY_WORDS];
     fkda_fwd_desc desc;
     fkda_fwd_args args;
     int asks_no_grad;   /* no tensor is known to require grad; 0: nobody has looked */

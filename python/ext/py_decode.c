@@ -14,7 +14,7 @@ enum {    /* positions in flash_kda._core.decode; those before are where they ar
 enum { ARG_STEP_STATES = ARG_CHECKPOINT_STATE, ARG_NUM_ACCEPTED = ARG_CHECKPOINT_OFFSETS, ARG_PARENT = ARG_CHECKPOINT_SLOTS };
 
 /* At the positions of fwd. */
-static const char *const names[PY_ARGUMENT_COUNT] = {
+static const char *const names[PY_WORDS] = {
     "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "state", "state", "cu_seqlens", "slots", "slots", "initial_mask",
     "step_states", "num_accepted", "parent",
 };
@@ -94,7 +94,7 @@ static int describe_commit(py_call *call, fkda_decode_desc *desc, fkda_decode_ar
 /* There is no call on a copy: states would have to be copied as a whole. */
 static int refuse_copies(const py_call *call)
 {
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i)
+    for (int i = 0; i < PY_WORDS; ++i)
         if (call->copies >> i & 1u) return refuse_as_it_lies(&call->view[i]);
     return 0;
 }

@@ -12,7 +12,7 @@ enum {    /* positions in flash_kda._core.decode_fused; those before are where t
 };
 
 /* At the positions of fwd. */
-static const char *const names[PY_ARGUMENT_COUNT] = {
+static const char *const names[PY_WORDS] = {
     "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "state", "state", "", "slots", "slots", "initial_mask",
     "", "", "",
 };
@@ -145,7 +145,7 @@ static int describe_step(fused_call *call)
 {
     const fkda_fwd_desc *const f = &call->step.desc;
     const fkda_fwd_args *const a = &call->step.args;
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i)
+    for (int i = 0; i < PY_WORDS; ++i)
         if (call->step.copies >> i & 1u) return refuse_copy(&call->step.view[i]);
     if (f->T != 1 || f->HV != f->H) {
         PyErr_Format(PyExc_ValueError, "q has T = %lld tokens and %lld heads, v has %lld heads, but decode_fused takes one token and as many heads of q as of v",

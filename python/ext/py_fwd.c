@@ -5,7 +5,7 @@
 
 #include "py_core.h"
 
-static const char *const argument_names[PY_ARGUMENT_COUNT] = {
+static const char *const argument_names[PY_WORDS] = {
     "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "initial_state", "final_state", "cu_seqlens",
     "initial_slots", "final_slots", "initial_mask", "checkpoint_state", "checkpoint_offsets", "checkpoint_slots",    /* words name themselves */
 };
@@ -16,7 +16,7 @@ static _Thread_local fkda_plan last_plan;       /* of this thread's last success
 
 static int is_tensor(int argument)
 {
-    return argument != ARG_SCALE && argument != ARG_LOWER_BOUND && argument < PY_WORDS;
+    return argument != ARG_SCALE && argument != ARG_LOWER_BOUND;
 }
 
 static int is_optional(const py_call *call, int argument)
@@ -90,7 +90,7 @@ static int describe_numbers(py_core *core, py_call *call, PyObject *scale, PyObj
 
 static int read_tensors(py_core *core, py_call *call, const char *const *names, PyObject *const *arguments, Py_ssize_t count)
 {
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
+    for (int i = 0; i < PY_WORDS; ++i) {
         call->view[i].name = names[i];
         if (!is_tensor(i) || (is_optional(call, i) && (i >= count || arguments[i] == Py_None))) continue;
         if (fkdai_py_view(core, names[i], arguments[i], &call->view[i]) < 0) return -1;

@@ -36,8 +36,8 @@ int fkdai_py_read_word(const char *name, PyObject *object, const PyObject *usual
 static int read_checkpoint_every(PyObject *object, int64_t *every)
 {
     *every = PyLong_Check(object) ? PyLong_AsLongLong(object) : -1;
-    PyErr_Clear();    /* of an int that is too large: -1 too */
     if (*every >= 0) return 0;
+    PyErr_Clear();    /* of an int that is too large: -1 too */
     PyErr_Format(PyLong_Check(object) ? PyExc_ValueError : PyExc_TypeError, "checkpoint_every is %R, but it must be an int, 0 or more tokens", object);
     return -1;
 }
@@ -45,9 +45,9 @@ static int read_checkpoint_every(PyObject *object, int64_t *every)
 static int read_multiplier(PyObject *object, int32_t *multiplier)
 {
     const long value = PyLong_Check(object) ? PyLong_AsLong(object) : -1;
-    PyErr_Clear();
     *multiplier = (int32_t)value;
     if (value == 1 || value == 2) return 0;
+    PyErr_Clear();    /* as above */
     PyErr_Format(PyLong_Check(object) ? PyExc_ValueError : PyExc_TypeError, "beta_multiplier is %R, but it must be the int 1 or 2", object);
     return -1;
 }

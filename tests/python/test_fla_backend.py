@@ -26,6 +26,15 @@ def device(request):
     return request.param
 
 
+@pytest.fixture(autouse=True)
+def poisoned():
+    """torch.empty gives NaN: what is not written is seen."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 def make_call(device="cpu", B=2, T=37, H=2, HV=None, D=128, dtype=BF16, lens=None, gate="logit", seed=5, **changes):
     """The arguments of a call. gate: "logit", or "precomputed", whose g is in fp32."""
     HV = HV or H
@@ -62,7 +71,7 @@ def truth(call):
 
 def bars_of(out):
     kind = {BF16: bar("stored", "bf16"), torch.float16: bar("stored", "f16")}.get(out.dtype, bar("f32", "any"))
-    return (bar("bf16", "any").out, bar("bf16", "any").state) if out.is_cuda else (kind.out, bar("f32", "any").state)
+    return (bar("bf16", "few").out, bar("bf16", "few").state) if out.is_cuda else (kind.out, bar("f32", "any").state)
 
 
 def counts(function):
@@ -158,6 +167,7 @@ def test_rows_behind_the_last_sequence(device, function):
     part = function(**{**call, "cu_seqlens": call["cu_seqlens"][:3], "initial_state": call["initial_state"][:2]})
     assert torch.equal(part[0][:, :23], whole[0][:, :23]) and torch.equal(part[1], whole[1][:2])
     assert counts(function) == (2, 0)
+    assert function is chunk_kda or not part[0][:, 23:].any()  # fused_recurrent_kda of FLA leaves zeros
 
 
 @BOTH
