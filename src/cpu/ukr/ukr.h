@@ -85,10 +85,12 @@ typedef void fkdai_ukr_out(const fkdai_cpu_chunk *chunk, int64_t K, int len, con
 /* state = S', from rows < len. */
 typedef void fkdai_ukr_advance(const fkdai_cpu_chunk *chunk, int64_t K, int len, const float *update, float *state);
 
-/* Decode, one token on a part of S where it lies. Columns: state [K,PANEL], rows `stride` apart; v, out [PANEL]. Rows: state [STEP_ROWS,K]; v, out
- * [STEP_ROWS]. No bit depends on what the other parts hold. */
-typedef void fkdai_ukr_step_columns(const fkdai_cpu_token *token, int64_t K, int64_t stride, const float *v, float *state, float *out);
-typedef void fkdai_ukr_step_rows(const fkdai_cpu_token *token, int64_t K, const float *v, float *state, float *out);
+/* Decode, one token on a part of S where it lies. Columns: state [K,width], rows `stride` apart, width a multiple of PANEL; v, out [width]. Rows: state
+ * [STEP_ROWS,K]; v, out [STEP_ROWS]. No bit depends on what the other parts hold, nor on how many columns are taken at once. next: as many elements as
+ * the part has, one after the other, that the cache is asked for; nobody reads them. */
+typedef void fkdai_ukr_step_columns(const fkdai_cpu_token *token, int64_t K, int64_t stride, int64_t width, const float *v, float *state, float *out,
+                                    const float *next);
+typedef void fkdai_ukr_step_rows(const fkdai_cpu_token *token, int64_t K, const float *v, float *state, float *out, const float *next);
 
 typedef struct fkdai_cpu_ukr {
     const char *name;    /* "avx512" */
