@@ -5,8 +5,8 @@
  *     for every part of S:  for every token:  S = decay(S);  u = b (v - S^T k^);  o = S^T q^ + (k^.q^) u;  S = S + k^ u^T
  *
  * A part is some rows of [V,K], or some columns of [K,V]: 8 to 32 KB, which stay in the first-level cache while the tokens pass over them and the
- * states after them are written. One token takes all columns of [K,V] at once, as memory likes it. With its first token a part asks for as much of the
- * next head's state. Tokens never share an operation, so that S tokens give the bits of S calls.
+ * states after them are written. One token takes all columns of [K,V] at once, as memory likes it. Tokens never share an operation, so that S tokens
+ * give the bits of S calls.
  */
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +17,7 @@
 #include "op_decode.h"
 #include "status.h"
 
-enum { P = FKDAI_CPU_PANEL, R = FKDAI_CPU_STEP_ROWS, PART_COLUMNS = 64 };
+enum { P = FKDAI_CPU_PANEL, R = FKDAI_CPU_STEP_ROWS };
 
 _Static_assert((int)FKDA_DECODE_MAX_TOKENS <= (int)FKDAI_CPU_CHUNK, "fkdai_cpu_scratch has room for a chunk of tokens");
 _Static_assert(sizeof(fkdai_cpu_decode_scratch) <= 1 << 20, "at most 1 MiB a thread");
@@ -60,7 +60,6 @@ typedef struct head {
     fkdai_cpu_decode_scratch *s;
     int len, is_tree;                               /* tokens */
     float *state;                                   /* at work: where it lies, or scratch */
-    const float *next;                              /* the state that is wanted after this one; or this one */
     matrix initial;
     matrix from[FKDA_DECODE_MAX_TOKENS];            /* of a tree: what a token goes on from */
     matrix final[FKDA_DECODE_MAX_TOKENS], step[FKDA_DECODE_MAX_TOKENS];    /* what the state after a token is written to */
@@ -119,12 +118,11 @@ static void step_part(const head *h, int64_t v, int64_t channels, int is_columns
     const int64_t K = h->task->desc->K, V = h->task->desc->V;
     const part p = is_columns ? (part){v, K, channels, V} : (part){v * K, channels, K, K};
     for (int t = 0; t < h->len; ++t) {
-        const float *const next = (t == 0 ? h->next : h->state) + v * K;
         const float *const values = h->s->rows.v[t] + v;
         float *const out = h->s->rows.out[t] + v;
         if (t == 0 || h->is_tree) load_part(ukr, &p, h->is_tree ? &h->from[t] : &h->initial, h->state);
-        if (is_columns) ukr->step_columns(&h->s->token[t], K, V, channels, values, h->state + p.at, out, next);
-        else ukr->step_rows(&h->s->token[t], K, values, h->state + p.at, out, next);
+        if (is_columns) ukr->step_columns(&h->s->token[t], K, V, channels, values, h->state + p.at, out);
+        else ukr->step_rows(&h->s->token[t], K, values, h->state + p.at, out);
         store_part(ukr, &p, h->state, &h->final[t]);
         store_part(ukr, &p, h->state, &h->step[t]);
     }
@@ -133,7 +131,7 @@ static void step_part(const head *h, int64_t v, int64_t channels, int is_columns
 static void step_parts(const head *h)
 {
     const int is_columns = h->task->desc->final_state.layout == FKDA_STATE_NHKV;
-    const int64_t V = h->task->desc->V, channels = !is_columns ? R : h->len == 1 ? V : PART_COLUMNS;
+    const int64_t V = h->task->desc->V, channels = !is_columns ? R : h->len == 1 ? V : FKDAI_CPU_STEP_COLUMNS;
     for (int64_t v = 0; v < V; v += channels) step_part(h, v, channels, is_columns);
 }
 
@@ -145,7 +143,6 @@ void fkdai_cpu_step_state(const fkdai_cpu_task *task, int len, fkdai_cpu_decode_
     h.initial = matrix_at(task, &d->final_state, states, fkdai_initial_row(d, task->args, task->n));
     h.final[len - 1] = matrix_at(task, &d->final_state, states, fkdai_final_row(d, task->args, task->n));
     h.state = h.final[len - 1].data != NULL && d->final_state.dtype == FKDA_F32 ? h.final[len - 1].data : s->state;
-    h.next = h.state;
     step_parts(&h);
 }
 
@@ -164,15 +161,13 @@ static void read_tokens(const fkdai_cpu_task *task, int len, fkdai_cpu_decode_sc
     }
 }
 
-/* next: the state of the head that comes after this one. */
-static void step_head(const call *c, const fkdai_cpu_task *task, const matrix *next, fkdai_cpu_decode_scratch *s)
+static void step_head(const call *c, const fkdai_cpu_task *task, fkdai_cpu_decode_scratch *s)
 {
     const int64_t length = task->seq.end - task->seq.begin;
     head h = {.task = task, .s = s, .len = (int)fkdai_decode_needed(c->decode, c->decode_args, task->n, length)};
     if (h.len == 0) return;
     read_tokens(task, h.len, s);
     find_states(c, length, &h);
-    h.next = next->data != NULL && next->dtype == FKDA_F32 ? next->data : h.state;
     step_parts(&h);
     if (task->args->out != NULL) fkdai_cpu_write_out(task, task->first_head, task->seq.begin, h.len, &s->rows);
 }
@@ -192,15 +187,11 @@ static fkdai_cpu_task task_of(const call *c, int64_t item)
 static void run_items(void *context, int64_t first, int64_t count, int thread)
 {
     const call *const c = context;
-    const fkda_decode_desc *const d = c->decode;
     fkdai_cpu_task task = task_of(c, first);
     for (int64_t i = first; i < first + count; ++i) {
-        const int is_last = i + 1 == first + count;
-        const fkdai_cpu_task after = task_of(c, is_last ? i : i + 1);
-        matrix next = {NULL, FKDA_NONE};
-        if (!is_last && after.seq.end > after.seq.begin)    /* the slots of a sequence without tokens may be anything */
-            next = matrix_at(&after, &d->state, c->decode_args->state, fkdai_decode_initial_row(d, c->decode_args, after.n));
-        step_head(c, &task, &next, &c->scratch[thread]);
+        const fkdai_cpu_task after = task_of(c, i + 1 < first + count ? i + 1 : i);
+        fkdai_cpu_prefetch(&after, after.first_head, after.seq.begin, after.seq.end);
+        step_head(c, &task, &c->scratch[thread]);
         task = after;
     }
 }
