@@ -1,9 +1,9 @@
 /*
- * One token with convolution and norm, worked on paper. Two heads, K = V = 2, numbers so large that y sigmoid(y) = y, or y = 0.
+ * One token with convolution and norm, worked on paper. Two heads, K = V = 2, numbers so large that y sigmoid(y) = y, or 0 where y is negative.
  *
  * Head 0 of sequence 0. A channel's taps, oldest first, and its new input x; weights in the same order; y = bias + sum of their products:
  *     q0   1  2  3,   4    10  1  2   5    bias  12     10 + 2 + 6 + 20 + 12    =  50
- *     q1   2  0 -1,   1     2  7  1  -8    bias   5      4 + 0 - 1 - 8 + 5      =   0
+ *     q1   2  0 -1,   1     2  7  1  -8    bias -45      4 + 0 - 1 - 8 - 45     = -50, and so q1 = 0
  *     k0   1  1  1,   2    10 20 -5  10    bias  -5     10 + 20 - 5 + 20 - 5    =  40
  *     k1   0  3  2,  -1     9 10 20   5    bias -15      0 + 30 + 40 - 5 - 15   =  50
  *     v0   2  1  0,   3    15 10  6  10    bias -10     30 + 10 + 0 + 30 - 10   =  60
@@ -22,7 +22,7 @@
  * Head 1: weight 1 for the new input and 0 for the taps, no bias, so that q = (50, 0), k = (40, 0), v = (60, 0); S = 0, b = 1/4:
  *     u = 1/4 (60, 0) = (15, 0);   S = [ 600  0 ; 0  0 ];   o = 1e-4 50 (600, 0) = (3, 0);   9/2 + 31.5 = 36;   out = (3/6 2 3/4, 0) = (0.75, 0)
  *
- * Sequence 2 begins: taps and S count as 0, whatever they are. Head 0: y = bias + w3 x = 60, 0; 50, 0; 20, 0:
+ * Sequence 2 begins: taps and S count as 0, whatever they are. Head 0: y = bias + w3 x = 60, -50; 50, 0; 20, 0:
  *     u = 1/2 (20, 0) = (10, 0);   S = [ 500  0 ; 0  0 ];   o = 1e-4 60 (500, 0) = (3, 0), and so out = (0.75, 0)
  *
  * Sequence 1 has a null slot: out is 0.
@@ -40,7 +40,7 @@ static const float q[N][H][W] = {{{4, 1}, {50, 0}}, {{NAN, 1}, {1, NAN}}, {{9.6f
 static const float k[N][H][W] = {{{2, -1}, {40, 0}}, {{NAN, 1}, {1, NAN}}, {{5.5f, 3}, {40, 0}}};
 static const float v[N][H][W] = {{{3, 1}, {60, 0}}, {{NAN, 1}, {1, NAN}}, {{3, -4}, {60, 0}}};
 static const float beta[N][H] = {{0.5f, 0.25f}, {1, 1}, {0.5f, 0.25f}};
-static const float weight_q[4][H][W] = {{{10, 2}}, {{1, 7}}, {{2, 1}}, {{5, -8}, {1, 1}}}, bias_q[H][W] = {{12, 5}};
+static const float weight_q[4][H][W] = {{{10, 2}}, {{1, 7}}, {{2, 1}}, {{5, -8}, {1, 1}}}, bias_q[H][W] = {{12, -45}};
 static const float weight_k[4][H][W] = {{{10, 9}}, {{20, 10}}, {{-5, 20}}, {{10, 5}, {1, 1}}}, bias_k[H][W] = {{-5, -15}};
 static const float weight_v[4][H][W] = {{{15, 10}}, {{10, 10}}, {{6, 10}}, {{10, 6}, {1, 1}}}, bias_v[H][W] = {{-10, 24}};
 static const int32_t slots[N] = {2, -1, 0};
