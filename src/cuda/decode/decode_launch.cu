@@ -44,14 +44,21 @@ constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE
 
 using namespace fkdai::decode;
 
-extern "C" int fkdai_decode_load(void) {
+namespace {
+
+// What a block of CHUNK shares is so much that the cache must leave room for others beside it.
+cudaError_t load(Kernel kernel, int shape) {
     cudaFuncAttributes attributes;
-    for (const Variants &of_shape : variants)
-        for (int i = 0; i < 8; i++) {
-            const Kernel kernel = of_shape.of[i / 4][i / 2 % 2][i % 2].kernel;
-            if (kernel == nullptr) continue;
-            if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel); error != cudaSuccess) return error;
-        }
+    if (kernel == nullptr) return cudaSuccess;
+    if (shape != FKDAI_DECODE_CHUNK) return cudaFuncGetAttributes(&attributes, kernel);
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+}
+
+}  // namespace
+
+extern "C" int fkdai_decode_load(void) {
+    for (int i = 0; i < 8 * FKDAI_DECODE_SHAPES; i++)
+        if (const cudaError_t error = load(variants[i / 8].of[i / 4 % 2][i / 2 % 2][i % 2].kernel, i / 8); error != cudaSuccess) return error;
     return cudaSuccess;
 }
 
