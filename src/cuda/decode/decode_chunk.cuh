@@ -74,12 +74,18 @@ __device__ __forceinline__ void relate_tokens(Tokens<Config> &x, int count, int 
 // A warp has 16 rows: lane l has 2 (l / 4) and the next, and of the tokens' numbers those of 2 (l % 4) and the next.
 template <class Config>
 struct ChunkRows : Rows<Config> {
-    using Rows<Config>::values, Rows<Config>::lane, Rows<Config>::row;
+    using Rows<Config>::raw, Rows<Config>::values, Rows<Config>::lane, Rows<Config>::row;
     float r[2][2], o[2][2];    // [row][token]: v - T - ..., U + ...
 
     __device__ __forceinline__ static float of(const float4 &x, int i) { return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w; }
 
-    // T and U. The products that matter are summed apart from the small ones, which lose nothing then.
+    // As it was read: row i, channel c of four j.
+    __device__ __forceinline__ float read(int i, int j, int c) const {
+        using Read = typename Rows<Config>::template Part<Config::kStored>;
+        return Config::kAxes == Axes::VK ? of(Read::widen(raw[i][j]), c) : of(Read::widen(raw[c][j]), i);
+    }
+
+    // T and U. The products that matter are summed apart from the small ones, which lose nothing then. A bf16 state has no rest.
     __device__ __forceinline__ void multiply(const Tokens<Config> &x) {
         float t[4] = {}, u[4] = {}, t_small[4] = {}, u_small[4] = {};
         const int token = static_cast<int>(unsigned_thread() % 32 / 4);
@@ -90,11 +96,13 @@ struct ChunkRows : Rows<Config> {
             const float4 q_main = four_at(x.q_main[token], four), q_rest = four_at(x.q_rest[token], four);
 #pragma unroll
             for (int c = 0; c < 4; c += 2) {
-                const float s[4] = {values.s[0][j][c], values.s[1][j][c], values.s[0][j][c + 1], values.s[1][j][c + 1]};
+                const float s[4] = {read(0, j, c), read(1, j, c), read(0, j, c + 1), read(1, j, c + 1)};
                 float main[4], rest[4];
                 split(s, main, rest);
-                multiply_tf32(t_small, rest, of(k_main, c), of(k_main, c + 1));
-                multiply_tf32(u_small, rest, of(q_main, c), of(q_main, c + 1));
+                if constexpr (Config::kStored == Stored::F32) {
+                    multiply_tf32(t_small, rest, of(k_main, c), of(k_main, c + 1));
+                    multiply_tf32(u_small, rest, of(q_main, c), of(q_main, c + 1));
+                }
                 multiply_tf32(t_small, main, of(k_rest, c), of(k_rest, c + 1));
                 multiply_tf32(u_small, main, of(q_rest, c), of(q_rest, c + 1));
                 multiply_tf32(t, main, of(k_main, c), of(k_main, c + 1));
@@ -139,7 +147,10 @@ struct ChunkRows : Rows<Config> {
         for (int i = 0; i < 2; i++)
 #pragma unroll
             for (int j = 0; j < 2; j++) r[i][j] += x.v[t + j][row - first_row + i];
-        if (last >= 0) decay(x);
+        if (last >= 0) {
+            this->widen();
+            decay(x);
+        }
 #pragma unroll 1
         for (int s = 0; s < count; s++) {
             const float4 score = *reinterpret_cast<const float4 *>(x.scores[s][lane]);

@@ -138,7 +138,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_k
         __syncthreads();
     }
     release_next_kernel();  // not earlier: waiting blocks of it would fill the multiprocessors unevenly
-    block.rows.widen();
+    if constexpr (!Config::kIsChunk) block.rows.widen();
     block.place_out();
     if constexpr (Config::kWritesSteps) block.run_steps(tokens);
     else if constexpr (Config::kIsChunk) block.run_chunk(tokens);
