@@ -33,8 +33,8 @@ void fkdai_cpu_read_gate(const fkdai_cpu_task *task, int64_t hv, fkdai_cpu_gate 
     /* Positive and finite, so that 0 times inf cannot happen; NaN stays. */
     gate->rate_log2 = rate_log2 > (double)FLT_MAX ? FLT_MAX : rate_log2 < (double)FLT_MIN ? FLT_MIN : (float)rate_log2;
     gate->lower_bound_log2 = (float)((double)d->lower_bound * log2_e);
-    for (int64_t c = 0; c < d->K; ++c)
-        gate->bias[c] = d->dt_bias == FKDA_NONE ? 0 : (float)fkdai_load(a->dt_bias, d->dt_bias, hv * d->K + c);
+    if (d->dt_bias == FKDA_NONE) memset(gate->bias, 0, sizeof gate->bias);
+    else task->ukr->load_row((const char *)a->dt_bias + hv * d->K * fkdai_dtype_bytes(d->dt_bias), d->dt_bias, d->K, 0, 1, gate->bias);
 }
 
 void fkdai_cpu_read_betas(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, fkdai_cpu_scratch *s)

@@ -86,10 +86,10 @@ MUTANTS = [
     ("src/cuda/decode/decode_chunk.cuh", "t <= last; t++) log2_all", "t < last; t++) log2_all", DECODE),
     ("src/cuda/decode/decode_chunk.cuh", "if (t < count) relate_token(x, t, lane, t == last)", "if (t < count) relate_token(x, t, lane, t == count - 1)", DECODE),
     ("src/cuda/decode/decode_chunk.cuh", "                multiply_tf32(t_small, rest, of(k_main, c), of(k_main, c + 1));\n", "", DECODE),
-    ("src/cuda/decode/decode_chunk.cuh", "                multiply_tf32(u_small, main, of(q_rest, c), of(q_rest, c + 1));\n", "", DECODE),
+    ("src/cuda/decode/decode_chunk.cuh", "multiply_tf32(u_small, main, of(q_rest, c), of(q_rest, c + 1));", "multiply_tf32(u_small, main, of(q_rest, c), 0.f);", DECODE),
     ("src/cuda/decode/decode_chunk.cuh", "if (s <= t) o[i][0]", "o[i][0]", DECODE),
     ("src/cuda/decode/decode_chunk.cuh", "if (s <= last) add(", "if (last >= 0) add(", DECODE),
-    ("src/cuda/decode/decode_chunk.cuh", "if (t + j < count) store_float(", "store_float(", DECODE),
+    ("src/cuda/decode/decode_chunk.cuh", "if (t + j < count) store_float(", "if (t + j <= count) store_float(", DECODE),
     ("src/cuda/decode/decode_plan.c", "r->S >= FKDAI_DECODE_CHUNK_TOKENS", "r->S >= FKDAI_DECODE_CHUNK_TOKENS && r->N > 1", DECODE),
     # decode_fused
     ("src/ref/ref_fused.c", "(x.part * f->desc->H + x.h) * f->desc->K + x.c", "(x.h * 3 + x.part) * f->desc->K + x.c", REF),

@@ -17,7 +17,7 @@ struct Config {
     static constexpr Stored kStored = stored;
     static constexpr Axes kAxes = axes;
     static constexpr Inputs kInputs = inputs;
-    static constexpr int kTokens = kIsOne ? 1 : FKDAI_DECODE_MAX_TOKENS;
+    static constexpr int kTokens = kIsOne ? 1 : kIsChunk || kWritesSteps ? FKDAI_DECODE_MAX_TOKENS : FKDAI_DECODE_CHUNK_TOKENS - 1;
     static constexpr int of(int one_f32, int one_bf16, int few, int many, int chunk, int steps) {
         return shape == FKDAI_DECODE_FEW ? few : shape == FKDAI_DECODE_MANY ? many : kIsChunk ? chunk : kWritesSteps ? steps :
                stored == Stored::F32 ? one_f32 : one_bf16;
