@@ -5,7 +5,7 @@
  * step_columns: S [K,width], rows `stride` apart. Whole rows may be more than the first-level cache holds, so both passes only read S and decay it, and
  * the second one writes. TILE_VECS, or WIDE_VECS, vectors of columns have sums of their own, whose chains run side by side. Either pass asks for the
  * rows that it comes to a little later.
- * step_rows: STEP_ROWS value channels of K elements each; TILE_ROWS of them share the loads of k, q and the decay.
+ * step_rows: STEP_ROWS value channels of K elements each; TILE_ROWS of them share the loads of k, q and the decay. Asks for the next STEP_ROWS.
  */
 #include "ukr.h"
 #include "vec_math.h"
@@ -79,6 +79,7 @@ ALWAYS_INLINE void step_row_tile(const fkdai_cpu_token *token, int64_t K, const 
         const vf k = v_load(token->k + c * VL), q = v_load(token->q + c * VL);
         UNROLL for (int r = 0; r < TILE_ROWS; ++r) {
             const vf before = v_load(state + r * K + c * VL);
+            __builtin_prefetch(state + (R + r) * K + c * VL, 1, 3);
             s[r][c] = v_fma(last, before, v_and(before, keep));
             with_k[r] = v_fma(k, s[r][c], with_k[r]);
             with_q[r] = v_fma(q, s[r][c], with_q[r]);
