@@ -186,8 +186,8 @@ def decode(
 ) -> None:
     """A few new tokens for each of many sequences: ``out``, and ``state`` written back as ``commit`` says. Returns None.
 
-    What a token means is as in ``fwd``. S tokens in one call give the bits of S calls where ``state`` is fp32, and no bit depends on ``commit``
-    or ``step_states``. For draft tokens of which only some will count::
+    What a token means is as in ``fwd``. S tokens in one call give the bits of S calls where ``state`` is fp32; on CUDA up to 3 of them, or where
+    their states are written (``commit="each"``, ``step_states``). For draft tokens of which only some will count::
 
         decode(q, ..., out, ..., commit="none")                                        # verify; the states stay
         decode(None, k, v, g, beta, scale, None, ..., commit="accepted", num_accepted=n)    # keep the accepted ones
