@@ -9,9 +9,9 @@
 //     T = (I + Diag(b 4^n) A')^-1 Diag(b 2^n)
 #pragma once
 
+#include "device/powers.cuh"
 #include "device/tril_solve.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
-#include "prefill_sm90/roles/powers.cuh"
 
 namespace fkdai::prefill {
 

@@ -1,0 +1,217 @@
+// The chain: warps that carry the state from chunk to chunk, 16 columns of V each, and never meet.
+//
+// All products are of S^T and what follows from it, [16 V, ...], as the left operand: so the accumulators of one product, rounded, are the left operand
+// of the next, and nothing of them passes through shared memory. V and O change their layout by transposing 8x8 matrices between lanes.
+//
+//     R^T = V^T + S^T (-K)^T     O^T = S^T Q^T     S <- Diag(2^gamma_C) S     U^T = R^T T^T     O^T += U^T M^T     S^T += U^T Kr
+#pragma once
+
+#include "device/f16_rows.cuh"
+#include "device/warp_mma.cuh"
+#include "prefill_mma/mma_states.cuh"
+
+namespace fkdai::portable {
+
+using TokenTiles = float[kChunk / 8][4];    // [16 V, 32 tokens]
+
+__device__ __forceinline__ void as_f16(TokensF16 &to, const TokenTiles &x) {
+#pragma unroll
+    for (int k = 0; k < 2; k++)
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            to[k][2 * i] = pack_f16(x[2 * k + i][0], x[2 * k + i][1]), to[k][2 * i + 1] = pack_f16(x[2 * k + i][2], x[2 * k + i][3]);
+}
+
+template <int n>
+__device__ __forceinline__ void multiply_tiles(float (&x)[n][4], float first, float second) {
+#pragma unroll
+    for (int b = 0; b < n; b++) x[b][0] *= first, x[b][1] *= first, x[b][2] *= second, x[b][3] *= second;
+}
+
+// Of the two rows of this lane.
+template <int n>
+__device__ __forceinline__ float largest_element(const float (&x)[n][4], int h) {
+    float largest = 0.f;
+#pragma unroll
+    for (int b = 0; b < n; b++) largest = fmaxf(largest, fmaxf(fabsf(x[b][2 * h]), fabsf(x[b][2 * h + 1])));
+    return largest;
+}
+
+struct ChainRole {
+    const Params &p;
+    View s;
+    const Work &work;
+    int warp, lane;    // warp: of the chain
+
+    __device__ __forceinline__ int column() const { return (work.slice * p.chain_warps + warp) * kColumns; }
+
+    // Four columns of V of one token in each eight, of this lane.
+    using Values = uint2[kChunk / 8];
+    __device__ __forceinline__ void load_values(int chunk, Values &v) const {
+        const auto *const base = static_cast<const __nv_bfloat16 *>(p.v.data);
+        const int rows = chunk < work.chunks ? work.rows(chunk) : 0;
+#pragma unroll
+        for (int n = 0; n < kChunk / 8; n++) {
+            const int token = 8 * n + (lane >> 2);
+            v[n] = make_uint2(0, 0);
+            if (token >= rows) continue;
+            const int64_t at = p.v.strides.offset(work.span.batch, work.token(chunk) + token, work.head) + column() + 4 * (lane & 3);
+            v[n] = *reinterpret_cast<const uint2 *>(base + at);
+        }
+    }
+    __device__ __forceinline__ static void spread_values(const Values &v, TokenTiles &r) {
+#pragma unroll
+        for (int n = 0; n < kChunk / 8; n++) {
+            const uint32_t first = transpose_matrix(v[n].x), second = transpose_matrix(v[n].y);
+            r[n][0] = low_bf16(first), r[n][1] = high_bf16(first), r[n][2] = low_bf16(second), r[n][3] = high_bf16(second);
+        }
+    }
+    __device__ __forceinline__ void store_out(int chunk, const TokenTiles &o) const {
+        const int rows = work.rows(chunk);
+#pragma unroll
+        for (int n = 0; n < kChunk / 8; n++) {
+            const uint2 x = make_uint2(transpose_matrix(pack_bf16(o[n][0], o[n][1])), transpose_matrix(pack_bf16(o[n][2], o[n][3])));
+            const int token = 8 * n + (lane >> 2);
+            if (token >= rows) continue;
+            const int64_t at = p.out_strides.offset(work.span.batch, work.token(chunk) + token, work.head) + column() + 4 * (lane & 3);
+            *reinterpret_cast<uint2 *>(p.out + at) = x;
+        }
+    }
+
+    // Lane's row and unit for ldmatrix.x4: 16 rows of a right operand as they lie, of 16 columns; or, transposed, 16 rows that are summed over.
+    __device__ __forceinline__ int row_as_it_lies() const { return (lane & 7) + (lane >> 4) * 8; }
+    __device__ __forceinline__ int unit_as_it_lies() const { return lane >> 3 & 1; }
+    __device__ __forceinline__ int row_transposed() const { return lane & 15; }
+    __device__ __forceinline__ int unit_transposed() const { return lane >> 4; }
+
+    // r += S^T (-K)^T, o = S^T Q^T.
+    __device__ __forceinline__ void multiply_state(uint32_t stage, const StateTiles &state, TokenTiles &r, TokenTiles &o) const {
+        const uint32_t keys = stage + uint32_t{offsetof(Stage, k)}, queries = stage + uint32_t{offsetof(Stage, q)};
+#pragma unroll
+        for (int k = 0; k < kWidth / 16; k++) {
+            const float(&x)[4] = state[2 * k], (&y)[4] = state[2 * k + 1];
+            const uint32_t a[4] = {pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(y[0], y[1]), pack_bf16(y[2], y[3])};
+#pragma unroll
+            for (int n = 0; n < 2; n++) {
+                uint32_t b[4];
+                const uint32_t at = tile_offset(16 * n + row_as_it_lies(), 2 * k + unit_as_it_lies());
+                load_matrices(b, keys + at);
+                multiply_16_bf16(r[2 * n], a, b[0], b[1]), multiply_16_bf16(r[2 * n + 1], a, b[2], b[3]);
+                load_matrices(b, queries + at);
+                multiply_16_bf16(o[2 * n], a, b[0], b[1]), multiply_16_bf16(o[2 * n + 1], a, b[2], b[3]);
+            }
+        }
+    }
+    __device__ __forceinline__ void decay(uint32_t stage, StateTiles &state) const {
+#pragma unroll
+        for (int k = 0; k < kWidth / 16; k++) {
+            const float4 f = load_float4(stage + uint32_t{offsetof(Stage, decay)} + (16 * k + 4 * (lane & 3)) * 4);
+            float(&x)[4] = state[2 * k], (&y)[4] = state[2 * k + 1];
+            x[0] *= f.x, x[1] *= f.y, x[2] *= f.x, x[3] *= f.y, y[0] *= f.z, y[1] *= f.w, y[2] *= f.z, y[3] *= f.w;
+        }
+    }
+    // u = R^T T^T; j: tokens that are summed over.
+    __device__ __forceinline__ void solve(uint32_t stage, const TokensF16 &r, TokenTiles &u) const {
+        const uint32_t square = stage + uint32_t{offsetof(Stage, solve)};
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+#pragma unroll
+            for (int i = j; i < 2; i++) {
+                uint32_t b[4];
+                load_matrices_transposed(b, square + square_offset(16 * j + row_transposed(), 2 * i + unit_transposed()));
+                multiply_16_f16(u[2 * i], r[j], b[0], b[1]), multiply_16_f16(u[2 * i + 1], r[j], b[2], b[3]);
+            }
+    }
+    // o += U^T M^T
+    __device__ __forceinline__ void read_recent(uint32_t stage, const TokensF16 &u, TokenTiles &o) const {
+        const uint32_t square = stage + uint32_t{offsetof(Stage, mqk)};
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+#pragma unroll
+            for (int i = j; i < 2; i++) {
+                uint32_t b[4];
+                load_matrices(b, square + square_offset(16 * i + row_as_it_lies(), 2 * j + unit_as_it_lies()));
+                multiply_16_f16(o[2 * i], u[j], b[0], b[1]), multiply_16_f16(o[2 * i + 1], u[j], b[2], b[3]);
+            }
+    }
+    // S^T += U^T Kr
+    __device__ __forceinline__ void add_update(uint32_t stage, const TokensF16 &u, StateTiles &state) const {
+        const uint32_t recent = stage + uint32_t{offsetof(Stage, recent)};
+#pragma unroll
+        for (int k = 0; k < kWidth / 16; k++)
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                uint32_t b[4];
+                load_matrices_transposed(b, recent + tile_offset(16 * j + row_transposed(), 2 * k + unit_transposed()));
+                multiply_16_f16(state[2 * k], u[j], b[0], b[1]), multiply_16_f16(state[2 * k + 1], u[j], b[2], b[3]);
+            }
+    }
+
+    // R does not fit fp16: rows of R, O and S are multiplied by a power of two, for this chunk. What undoes it, as bf16 of this lane's rows.
+    __device__ __forceinline__ uint32_t scale_into_range(TokenTiles &r, TokensF16 &r_f16, TokenTiles &o, StateTiles &state) const {
+        float factor[2];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const float largest = largest_of_row(largest_element(r, h));
+            factor[h] = factor_of_row(largest, largest_of_row(fmaxf(largest_element(state, h), largest_element(o, h))));
+        }
+        multiply_tiles(r, factor[0], factor[1]), multiply_tiles(o, factor[0], factor[1]), multiply_tiles(state, factor[0], factor[1]);
+        as_f16(r_f16, r);
+        return 0x7f007f00 - pack_bf16(factor[0], factor[1]);
+    }
+
+    __device__ __forceinline__ void step(int chunk, Values &v, StateTiles &state) const {
+        const uint32_t stage = s.stage(chunk), phase = chunk >> 1 & 1;
+        const int place = chunk & 1;
+        TokenTiles r, o = {}, u = {};
+        TokensF16 r_f16, u_f16;
+        spread_values(v, r);
+        load_values(chunk + 1, v);
+        s.barrier(s->operands_ready[place]).wait(phase);
+        multiply_state(stage, state, r, o);
+        decay(stage, state);
+        s.barrier(s->solve_ready[place]).wait(phase);
+        const float lack = load_float(stage + uint32_t{offsetof(Stage, lack)});
+        multiply_tiles(r, lack, lack);
+        as_f16(r_f16, r);
+        const bool is_scaled = !is_in_range(r_f16, range_up_to(kLargestInRange));
+        uint32_t undo = 0x3f803f80;
+        if (is_scaled) undo = scale_into_range(r, r_f16, o, state);
+        solve(stage, r_f16, u);
+        as_f16(u_f16, u);
+        read_recent(stage, u_f16, o);
+        add_update(stage, u_f16, state);
+        s.barrier(s->chunk_done[place]).arrive(lane);
+        if (is_scaled) multiply_tiles(state, low_bf16(undo), high_bf16(undo));
+        multiply_tiles(o, low_bf16(undo) * p.out_factor, high_bf16(undo) * p.out_factor);
+        store_out(chunk, o);
+    }
+
+    __device__ __forceinline__ void load_initial(StateTiles &state) const {
+        const int n = work.sequence;
+        const bool is_wanted = p.initial_state.element != Element::Absent && (p.initial_mask == nullptr || p.initial_mask[n] != 0);
+        const int64_t row = is_wanted ? p.initial_state.row_of(n, p.status) : kNoRow;
+        if (row != kNoRow) return StateMatrix(p, p.initial_state, row, work.head, column(), lane).load(state);
+#pragma unroll
+        for (int b = 0; b < kWidth / 8; b++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) state[b][i] = 0.f;
+    }
+    __device__ __forceinline__ void store_final(const StateTiles &state) const {
+        if (p.final_state.element == Element::Absent) return;
+        const int64_t row = p.final_state.row_of(work.sequence, p.status);
+        if (row != kNoRow) StateMatrix(p, p.final_state, row, work.head, column(), lane).store(state);
+    }
+
+    __device__ __forceinline__ void run() const {
+        StateTiles state;
+        Values v;
+        load_values(0, v);
+        load_initial(state);
+#pragma unroll 1
+        for (int chunk = 0; chunk < work.chunks; chunk++) step(chunk, v, state);
+        store_final(state);
+    }
+};
+
+}  // namespace fkdai::portable

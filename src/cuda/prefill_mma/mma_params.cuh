@@ -1,0 +1,152 @@
+// Parameters of the portable prefill kernel, its shared memory, and what a block's roles know of their work (prefill_mma.md).
+#pragma once
+
+#include "device/call_tensors.cuh"
+#include "device/gates.cuh"
+#include "device/phase_barrier.cuh"
+#include "device/shared_access.cuh"
+#include "prefill_mma/prefill_mma_launch.h"
+#include "schedule/jobs.cuh"
+
+namespace fkdai::portable {
+
+inline constexpr int kChunk = FKDAI_MMA_CHUNK;    // C, tokens of a step
+inline constexpr int kWidth = FKDAI_MMA_WIDTH;    // channels of a tile; where K is less, the others are zeros
+inline constexpr int kColumns = FKDAI_MMA_COLUMNS;
+inline constexpr int kPrepareWarps = FKDAI_MMA_PREPARE_WARPS, kPrepareThreads = 32 * kPrepareWarps;
+inline constexpr int kMostThreads = 32 * FKDAI_MMA_MOST_WARPS;
+inline constexpr int kStages = 2;
+inline constexpr int kAkkPitch = 52;              // floats; rows as TrilSolve reads them
+inline constexpr int kGroups = kChunk / 8;        // of eight tokens: those of one warp of the preparation
+
+// [32 tokens][128 channels] of 16 bits. Units of 16 bytes change places, so that eight rows of a unit lie in different banks.
+struct alignas(128) Tile {
+    uint8_t bytes[kChunk * kWidth * 2];
+};
+__device__ __forceinline__ uint32_t tile_offset(int token, int unit) { return token * (kWidth * 2) + (unit ^ (token & 7)) * 16; }
+
+// [32][32] of fp16. Likewise.
+struct alignas(128) Square {
+    uint8_t bytes[kChunk * kChunk * 2];
+};
+__device__ __forceinline__ uint32_t square_offset(int row, int unit) { return row * (kChunk * 2) + (unit ^ (row >> 1 & 3)) * 16; }
+
+// What the chain needs of one chunk.
+struct Stage {
+    Tile k, q;              // -k^ 2^gamma, scale q^ 2^gamma, bf16; before, both times 2^-m
+    Tile recent;            // Kr = k^ 2^(gamma_C - gamma), fp16
+    Square solve, mqk;      // T [j][i], M [i][j], fp16; what stands above the diagonal stays zero
+    float decay[kWidth];    // 2^gamma_C, as decay_slot says
+    float lack;             // what all columns of T lack, a power of two
+};
+
+// `decay` keeps the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.
+__host__ __device__ constexpr int decay_slot(int channel) {
+    return (channel / 16) * 16 + (channel / 2 % 4) * 4 + (channel / 8 % 2) * 2 + channel % 2;
+}
+
+struct Smem {
+    Stage stages[kStages];
+    Tile raw[3];                                // k, q, g as they came; of the next chunk
+    Tile keys;                                  // k^ 2^(m - gamma), bf16
+    alignas(16) float akk[16][kAkkPitch];       // A/b
+    float sums[kGroups][kWidth];                // of log2 alpha, over eight tokens
+    float squares[2][3][kChunk];                // of k, of q, and their product, over half of the channels
+    alignas(16) float norms[kPrepareWarps][16]; // 1/|k| of eight tokens, scale/|q|
+    float diagonal[kChunk];                     // scale q^ k^
+    float beta[kChunk];
+    alignas(8) uint64_t operands_ready[kStages], solve_ready[kStages], chunk_done[kStages];
+};
+inline constexpr int kSharedBytes = sizeof(Smem) + 1024;  // dynamic_shared
+static_assert(kSharedBytes <= FKDAI_MMA_SHARED_BYTES);
+
+struct Tensor {
+    const void *data;
+    Strides strides;
+};
+
+struct Params {
+    Tensor q, k, v, g;               // [B,T,H or HV,K or V]
+    Betas beta;
+    __nv_bfloat16 *out;
+    Strides out_strides;
+    uint32_t key_factor;             // of HV / H value heads that share a head of q and k (key_head)
+    Vector A_log, dt_bias;           // [HV], [HV,K]
+    StateTable initial_state, final_state;
+    const uint8_t *initial_mask;
+    Sequences sequences;
+    int heads, K, V;
+    int slices, chain_warps;         // of V; of a block
+    GateKind gate;
+    float scale, out_factor;         // of q, and of out: a power of two; together they are the caller's scale
+    float lower_bound;
+    unsigned *status;
+};
+
+__device__ __forceinline__ int key_head(const Params &p, int head) {
+    return static_cast<int>(__umulhi(static_cast<uint32_t>(head) + 1, p.key_factor));
+}
+
+// The work of one block.
+struct Work {
+    int head, slice, sequence;
+    SequenceSpan span;
+    int chunks;
+
+    __device__ Work(const Params &p, int block) {
+        const int job = block / p.slices;
+        slice = block - job * p.slices, sequence = job / p.heads, head = job - sequence * p.heads;
+        span = p.sequences.span(sequence);
+        chunks = chunk_count<kChunk>(span.length);
+    }
+    __device__ int rows(int chunk) const { return span.length - chunk * kChunk < kChunk ? span.length - chunk * kChunk : kChunk; }
+    __device__ int token(int chunk) const { return span.start + chunk * kChunk; }
+};
+
+// The block's shared memory, and its 32-bit address.
+struct View {
+    Smem *memory;
+    uint32_t base;
+    __device__ __forceinline__ Smem *operator->() const { return memory; }
+    template <class T>
+    __device__ __forceinline__ uint32_t at(const T &member) const {
+        return base + static_cast<uint32_t>(reinterpret_cast<const uint8_t *>(&member) - reinterpret_cast<const uint8_t *>(memory));
+    }
+    __device__ __forceinline__ PhaseBarrier barrier(const uint64_t &member) const { return {at(member)}; }
+    __device__ __forceinline__ uint32_t stage(int chunk) const { return base + (chunk & 1) * uint32_t{sizeof(Stage)}; }
+};
+
+inline Element element_of(fkdai_element e) { return e == FKDAI_BF16 ? Element::BF16 : e == FKDAI_F32 ? Element::F32 : Element::Absent; }
+inline Strides strides_of(const fkdai_strides &x) { return {x.batch, x.token, x.head}; }
+inline Vector vector_of(const fkdai_vector &x) { return {x.data, element_of(x.element)}; }
+inline Indices indices_of(const fkdai_vector &x) { return {x.data, x.element == FKDAI_I64}; }
+inline StateTable states_of(const void *data, const fkdai_state_rows &x) {
+    return {const_cast<void *>(data), x.row_stride, element_of(x.element), x.is_k_first != 0, indices_of(x.slots), x.slot_count, x.first_slot};
+}
+inline GateKind gate_of(const fkdai_mma_call &call) {
+    if (call.gate == FKDAI_GATE_BOUNDED) return GateKind::Bounded;
+    if (call.gate == FKDAI_GATE_SOFTPLUS) return GateKind::Softplus;
+    return call.g.element == FKDAI_F32 ? GateKind::PrecomputedF32 : GateKind::Precomputed;
+}
+
+// On the host: what the kernel is given.
+inline Params params_of(const fkdai_mma_call &call) {
+    const auto tensor = [](const fkdai_tensor &x) { return Tensor{x.data, strides_of(x.stride)}; };
+    const fkdai_mma_scale scale = fkdai_mma_split_scale(call.scale);
+    Params p{};
+    p.q = tensor(call.q), p.k = tensor(call.k), p.v = tensor(call.v), p.g = tensor(call.g);
+    p.beta = {call.beta.data, strides_of(call.beta.stride), element_of(call.beta.element), call.is_beta_activated != 0, call.beta_multiplier};
+    p.out = static_cast<__nv_bfloat16 *>(call.out), p.out_strides = strides_of(call.out_stride);
+    p.key_factor = key_factor_of(static_cast<uint32_t>(call.HV / call.H));
+    p.A_log = vector_of(call.A_log), p.dt_bias = vector_of(call.dt_bias);
+    p.initial_state = states_of(call.initial_state, call.initial_rows), p.final_state = states_of(call.final_state, call.final_rows);
+    p.initial_mask = call.initial_mask;
+    p.sequences = {call.cu_seqlens.data, call.cu_seqlens.element == FKDAI_I64, static_cast<int>(call.N), static_cast<int>(call.T)};
+    p.heads = static_cast<int>(call.HV), p.K = static_cast<int>(call.K), p.V = static_cast<int>(call.V), p.slices = call.grid.slices, p.chain_warps = call.grid.chain_warps;
+    p.gate = gate_of(call);
+    p.scale = scale.q, p.out_factor = scale.out, p.lower_bound = call.lower_bound;
+    p.status = call.device_status;
+    return p;
+}
+
+}  // namespace fkdai::portable

@@ -1,0 +1,150 @@
+/*
+ * The portable prefill kernel without a GPU: cases from the public desc through the kernel's host side (prefill_mma.c) to its device code in the
+ * emulator, on memory between guard pages, outputs and states poisoned; against the reference, and bit for bit however V is sliced.
+ *
+ *     test_mma_emulated [cases | table]
+ */
+#include "harness.h"
+
+#include <math.h>
+
+#include "bars.h"
+#include "case_run.h"
+#include "counter_rng.h"
+#include "cuda_kernel.h"
+#include "error_metrics.h"
+#include "prefill_mma/prefill_mma_launch.h"
+
+extern unsigned mma_emulated_seed;
+
+const fkdai_backend_entry fkdai_backends[] = {
+    {FKDA_BACKEND_CUDA, "cuda", NULL}, {FKDA_BACKEND_REF, "ref", &fkdai_ref}, {FKDA_BACKEND_AUTO, "auto", NULL}};
+
+typedef struct emulated_run {
+    uint8_t poison;
+    guard_side side;
+    unsigned seed;
+    int slices;         /* 0: as planned */
+    uint32_t status;    /* afterwards: bits of device_status */
+} emulated_run;
+
+/* The kernel's answer to a call on "CUDA" memory that the host can read. */
+static fkda_status call_kernel(const fkda_fwd_desc *d, const fkda_fwd_args *a, int slices)
+{
+    static const fkdai_cuda_device device = {.major = 8, .multiprocessors = 1, .shared_bytes = FKDAI_MMA_SHARED_BYTES};
+    fkdai_plan plan = {.operation = &fkdai_op_fwd};
+    fkdai_cuda_kernel_plan own;
+    fkda_status status = fkdai_resolve(&fkdai_op_fwd, d, &plan.desc);
+    if (status == FKDA_OK) status = fkdai_prefill_mma.plan(&device, &plan, &own);
+    if (status == FKDA_OK) status = fkdai_prefill_mma.check_args(&plan.desc, a);
+    if (status != FKDA_OK) return status;
+    const fkdai_mma_grid grid = fkdai_mma_make_grid(plan.desc.fwd.N, plan.desc.fwd.HV, plan.desc.fwd.V, 1, slices);
+    memcpy(&own, &grid, sizeof grid);
+    if (fkdai_prefill_mma.run(&plan.desc, &own, a, NULL, NULL) != 0) fail_msg("the kernel did not end");
+    return FKDA_OK;
+}
+
+static case_result run_emulated(const case_spec *s, const input_values *x, emulated_run *how)
+{
+    const run_setup setup = {FKDA_BACKEND_REF, 1, how->poison, how->side};
+    case_image m = image_build(s, x, &setup);
+    fkda_fwd_desc d = m.desc;
+    fkda_fwd_args a = m.args;
+    d.memory = FKDA_MEMORY_CUDA, d.backend = FKDA_BACKEND_CUDA;
+    a.device_status = &how->status;
+    how->status = 0;
+    mma_emulated_seed = how->seed;
+    const fkda_status status = call_kernel(&d, &a, how->slices);
+    image_check_untouched(&m);
+    const case_result r = image_gather(&m, status);
+    image_free(&m);
+    return r;
+}
+
+static int is_finite(const float *x, int64_t count)
+{
+    for (int64_t i = 0; i < count; ++i)
+        if (!isfinite(x[i])) return 0;
+    return 1;
+}
+
+static int is_inside(const case_spec *s, const case_result *r, const case_result *ref)
+{
+    const double out = metric_m1(r->out, ref->out, r->out_count);
+    const double state = fmax(metric_m1(r->state, ref->state, r->state_count), metric_m1(r->checkpoints, ref->checkpoints, r->checkpoint_elems));
+    const accuracy_bar bar = bar_bf16_of(s);
+    const int is_good = out <= bar.out && state <= bar.state && is_finite(r->out, r->out_count) && is_finite(r->state, r->state_count) &&
+                        is_finite(r->checkpoints, r->checkpoint_elems);
+    print_message("%s %-28s out %.2e (%.1e) states %.2e (%.1e)\n", is_good ? "ok  " : "FAIL", s->name, out, bar.out, state, bar.state);
+    return is_good;
+}
+
+/* 1: good, 0: not, -1: refused. */
+static int check(const case_spec *s, unsigned number)
+{
+    input_values x = values_draw(s);
+    emulated_run first = {0xa5, GUARD_AT_END, 0, 1, 0}, second = {0xff, GUARD_AT_START, number + 1, 2 << number % 3, 0};
+    case_result a = run_emulated(s, &x, &first);
+    int good = -1;
+    if (a.status == FKDA_OK) {
+        case_result b = run_emulated(s, &x, &second), ref = case_run_reference(s, &x);
+        good = is_inside(s, &a, &ref) && first.status == 0;
+        if (!result_same_bits(&a, &b)) good = 0, print_error("%s: other poison, place, slices or order of threads, other bits\n", s->name);
+        result_free(&b);
+        result_free(&ref);
+    }
+    result_free(&a);
+    values_free(&x);
+    return good;
+}
+
+static void test_cases(void **unused)
+{
+    (void)unused;
+    static const char *const texts[] = {
+        "T=1 H=1", "T=32 H=1", "T=70 H=1 HV=2", "T=200 H=1 gates=slow", "lens=0,33,1,64 H=1", "T=130 H=1 gates=floor keys=shifted s0=bf16 s1=bf16",
+        "T=64 H=1 s0_layout=nhkv s1_layout=nhkv",
+    };
+    int failed = 0;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) {
+        const case_spec s = kernel_case_parse(texts[i], texts[i]);
+        failed += check(&s, (unsigned)i) != 1;
+    }
+    assert_int_equal(failed, 0);
+}
+
+/* As cuda_cases does. */
+static int widen(case_spec *s)
+{
+    if (s->exact) return 0;
+    if (fabs(s->scale * sqrt((double)s->K) - 1) < 1e-6) s->scale = 1 / sqrt(128.0);
+    s->K = s->V = 128;
+    s->q = s->k = s->v = s->out = FKDA_BF16;
+    if (s->gate != FKDA_GATE_PRECOMPUTED) s->g = FKDA_BF16;
+    return 1;
+}
+
+static void test_table(void **unused)
+{
+    (void)unused;
+    int ran = 0, refused = 0, failed = 0;
+    for (int i = 0; i < case_count("fwd"); ++i) {
+        case_spec s = case_at("fwd", i);
+        if (!widen(&s) || !next_case_is_wanted()) continue;
+        const int good = check(&s, (unsigned)i);
+        ran += good >= 0, failed += good == 0, refused += good < 0;
+    }
+    print_message("emulated mma: %d cases ran, %d failed, %d refused\n", ran, failed, refused);
+    assert_int_equal(failed, 0);
+}
+
+int main(int argc, char **argv)
+{
+    rng_seed();
+    const struct CMUnitTest cases[] = {cmocka_unit_test(test_cases)}, table[] = {cmocka_unit_test(test_table)};
+    const char *const part = argc > 1 ? argv[1] : "";
+    int failed = 0;
+    if (*part == 0 || strcmp(part, "cases") == 0) failed += cmocka_run_group_tests(cases, NULL, NULL);
+    if (*part == 0 || strcmp(part, "table") == 0) failed += cmocka_run_group_tests(table, NULL, NULL);
+    return failed;
+}
