@@ -83,10 +83,13 @@ struct ChainRole {
     __device__ __forceinline__ int unit_as_it_lies() const { return lane >> 3 & 1; }
     __device__ __forceinline__ int row_transposed() const { return lane & 15; }
     __device__ __forceinline__ int unit_transposed() const { return lane >> 4; }
+    // Of a lane's address in a tile, 2 k units on.
+    __device__ __forceinline__ static uint32_t units_on(uint32_t at, int k) { return (at ^ (k & 3) * 32) + (k >> 2) * 128; }
 
     // r += S^T (-K)^T, o = S^T Q^T.
     __device__ __forceinline__ void multiply_state(uint32_t stage, const StateTiles &state, TokenTiles &r, TokenTiles &o) const {
-        const uint32_t keys = stage + uint32_t{offsetof(Stage, k)}, queries = stage + uint32_t{offsetof(Stage, q)};
+        const uint32_t keys = stage + uint32_t{offsetof(Stage, k)} + tile_offset(row_as_it_lies(), unit_as_it_lies());
+        constexpr uint32_t kQueries = offsetof(Stage, q) - offsetof(Stage, k), kRows = 16 * kWidth * 2;
 #pragma unroll
         for (int k = 0; k < kWidth / 16; k++) {
             const float(&x)[4] = state[2 * k], (&y)[4] = state[2 * k + 1];
@@ -94,10 +97,10 @@ struct ChainRole {
 #pragma unroll
             for (int n = 0; n < 2; n++) {
                 uint32_t b[4];
-                const uint32_t at = tile_offset(16 * n + row_as_it_lies(), 2 * k + unit_as_it_lies());
-                load_matrices(b, keys + at);
+                const uint32_t at = units_on(keys, k) + n * kRows;
+                load_matrices(b, at);
                 multiply_16_bf16(r[2 * n], a, b[0], b[1]), multiply_16_bf16(r[2 * n + 1], a, b[2], b[3]);
-                load_matrices(b, queries + at);
+                load_matrices(b, at + kQueries);
                 multiply_16_bf16(o[2 * n], a, b[0], b[1]), multiply_16_bf16(o[2 * n + 1], a, b[2], b[3]);
             }
         }
@@ -136,13 +139,13 @@ struct ChainRole {
     }
     // S^T += U^T Kr
     __device__ __forceinline__ void add_update(uint32_t stage, const TokensF16 &u, StateTiles &state) const {
-        const uint32_t recent = stage + uint32_t{offsetof(Stage, recent)};
+        const uint32_t recent = stage + uint32_t{offsetof(Stage, recent)} + tile_offset(row_transposed(), unit_transposed());
 #pragma unroll
         for (int k = 0; k < kWidth / 16; k++)
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 uint32_t b[4];
-                load_matrices_transposed(b, recent + tile_offset(16 * j + row_transposed(), 2 * k + unit_transposed()));
+                load_matrices_transposed(b, units_on(recent, k) + j * (16 * kWidth * 2));
                 multiply_16_f16(state[2 * k], u[j], b[0], b[1]), multiply_16_f16(state[2 * k + 1], u[j], b[2], b[3]);
             }
     }
@@ -166,7 +169,6 @@ struct ChainRole {
         TokenTiles r, o = {}, u = {};
         TokensF16 r_f16, u_f16;
         spread_values(v, r);
-        load_values(chunk + 1, v);
         s.barrier(s->operands_ready[place]).wait(phase);
         multiply_state(stage, state, r, o);
         decay(stage, state);
@@ -177,6 +179,7 @@ struct ChainRole {
         const bool is_scaled = !is_in_range(r_f16, range_up_to(kLargestInRange));
         uint32_t undo = 0x3f803f80;
         if (is_scaled) undo = scale_into_range(r, r_f16, o, state);
+        load_values(chunk + 1, v);
         solve(stage, r_f16, u);
         as_f16(u_f16, u);
         read_recent(stage, u_f16, o);

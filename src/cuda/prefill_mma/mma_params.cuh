@@ -45,21 +45,6 @@ __host__ __device__ constexpr int decay_slot(int channel) {
     return (channel / 16) * 16 + (channel / 2 % 4) * 4 + (channel / 8 % 2) * 2 + channel % 2;
 }
 
-struct Smem {
-    Stage stages[kStages];
-    Tile raw[3];                                // k, q, g as they came; of the next chunk
-    Tile keys;                                  // k^ 2^(m - gamma), bf16
-    alignas(16) float akk[16][kAkkPitch];       // A/b
-    float sums[kGroups][kWidth];                // of log2 alpha, over eight tokens
-    float squares[2][3][kChunk];                // of k, of q, and their product, over half of the channels
-    alignas(16) float norms[kPrepareWarps][16]; // 1/|k| of eight tokens, scale/|q|
-    float diagonal[kChunk];                     // scale q^ k^
-    float beta[kChunk];
-    alignas(8) uint64_t operands_ready[kStages], solve_ready[kStages], chunk_done[kStages];
-};
-inline constexpr int kSharedBytes = sizeof(Smem) + 1024;  // dynamic_shared
-static_assert(kSharedBytes <= FKDAI_MMA_SHARED_BYTES);
-
 struct Tensor {
     const void *data;
     Strides strides;
@@ -87,21 +72,36 @@ __device__ __forceinline__ int key_head(const Params &p, int head) {
     return static_cast<int>(__umulhi(static_cast<uint32_t>(head) + 1, p.key_factor));
 }
 
-// The work of one block.
+// The work of one block. It lies in shared memory: few registers are left.
 struct Work {
     int head, slice, sequence;
     SequenceSpan span;
     int chunks;
 
-    __device__ Work(const Params &p, int block) {
-        const int job = block / p.slices;
-        slice = block - job * p.slices, sequence = job / p.heads, head = job - sequence * p.heads;
-        span = p.sequences.span(sequence);
-        chunks = chunk_count<kChunk>(span.length);
+    __device__ static Work of(const Params &p, int block) {
+        const int job = block / p.slices, sequence = job / p.heads;
+        const SequenceSpan span = p.sequences.span(sequence);
+        return {job - sequence * p.heads, block - job * p.slices, sequence, span, chunk_count<kChunk>(span.length)};
     }
     __device__ int rows(int chunk) const { return span.length - chunk * kChunk < kChunk ? span.length - chunk * kChunk : kChunk; }
     __device__ int token(int chunk) const { return span.start + chunk * kChunk; }
 };
+
+struct Smem {
+    Stage stages[kStages];
+    Tile raw[3];                                // k, q, g as they came; of the next chunk
+    Tile keys;                                  // k^ 2^(m - gamma), bf16
+    alignas(16) float akk[16][kAkkPitch];       // A/b
+    float sums[kGroups][kWidth];                // of log2 alpha, over eight tokens
+    float squares[2][3][kChunk];                // of k, of q, and their product, over half of the channels
+    alignas(16) float norms[kPrepareWarps][16]; // 1/|k| of eight tokens, scale/|q|
+    float diagonal[kChunk];                     // scale q^ k^
+    float beta[kChunk];
+    Work work;
+    alignas(8) uint64_t operands_ready[kStages], solve_ready[kStages], chunk_done[kStages];
+};
+inline constexpr int kSharedBytes = sizeof(Smem) + 1024;  // dynamic_shared
+static_assert(kSharedBytes <= FKDAI_MMA_SHARED_BYTES);
 
 // The block's shared memory, and its 32-bit address.
 struct View {

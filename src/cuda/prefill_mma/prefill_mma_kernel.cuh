@@ -18,6 +18,7 @@ __device__ __forceinline__ void begin(const Params &p, const View &s, int thread
     for (int i = 0; i < kStages; i++) clear(s.at(s->stages[i].solve), sizeof(Stage::solve) + sizeof(Stage::mqk), threads);
     if (p.K < kWidth) clear(s.at(s->raw), sizeof(Smem::raw), threads);
     if (thread_here() > 0) return;
+    s->work = Work::of(p, static_cast<int>(blockIdx.x));
     for (int i = 0; i < kStages; i++) {
         s.barrier(s->operands_ready[i]).init(kPrepareWarps);
         s.barrier(s->solve_ready[i]).init(1);
@@ -32,9 +33,8 @@ __global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __gr
     if (seqlens_are_broken(p, threads)) return refuse(p, threads);  // all blocks do
     begin(p, s, threads);
     __syncthreads();
-    const Work work(p, static_cast<int>(blockIdx.x));
-    if (warp < kPrepareWarps) PrepareRole{p, s, work, warp, lane_here()}.run();
-    else ChainRole{p, s, work, warp - kPrepareWarps, lane_here()}.run();
+    if (warp < kPrepareWarps) PrepareRole{p, s, s->work, warp, lane_here()}.run();
+    else ChainRole{p, s, s->work, warp - kPrepareWarps, lane_here()}.run();
 }
 
 }  // namespace fkdai::portable
