@@ -11,6 +11,9 @@ namespace fkdai {
 // Nothing that fits fp32 is left after a decay of this many powers of two; sums of 32 of them still have a fine unit in the last place.
 inline constexpr float kStrongestDecay = -320.f;
 
+// Of what a channel decays by in two blocks of 16 tokens: no anchor between them keeps both factors of its scores finite.
+__device__ __forceinline__ bool is_steep(float first, float second) { return first < -120.f || second < -120.f; }
+
 // |x| at most `limit`, NaN stays NaN: beyond these limits the gates are 0 or their bound anyway, and no finite parameter gives 0 * inf or inf - inf.
 __device__ __forceinline__ float capped(float x, float limit) { return x > limit ? limit : x < -limit ? -limit : x; }
 

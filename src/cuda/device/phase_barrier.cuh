@@ -36,9 +36,9 @@ struct PhaseBarrier {
 };
 
 // Whole warps, `threads` in all, meet; `id` is 1..15 (0 is __syncthreads).
-template <int id, int threads>
-__device__ __forceinline__ void warps_meet() {
-    asm volatile("bar.sync %0, %1;" ::"n"(id), "n"(threads) : "memory");
+template <int threads>
+__device__ __forceinline__ void warps_meet(int id) {
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "n"(threads) : "memory");
 }
 
 }  // namespace fkdai

@@ -9,6 +9,7 @@
 #include "device/f16_rows.cuh"
 #include "device/warp_mma.cuh"
 #include "prefill_mma/mma_states.cuh"
+#include "prefill_mma/mma_steps.cuh"
 
 namespace fkdai::portable {
 
@@ -47,15 +48,14 @@ struct ChainRole {
 
     // Four columns of V of one token in each eight, of this lane.
     using Values = uint2[kChunk / 8];
-    __device__ __forceinline__ void load_values(int chunk, Values &v) const {
+    __device__ __forceinline__ void load_values(const Step &at_step, Values &v) const {
         const auto *const base = static_cast<const __nv_bfloat16 *>(p.v.data);
-        const int rows = chunk < work.chunks ? work.rows(chunk) : 0;
 #pragma unroll
         for (int n = 0; n < kChunk / 8; n++) {
             const int token = 8 * n + (lane >> 2);
             v[n] = make_uint2(0, 0);
-            if (token >= rows) continue;
-            const int64_t at = p.v.strides.offset(work.span.batch, work.token(chunk) + token, work.head) + column() + 4 * (lane & 3);
+            if (token >= at_step.rows) continue;
+            const int64_t at = p.v.strides.offset(work.span.batch, work.token(at_step.chunk) + token, work.head) + column() + 4 * (lane & 3);
             v[n] = *reinterpret_cast<const uint2 *>(base + at);
         }
     }
@@ -66,14 +66,13 @@ struct ChainRole {
             r[n][0] = low_bf16(first), r[n][1] = high_bf16(first), r[n][2] = low_bf16(second), r[n][3] = high_bf16(second);
         }
     }
-    __device__ __forceinline__ void store_out(int chunk, const TokenTiles &o) const {
-        const int rows = work.rows(chunk);
+    __device__ __forceinline__ void store_out(const Step &at_step, const TokenTiles &o) const {
 #pragma unroll
         for (int n = 0; n < kChunk / 8; n++) {
             const uint2 x = make_uint2(transpose_matrix(pack_bf16(o[n][0], o[n][1])), transpose_matrix(pack_bf16(o[n][2], o[n][3])));
             const int token = 8 * n + (lane >> 2);
-            if (token >= rows) continue;
-            const int64_t at = p.out_strides.offset(work.span.batch, work.token(chunk) + token, work.head) + column() + 4 * (lane & 3);
+            if (token >= at_step.rows) continue;
+            const int64_t at = p.out_strides.offset(work.span.batch, work.token(at_step.chunk) + token, work.head) + column() + 4 * (lane & 3);
             *reinterpret_cast<uint2 *>(p.out + at) = x;
         }
     }
@@ -105,13 +104,14 @@ struct ChainRole {
             }
         }
     }
+    // Two tiles of the state, those of channels 16 k to 16 k + 15.
+    __device__ __forceinline__ void decay_tiles(uint32_t stage, int k, float (&x)[4], float (&y)[4]) const {
+        const float4 f = load_float4(stage + uint32_t{offsetof(Stage, decay)} + (16 * k + 4 * (lane & 3)) * 4);
+        x[0] *= f.x, x[1] *= f.y, x[2] *= f.x, x[3] *= f.y, y[0] *= f.z, y[1] *= f.w, y[2] *= f.z, y[3] *= f.w;
+    }
     __device__ __forceinline__ void decay(uint32_t stage, StateTiles &state) const {
 #pragma unroll
-        for (int k = 0; k < kWidth / 16; k++) {
-            const float4 f = load_float4(stage + uint32_t{offsetof(Stage, decay)} + (16 * k + 4 * (lane & 3)) * 4);
-            float(&x)[4] = state[2 * k], (&y)[4] = state[2 * k + 1];
-            x[0] *= f.x, x[1] *= f.y, x[2] *= f.x, x[3] *= f.y, y[0] *= f.z, y[1] *= f.w, y[2] *= f.z, y[3] *= f.w;
-        }
+        for (int k = 0; k < kWidth / 16; k++) decay_tiles(stage, k, state[2 * k], state[2 * k + 1]);
     }
     // u = R^T T^T; j: tokens that are summed over.
     __device__ __forceinline__ void solve(uint32_t stage, const TokensF16 &r, TokenTiles &u) const {
@@ -138,56 +138,112 @@ struct ChainRole {
             }
     }
     // S^T += U^T Kr
-    __device__ __forceinline__ void add_update(uint32_t stage, const TokensF16 &u, StateTiles &state) const {
+    __device__ __forceinline__ void add_update_tiles(uint32_t stage, const TokensF16 &u, int k, float (&x)[4], float (&y)[4]) const {
         const uint32_t recent = stage + uint32_t{offsetof(Stage, recent)} + tile_offset(row_transposed(), unit_transposed());
 #pragma unroll
-        for (int k = 0; k < kWidth / 16; k++)
+        for (int j = 0; j < 2; j++) {
+            uint32_t b[4];
+            load_matrices_transposed(b, units_on(recent, k) + j * (16 * kWidth * 2));
+            multiply_16_f16(x, u[j], b[0], b[1]), multiply_16_f16(y, u[j], b[2], b[3]);
+        }
+    }
+    __device__ __forceinline__ void add_update(uint32_t stage, const TokensF16 &u, StateTiles &state) const {
 #pragma unroll
-            for (int j = 0; j < 2; j++) {
-                uint32_t b[4];
-                load_matrices_transposed(b, units_on(recent, k) + j * (16 * kWidth * 2));
-                multiply_16_f16(state[2 * k], u[j], b[0], b[1]), multiply_16_f16(state[2 * k + 1], u[j], b[2], b[3]);
-            }
+        for (int k = 0; k < kWidth / 16; k++) add_update_tiles(stage, u, k, state[2 * k], state[2 * k + 1]);
     }
 
-    // R does not fit fp16: rows of R, O and S are multiplied by a power of two, for this chunk. What undoes it, as bf16 of this lane's rows.
-    __device__ __forceinline__ uint32_t scale_into_range(TokenTiles &r, TokensF16 &r_f16, TokenTiles &o, StateTiles &state) const {
+    // R or O times what T or O lacks of each token.
+    __device__ __forceinline__ void multiply_tokens(uint32_t factors, TokenTiles &x) const {
+#pragma unroll
+        for (int n = 0; n < kChunk / 8; n++) {
+            const float2 pair = load_float2(factors + (8 * n + 2 * (lane & 3)) * 4);
+            x[n][0] *= pair.x, x[n][1] *= pair.y, x[n][2] *= pair.x, x[n][3] *= pair.y;
+        }
+    }
+    // R does not fit fp16: rows of R, O and S are multiplied by a power of two, for this chunk. The factors, of this lane's rows.
+    __device__ __forceinline__ float2 scale_into_range(uint32_t stage, bool is_silent, TokenTiles &r, TokensF16 &r_f16, TokenTiles &o, StateTiles &state) const {
         float factor[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const float largest = largest_of_row(largest_element(r, h));
-            factor[h] = factor_of_row(largest, largest_of_row(fmaxf(largest_element(state, h), largest_element(o, h))));
+            const float largest_state = is_silent ? largest_decayed(stage, state, h) : largest_element(state, h);
+            factor[h] = factor_of_row(largest, largest_of_row(fmaxf(largest_state, largest_element(o, h))));
         }
-        multiply_tiles(r, factor[0], factor[1]), multiply_tiles(o, factor[0], factor[1]), multiply_tiles(state, factor[0], factor[1]);
+        multiply_tiles(r, factor[0], factor[1]), multiply_tiles(o, factor[0], factor[1]);
+        if (!is_silent) multiply_tiles(state, factor[0], factor[1]);
         as_f16(r_f16, r);
-        return 0x7f007f00 - pack_bf16(factor[0], factor[1]);
+        return make_float2(factor[0], factor[1]);
+    }
+    __device__ __forceinline__ static float inverse_power(float x) { return __uint_as_float(0x7f000000 - __float_as_uint(x)); }
+
+    // What a silent step ends with: the state is only read, two tiles of it at a time.
+    __device__ __forceinline__ void store_checkpoint(uint32_t stage, const TokensF16 &u, const float2 &factor, const StateMatrix &to,
+                                                     const StateTiles &state) const {
+        const float2 undo = make_float2(inverse_power(factor.x), inverse_power(factor.y));
+#pragma unroll
+        for (int k = 0; k < kWidth / 16; k++) {
+            float after[2][4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) after[0][i] = state[2 * k][i], after[1][i] = state[2 * k + 1][i];
+            decay_tiles(stage, k, after[0], after[1]);
+            multiply_tiles(after, factor.x, factor.y);
+            add_update_tiles(stage, u, k, after[0], after[1]);
+            multiply_tiles(after, undo.x, undo.y);
+            to.store_tile(2 * k, after[0]), to.store_tile(2 * k + 1, after[1]);
+        }
+    }
+    // Of the state as this step's decay leaves it, which a silent step does not write.
+    __device__ __forceinline__ float largest_decayed(uint32_t stage, const StateTiles &state, int h) const {
+        float largest = 0.f;
+#pragma unroll
+        for (int k = 0; k < kWidth / 16; k++) {
+            float after[2][4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) after[0][i] = state[2 * k][i], after[1][i] = state[2 * k + 1][i];
+            decay_tiles(stage, k, after[0], after[1]);
+            largest = fmaxf(largest, largest_element(after, h));
+        }
+        return largest;
     }
 
-    __device__ __forceinline__ void step(int chunk, Values &v, StateTiles &state) const {
-        const uint32_t stage = s.stage(chunk), phase = chunk >> 1 & 1;
-        const int place = chunk & 1;
+    // Of the place where a step ends.
+    template <class Store>
+    __device__ __forceinline__ void store_checkpoints(const Step &at_step, const Store &store) const {
+        Steps{p, work, lane}.at(at_step.chunk * kChunk + at_step.rows, s->first_checkpoint,
+                                [&](int64_t row) { store(StateMatrix(p, p.checkpoints, row, work.head, column(), lane)); });
+    }
+
+    __device__ __forceinline__ void step(int number, const Step &now, const Step &next, Values &v, StateTiles &state) const {
+        const uint32_t stage = s.stage(number), phase = number >> 1 & 1;
+        const int place = number & 1;
         TokenTiles r, o = {}, u = {};
         TokensF16 r_f16, u_f16;
         spread_values(v, r);
         s.barrier(s->operands_ready[place]).wait(phase);
         multiply_state(stage, state, r, o);
-        decay(stage, state);
+        if (!now.is_silent) decay(stage, state);
         s.barrier(s->solve_ready[place]).wait(phase);
-        const float lack = load_float(stage + uint32_t{offsetof(Stage, lack)});
-        multiply_tiles(r, lack, lack);
+        const bool has_factors = load_float(stage + uint32_t{offsetof(Stage, has_factors)}) != 0.f;
+        if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, factors)}, r);
         as_f16(r_f16, r);
         const bool is_scaled = !is_in_range(r_f16, range_up_to(kLargestInRange));
-        uint32_t undo = 0x3f803f80;
-        if (is_scaled) undo = scale_into_range(r, r_f16, o, state);
-        load_values(chunk + 1, v);
+        float2 factor = make_float2(1.f, 1.f);
+        if (is_scaled) factor = scale_into_range(stage, now.is_silent, r, r_f16, o, state);
+        load_values(next, v);
         solve(stage, r_f16, u);
         as_f16(u_f16, u);
+        if (now.is_silent) {
+            store_checkpoints(now, [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factor, to, state); });
+            return s.barrier(s->chunk_done[place]).arrive(lane);
+        }
         read_recent(stage, u_f16, o);
         add_update(stage, u_f16, state);
+        if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, out_factors)}, o);
         s.barrier(s->chunk_done[place]).arrive(lane);
-        if (is_scaled) multiply_tiles(state, low_bf16(undo), high_bf16(undo));
-        multiply_tiles(o, low_bf16(undo) * p.out_factor, high_bf16(undo) * p.out_factor);
-        store_out(chunk, o);
+        const float2 undo = make_float2(inverse_power(factor.x), inverse_power(factor.y));
+        if (is_scaled) multiply_tiles(state, undo.x, undo.y);
+        multiply_tiles(o, undo.x * p.out_factor, undo.y * p.out_factor);
+        store_out(now, o);
     }
 
     __device__ __forceinline__ void load_initial(StateTiles &state) const {
@@ -207,12 +263,19 @@ struct ChainRole {
     }
 
     __device__ __forceinline__ void run() const {
+        const Steps steps{p, work, lane};
         StateTiles state;
         Values v;
-        load_values(0, v);
+        Step now = steps.first();
+        load_values(now, v);
         load_initial(state);
 #pragma unroll 1
-        for (int chunk = 0; chunk < work.chunks; chunk++) step(chunk, v, state);
+        for (int number = 0; now.chunk < work.chunks; number++) {
+            const Step next = steps.behind(now);
+            step(number, now, next, v, state);
+            if (has_checkpoints(p) && !now.is_silent) store_checkpoints(now, [&](const StateMatrix &to) { to.store(state); });
+            now = next;
+        }
         store_final(state);
     }
 };

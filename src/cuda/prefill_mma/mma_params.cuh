@@ -37,7 +37,9 @@ struct Stage {
     Tile recent;            // Kr = k^ 2^(gamma_C - gamma), fp16
     Square solve, mqk;      // T [j][i], M [i][j], fp16; what stands above the diagonal stays zero
     float decay[kWidth];    // 2^gamma_C, as decay_slot says
-    float lack;             // what all columns of T lack, a power of two
+    // What columns of T lack, and rows of O, of each token: powers of two. They count where has_factors is not 0.
+    float factors[kChunk], out_factors[kChunk];
+    uint32_t has_factors;
 };
 
 // `decay` keeps the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.
@@ -57,14 +59,18 @@ struct Params {
     Strides out_strides;
     uint32_t key_factor;             // of HV / H value heads that share a head of q and k (key_head)
     Vector A_log, dt_bias;           // [HV], [HV,K]
-    StateTable initial_state, final_state;
+    StateTable initial_state, final_state, checkpoints;
     const uint8_t *initial_mask;
+    Indices offsets;                 // of checkpoints: [N][per_sequence], tokens
+    int per_sequence, every;         // checkpoints of a sequence; or one every so many tokens, and those of a sequence follow those of the one before
+    int64_t checkpoint_count;        // that there is room for
     Sequences sequences;
     int heads, K, V;
     int slices, chain_warps;         // of V; of a block
     GateKind gate;
     float scale, out_factor;         // of q, and of out: a power of two; together they are the caller's scale
     float lower_bound;
+    bool is_raw;                     // q and k have no norm
     unsigned *status;
 };
 
@@ -97,7 +103,10 @@ struct Smem {
     alignas(16) float norms[kPrepareWarps][16]; // 1/|k| of eight tokens, scale/|q|
     float diagonal[kChunk];                     // scale q^ k^
     float beta[kChunk];
+    int key_exponents[kChunk], query_exponents[kChunk];    // without norm: q and k are 2^n times what the operands hold
+    float key_squares[kChunk];
     Work work;
+    int64_t first_checkpoint;                   // of this sequence, with `every`
     alignas(8) uint64_t operands_ready[kStages], solve_ready[kStages], chunk_done[kStages];
 };
 inline constexpr int kSharedBytes = sizeof(Smem) + 1024;  // dynamic_shared
@@ -113,7 +122,7 @@ struct View {
         return base + static_cast<uint32_t>(reinterpret_cast<const uint8_t *>(&member) - reinterpret_cast<const uint8_t *>(memory));
     }
     __device__ __forceinline__ PhaseBarrier barrier(const uint64_t &member) const { return {at(member)}; }
-    __device__ __forceinline__ uint32_t stage(int chunk) const { return base + (chunk & 1) * uint32_t{sizeof(Stage)}; }
+    __device__ __forceinline__ uint32_t stage(int number) const { return base + (number & 1) * uint32_t{sizeof(Stage)}; }
 };
 
 inline Element element_of(fkdai_element e) { return e == FKDAI_BF16 ? Element::BF16 : e == FKDAI_F32 ? Element::F32 : Element::Absent; }
@@ -141,10 +150,13 @@ inline Params params_of(const fkdai_mma_call &call) {
     p.A_log = vector_of(call.A_log), p.dt_bias = vector_of(call.dt_bias);
     p.initial_state = states_of(call.initial_state, call.initial_rows), p.final_state = states_of(call.final_state, call.final_rows);
     p.initial_mask = call.initial_mask;
+    p.checkpoints = states_of(call.checkpoint_state, call.checkpoint_rows), p.offsets = indices_of(call.checkpoint_offsets);
+    p.per_sequence = static_cast<int>(call.checkpoints_per_sequence), p.checkpoint_count = call.checkpoint_count;
+    p.every = static_cast<int>(call.checkpoint_every < INT32_MAX ? call.checkpoint_every : INT32_MAX);  // longer than any sequence
     p.sequences = {call.cu_seqlens.data, call.cu_seqlens.element == FKDAI_I64, static_cast<int>(call.N), static_cast<int>(call.T)};
     p.heads = static_cast<int>(call.HV), p.K = static_cast<int>(call.K), p.V = static_cast<int>(call.V), p.slices = call.grid.slices, p.chain_warps = call.grid.chain_warps;
     p.gate = gate_of(call);
-    p.scale = scale.q, p.out_factor = scale.out, p.lower_bound = call.lower_bound;
+    p.scale = scale.q, p.out_factor = scale.out, p.lower_bound = call.lower_bound, p.is_raw = call.is_raw != 0;
     p.status = call.device_status;
     return p;
 }

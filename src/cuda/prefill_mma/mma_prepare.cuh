@@ -10,14 +10,13 @@
 #pragma once
 
 #include "device/async_copy.cuh"
-#include "device/powers.cuh"
+#include "device/far_solve.cuh"
 #include "device/row_squares.cuh"
-#include "device/tril_solve.cuh"
-#include "prefill_mma/mma_params.cuh"
+#include "prefill_mma/mma_steps.cuh"
 
 namespace fkdai::portable {
 
-inline constexpr int kPrepareMeets = 1;    // of the named barriers
+inline constexpr int kPrepareMeets = 1, kPairMeets = 2;    // of the named barriers; of the two warps that share eight tokens, the first
 inline constexpr int kMiddle = kGroups / 2;    // eights of tokens up to the anchor
 
 struct PrepareRole {
@@ -26,7 +25,7 @@ struct PrepareRole {
     const Work &work;
     int warp, lane;
 
-    __device__ __forceinline__ static void meet() { warps_meet<kPrepareMeets, kPrepareThreads>(); }
+    __device__ __forceinline__ static void meet() { warps_meet<kPrepareThreads>(kPrepareMeets); }
     __device__ __forceinline__ int half() const { return warp & 1; }
     __device__ __forceinline__ int group() const { return warp >> 1; }
     __device__ __forceinline__ int channel() const { return 64 * half() + 2 * lane; }
@@ -42,24 +41,24 @@ struct PrepareRole {
     // ---------------------------------------------------------------- raw tiles
 
     // Into one tile, rows of the sequence only. All threads of the preparation.
-    __device__ __forceinline__ void copy_tile(Tile &to, const Tensor &from, int head, int chunk, int channels) const {
-        const int thread = 32 * warp + lane, unit = thread & 15, rows = work.rows(chunk);
+    __device__ __forceinline__ void copy_tile(Tile &to, const Tensor &from, int head, const Step &at_step) const {
+        const int thread = 32 * warp + lane, unit = thread & 15;
         const auto *const base = static_cast<const __nv_bfloat16 *>(from.data);
-        if (8 * unit >= channels) return;
+        if (8 * unit >= p.K) return;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const int token = (thread >> 4) + 16 * i;
-            if (token >= rows) continue;
-            const int64_t at = from.strides.offset(work.span.batch, work.token(chunk) + token, head) + 8 * unit;
+            if (token >= at_step.rows) continue;
+            const int64_t at = from.strides.offset(work.span.batch, work.token(at_step.chunk) + token, head) + 8 * unit;
             copy_async(reinterpret_cast<uint4 *>(to.bytes + tile_offset(token, unit)), reinterpret_cast<const uint4 *>(base + at));
         }
     }
-    __device__ __forceinline__ void copy_raw(int chunk) const {
-        if (chunk < work.chunks) {
+    __device__ __forceinline__ void copy_raw(const Step &at_step) const {
+        if (at_step.chunk < work.chunks) {
             const int key = key_head(p, work.head);
-            copy_tile(s->raw[0], p.k, key, chunk, p.K);
-            copy_tile(s->raw[1], p.q, key, chunk, p.K);
-            if (p.gate != GateKind::PrecomputedF32) copy_tile(s->raw[2], p.g, work.head, chunk, p.K);
+            copy_tile(s->raw[0], p.k, key, at_step);
+            copy_tile(s->raw[1], p.q, key, at_step);
+            if (p.gate != GateKind::PrecomputedF32) copy_tile(s->raw[2], p.g, work.head, at_step);
         }
         close_copies();
     }
@@ -93,30 +92,55 @@ struct PrepareRole {
         }
         store_float2(s.at(s->sums[group()][channel()]), sum[0], sum[1]);
     }
-    // Of this lane's channels: what the gates read beside g.
-    struct Gates {
+    // What the gates of this lane's channels read beside g.
+    union Gates {
         Gate<GateKind::Bounded> bounded;
+        Gate<GateKind::Softplus> softplus;
     };
+    __device__ __forceinline__ Gates load_gates() const {
+        Gates gates;
+        const int64_t first = static_cast<int64_t>(work.head) * p.K + (channel() < p.K ? channel() : 0);    // of channels beyond K: any
+        if (p.gate == GateKind::Softplus) gates.softplus.load(p, work.head, first, lane);
+        else gates.bounded.load(p, work.head, first, lane);
+        return gates;
+    }
+    // g in fp32 does not pass through shared memory.
+    __device__ __forceinline__ void load_wide_gates(const Step &now, float2 (&g)[8]) const {
+        const auto *const base = static_cast<const float *>(p.g.data);
+#pragma unroll
+        for (int t = 0; t < 8; t++) {
+            g[t] = make_float2(0.f, 0.f);
+            const int token = 8 * group() + t;
+            if (token >= now.rows || channel() >= p.K) continue;
+            g[t] = *reinterpret_cast<const float2 *>(base + p.g.strides.offset(work.span.batch, work.token(now.chunk) + token, work.head) + channel());
+        }
+    }
 
-    __device__ __forceinline__ void read(const Gates &gates, int rows, Lane &x) const {
+    __device__ __forceinline__ void read(const Gates &gates, const Step &now, Lane &x) const {
         float2 g[8];
+        if (p.gate == GateKind::PrecomputedF32) load_wide_gates(now, g);
 #pragma unroll
         for (int t = 0; t < 8; t++) {
             x.k[t] = __float_as_uint(load_float(s.at(s->raw[0]) + pair(t))), x.q[t] = __float_as_uint(load_float(s.at(s->raw[1]) + pair(t)));
+            if (p.gate == GateKind::PrecomputedF32) continue;
             const uint32_t both = __float_as_uint(load_float(s.at(s->raw[2]) + pair(t)));
             g[t] = make_float2(low_bf16(both), high_bf16(both));
         }
         sum_squares();
-        sum_gates(gates.bounded, g, rows, x);
+        if (p.gate == GateKind::Bounded) sum_gates(gates.bounded, g, now.rows, x);
+        else if (p.gate == GateKind::Softplus) sum_gates(gates.softplus, g, now.rows, x);
+        else sum_gates(Gate<GateKind::Precomputed>{}, g, now.rows, x);
     }
 
     // ---------------------------------------------------------------- 2
 
-    // Of two channels: what their exponents begin with.
+    // Of two channels: what their exponents begin with. A steep one has no anchor: it is left out of the products of the scores, by zeros in KI.
     struct Anchor {
-        float to_scores[2];    // from gamma inside the eight tokens to gamma - m
-        float to_end[2];       // 2^(gamma_C - m)
-        float leave[2];        // 2^m
+        float to_scores[2];    // from gamma inside the eight tokens to the exponent of K and Q: gamma - m; steep: gamma
+        float from_scores[2];  // to that of KI and Kr: m - gamma; steep: gamma_C - gamma
+        float to_end[2];       // 2^(gamma_C - m), from KI to Kr; steep: 1
+        float leave[2];        // 2^m; steep: 1
+        uint32_t in_scores;    // all ones in the halves of a pair that take part
     };
     __device__ __forceinline__ Anchor load_anchor(uint32_t stage) const {
         float before[2] = {0.f, 0.f}, middle[2] = {0.f, 0.f}, all[2] = {0.f, 0.f};
@@ -128,24 +152,20 @@ struct PrepareRole {
             if (i == kMiddle - 1) middle[0] = all[0], middle[1] = all[1];
         }
         Anchor anchor;
+        float end[2];
+        anchor.in_scores = ~0u;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const float m = round_to_integer(middle[i]);
-            anchor.to_scores[i] = before[i] - m, anchor.to_end[i] = exp2_fast(all[i] - m), anchor.leave[i] = exp2_fast(m);
+            anchor.to_scores[i] = before[i] - m, anchor.from_scores[i] = m - before[i];
+            anchor.to_end[i] = exp2_fast(all[i] - m), anchor.leave[i] = exp2_fast(m), end[i] = anchor.to_end[i] * anchor.leave[i];
+            if (p.gate == GateKind::Bounded || !is_steep(middle[i], all[i] - middle[i])) continue;
+            anchor.to_scores[i] = before[i], anchor.from_scores[i] = all[i] - before[i];
+            anchor.to_end[i] = anchor.leave[i] = 1.f, end[i] = exp2_fast(all[i]);
+            anchor.in_scores &= i == 0 ? 0xffff0000u : 0xffffu;
         }
-        if (group() == 0) store_float2(stage + uint32_t{offsetof(Stage, decay)} + decay_slot(channel()) * 4, anchor.to_end[0] * anchor.leave[0],
-                                       anchor.to_end[1] * anchor.leave[1]);
+        if (group() == 0) store_float2(stage + uint32_t{offsetof(Stage, decay)} + decay_slot(channel()) * 4, end[0], end[1]);
         return anchor;
-    }
-
-    // 1/|k| of this warp's tokens, then scale/|q|; rows past the sequence get 0.
-    __device__ __forceinline__ void make_norms(int rows) const {
-        const int t = lane & 7, token = 8 * group() + t, which = lane >> 3 & 1;
-        const float keys = s->squares[0][0][token] + s->squares[1][0][token], queries = s->squares[0][1][token] + s->squares[1][1][token];
-        const float k = token < rows ? inverse_sqrt(keys + 1e-6f) : 0.f, q = token < rows ? inverse_sqrt(queries + 1e-6f) * p.scale : 0.f;
-        if (lane < 16) s->norms[warp][lane] = which == 0 ? k : q;
-        if (half() == 0 && lane < 8) s->diagonal[token] = token < rows ? (s->squares[0][2][token] + s->squares[1][2][token]) * k * q : 0.f;
-        __syncwarp();
     }
 
     // x.k, x.q become -K 2^-m, Q 2^-m.
@@ -160,27 +180,181 @@ struct PrepareRole {
 #pragma unroll
         for (int t = 0; t < 8; t++) {
             if (8 * group() + t >= rows) x.k[t] = x.q[t] = 0;  // rows past the sequence: zeros, whatever lies there
-            const float e0 = x.gamma[0][t] + anchor.to_scores[0], e1 = x.gamma[1][t] + anchor.to_scores[1];
-            const float f0 = exp2_fast(e0), f1 = exp2_fast(e1);
+            const float f0 = exp2_fast(x.gamma[0][t] + anchor.to_scores[0]), f1 = exp2_fast(x.gamma[1][t] + anchor.to_scores[1]);
             const float k0 = low_bf16(x.k[t]) * k_norm[t], k1 = high_bf16(x.k[t]) * k_norm[t];
-            const float i0 = k0 * exp2_fast(-e0), i1 = k1 * exp2_fast(-e1);
+            const float i0 = k0 * exp2_fast(anchor.from_scores[0] - x.gamma[0][t]), i1 = k1 * exp2_fast(anchor.from_scores[1] - x.gamma[1][t]);
             x.k[t] = pack_bf16(k0 * -f0, k1 * -f1);
-            x.q[t] = pack_bf16(low_bf16(x.q[t]) * (q_norm[t] * f0), high_bf16(x.q[t]) * (q_norm[t] * f1));
+            x.q[t] = pack_bf16(low_bf16(x.q[t]) * q_norm[t] * f0, high_bf16(x.q[t]) * q_norm[t] * f1);
             store_word(stage + uint32_t{offsetof(Stage, k)} + pair(t), x.k[t]);
             store_word(stage + uint32_t{offsetof(Stage, q)} + pair(t), x.q[t]);
-            store_word(s.at(s->keys) + pair(t), pack_bf16(i0, i1));
+            store_word(s.at(s->keys) + pair(t), pack_bf16(i0, i1) & anchor.in_scores);
             store_word(stage + uint32_t{offsetof(Stage, recent)} + pair(t), pack_f16(i0 * anchor.to_end[0], i1 * anchor.to_end[1]));
+        }
+    }
+
+    // ---------------------------------------------------------------- norms
+
+    // Of this lane's token of the eight: keys, queries, their product, over all channels.
+    struct Squares {
+        float key, query, product;
+    };
+    __device__ __forceinline__ Squares squares_of(int token) const {
+        const auto &x = s->squares;
+        return {x[0][0][token] + x[1][0][token], x[0][1][token] + x[1][1][token], x[0][2][token] + x[1][2][token]};
+    }
+    __device__ __forceinline__ void meet_pair() const { warps_meet<64>(kPairMeets + group()); }
+
+    // 1/|k| of this warp's tokens, then scale/|q|; without norm the powers of two that take keys and queries to a size of 1/2 to 2, where they are not
+    // between 1/4 and 4. Rows past the sequence get 0.
+    __device__ __forceinline__ void make_norms(int rows, const Lane &x) const {
+        const int t = lane & 7, token = 8 * group() + t;
+        const bool is_valid = token < rows;
+        Squares of = squares_of(token);
+        float k = p.is_raw ? 1.f : inverse_sqrt(of.key + 1e-6f), q = p.is_raw ? 1.f : inverse_sqrt(of.query + 1e-6f);
+        int k_exponent = 0, q_exponent = 0;
+        float product = of.product * k * q;
+        if (__any_sync(~0u, is_valid && !(is_usual(of.key) && is_usual(of.query) && fabsf(of.product) <= 3e38f)))
+            product = make_unusual_norms(x, of, k, q, k_exponent, q_exponent);
+        __syncwarp();
+        if (lane < 16) s->norms[warp][lane] = !is_valid ? 0.f : lane < 8 ? k : q * p.scale;
+        if (half() == 0 && lane < 8) {
+            s->diagonal[token] = is_valid ? product * p.scale : 0.f;
+            if (p.is_raw) {
+                s->key_exponents[token] = is_valid ? k_exponent : 0, s->query_exponents[token] = is_valid ? q_exponent : 0;
+                s->key_squares[token] = is_valid ? of.key : 0.f;
+            }
+        }
+        __syncwarp();
+    }
+    __device__ __forceinline__ bool is_usual(float squares) const {
+        return p.is_raw ? squares >= 0x1p-4f && squares <= 0x1p4f : squares <= 3e38f;
+    }
+    // Squares that overflow are made from x 2^-70, without norm those that vanish from x 2^70. The product of both, times their factors.
+    __device__ __forceinline__ float make_unusual_norms(const Lane &x, const Squares &of, float &k, float &q, int &k_exponent, int &q_exponent) const {
+        const int k_shift = shift_of(of.key), q_shift = shift_of(of.query);
+        const Squares shifted = scaled_squares(x, power_of_two(-k_shift), power_of_two(-q_shift));
+        if (p.is_raw) {
+            k_exponent = exponent_of_size(of.key, shifted.key, k_shift), q_exponent = exponent_of_size(of.query, shifted.query, q_shift);
+            k = power_of_two(-k_exponent), q = power_of_two(-q_exponent);
+        } else {
+            if (k_shift != 0) k = inverse_sqrt(shifted.key) * power_of_two(-k_shift);
+            if (q_shift != 0) q = inverse_sqrt(shifted.query) * power_of_two(-q_shift);
+        }
+        return scaled_squares(x, k, q).product;
+    }
+    __device__ __forceinline__ int shift_of(float squares) const {
+        return !(squares <= 3e38f) ? 70 : p.is_raw && squares < 0x1p-100f ? -70 : 0;
+    }
+    __device__ __forceinline__ int exponent_of_size(float squares, float shifted, int shift) const {
+        if (is_usual(squares) || shifted == 0.f) return 0;
+        return clamped_exponent(((exponent_of(shifted) + 1) >> 1) + shift);
+    }
+    // Squares of this lane's token with k and q times these factors. Both warps that share the tokens come here.
+    __device__ __forceinline__ Squares scaled_squares(const Lane &x, float k_factor, float q_factor) const {
+        meet_pair();
+#pragma unroll
+        for (int t = 0; t < 8; t++) {
+            const float k = __shfl_sync(~0u, k_factor, t), q = __shfl_sync(~0u, q_factor, t);
+            const float k0 = low_bf16(x.k[t]) * k, k1 = high_bf16(x.k[t]) * k, q0 = low_bf16(x.q[t]) * q, q1 = high_bf16(x.q[t]) * q;
+            float sums[3] = {fmaf(k0, k0, k1 * k1), fmaf(q0, q0, q1 * q1), fmaf(k0, q0, k1 * q1)};
+#pragma unroll
+            for (int i = 0; i < 3; i++) {
+#pragma unroll
+                for (int d = 16; d > 0; d /= 2) sums[i] += __shfl_xor_sync(~0u, sums[i], d);
+                if (lane == 0) s->squares[half()][i][8 * group() + t] = sums[i];
+            }
+        }
+        meet_pair();
+        return squares_of(8 * group() + (lane & 7));
+    }
+
+    // ---------------------------------------------------------------- steep channels
+
+    // Scores of the channels that no anchor holds, one product at a time, eight channels together: rare, and slow. As fp16 pairs, in the order of the
+    // accumulators of `scores`: they are at most 1.
+    using SteepScores = uint32_t[4];
+    static constexpr int kSteepAtOnce = 8, kSteepFloats = 3 * kChunk;    // gamma, keys, queries of a channel, where A/b will stand
+    static_assert(kSteepAtOnce * kSteepFloats <= 16 * kAkkPitch);
+
+    __device__ __forceinline__ float *steep_channel(int i) const { return &s->akk[0][0] + i * kSteepFloats; }
+
+    __device__ __forceinline__ void sum_steep(int rows, const Lane &x, SteepScores &steep) const {
+        uint32_t masks[2][2];    // of halves, even and odd channels: bit l is that of lane l
+        int count = 0;
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const int first_channel = 64 * i + 2 * lane;
+            float2 sums[kGroups];
+#pragma unroll
+            for (int n = 0; n < kGroups; n++) sums[n] = load_float2(s.at(s->sums[n][first_channel]));
+            masks[i][0] = __ballot_sync(~0u, is_steep(sums[0].x + sums[1].x, sums[2].x + sums[3].x));
+            masks[i][1] = __ballot_sync(~0u, is_steep(sums[0].y + sums[1].y, sums[2].y + sums[3].y));
+            count += __popc(masks[i][0]) + __popc(masks[i][1]);
+        }
+        if (count == 0) return;
+        float c[2][4] = {};
+#pragma unroll 1
+        for (int first = 0; first < count; first += kSteepAtOnce) {
+            const int here = count - first < kSteepAtOnce ? count - first : kSteepAtOnce;
+            place_steep(masks, first, rows, x);
+            meet();
+            if (score_column() <= score_row()) add_steep(here, c);
+            meet();
+        }
+#pragma unroll
+        for (int n = 0; n < 4; n++) steep[n] = pack_f16(c[n >> 1][2 * (n & 1)], c[n >> 1][2 * (n & 1) + 1]);
+    }
+    __device__ __forceinline__ void place_steep(const uint32_t (&masks)[2][2], int first, int rows, const Lane &x) const {
+        int rank = half() == 0 ? 0 : __popc(masks[0][0]) + __popc(masks[0][1]);
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            const uint32_t mask = half() == 0 ? masks[0][e] : masks[1][e];
+            const int mine = rank + __popc(mask & ((1u << lane) - 1)) - first;
+            rank += __popc(mask);
+            if ((mask >> lane & 1) == 0 || mine < 0 || mine >= kSteepAtOnce) continue;
+            float *const to = steep_channel(mine) + 8 * group();
+            float before = 0.f;
+            for (int n = 0; n < group(); n++) before += s->sums[n][channel() + e];
+#pragma unroll
+            for (int t = 0; t < 8; t++) {
+                const bool is_valid = 8 * group() + t < rows;
+                to[t] = before + x.gamma[e][t];
+                to[kChunk + t] = is_valid ? (e == 0 ? low_bf16(x.k[t]) : high_bf16(x.k[t])) * s->norms[warp][t] : 0.f;
+                to[2 * kChunk + t] = is_valid ? (e == 0 ? low_bf16(x.q[t]) : high_bf16(x.q[t])) * s->norms[warp][8 + t] : 0.f;
+            }
+        }
+    }
+    __device__ __forceinline__ void add_steep(int count, float (&c)[2][4]) const {
+#pragma unroll 1
+        for (int n = 0; n < count; n++) {
+            const float *const gamma = steep_channel(n), *const keys = gamma + kChunk, *const mine = scores_queries() ? keys + kChunk : keys;
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const int row = 16 * score_row() + 8 * h + (lane >> 2);
+                const float x = scores_queries() ? mine[row] : -mine[row], row_gamma = gamma[row];
+#pragma unroll
+                for (int b = 0; b < 4; b++) {  // above the diagonal nobody looks; but inf is not wanted there
+                    const int column = 16 * score_column() + 8 * (b >> 1) + 2 * (lane & 3) + (b & 1);
+                    c[b >> 1][2 * h + (b & 1)] += x * keys[column] * exp2_fast(fminf(row_gamma - gamma[column], 0.f));
+                }
+            }
         }
     }
 
     // ---------------------------------------------------------------- 3
 
+    __device__ __forceinline__ bool scores_queries() const { return warp >= 4; }
+    __device__ __forceinline__ int score_row() const { return warp >> 1 & 1; }
+    __device__ __forceinline__ int score_column() const { return warp & 1; }
+
     // Rows 16 i .. of keys or queries, by tokens 16 j ..: a warp has one such block of [-A/b ; M]. Those above the diagonal are not made.
-    __device__ __forceinline__ void scores(uint32_t stage) const {
-        const int i = warp >> 1 & 1, j = warp & 1;
-        const bool is_query = warp >= 4;
+    __device__ __forceinline__ void scores(uint32_t stage, const SteepScores &steep) const {
+        const int i = score_row(), j = score_column();
+        const bool is_query = scores_queries();
         if (j > i) return;
-        float c[2][4] = {};
+        float c[2][4];
+#pragma unroll
+        for (int n = 0; n < 4; n++) c[n >> 1][2 * (n & 1)] = low_f16(steep[n]), c[n >> 1][2 * (n & 1) + 1] = high_f16(steep[n]);
         const uint32_t a_tile = stage + (is_query ? uint32_t{offsetof(Stage, q)} : uint32_t{offsetof(Stage, k)}), b_tile = s.at(s->keys);
         const int a_row = 16 * i + (lane & 15), b_row = 16 * j + (lane & 7) + (lane >> 4) * 8;
 #pragma unroll
@@ -224,75 +398,105 @@ struct PrepareRole {
         const uint32_t power = pack_bf16(anchor.leave[0], anchor.leave[1]);
 #pragma unroll
         for (int t = 0; t < 8; t++) {
-            store_word(stage + uint32_t{offsetof(Stage, k)} + pair(t), multiply_pairs_bf16(x.k[t], power));
+            uint32_t key = multiply_pairs_bf16(x.k[t], power);
+            if (p.is_raw) {  // K S is what the state holds for a key as it came
+                const float size = power_of_two(s->key_exponents[8 * group() + t]);
+                key = multiply_pairs_bf16(key, pack_bf16(size, size));
+            }
+            store_word(stage + uint32_t{offsetof(Stage, k)} + pair(t), key);
             store_word(stage + uint32_t{offsetof(Stage, q)} + pair(t), multiply_pairs_bf16(x.q[t], power));
         }
     }
 
     // beta of the lane's token, as the caller gave it. Rows past the sequence are not read.
-    __device__ __forceinline__ float load_beta(int chunk) const {
-        if (chunk >= work.chunks || lane >= work.rows(chunk)) return 0.f;
-        const int64_t i = p.beta.strides.offset(work.span.batch, work.token(chunk) + lane, work.head);
+    __device__ __forceinline__ float load_beta(const Step &at_step) const {
+        if (lane >= at_step.rows) return 0.f;
+        const int64_t i = p.beta.strides.offset(work.span.batch, work.token(at_step.chunk) + lane, work.head);
         if (p.beta.element == Element::F32) return static_cast<const float *>(p.beta.data)[i];
         return __bfloat162float(static_cast<const __nv_bfloat16 *>(p.beta.data)[i]);
     }
     // b = m sigmoid(beta), or m beta; rows past the sequence have 0.
-    __device__ __forceinline__ float step_size(int chunk, float beta) const {
+    __device__ __forceinline__ float step_size(int rows, float beta) const {
         const float b = p.beta.is_activated ? beta : sigmoid(beta);
-        return lane < work.rows(chunk) ? p.beta.multiplier * b : 0.f;
+        return lane < rows ? p.beta.multiplier * b : 0.f;
     }
 
-    // Where all b are so small that fp16 would lose bits of T, it lacks a power of two: T of b 2^-n and A 2^n is T 2^-n.
-    __device__ __forceinline__ void solve(int chunk, float beta) const {
-        float b = step_size(chunk, beta);
+    __device__ __forceinline__ static bool is_far(uint32_t size) { return size > __float_as_uint(kLargestStep); }
+    __device__ __forceinline__ static bool is_small(uint32_t size) { return size - 1 < __float_as_uint(kSmallestStep) - 1; }  // and not 0
+
+    // T, and what its columns lack. As bits, a negative b is above all others.
+    __device__ __forceinline__ void solve(int number, int rows, float beta) const {
+        const float b = step_size(rows, beta);
+        Stage &to = s->stages[number & 1];
         const uint32_t largest = warp_max(__float_as_uint(b));
-        float lack = 1.f;
-        if (largest - 1 < __float_as_uint(0x1p-10f) - 1) {
-            const int n = clamped_exponent(exponent_of(__uint_as_float(largest)));
-            lack = power_of_two(n), b *= power_of_two(-n);
-#pragma unroll 1
-            for (int i = lane; i < 16 * kAkkPitch; i += 32) s->akk[i / kAkkPitch][i % kAkkPitch] *= lack;
-        }
+        if (is_far(largest) || is_small(largest) || p.is_raw) return solve_unusual(to, b);
+        if (lane == 0) to.has_factors = 0;
+        solve_usual(to, b);
+    }
+    __device__ __forceinline__ void solve_usual(Stage &to, float b) const {
         s->beta[lane] = b;
-        Stage &to = s->stages[chunk & 1];
-        if (lane == 0) to.lack = lack;
         __syncwarp();
         TrilSolve<kAkkPitch>{s->akk, to.solve.bytes, s->beta, lane}.run();
+    }
+    // Without norm, b |k|^2 counts, and the keys are k = 2^n k'. T of b 2^-n and A 2^n is T 2^-n.
+    __device__ __forceinline__ void solve_unusual(Stage &to, float b) const {
+        const int key = p.is_raw ? s->key_exponents[lane] : 0, query = p.is_raw ? s->query_exponents[lane] : 0;
+        const float squares = p.is_raw ? s->key_squares[lane] : 0.f;
+        const uint32_t largest = warp_max(key != 0 ? ~0u : __float_as_uint(b * fmaxf(squares, 1.f)));
+        if (is_far(largest)) return set_factors(to, FarSolve<kAkkPitch>{s.at(s->akk), s.at(to.solve), lane}.run(b, key), query);
+        const int lacks = is_small(largest) ? clamped_exponent(exponent_of(__uint_as_float(largest))) : 0;
+        set_factors(to, lacks, query);
+        if (lacks != 0) {
+            const float power = power_of_two(lacks);
+#pragma unroll 1
+            for (int i = lane; i < 16 * kAkkPitch; i += 32) s->akk[i / kAkkPitch][i % kAkkPitch] *= power;
+        }
+        solve_usual(to, b * power_of_two(-lacks));
+    }
+    __device__ __forceinline__ void set_factors(Stage &to, int column, int row) const {
+        const bool has_factors = __any_sync(~0u, (column | row) != 0);
+        if (lane == 0) to.has_factors = has_factors ? 0x3f800000u : 0;
+        to.factors[lane] = power_of_two(column), to.out_factors[lane] = power_of_two(row);
     }
 
     // ---------------------------------------------------------------- all
 
     __device__ __forceinline__ void run() const {
-        Gates gates;
-        gates.bounded.load(p, work.head, static_cast<int64_t>(work.head) * p.K + channel(), lane);
-        copy_raw(0);
+        const Steps steps{p, work, lane};
+        const Gates gates = load_gates();
+        Step now = steps.first();
+        copy_raw(now);
         const bool solves = warp == 0;
-        float beta = solves ? load_beta(0) : 0.f;
+        float beta = solves ? load_beta(now) : 0.f;
 #pragma unroll 1
-        for (int chunk = 0; chunk < work.chunks; chunk++) {
-            const uint32_t stage = s.stage(chunk);
-            const int rows = work.rows(chunk), place = chunk & 1;
+        for (int number = 0; now.chunk < work.chunks; number++) {
+            const Step next = steps.behind(now);
+            const uint32_t stage = s.stage(number);
+            const int place = number & 1;
             Lane x;
             await_copies<0>();
             meet();
-            read(gates, rows, x);
+            read(gates, now, x);
             meet();
-            copy_raw(chunk + 1);
-            make_norms(rows);
-            s.barrier(s->chunk_done[place]).wait(((chunk >> 1) & 1) ^ 1);
+            copy_raw(next);
+            make_norms(now.rows, x);
+            s.barrier(s->chunk_done[place]).wait(((number >> 1) & 1) ^ 1);
             const Anchor anchor = load_anchor(stage);
-            decay(stage, anchor, rows, x);
+            SteepScores steep = {};
+            if (p.gate != GateKind::Bounded) sum_steep(now.rows, x, steep);
+            decay(stage, anchor, now.rows, x);
             meet();
-            scores(stage);
+            scores(stage, steep);
             meet();
             leave_anchor(stage, anchor, x);
             s.barrier(s->operands_ready[place]).arrive(lane);
             if (solves) {
-                const float next = load_beta(chunk + 1);
-                solve(chunk, beta);
+                const float next_beta = load_beta(next);
+                solve(number, now.rows, beta);
                 s.barrier(s->solve_ready[place]).arrive(lane);
-                beta = next;
+                beta = next_beta;
             }
+            now = next;
         }
     }
 };

@@ -18,11 +18,14 @@ __device__ __forceinline__ bool seqlens_are_broken(const Params &p, int threads)
     return __syncthreads_or(is_broken);
 }
 
-__device__ __forceinline__ void refuse_states(const Params &p, const StateTable &of, int64_t count, int64_t thread, int64_t step) {
+// `count` states become NaN, but for those that have no row or are not wanted.
+template <class IsWanted>
+__device__ __forceinline__ void refuse_states(const Params &p, const StateTable &of, int64_t count, int64_t thread, int64_t step, const IsWanted &is_wanted) {
     const int64_t matrices = static_cast<int64_t>(p.heads) * p.K * p.V;
     if (of.element == Element::Absent) return;
 #pragma unroll 1
     for (int64_t i = thread; i < count * matrices; i += step) {
+        if (!is_wanted(i / matrices)) continue;
         const int64_t row = of.row_of(i / matrices, p.status), at = row * of.row_stride + i % matrices;
         if (row == kNoRow) continue;
         if (of.element == Element::F32) static_cast<uint32_t *>(of.data)[at] = kNaN32;
@@ -40,7 +43,10 @@ __device__ __forceinline__ void refuse(const Params &p, int threads) {
         const int64_t row = i / p.V, at = p.out_strides.offset(0, row / p.heads, row % p.heads) + i % p.V;
         reinterpret_cast<uint16_t *>(p.out)[at] = kNaN16;
     }
-    refuse_states(p, p.final_state, p.sequences.count, thread, step);
+    refuse_states(p, p.final_state, p.sequences.count, thread, step, [](int64_t) { return true; });
+    const int64_t most = p.every > 0 ? p.sequences.tokens / p.every : static_cast<int64_t>(p.sequences.count) * p.per_sequence;
+    refuse_states(p, p.checkpoints, most < p.checkpoint_count ? most : p.checkpoint_count, thread, step,
+                  [&](int64_t i) { return p.every > 0 || p.offsets.at(i) > 0; });
 }
 
 }  // namespace fkdai::portable

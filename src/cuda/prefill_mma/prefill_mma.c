@@ -17,12 +17,8 @@ static int runs_on(const fkdai_cuda_device *device) { return device->major >= 8;
 
 static fkda_status check_desc(const fkda_fwd_desc *d)
 {
-    REFUSE_UNLESS(d->K == 128, "K = %" PRId64 ", the kernel exists for K = 128", d->K);
-    REFUSE_UNLESS(d->V == 128, "V = %" PRId64 ", the kernel exists for V = 128", d->V);
-    REFUSE_UNLESS(d->gate == FKDA_GATE_BOUNDED, "gate = %d, the kernel exists for the bounded gate (%d)", (int)d->gate, (int)FKDA_GATE_BOUNDED);
-    REFUSE_UNLESS(d->qk_norm == FKDA_QK_NORM_L2, "qk_norm = %d, the kernel exists for the L2 norm (%d)", (int)d->qk_norm, (int)FKDA_QK_NORM_L2);
-    REFUSE_UNLESS(d->beta_kind != FKDA_BETA_ACTIVATED, "beta_kind = %d, the kernel exists for logits", (int)d->beta_kind);
-    REFUSE_UNLESS(d->checkpoints.dtype == FKDA_NONE, "checkpoints: the kernel writes none");
+    REFUSE_UNLESS(d->K == 64 || d->K == 128, "K = %" PRId64 ", the kernel exists for K = 64 and 128", d->K);
+    REFUSE_UNLESS(d->V == 64 || d->V == 128, "V = %" PRId64 ", the kernel exists for V = 64 and 128", d->V);
     TRY(fkdai_forward_check_desc(d));
     REFUSE_UNLESS(d->N <= FKDAI_MMA_MOST_JOBS / d->HV, "N*HV = %" PRId64 " * %" PRId64 " is above 2^27", d->N, d->HV);
     return FKDA_OK;

@@ -17,8 +17,11 @@ __device__ __forceinline__ void clear(uint32_t at, uint32_t bytes, int threads) 
 __device__ __forceinline__ void begin(const Params &p, const View &s, int threads) {
     for (int i = 0; i < kStages; i++) clear(s.at(s->stages[i].solve), sizeof(Stage::solve) + sizeof(Stage::mqk), threads);
     if (p.K < kWidth) clear(s.at(s->raw), sizeof(Smem::raw), threads);
+    if (thread_here() >= 32) return;
+    const Work work = Work::of(p, static_cast<int>(blockIdx.x));
+    const int64_t first = Steps{p, work, lane_here()}.begin();
     if (thread_here() > 0) return;
-    s->work = Work::of(p, static_cast<int>(blockIdx.x));
+    s->work = work, s->first_checkpoint = first;
     for (int i = 0; i < kStages; i++) {
         s.barrier(s->operands_ready[i]).init(kPrepareWarps);
         s.barrier(s->solve_ready[i]).init(1);

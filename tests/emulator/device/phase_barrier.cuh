@@ -22,8 +22,8 @@ struct PhaseBarrier {
     }
 };
 
-template <int id, int threads>
-void warps_meet() {
+template <int threads>
+void warps_meet(int id) {
     emulator::Thread &t = emulator::self();
     emulator::Meeting &m = t.own().named[id];
     if (m.expected != threads) m = emulator::Meeting(threads);
