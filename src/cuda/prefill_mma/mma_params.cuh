@@ -1,6 +1,8 @@
 // Parameters of the portable prefill kernel, its shared memory, and what a block's roles know of their work (prefill_mma.md).
 #pragma once
 
+#include <cstddef>
+
 #include "device/call_tensors.cuh"
 #include "device/gates.cuh"
 #include "device/phase_barrier.cuh"
@@ -40,7 +42,13 @@ struct Stage {
     // What columns of T lack, and rows of O, of each token: powers of two. They count where has_factors is not 0.
     float factors[kChunk], out_factors[kChunk];
     uint32_t has_factors;
+    // K, Q and Kr are there; T is, and all else; the chain has read it all.
+    alignas(8) uint64_t operands_ready, solve_ready, chunk_done;
 };
+
+__device__ __forceinline__ PhaseBarrier operands_ready(uint32_t stage) { return {stage + uint32_t{offsetof(Stage, operands_ready)}}; }
+__device__ __forceinline__ PhaseBarrier solve_ready(uint32_t stage) { return {stage + uint32_t{offsetof(Stage, solve_ready)}}; }
+__device__ __forceinline__ PhaseBarrier chunk_done(uint32_t stage) { return {stage + uint32_t{offsetof(Stage, chunk_done)}}; }
 
 // `decay` keeps the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.
 __host__ __device__ constexpr int decay_slot(int channel) {
@@ -93,6 +101,24 @@ struct Work {
     __device__ int token(int chunk) const { return span.start + chunk * kChunk; }
 };
 
+// A chunk, or a silent step of one (mma_steps.cuh). In one register.
+struct Step {
+    uint32_t word;
+    Step() = default;
+    __device__ __forceinline__ Step(int chunk, int rows) : word(static_cast<uint32_t>(chunk) << 6 | static_cast<uint32_t>(rows)) {}
+    __device__ __forceinline__ int chunk() const { return static_cast<int>(word >> 6); }    // Work::chunks: there is none
+    __device__ __forceinline__ int rows() const { return static_cast<int>(word & 63); }     // tokens that it sees
+    __device__ __forceinline__ bool is_none(const Work &work) const { return chunk() >= work.chunks; }
+    __device__ __forceinline__ bool is_silent(const Work &work) const { return rows() < work.rows(chunk()); }
+};
+
+// Where a warp of the chain is. It lies in shared memory: few registers are left.
+struct ChainPlace {
+    Step now, next;
+    int number;    // of steps before
+    __device__ __forceinline__ uint32_t phase() const { return static_cast<uint32_t>(number) >> 1 & 1; }
+};
+
 struct Smem {
     Stage stages[kStages];
     Tile raw[3];                                // k, q, g as they came; of the next chunk
@@ -106,8 +132,8 @@ struct Smem {
     int key_exponents[kChunk], query_exponents[kChunk];    // without norm: q and k are 2^n times what the operands hold
     float key_squares[kChunk];
     Work work;
+    ChainPlace places[FKDAI_MMA_WIDTH / kColumns];
     int64_t first_checkpoint;                   // of this sequence, with `every`
-    alignas(8) uint64_t operands_ready[kStages], solve_ready[kStages], chunk_done[kStages];
 };
 inline constexpr int kSharedBytes = sizeof(Smem) + 1024;  // dynamic_shared
 static_assert(kSharedBytes <= FKDAI_MMA_SHARED_BYTES);
@@ -121,7 +147,6 @@ struct View {
     __device__ __forceinline__ uint32_t at(const T &member) const {
         return base + static_cast<uint32_t>(reinterpret_cast<const uint8_t *>(&member) - reinterpret_cast<const uint8_t *>(memory));
     }
-    __device__ __forceinline__ PhaseBarrier barrier(const uint64_t &member) const { return {at(member)}; }
     __device__ __forceinline__ uint32_t stage(int number) const { return base + (number & 1) * uint32_t{sizeof(Stage)}; }
 };
 

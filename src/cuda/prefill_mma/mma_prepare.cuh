@@ -19,6 +19,8 @@ namespace fkdai::portable {
 inline constexpr int kPrepareMeets = 1, kPairMeets = 2;    // of the named barriers; of the two warps that share eight tokens, the first
 inline constexpr int kMiddle = kGroups / 2;    // eights of tokens up to the anchor
 
+// is_bounded: the gate is the bounded one, whose channels are never steep.
+template <bool is_bounded>
 struct PrepareRole {
     const Params &p;
     View s;
@@ -48,13 +50,13 @@ struct PrepareRole {
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const int token = (thread >> 4) + 16 * i;
-            if (token >= at_step.rows) continue;
-            const int64_t at = from.strides.offset(work.span.batch, work.token(at_step.chunk) + token, head) + 8 * unit;
+            if (token >= at_step.rows()) continue;
+            const int64_t at = from.strides.offset(work.span.batch, work.token(at_step.chunk()) + token, head) + 8 * unit;
             copy_async(reinterpret_cast<uint4 *>(to.bytes + tile_offset(token, unit)), reinterpret_cast<const uint4 *>(base + at));
         }
     }
     __device__ __forceinline__ void copy_raw(const Step &at_step) const {
-        if (at_step.chunk < work.chunks) {
+        if (!at_step.is_none(work)) {
             const int key = key_head(p, work.head);
             copy_tile(s->raw[0], p.k, key, at_step);
             copy_tile(s->raw[1], p.q, key, at_step);
@@ -93,15 +95,11 @@ struct PrepareRole {
         store_float2(s.at(s->sums[group()][channel()]), sum[0], sum[1]);
     }
     // What the gates of this lane's channels read beside g.
-    union Gates {
-        Gate<GateKind::Bounded> bounded;
-        Gate<GateKind::Softplus> softplus;
-    };
+    using Gates = Gate<is_bounded ? GateKind::Bounded : GateKind::Softplus>;
     __device__ __forceinline__ Gates load_gates() const {
         Gates gates;
         const int64_t first = static_cast<int64_t>(work.head) * p.K + (channel() < p.K ? channel() : 0);    // of channels beyond K: any
-        if (p.gate == GateKind::Softplus) gates.softplus.load(p, work.head, first, lane);
-        else gates.bounded.load(p, work.head, first, lane);
+        gates.load(p, work.head, first, lane);
         return gates;
     }
     // g in fp32 does not pass through shared memory.
@@ -111,25 +109,25 @@ struct PrepareRole {
         for (int t = 0; t < 8; t++) {
             g[t] = make_float2(0.f, 0.f);
             const int token = 8 * group() + t;
-            if (token >= now.rows || channel() >= p.K) continue;
-            g[t] = *reinterpret_cast<const float2 *>(base + p.g.strides.offset(work.span.batch, work.token(now.chunk) + token, work.head) + channel());
+            if (token >= now.rows() || channel() >= p.K) continue;
+            g[t] = *reinterpret_cast<const float2 *>(base + p.g.strides.offset(work.span.batch, work.token(now.chunk()) + token, work.head) + channel());
         }
     }
 
     __device__ __forceinline__ void read(const Gates &gates, const Step &now, Lane &x) const {
         float2 g[8];
-        if (p.gate == GateKind::PrecomputedF32) load_wide_gates(now, g);
+        const bool is_wide = !is_bounded && p.gate == GateKind::PrecomputedF32;
+        if (is_wide) load_wide_gates(now, g);
 #pragma unroll
         for (int t = 0; t < 8; t++) {
             x.k[t] = __float_as_uint(load_float(s.at(s->raw[0]) + pair(t))), x.q[t] = __float_as_uint(load_float(s.at(s->raw[1]) + pair(t)));
-            if (p.gate == GateKind::PrecomputedF32) continue;
+            if (is_wide) continue;
             const uint32_t both = __float_as_uint(load_float(s.at(s->raw[2]) + pair(t)));
             g[t] = make_float2(low_bf16(both), high_bf16(both));
         }
         sum_squares();
-        if (p.gate == GateKind::Bounded) sum_gates(gates.bounded, g, now.rows, x);
-        else if (p.gate == GateKind::Softplus) sum_gates(gates.softplus, g, now.rows, x);
-        else sum_gates(Gate<GateKind::Precomputed>{}, g, now.rows, x);
+        if (is_bounded || p.gate == GateKind::Softplus) sum_gates(gates, g, now.rows(), x);
+        else sum_gates(Gate<GateKind::Precomputed>{}, g, now.rows(), x);
     }
 
     // ---------------------------------------------------------------- 2
@@ -139,7 +137,7 @@ struct PrepareRole {
         float to_scores[2];    // from gamma inside the eight tokens to the exponent of K and Q: gamma - m; steep: gamma
         float from_scores[2];  // to that of KI and Kr: m - gamma; steep: gamma_C - gamma
         float to_end[2];       // 2^(gamma_C - m), from KI to Kr; steep: 1
-        float leave[2];        // 2^m; steep: 1
+        uint32_t leave;        // 2^m; steep: 1; a pair of bf16
         uint32_t in_scores;    // all ones in the halves of a pair that take part
     };
     __device__ __forceinline__ Anchor load_anchor(uint32_t stage) const {
@@ -152,18 +150,19 @@ struct PrepareRole {
             if (i == kMiddle - 1) middle[0] = all[0], middle[1] = all[1];
         }
         Anchor anchor;
-        float end[2];
+        float end[2], leave[2];
         anchor.in_scores = ~0u;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const float m = round_to_integer(middle[i]);
             anchor.to_scores[i] = before[i] - m, anchor.from_scores[i] = m - before[i];
-            anchor.to_end[i] = exp2_fast(all[i] - m), anchor.leave[i] = exp2_fast(m), end[i] = anchor.to_end[i] * anchor.leave[i];
-            if (p.gate == GateKind::Bounded || !is_steep(middle[i], all[i] - middle[i])) continue;
+            anchor.to_end[i] = exp2_fast(all[i] - m), leave[i] = exp2_fast(m), end[i] = anchor.to_end[i] * leave[i];
+            if (is_bounded || !is_steep(middle[i], all[i] - middle[i])) continue;
             anchor.to_scores[i] = before[i], anchor.from_scores[i] = all[i] - before[i];
-            anchor.to_end[i] = anchor.leave[i] = 1.f, end[i] = exp2_fast(all[i]);
+            anchor.to_end[i] = leave[i] = 1.f, end[i] = exp2_fast(all[i]);
             anchor.in_scores &= i == 0 ? 0xffff0000u : 0xffffu;
         }
+        anchor.leave = pack_bf16(leave[0], leave[1]);
         if (group() == 0) store_float2(stage + uint32_t{offsetof(Stage, decay)} + decay_slot(channel()) * 4, end[0], end[1]);
         return anchor;
     }
@@ -352,9 +351,10 @@ struct PrepareRole {
         const int i = score_row(), j = score_column();
         const bool is_query = scores_queries();
         if (j > i) return;
-        float c[2][4];
+        float c[2][4] = {};
+        if (!is_bounded)
 #pragma unroll
-        for (int n = 0; n < 4; n++) c[n >> 1][2 * (n & 1)] = low_f16(steep[n]), c[n >> 1][2 * (n & 1) + 1] = high_f16(steep[n]);
+            for (int n = 0; n < 4; n++) c[n >> 1][2 * (n & 1)] = low_f16(steep[n]), c[n >> 1][2 * (n & 1) + 1] = high_f16(steep[n]);
         const uint32_t a_tile = stage + (is_query ? uint32_t{offsetof(Stage, q)} : uint32_t{offsetof(Stage, k)}), b_tile = s.at(s->keys);
         const int a_row = 16 * i + (lane & 15), b_row = 16 * j + (lane & 7) + (lane >> 4) * 8;
 #pragma unroll
@@ -395,23 +395,22 @@ struct PrepareRole {
     // ---------------------------------------------------------------- 4
 
     __device__ __forceinline__ void leave_anchor(uint32_t stage, const Anchor &anchor, const Lane &x) const {
-        const uint32_t power = pack_bf16(anchor.leave[0], anchor.leave[1]);
 #pragma unroll
         for (int t = 0; t < 8; t++) {
-            uint32_t key = multiply_pairs_bf16(x.k[t], power);
+            uint32_t key = multiply_pairs_bf16(x.k[t], anchor.leave);
             if (p.is_raw) {  // K S is what the state holds for a key as it came
                 const float size = power_of_two(s->key_exponents[8 * group() + t]);
                 key = multiply_pairs_bf16(key, pack_bf16(size, size));
             }
             store_word(stage + uint32_t{offsetof(Stage, k)} + pair(t), key);
-            store_word(stage + uint32_t{offsetof(Stage, q)} + pair(t), multiply_pairs_bf16(x.q[t], power));
+            store_word(stage + uint32_t{offsetof(Stage, q)} + pair(t), multiply_pairs_bf16(x.q[t], anchor.leave));
         }
     }
 
     // beta of the lane's token, as the caller gave it. Rows past the sequence are not read.
     __device__ __forceinline__ float load_beta(const Step &at_step) const {
-        if (lane >= at_step.rows) return 0.f;
-        const int64_t i = p.beta.strides.offset(work.span.batch, work.token(at_step.chunk) + lane, work.head);
+        if (lane >= at_step.rows()) return 0.f;
+        const int64_t i = p.beta.strides.offset(work.span.batch, work.token(at_step.chunk()) + lane, work.head);
         if (p.beta.element == Element::F32) return static_cast<const float *>(p.beta.data)[i];
         return __bfloat162float(static_cast<const __nv_bfloat16 *>(p.beta.data)[i]);
     }
@@ -469,31 +468,30 @@ struct PrepareRole {
         const bool solves = warp == 0;
         float beta = solves ? load_beta(now) : 0.f;
 #pragma unroll 1
-        for (int number = 0; now.chunk < work.chunks; number++) {
+        for (int number = 0; !now.is_none(work); number++) {
             const Step next = steps.behind(now);
             const uint32_t stage = s.stage(number);
-            const int place = number & 1;
             Lane x;
             await_copies<0>();
             meet();
             read(gates, now, x);
             meet();
             copy_raw(next);
-            make_norms(now.rows, x);
-            s.barrier(s->chunk_done[place]).wait(((number >> 1) & 1) ^ 1);
+            make_norms(now.rows(), x);
+            chunk_done(stage).wait(((number >> 1) & 1) ^ 1);
             const Anchor anchor = load_anchor(stage);
             SteepScores steep = {};
-            if (p.gate != GateKind::Bounded) sum_steep(now.rows, x, steep);
-            decay(stage, anchor, now.rows, x);
+            if constexpr (!is_bounded) sum_steep(now.rows(), x, steep);
+            decay(stage, anchor, now.rows(), x);
             meet();
             scores(stage, steep);
             meet();
             leave_anchor(stage, anchor, x);
-            s.barrier(s->operands_ready[place]).arrive(lane);
+            operands_ready(stage).arrive(lane);
             if (solves) {
                 const float next_beta = load_beta(next);
-                solve(number, now.rows, beta);
-                s.barrier(s->solve_ready[place]).arrive(lane);
+                solve(number, now.rows(), beta);
+                solve_ready(stage).arrive(lane);
                 beta = next_beta;
             }
             now = next;

@@ -12,41 +12,42 @@ using StateTiles = float[kWidth / 8][4];
 // The column of V, of sixteen, that is row r of the products: lanes that hold rows 2 c, 2 c + 1 of both halves so have four columns side by side.
 __device__ __forceinline__ constexpr int column_of_row(int r) { return r % 8 / 2 * 4 + r / 8 * 2 + r % 2; }
 
+// As one lane sees it: in bytes, since registers are few.
 struct StateMatrix {
-    const StateTable &of;
-    int64_t first;        // element of the head's matrix
-    int K, V, column;     // the first of the sixteen
-    int lane;
+    char *first;             // this lane's first element
+    int to_half, to_tile, to_channel;    // to its other row, to the next tile of 8 channels, to the next channel
+    int tiles;
+    bool is_wide, is_k_first;
 
-    // row: of the table.
-    __device__ StateMatrix(const Params &p, const StateTable &table, int64_t row, int head, int first_column, int its_lane)
-        : of(table), first(row * table.row_stride + static_cast<int64_t>(head) * p.K * p.V), K(p.K), V(p.V), column(first_column), lane(its_lane) {}
+    // Of row `row` of the table, sixteen columns of V from `column` on.
+    __device__ StateMatrix(const Params &p, const StateTable &of, int64_t row, int head, int column, int lane)
+        : tiles(p.K / 8), is_wide(of.element == Element::F32), is_k_first(of.is_k_first) {
+        const int size = is_wide ? 4 : 2, v = column + column_of_row(lane >> 2), channel = 2 * (lane & 3);
+        const int of_row = is_k_first ? 1 : p.K, of_channel = is_k_first ? p.V : 1;
+        to_half = 2 * of_row * size, to_tile = 8 * of_channel * size, to_channel = of_channel * size;
+        first = static_cast<char *>(of.data) + (row * of.row_stride + static_cast<int64_t>(head) * (p.K * p.V) + v * of_row + channel * of_channel) * size;
+    }
+    __device__ __forceinline__ char *at(int h, int b) const { return first + h * to_half + b * to_tile; }
 
-    // Of row half h: the element of channel 8 b + 2 (l%4).
-    __device__ __forceinline__ int64_t at(int h, int b) const {
-        const int64_t v = column + column_of_row((lane >> 2) + 8 * h), channel = 8 * b + 2 * (lane & 3);
-        return first + (of.is_k_first ? channel * V + v : v * K + channel);
+    __device__ __forceinline__ float element(const char *x) const {
+        return is_wide ? *reinterpret_cast<const float *>(x) : low_bf16(*reinterpret_cast<const uint16_t *>(x));
     }
-    __device__ __forceinline__ float element(int64_t i) const {
-        return of.element == Element::F32 ? static_cast<const float *>(of.data)[i] : low_bf16(static_cast<const uint16_t *>(of.data)[i]);
+    __device__ __forceinline__ void set_element(char *to, float x) const {
+        if (is_wide) *reinterpret_cast<float *>(to) = x;
+        else *reinterpret_cast<uint16_t *>(to) = static_cast<uint16_t>(pack_bf16(x, 0.f));
     }
-    __device__ __forceinline__ void set_element(int64_t i, float x) const {
-        if (of.element == Element::F32) static_cast<float *>(of.data)[i] = x;
-        else static_cast<uint16_t *>(of.data)[i] = static_cast<uint16_t>(pack_bf16(x, 0.f));
-    }
-
     __device__ __forceinline__ float2 load_pair(int h, int b) const {
-        const int64_t i = at(h, b);
-        if (of.is_k_first) return make_float2(element(i), element(i + V));
-        if (of.element == Element::F32) return *reinterpret_cast<const float2 *>(static_cast<const float *>(of.data) + i);
-        const uint32_t pair = *reinterpret_cast<const uint32_t *>(static_cast<const uint16_t *>(of.data) + i);
+        const char *const x = at(h, b);
+        if (is_k_first) return make_float2(element(x), element(x + to_channel));
+        if (is_wide) return *reinterpret_cast<const float2 *>(x);
+        const uint32_t pair = *reinterpret_cast<const uint32_t *>(x);
         return make_float2(low_bf16(pair), high_bf16(pair));
     }
     __device__ __forceinline__ void store_pair(int h, int b, float x, float y) const {
-        const int64_t i = at(h, b);
-        if (of.is_k_first) set_element(i, x), set_element(i + V, y);
-        else if (of.element == Element::F32) *reinterpret_cast<float2 *>(static_cast<float *>(of.data) + i) = make_float2(x, y);
-        else *reinterpret_cast<uint32_t *>(static_cast<uint16_t *>(of.data) + i) = pack_bf16(x, y);
+        char *const to = at(h, b);
+        if (is_k_first) set_element(to, x), set_element(to + to_channel, y);
+        else if (is_wide) *reinterpret_cast<float2 *>(to) = make_float2(x, y);
+        else *reinterpret_cast<uint32_t *>(to) = pack_bf16(x, y);
     }
 
     __device__ __forceinline__ void load(StateTiles &state) const {
@@ -54,12 +55,12 @@ struct StateMatrix {
         for (int b = 0; b < kWidth / 8; b++)
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                const float2 pair = 8 * b < K ? load_pair(h, b) : make_float2(0.f, 0.f);
+                const float2 pair = b < tiles ? load_pair(h, b) : make_float2(0.f, 0.f);
                 state[b][2 * h] = pair.x, state[b][2 * h + 1] = pair.y;
             }
     }
     __device__ __forceinline__ void store_tile(int b, const float (&tile)[4]) const {
-        if (8 * b < K) store_pair(0, b, tile[0], tile[1]), store_pair(1, b, tile[2], tile[3]);
+        if (b < tiles) store_pair(0, b, tile[0], tile[1]), store_pair(1, b, tile[2], tile[3]);
     }
     __device__ __forceinline__ void store(const StateTiles &state) const {
 #pragma unroll

@@ -9,11 +9,6 @@
 
 namespace fkdai::portable {
 
-struct Step {
-    int chunk, rows;   // tokens that it sees; chunk == Work::chunks: there is none
-    bool is_silent;
-};
-
 __device__ __forceinline__ bool has_checkpoints(const Params &p) { return p.checkpoints.element != Element::Absent; }
 
 // By whole warps, which go through the same steps.
@@ -23,15 +18,15 @@ struct Steps {
     int lane;
 
     __device__ __forceinline__ Step first() const { return from(0, 0); }
-    __device__ __forceinline__ Step behind(const Step &step) const { return step.is_silent ? from(step.chunk, step.rows) : from(step.chunk + 1, 0); }
+    __device__ __forceinline__ Step behind(const Step &step) const { return step.is_silent(work) ? from(step.chunk(), step.rows()) : from(step.chunk() + 1, 0); }
 
     // The next one behind `inside` tokens of a chunk.
     __device__ __forceinline__ Step from(int chunk, int inside) const {
-        if (chunk >= work.chunks) return {chunk, 0, false};
+        if (chunk >= work.chunks) return {chunk, 0};
         const int start = chunk * kChunk, rows = work.rows(chunk);
         if (has_checkpoints(p))
-            if (const int tokens = checkpoint_between(start + inside, start + rows); tokens > 0) return {chunk, tokens - start, true};
-        return {chunk, rows, false};
+            if (const int tokens = checkpoint_between(start + inside, start + rows); tokens > 0) return {chunk, tokens - start};
+        return {chunk, rows};
     }
     // The first one after more than `low` and less than `high` tokens; 0: none.
     __device__ __forceinline__ int checkpoint_between(int low, int high) const {

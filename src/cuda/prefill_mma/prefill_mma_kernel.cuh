@@ -23,12 +23,13 @@ __device__ __forceinline__ void begin(const Params &p, const View &s, int thread
     if (thread_here() > 0) return;
     s->work = work, s->first_checkpoint = first;
     for (int i = 0; i < kStages; i++) {
-        s.barrier(s->operands_ready[i]).init(kPrepareWarps);
-        s.barrier(s->solve_ready[i]).init(1);
-        s.barrier(s->chunk_done[i]).init(static_cast<uint32_t>(p.chain_warps));
+        operands_ready(s.stage(i)).init(kPrepareWarps);
+        solve_ready(s.stage(i)).init(1);
+        chunk_done(s.stage(i)).init(static_cast<uint32_t>(p.chain_warps));
     }
 }
 
+template <bool is_bounded>
 __global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __grid_constant__ Params p) {
     Smem &memory = dynamic_shared<Smem>();
     const View s{&memory, uniform(shared_address(&memory))};
@@ -36,8 +37,8 @@ __global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __gr
     if (seqlens_are_broken(p, threads)) return refuse(p, threads);  // all blocks do
     begin(p, s, threads);
     __syncthreads();
-    if (warp < kPrepareWarps) PrepareRole{p, s, s->work, warp, lane_here()}.run();
-    else ChainRole{p, s, s->work, warp - kPrepareWarps, lane_here()}.run();
+    if (warp < kPrepareWarps) PrepareRole<is_bounded>{p, s, s->work, warp, lane_here()}.run();
+    else ChainRole{p, s, s->work}.run();
 }
 
 }  // namespace fkdai::portable
