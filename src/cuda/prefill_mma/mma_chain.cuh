@@ -236,8 +236,8 @@ struct ChainRole {
         const uint32_t stage = s.stage(at.number);
         TokenTiles r, o = {}, u = {};
         TokensF16 r_f16, u_f16;
-        spread_values(v, r);
         operands_ready(stage).wait(at.phase());
+        spread_values(v, r);
         multiply_state(stage, state, r, o);
         if (!at.now.is_silent(work)) decay(stage, state);
         solve_ready(stage).wait(at.phase());
