@@ -10,6 +10,8 @@
 #include "harness.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "bars.h"
 #include "case_states.h"
@@ -19,12 +21,20 @@
 
 static double worst_tile;    /* largest M2 over its bar that was seen */
 
+/* The portable kernel has two widths; the other cases are all 128 wide. */
+static int64_t width_for(int64_t width)
+{
+    const char *const kernel = getenv("FKDA_CUDA_KERNEL");
+    return kernel != NULL && strcmp(kernel, "mma") == 0 && width <= 64 ? 64 : 128;
+}
+
 /* The case with the widths and dtypes that the kernels are built for, beta and log a as they are; 0 if only one dtype can be exact. */
 static int widen(case_spec *s)
 {
+    const int64_t K = width_for(s->K);
     if (s->exact) return 0;
-    if (fabs(s->scale * sqrt((double)s->K) - 1) < 1e-6) s->scale = 1 / sqrt(128.0);
-    s->K = s->V = 128;
+    if (fabs(s->scale * sqrt((double)s->K) - 1) < 1e-6) s->scale = 1 / sqrt((double)K);
+    s->K = K, s->V = width_for(s->V);
     s->q = s->k = s->v = s->out = FKDA_BF16;
     if (s->gate != FKDA_GATE_PRECOMPUTED) s->g = FKDA_BF16;
     return 1;

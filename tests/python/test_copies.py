@@ -23,7 +23,8 @@ from recurrence import recurrence, relative_rms
 
 ROOT = pathlib.Path(__file__).parents[2]
 SOURCES = ["python/ext/*.c", "src/core/*.c", "src/ref/*.c", "src/cuda/backend/cuda_plan.c", "src/cuda/backend/cuda_kernels.c",
-           "src/cuda/backend/cuda_copies.c", "src/cuda/prefill_sm90/*.c", "src/cuda/decode/*.c", "src/cuda/decode_fused/*.c",
+           "src/cuda/backend/cuda_copies.c", "src/cuda/backend/cuda_forward.c", "src/cuda/prefill_sm90/*.c", "src/cuda/prefill_mma/*.c",
+           "src/cuda/decode/*.c", "src/cuda/decode_fused/*.c",
            "tests/support/cuda_in_host_memory.c", "tests/support/decode_in_host_memory.c", "tests/support/decode_fused_in_host_memory.c",
            "tests/support/plain_copies.c"]  # fmt: skip
 INCLUDES = ["include", "src/core", "src/ref", "src/cuda", "src/cuda/backend", sysconfig.get_paths()["include"]]

@@ -33,8 +33,8 @@ static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cud
     const fkdai_mma_grid grid = fkdai_mma_make_grid(d->N, d->HV, d->V, on->multiprocessors, 0);
     memcpy(to, &grid, sizeof grid);
     plan->workspace_bytes = 0;
-    snprintf(plan->choice, sizeof plan->choice, "mma prefill, 32 tokens per chunk, %" PRId64 " heads of sequences in %d slices of %d columns",
-             d->N * d->HV, grid.slices, grid.chain_warps * FKDAI_MMA_COLUMNS);
+    snprintf(plan->choice, sizeof plan->choice, "mma prefill, 32 tokens per chunk, %" PRId64 " heads of sequences in %d slice%s of %d columns",
+             d->N * d->HV, grid.slices, grid.slices > 1 ? "s" : "", grid.chain_warps * FKDAI_MMA_COLUMNS);
     return FKDA_OK;
 }
 
