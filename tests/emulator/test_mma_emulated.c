@@ -2,14 +2,16 @@
  * The portable prefill kernel without a GPU: cases from the public desc through the kernel's host side (prefill_mma.c) to its device code in the
  * emulator, on memory between guard pages, outputs and states poisoned; against the reference, and bit for bit however V is sliced.
  *
- *     test_mma_emulated [cases | table]
+ *     test_mma_emulated [cases | table | broken]
  */
 #include "harness.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "bars.h"
 #include "case_run.h"
+#include "case_states.h"
 #include "counter_rng.h"
 #include "cuda_kernel.h"
 #include "error_metrics.h"
@@ -26,6 +28,7 @@ typedef struct emulated_run {
     unsigned seed;
     int slices;         /* 0: as planned */
     uint32_t status;    /* afterwards: bits of device_status */
+    const int64_t *bounds, *slots;    /* in place of the case's cu_seqlens and final_slots, which are int64 then */
 } emulated_run;
 
 /* The kernel's answer to a call on "CUDA" memory that the host can read. */
@@ -53,6 +56,8 @@ static case_result run_emulated(const case_spec *s, const input_values *x, emula
     d.memory = FKDA_MEMORY_CUDA, d.backend = FKDA_BACKEND_CUDA;
     a.device_status = &how->status;
     how->status = 0;
+    if (how->bounds != NULL) a.cu_seqlens = how->bounds;
+    if (how->slots != NULL) a.final_slots = how->slots;
     mma_emulated_seed = how->seed;
     const fkda_status status = call_kernel(&d, &a, how->slices);
     image_check_untouched(&m);
@@ -83,7 +88,8 @@ static int is_inside(const case_spec *s, const case_result *r, const case_result
 static int check(const case_spec *s, unsigned number)
 {
     input_values x = values_draw(s);
-    emulated_run first = {0xa5, GUARD_AT_END, 0, 1, 0}, second = {0xff, GUARD_AT_START, number + 1, 2 << number % 3, 0};
+    emulated_run first = {.poison = 0xa5, .side = GUARD_AT_END, .slices = 1};
+    emulated_run second = {.poison = 0xff, .side = GUARD_AT_START, .seed = number + 1, .slices = 2 << number % 3};
     case_result a = run_emulated(s, &x, &first);
     int good = -1;
     if (a.status == FKDA_OK) {
@@ -127,13 +133,15 @@ static int widen(case_spec *s)
     return 1;
 }
 
+enum { PARTS = 6 };    /* of the table: where draws are few, one of them in turn */
+
 static void test_table(void **unused)
 {
     (void)unused;
     int ran = 0, refused = 0, failed = 0;
     for (int i = 0; i < case_count("fwd"); ++i) {
         case_spec s = case_at("fwd", i);
-        if (!widen(&s) || !next_case_is_wanted()) continue;
+        if (!widen(&s) || !draw_is_wanted(i % PARTS, PARTS, i / PARTS)) continue;
         const int good = check(&s, (unsigned)i);
         ran += good >= 0, failed += good == 0, refused += good < 0;
     }
@@ -141,13 +149,92 @@ static void test_table(void **unused)
     assert_int_equal(failed, 0);
 }
 
+/* ---------------------------------------------------------------- what the host cannot check */
+
+static int is_all_nan(const float *x, int64_t count)
+{
+    for (int64_t i = 0; i < count; ++i)
+        if (!isnan(x[i])) return 0;
+    return 1;
+}
+
+/* Whatever is wrong with cu_seqlens: all that is written is NaN, and the status word says so. */
+static void test_broken_bounds(void **unused)
+{
+    (void)unused;
+    static const int64_t broken[][4] = {{0, 40, 20, 70}, {1, 30, 40, 70}, {0, 30, 40, 71}, {0, -5, 40, 70}, {0, 30, INT64_MAX, 70}, {INT64_MIN, 0, 0, 70}};
+    const case_spec s = kernel_case_parse("broken", "lens=30,10,30 H=1 HV=2 s0=none cp=f32 cp_per=1 s1_layout=nhkv");
+    input_values x = values_draw(&s);
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; ++i) {
+        emulated_run how = {.poison = 0xa5, .side = GUARD_AT_END, .seed = (unsigned)i, .slices = 1 << i % 4, .bounds = broken[i]};
+        case_result r = run_emulated(&s, &x, &how);
+        assert_int_equal(r.status, FKDA_OK);
+        assert_int_equal(how.status, FKDA_DEVICE_SEQLENS_BROKEN);
+        assert_true(is_all_nan(r.out, r.out_count) && is_all_nan(r.state, r.state_count));
+        result_free(&r);
+    }
+    values_free(&x);
+}
+
+/* A slot that is not below slot_count counts as null: nothing is written there, and the others are what they are. */
+static void test_broken_slots(void **unused)
+{
+    (void)unused;
+    const case_spec s = kernel_case_parse("slots", "lens=3,40,33 H=1 s1_pool=i64");
+    input_values x = values_draw(&s);
+    emulated_run usual = {.poison = 0xa5, .side = GUARD_AT_END, .slices = 4};
+    case_result want = run_emulated(&s, &x, &usual);
+    static const int64_t beyond[] = {100, INT64_C(1) << 32, INT64_MAX};
+    for (size_t i = 0; i < sizeof beyond / sizeof *beyond; ++i) {
+        int64_t slots[3];
+        for (int64_t n = 0; n < 3; ++n) slots[n] = case_final_slot(&s, n);
+        slots[1] = beyond[i];
+        emulated_run how = {.poison = 0xa5, .side = GUARD_AT_END, .slices = 4, .slots = slots};
+        case_result r = run_emulated(&s, &x, &how);
+        assert_int_equal(how.status, FKDA_DEVICE_SLOT_BROKEN);
+        assert_memory_equal(r.out, want.out, (size_t)r.out_count * sizeof(float));
+        assert_memory_equal(r.state, want.state, 128 * 128 * sizeof(float));
+        assert_memory_not_equal(r.state + 128 * 128, want.state + 128 * 128, 128 * 128 * sizeof(float));
+        assert_memory_equal(r.state + 2 * 128 * 128, want.state + 2 * 128 * 128, 128 * 128 * sizeof(float));
+        result_free(&r);
+    }
+    assert_int_equal(usual.status, 0);
+    result_free(&want);
+    values_free(&x);
+}
+
+/* A sequence of NaN leaves the bits of the one before it alone, whose last chunk ends inside its rows. */
+static void test_nan_stays(void **unused)
+{
+    (void)unused;
+    static const char *const gates[] = {"", " gate=softplus", " gate=precomputed g=f32", " norm=none beta=activated"};
+    for (size_t i = 0; i < sizeof gates / sizeof *gates; ++i) {
+        char with[96], without[96];
+        snprintf(with, sizeof with, "lens=37,40 H=1 last=nan%s", gates[i]);
+        snprintf(without, sizeof without, "lens=37,40 H=1%s", gates[i]);
+        const case_spec nan = kernel_case_parse("nan", with), none = kernel_case_parse("nan", without);
+        input_values x = values_draw(&nan), y = values_draw(&none);
+        emulated_run first = {.poison = 0xa5, .side = GUARD_AT_END, .slices = 2}, second = first;
+        case_result a = run_emulated(&nan, &x, &first), b = run_emulated(&none, &y, &second);
+        assert_true(a.status == FKDA_OK && is_all_nan(a.out + 37 * 128, 40 * 128));
+        assert_memory_equal(a.out, b.out, 37 * 128 * sizeof(float));
+        assert_memory_equal(a.state, b.state, 128 * 128 * sizeof(float));
+        result_free(&a);
+        result_free(&b);
+        values_free(&x);
+        values_free(&y);
+    }
+}
+
 int main(int argc, char **argv)
 {
     rng_seed();
     const struct CMUnitTest cases[] = {cmocka_unit_test(test_cases)}, table[] = {cmocka_unit_test(test_table)};
+    const struct CMUnitTest broken[] = {cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_nan_stays)};
     const char *const part = argc > 1 ? argv[1] : "";
     int failed = 0;
     if (*part == 0 || strcmp(part, "cases") == 0) failed += cmocka_run_group_tests(cases, NULL, NULL);
     if (*part == 0 || strcmp(part, "table") == 0) failed += cmocka_run_group_tests(table, NULL, NULL);
+    if (*part == 0 || strcmp(part, "broken") == 0) failed += cmocka_run_group_tests(broken, NULL, NULL);
     return failed;
 }
