@@ -4,6 +4,8 @@
  *
  * Checkpoints must have the bits of a run that ends there. Strides and addresses that only a copy brings to the kernel must not change a bit.
  *
+ *     cuda_cases [sm90 | mma]      by this kernel; else by the one that the library chooses
+ *
  * Errors: M1 of out, of the final state and of the checkpoints, and M2, the worst 16-token tile of a head. Prints ran / skipped / failed. Skips as a whole
  * without a GPU.
  */
@@ -162,9 +164,10 @@ static void test_checkpoints_are_prefixes(void **state)
     print_message("cuda_cases: ran %d, failed 0 with checkpoints, each as the run that ends there\n", (int)(sizeof texts / sizeof *texts));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     rng_seed();
+    if (argc > 1) setenv("FKDA_CUDA_KERNEL", argv[1], 1);
     char why[256] = "";
     if (fkda_backend_status(FKDA_BACKEND_CUDA, why, sizeof why) != FKDA_OK) {
         printf("cuda_cases: no GPU, skipped (%s)\n", why);
