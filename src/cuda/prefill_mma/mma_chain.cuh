@@ -45,7 +45,8 @@ struct ChainRole {
 
     // Asked for anew wherever they are wanted: registers are few.
     __device__ __forceinline__ static int lane() { return lane_here(); }
-    __device__ __forceinline__ int column() const { return (work.slice * p.chain_warps + thread_here() / 32 - kPrepareWarps) * kColumns; }
+    __device__ __forceinline__ int warp() const { return thread_here() / 32 - kPrepareWarps - p.solve_warps; }
+    __device__ __forceinline__ int column() const { return (work.slice * p.chain_warps + warp()) * kColumns; }
 
     // Four columns of V of one token in each eight, of this lane.
     using Values = uint2[kChunk / 8];
@@ -280,7 +281,7 @@ struct ChainRole {
         if (row != kNoRow) StateMatrix(p, p.final_state, row, work.head, column(), lane()).store(state);
     }
 
-    __device__ __forceinline__ ChainPlace &place() const { return s->places[thread_here() / 32 - kPrepareWarps]; }
+    __device__ __forceinline__ ChainPlace &place() const { return s->places[warp()]; }
 
     __device__ __forceinline__ static void set(ChainPlace &at, Step now, int number) {
         __syncwarp();

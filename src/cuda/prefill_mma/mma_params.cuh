@@ -42,11 +42,12 @@ struct Stage {
     // What columns of T lack, and rows of O, of each token: powers of two. They count where has_factors is not 0.
     float factors[kChunk], out_factors[kChunk];
     uint32_t has_factors;
-    // K, Q and Kr are there; T is, and all else; the chain has read it all.
-    alignas(8) uint64_t operands_ready, solve_ready, chunk_done;
+    // K, Q and Kr are there; A/b is, for a solve warp; T is, and all else; the chain has read it all.
+    alignas(8) uint64_t operands_ready, scores_ready, solve_ready, chunk_done;
 };
 
 __device__ __forceinline__ PhaseBarrier operands_ready(uint32_t stage) { return {stage + uint32_t{offsetof(Stage, operands_ready)}}; }
+__device__ __forceinline__ PhaseBarrier scores_ready(uint32_t stage) { return {stage + uint32_t{offsetof(Stage, scores_ready)}}; }
 __device__ __forceinline__ PhaseBarrier solve_ready(uint32_t stage) { return {stage + uint32_t{offsetof(Stage, solve_ready)}}; }
 __device__ __forceinline__ PhaseBarrier chunk_done(uint32_t stage) { return {stage + uint32_t{offsetof(Stage, chunk_done)}}; }
 
@@ -74,7 +75,8 @@ struct Params {
     int64_t checkpoint_count;        // that there is room for
     Sequences sequences;
     int heads, K, V;
-    int slices, chain_warps;         // of V; of a block
+    int slices;                      // of V
+    int solve_warps, chain_warps;    // of a block
     GateKind gate;
     float scale, out_factor;         // of q, and of out: a power of two; together they are the caller's scale
     float lower_bound;
@@ -179,7 +181,7 @@ inline Params params_of(const fkdai_mma_call &call) {
     p.per_sequence = static_cast<int>(call.checkpoints_per_sequence), p.checkpoint_count = call.checkpoint_count;
     p.every = static_cast<int>(call.checkpoint_every < INT32_MAX ? call.checkpoint_every : INT32_MAX);  // longer than any sequence
     p.sequences = {call.cu_seqlens.data, call.cu_seqlens.element == FKDAI_I64, static_cast<int>(call.N), static_cast<int>(call.T)};
-    p.heads = static_cast<int>(call.HV), p.K = static_cast<int>(call.K), p.V = static_cast<int>(call.V), p.slices = call.grid.slices, p.chain_warps = call.grid.chain_warps;
+    p.heads = static_cast<int>(call.HV), p.K = static_cast<int>(call.K), p.V = static_cast<int>(call.V), p.slices = call.grid.slices, p.solve_warps = call.grid.solve_warps, p.chain_warps = call.grid.chain_warps;
     p.gate = gate_of(call);
     p.scale = scale.q, p.out_factor = scale.out, p.lower_bound = call.lower_bound, p.is_raw = call.is_raw != 0;
     p.status = call.device_status;

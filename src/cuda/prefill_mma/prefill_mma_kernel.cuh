@@ -24,6 +24,7 @@ __device__ __forceinline__ void begin(const Params &p, const View &s, int thread
     s->work = work, s->first_checkpoint = first;
     for (int i = 0; i < kStages; i++) {
         operands_ready(s.stage(i)).init(kPrepareWarps);
+        scores_ready(s.stage(i)).init(1);
         solve_ready(s.stage(i)).init(1);
         chunk_done(s.stage(i)).init(static_cast<uint32_t>(p.chain_warps));
     }
@@ -33,11 +34,12 @@ template <bool is_bounded>
 __global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __grid_constant__ Params p) {
     Smem &memory = dynamic_shared<Smem>();
     const View s{&memory, uniform(shared_address(&memory))};
-    const int threads = 32 * (kPrepareWarps + p.chain_warps), warp = uniform(thread_here() / 32);
+    const int threads = 32 * (kPrepareWarps + p.solve_warps + p.chain_warps), warp = uniform(thread_here() / 32);
     if (seqlens_are_broken(p, threads)) return refuse(p, threads);  // all blocks do
     begin(p, s, threads);
     __syncthreads();
     if (warp < kPrepareWarps) PrepareRole<is_bounded>{p, s, s->work, warp, lane_here()}.run();
+    else if (warp < kPrepareWarps + p.solve_warps) SolveRole{p, s, s->work, lane_here()}.run();
     else ChainRole{p, s, s->work}.run();
 }
 

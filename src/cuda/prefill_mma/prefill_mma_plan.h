@@ -24,7 +24,7 @@ enum {
 
 typedef struct fkdai_mma_grid {
     int slices;                      /* of V: blocks of a job */
-    int chain_warps;                 /* of a block */
+    int solve_warps, chain_warps;    /* of a block */
     uint32_t blocks;                 /* 0: nothing to do */
 } fkdai_mma_grid;
 
