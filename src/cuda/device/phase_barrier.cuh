@@ -8,15 +8,23 @@
 namespace fkdai {
 
 struct PhaseBarrier {
+    // Of an arriving warp: one. Built for compute-sanitizer's racecheck all arrive, as it follows a barrier only from the threads that do.
+#ifdef FKDA_EVERY_LANE_ARRIVES
+    static constexpr uint32_t kArrivals = 32;
+#else
+    static constexpr uint32_t kArrivals = 1;
+#endif
+
     uint32_t address;  // of 8 bytes of shared memory
 
-    __device__ __forceinline__ void init(uint32_t arrivals) const {
-        asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address), "r"(arrivals) : "memory");
+    // warps: that arrive in a phase.
+    __device__ __forceinline__ void init(uint32_t warps) const {
+        asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address), "r"(warps * kArrivals) : "memory");
     }
-    // For all lanes of a warp, once what they did before is done: one arrival.
+    // For all lanes of a warp, once what they did before is done.
     __device__ __forceinline__ void arrive(int lane) const {
         __syncwarp();
-        if (lane == 0) asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(address) : "memory");
+        if (kArrivals > 1 || lane == 0) asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(address) : "memory");
     }
     __device__ __forceinline__ void wait(uint32_t parity) const {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
