@@ -10,36 +10,17 @@
 #pragma once
 
 #include "device/async_copy.cuh"
-#include "device/powers.cuh"
-#include "device/row_squares.cuh"
+#include "prefill_mma/mma_norms.cuh"
 #include "prefill_mma/mma_solve.cuh"
+#include "prefill_mma/mma_steep.cuh"
 
 namespace fkdai::portable {
 
-inline constexpr int kPrepareMeets = 1, kPairMeets = 2;    // of the named barriers; of the two warps that share eight tokens, the first
 inline constexpr int kMiddle = kGroups / 2;    // eights of tokens up to the anchor
 
 // is_bounded: the gate is the bounded one, whose channels are never steep.
 template <bool is_bounded>
-struct PrepareRole {
-    const Params &p;
-    View s;
-    const Work &work;
-    int warp, lane;
-
-    __device__ __forceinline__ static void meet() { warps_meet<kPrepareThreads>(kPrepareMeets); }
-    __device__ __forceinline__ int half() const { return warp & 1; }
-    __device__ __forceinline__ int group() const { return warp >> 1; }
-    __device__ __forceinline__ int channel() const { return 64 * half() + 2 * lane; }
-    // This lane's pair of channels of token 8 group + t in a tile.
-    __device__ __forceinline__ uint32_t pair(int t) const { return tile_offset(8 * group() + t, 8 * half() + (lane >> 2)) + (lane & 3) * 4; }
-
-    // A lane's channels of eight tokens.
-    struct Lane {
-        uint32_t k[8], q[8];
-        float gamma[2][8];
-    };
-
+struct PrepareRole : PrepareWarp {
     // ---------------------------------------------------------------- raw tiles
 
     // Into one tile, rows of the sequence only. All threads of the preparation.
@@ -66,22 +47,6 @@ struct PrepareRole {
     }
 
     // ---------------------------------------------------------------- 1
-
-    // Squares of this warp's tokens over its channels: ldmatrix of keys and queries of eight tokens.
-    __device__ __forceinline__ void sum_squares() const {
-        RowSquares squares;
-        const int token = 8 * group() + (lane & 7);
-        const uint32_t tile = s.at(s->raw[lane >> 3 & 1]);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint32_t x[4];
-            load_matrices(x, tile + tile_offset(token, 8 * half() + 2 * i + (lane >> 4)));
-            squares.add(x);
-        }
-        if (!RowSquares::knows(lane)) return;
-        const int row = 8 * group() + (lane >> 2);
-        s->squares[half()][0][row] = squares.first(lane), s->squares[half()][1][row] = squares.second(lane), s->squares[half()][2][row] = squares.product(lane);
-    }
 
     template <GateKind kind>
     __device__ __forceinline__ void sum_gates(const Gate<kind> &gate, const float2 (&g)[8], int rows, Lane &x) const {
@@ -125,7 +90,7 @@ struct PrepareRole {
             const uint32_t both = __float_as_uint(load_float(s.at(s->raw[2]) + pair(t)));
             g[t] = make_float2(low_bf16(both), high_bf16(both));
         }
-        sum_squares();
+        RowNorms{*this}.sum_squares();
         if (is_bounded || p.gate == GateKind::Softplus) sum_gates(gates, g, now.rows(), x);
         else sum_gates(Gate<GateKind::Precomputed>{}, g, now.rows(), x);
     }
@@ -191,160 +156,7 @@ struct PrepareRole {
         }
     }
 
-    // ---------------------------------------------------------------- norms
-
-    // Of this lane's token of the eight: keys, queries, their product, over all channels.
-    struct Squares {
-        float key, query, product;
-    };
-    __device__ __forceinline__ Squares squares_of(int token) const {
-        const auto &x = s->squares;
-        return {x[0][0][token] + x[1][0][token], x[0][1][token] + x[1][1][token], x[0][2][token] + x[1][2][token]};
-    }
-    __device__ __forceinline__ void meet_pair() const { warps_meet<64>(kPairMeets + group()); }
-
-    // 1/|k| of this warp's tokens, then scale/|q|; without norm the powers of two that take keys and queries to a size of 1/2 to 2, where they are not
-    // between 1/4 and 4. Rows past the sequence get 0.
-    __device__ __forceinline__ void make_norms(int rows, const Lane &x) const {
-        const int t = lane & 7, token = 8 * group() + t;
-        const bool is_valid = token < rows;
-        Squares of = squares_of(token);
-        float k = p.is_raw ? 1.f : inverse_sqrt(of.key + 1e-6f), q = p.is_raw ? 1.f : inverse_sqrt(of.query + 1e-6f);
-        int k_exponent = 0, q_exponent = 0;
-        float product = of.product * k * q;
-        if (__any_sync(~0u, is_valid && !(is_usual(of.key) && is_usual(of.query) && fabsf(of.product) <= 3e38f)))
-            product = make_unusual_norms(x, of, k, q, k_exponent, q_exponent);
-        __syncwarp();
-        if (lane < 16) s->norms[warp][lane] = !is_valid ? 0.f : lane < 8 ? k : q * p.scale;
-        if (half() == 0 && lane < 8) {
-            s->diagonal[token] = is_valid ? product * p.scale : 0.f;
-            if (p.is_raw) {
-                s->key_exponents[token] = is_valid ? k_exponent : 0, s->query_exponents[token] = is_valid ? q_exponent : 0;
-                s->key_squares[token] = is_valid ? of.key : 0.f;
-            }
-        }
-        __syncwarp();
-    }
-    __device__ __forceinline__ bool is_usual(float squares) const {
-        return p.is_raw ? squares >= 0x1p-4f && squares <= 0x1p4f : squares <= 3e38f;
-    }
-    // Squares that overflow are made from x 2^-70, without norm those that vanish from x 2^70. The product of both, times their factors.
-    __device__ __forceinline__ float make_unusual_norms(const Lane &x, const Squares &of, float &k, float &q, int &k_exponent, int &q_exponent) const {
-        const int k_shift = shift_of(of.key), q_shift = shift_of(of.query);
-        const Squares shifted = scaled_squares(x, power_of_two(-k_shift), power_of_two(-q_shift));
-        if (p.is_raw) {
-            k_exponent = exponent_of_size(of.key, shifted.key, k_shift), q_exponent = exponent_of_size(of.query, shifted.query, q_shift);
-            k = power_of_two(-k_exponent), q = power_of_two(-q_exponent);
-        } else {
-            if (k_shift != 0) k = inverse_sqrt(shifted.key) * power_of_two(-k_shift);
-            if (q_shift != 0) q = inverse_sqrt(shifted.query) * power_of_two(-q_shift);
-        }
-        return scaled_squares(x, k, q).product;
-    }
-    __device__ __forceinline__ int shift_of(float squares) const {
-        return !(squares <= 3e38f) ? 70 : p.is_raw && squares < 0x1p-100f ? -70 : 0;
-    }
-    __device__ __forceinline__ int exponent_of_size(float squares, float shifted, int shift) const {
-        if (is_usual(squares) || shifted == 0.f) return 0;
-        return clamped_exponent(((exponent_of(shifted) + 1) >> 1) + shift);
-    }
-    // Squares of this lane's token with k and q times these factors. Both warps that share the tokens come here.
-    __device__ __forceinline__ Squares scaled_squares(const Lane &x, float k_factor, float q_factor) const {
-        meet_pair();
-#pragma unroll
-        for (int t = 0; t < 8; t++) {
-            const float k = __shfl_sync(~0u, k_factor, t), q = __shfl_sync(~0u, q_factor, t);
-            const float k0 = low_bf16(x.k[t]) * k, k1 = high_bf16(x.k[t]) * k, q0 = low_bf16(x.q[t]) * q, q1 = high_bf16(x.q[t]) * q;
-            float sums[3] = {fmaf(k0, k0, k1 * k1), fmaf(q0, q0, q1 * q1), fmaf(k0, q0, k1 * q1)};
-#pragma unroll
-            for (int i = 0; i < 3; i++) {
-#pragma unroll
-                for (int d = 16; d > 0; d /= 2) sums[i] += __shfl_xor_sync(~0u, sums[i], d);
-                if (lane == 0) s->squares[half()][i][8 * group() + t] = sums[i];
-            }
-        }
-        meet_pair();
-        return squares_of(8 * group() + (lane & 7));
-    }
-
-    // ---------------------------------------------------------------- steep channels
-
-    // Scores of the channels that no anchor holds, one product at a time, eight channels together: rare, and slow. As fp16 pairs, in the order of the
-    // accumulators of `scores`: they are at most 1.
-    using SteepScores = uint32_t[4];
-    static constexpr int kSteepAtOnce = 8, kSteepFloats = 3 * kChunk;    // gamma, keys, queries of a channel, where A/b will stand
-    static_assert(kSteepAtOnce * kSteepFloats <= 16 * kAkkPitch);
-
-    __device__ __forceinline__ float *steep_channel(int i) const { return &s->akk[0][0] + i * kSteepFloats; }
-
-    __device__ __forceinline__ void sum_steep(int rows, const Lane &x, SteepScores &steep) const {
-        uint32_t masks[2][2];    // of halves, even and odd channels: bit l is that of lane l
-        int count = 0;
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int first_channel = 64 * i + 2 * lane;
-            float2 sums[kGroups];
-#pragma unroll
-            for (int n = 0; n < kGroups; n++) sums[n] = load_float2(s.at(s->sums[n][first_channel]));
-            masks[i][0] = __ballot_sync(~0u, is_steep(sums[0].x + sums[1].x, sums[2].x + sums[3].x));
-            masks[i][1] = __ballot_sync(~0u, is_steep(sums[0].y + sums[1].y, sums[2].y + sums[3].y));
-            count += __popc(masks[i][0]) + __popc(masks[i][1]);
-        }
-        if (count == 0) return;
-        float c[2][4] = {};
-#pragma unroll 1
-        for (int first = 0; first < count; first += kSteepAtOnce) {
-            const int here = count - first < kSteepAtOnce ? count - first : kSteepAtOnce;
-            place_steep(masks, first, rows, x);
-            meet();
-            if (score_column() <= score_row()) add_steep(here, c);
-            meet();
-        }
-#pragma unroll
-        for (int n = 0; n < 4; n++) steep[n] = pack_f16(c[n >> 1][2 * (n & 1)], c[n >> 1][2 * (n & 1) + 1]);
-    }
-    __device__ __forceinline__ void place_steep(const uint32_t (&masks)[2][2], int first, int rows, const Lane &x) const {
-        int rank = half() == 0 ? 0 : __popc(masks[0][0]) + __popc(masks[0][1]);
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-            const uint32_t mask = half() == 0 ? masks[0][e] : masks[1][e];
-            const int mine = rank + __popc(mask & ((1u << lane) - 1)) - first;
-            rank += __popc(mask);
-            if ((mask >> lane & 1) == 0 || mine < 0 || mine >= kSteepAtOnce) continue;
-            float *const to = steep_channel(mine) + 8 * group();
-            float before = 0.f;
-            for (int n = 0; n < group(); n++) before += s->sums[n][channel() + e];
-#pragma unroll
-            for (int t = 0; t < 8; t++) {
-                const bool is_valid = 8 * group() + t < rows;
-                to[t] = before + x.gamma[e][t];
-                to[kChunk + t] = is_valid ? (e == 0 ? low_bf16(x.k[t]) : high_bf16(x.k[t])) * s->norms[warp][t] : 0.f;
-                to[2 * kChunk + t] = is_valid ? (e == 0 ? low_bf16(x.q[t]) : high_bf16(x.q[t])) * s->norms[warp][8 + t] : 0.f;
-            }
-        }
-    }
-    __device__ __forceinline__ void add_steep(int count, float (&c)[2][4]) const {
-#pragma unroll 1
-        for (int n = 0; n < count; n++) {
-            const float *const gamma = steep_channel(n), *const keys = gamma + kChunk, *const mine = scores_queries() ? keys + kChunk : keys;
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                const int row = 16 * score_row() + 8 * h + (lane >> 2);
-                const float x = scores_queries() ? mine[row] : -mine[row], row_gamma = gamma[row];
-#pragma unroll
-                for (int b = 0; b < 4; b++) {  // above the diagonal nobody looks; but inf is not wanted there
-                    const int column = 16 * score_column() + 8 * (b >> 1) + 2 * (lane & 3) + (b & 1);
-                    c[b >> 1][2 * h + (b & 1)] += x * keys[column] * exp2_fast(fminf(row_gamma - gamma[column], 0.f));
-                }
-            }
-        }
-    }
-
     // ---------------------------------------------------------------- 3
-
-    __device__ __forceinline__ bool scores_queries() const { return warp >= 4; }
-    __device__ __forceinline__ int score_row() const { return warp >> 1 & 1; }
-    __device__ __forceinline__ int score_column() const { return warp & 1; }
 
     // Rows 16 i .. of keys or queries, by tokens 16 j ..: a warp has one such block of [-A/b ; M]. Those above the diagonal are not made.
     __device__ __forceinline__ void scores(uint32_t stage, const SteepScores &steep) const {
@@ -433,11 +245,11 @@ struct PrepareRole {
             meet();
             copy_raw(next);
             if (p.is_raw) await_solve(number - 1);    // it reads what the norms leave
-            make_norms(now.rows(), x);
+            RowNorms{*this}.make_norms(now.rows(), x);
             chunk_done(stage).wait(((number >> 1) & 1) ^ 1);
             const Anchor anchor = load_anchor(stage);
             SteepScores steep = {};
-            if constexpr (!is_bounded) await_solve(number - 1), sum_steep(now.rows(), x, steep);
+            if constexpr (!is_bounded) await_solve(number - 1), SteepChannels{*this}.sum(now.rows(), x, steep);
             decay(stage, anchor, now.rows(), x);
             meet();
             await_solve(number - 1);    // it reads A/b

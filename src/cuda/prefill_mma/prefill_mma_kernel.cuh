@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __gr
     if (seqlens_are_broken(p, threads)) return refuse(p, threads);  // all blocks do
     begin(p, s, threads);
     __syncthreads();
-    if (warp < kPrepareWarps) PrepareRole<is_bounded>{p, s, s->work, warp, lane_here()}.run();
+    if (warp < kPrepareWarps) PrepareRole<is_bounded>{{p, s, s->work, warp, lane_here()}}.run();
     else if (warp < kPrepareWarps + p.solve_warps) SolveRole{p, s, s->work, lane_here()}.run();
     else ChainRole{p, s, s->work}.run();
 }
