@@ -1,6 +1,7 @@
 // The launcher of prefill_mma_launch.h, in the emulator: the kernel's own source, one block after the other.
 #include "emulator.h"
 
+#include "prefill_mma/mma_call.cuh"
 #include "prefill_mma/prefill_mma_kernel.cuh"
 
 using namespace fkdai::portable;

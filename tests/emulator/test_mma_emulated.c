@@ -2,7 +2,7 @@
  * The portable prefill kernel without a GPU: cases from the public desc through the kernel's host side (prefill_mma.c) to its device code in the
  * emulator, on memory between guard pages, outputs and states poisoned; against the reference, and bit for bit however V is sliced.
  *
- *     test_mma_emulated [cases | table | broken]
+ *     test_mma_emulated [cases | sizes | table | broken]
  */
 #include "harness.h"
 
@@ -85,9 +85,8 @@ static int is_inside(const case_spec *s, const case_result *r, const case_result
 }
 
 /* 1: good, 0: not, -1: refused. */
-static int check(const case_spec *s, unsigned number)
+static int check_values(const case_spec *s, input_values x, unsigned number)
 {
-    input_values x = values_draw(s);
     emulated_run first = {.poison = 0xa5, .side = GUARD_AT_END, .slices = 1};
     emulated_run second = {.poison = 0xff, .side = GUARD_AT_START, .seed = number + 1, .slices = 2 << number % 3};
     case_result a = run_emulated(s, &x, &first);
@@ -100,6 +99,13 @@ static int check(const case_spec *s, unsigned number)
         result_free(&ref);
     }
     result_free(&a);
+    return good;
+}
+
+static int check(const case_spec *s, unsigned number)
+{
+    input_values x = values_draw(s);
+    const int good = check_values(s, x, number);
     values_free(&x);
     return good;
 }
@@ -118,6 +124,43 @@ static void test_cases(void **unused)
         const case_spec s = kernel_case_parse(texts[i], texts[i]);
         failed += check(&s, (unsigned)i) != 1;
     }
+    assert_int_equal(failed, 0);
+}
+
+/* ---------------------------------------------------------------- sizes */
+
+static void scale_all(float *x, int64_t count, float by)
+{
+    for (int64_t i = 0; i < count; ++i) x[i] *= by;
+}
+
+/* Values, keys and queries times powers of two, small and large b, channels that decay at once now and then: what neither fp16 nor an anchor holds. */
+static void test_sizes(void **unused)
+{
+    (void)unused;
+    static const struct { const char *text; float values, keys, queries, beta; int64_t every; } sizes[] = {
+        {"T=40 H=1", 0x1p13f, 1, 1, 1, 1}, {"T=40 H=1", 0x1p100f, 1, 1, 1, 1}, {"T=40 H=1 cp=f32 cp_every=9", 0x1p-30f, 1, 1, 1, 1},
+        {"T=40 H=1 cp=f32 cp_every=9", 0x1p20f, 1, 1, 1, 1},
+        {"T=40 H=1", 1, 0x1p70f, 1, 1, 1}, {"T=40 H=1", 1, 1, 0x1p70f, 1, 1},
+        {"T=40 H=1 norm=none beta=activated", 1, 0x1p10f, 0x1p12f, 0x1p-20f, 1}, {"T=40 H=1 norm=none beta=activated", 1, 0x1p-66f, 0x1p-70f, 1, 1},
+        {"T=40 H=1 beta=activated", 1, 1, 1, 0x1p-20f, 1}, {"T=40 H=1 beta=activated", 1, 1, 1, 0x1p-60f, 1},
+        {"T=40 H=1 beta=activated b=f32 gates=closed", 1, 1, 1, 0x1p100f, 40}, {"T=40 H=1 beta=activated gates=closed", 1, 1, 1, -37, 40},
+    };
+    int failed = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; ++i) {
+        const case_spec s = kernel_case_parse(sizes[i].text, sizes[i].text);
+        input_values x = values_draw(&s);
+        scale_all(x.v, s.T * 128, sizes[i].values), scale_all(x.k, s.T * 128, sizes[i].keys), scale_all(x.q, s.T * 128, sizes[i].queries);
+        scale_all(x.initial, 128 * 128, sizes[i].values);
+        for (int64_t t = 0; t < s.T; t += sizes[i].every) x.beta[t] *= sizes[i].beta;
+        failed += check_values(&s, x, (unsigned)i) != 1;
+        values_free(&x);
+    }
+    const case_spec s = kernel_case_parse("steep", "T=40 H=1 gate=precomputed cp=f32 cp_every=20");
+    input_values x = values_draw(&s);
+    for (int64_t i = 0; i < s.T * 128; ++i) x.g[i] = i / 128 % 16 == 7 && i % 3 > 0 ? -90 : x.g[i] / 8;
+    failed += check_values(&s, x, 1) != 1;
+    values_free(&x);
     assert_int_equal(failed, 0);
 }
 
@@ -229,11 +272,12 @@ static void test_nan_stays(void **unused)
 int main(int argc, char **argv)
 {
     rng_seed();
-    const struct CMUnitTest cases[] = {cmocka_unit_test(test_cases)}, table[] = {cmocka_unit_test(test_table)};
+    const struct CMUnitTest cases[] = {cmocka_unit_test(test_cases)}, sizes[] = {cmocka_unit_test(test_sizes)}, table[] = {cmocka_unit_test(test_table)};
     const struct CMUnitTest broken[] = {cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_nan_stays)};
     const char *const part = argc > 1 ? argv[1] : "";
     int failed = 0;
     if (*part == 0 || strcmp(part, "cases") == 0) failed += cmocka_run_group_tests(cases, NULL, NULL);
+    if (*part == 0 || strcmp(part, "sizes") == 0) failed += cmocka_run_group_tests(sizes, NULL, NULL);
     if (*part == 0 || strcmp(part, "table") == 0) failed += cmocka_run_group_tests(table, NULL, NULL);
     if (*part == 0 || strcmp(part, "broken") == 0) failed += cmocka_run_group_tests(broken, NULL, NULL);
     return failed;

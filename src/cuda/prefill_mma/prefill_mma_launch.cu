@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include "prefill_mma/mma_call.cuh"
 #include "prefill_mma/prefill_mma_kernel.cuh"
 
 using namespace fkdai::portable;
