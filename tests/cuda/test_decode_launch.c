@@ -8,64 +8,13 @@
 #include <string.h>
 
 #include "decode/decode_launch.h"
+#include "fake_registration.h"
 
-enum { MOST_KERNELS = 64, VARIANTS = 8 * FKDAI_DECODE_SHAPES };
+enum { VARIANTS = 8 * FKDAI_DECODE_SHAPES };
 
-static struct { const void *stub; const char *name; } kernels[MOST_KERNELS];
-static int kernel_count;
 static struct { int calls, fail_at, launched, attributes, may_overlap; const char *kernel; unsigned grid, block; fkdai_decode_call parameter; } fake;
 
 static cudaError_t answer(void) { return ++fake.calls == fake.fail_at ? cudaErrorUnknown : cudaSuccess; }
-
-/* ---------------------------------------------------------------- what nvcc's host code calls when the program starts */
-
-void **__cudaRegisterFatBinary(void *binary);
-void __cudaRegisterFatBinaryEnd(void **handle);
-void __cudaUnregisterFatBinary(void **handle);
-void __cudaRegisterFunction(void **handle, const char *stub, char *device_stub, const char *name, int thread_limit, void *tid, void *bid, void *block,
-                            void *grid, int *warp_size);
-unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared_bytes, void *stream);
-cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared_bytes, void *stream);
-cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *stub);
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared_bytes, cudaStream_t stream);
-
-void **__cudaRegisterFatBinary(void *binary)
-{
-    static void *handle;
-    handle = binary;
-    return &handle;
-}
-void __cudaRegisterFatBinaryEnd(void **handle) { (void)handle; }
-void __cudaUnregisterFatBinary(void **handle) { (void)handle; }
-
-void __cudaRegisterFunction(void **handle, const char *stub, char *device_stub, const char *name, int thread_limit, void *tid, void *bid, void *block,
-                            void *grid, int *warp_size)
-{
-    (void)handle, (void)device_stub, (void)thread_limit, (void)tid, (void)bid, (void)block, (void)grid, (void)warp_size;
-    if (kernel_count < MOST_KERNELS) kernels[kernel_count].stub = stub, kernels[kernel_count++].name = name;
-}
-
-/* The stubs behind <<<>>>, which the launcher does not use. */
-unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared_bytes, void *stream)
-{
-    (void)grid, (void)block, (void)shared_bytes, (void)stream;
-    return 1;
-}
-cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared_bytes, void *stream)
-{
-    (void)grid, (void)block, (void)shared_bytes, (void)stream;
-    return cudaErrorUnknown;
-}
-cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *stub)
-{
-    (void)kernel, (void)stub;
-    return cudaErrorUnknown;
-}
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared_bytes, cudaStream_t stream)
-{
-    (void)kernel, (void)grid, (void)block, (void)args, (void)shared_bytes, (void)stream;
-    return cudaErrorUnknown;
-}
 
 /* ---------------------------------------------------------------- the runtime */
 
@@ -82,9 +31,7 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ke
     const cudaError_t error = answer();
     if (error != cudaSuccess) return error;
     fake.launched++;
-    fake.kernel = "?";
-    for (int i = 0; i < kernel_count; ++i)
-        if (kernels[i].stub == kernel) fake.kernel = kernels[i].name;
+    fake.kernel = name_of_kernel(kernel);
     fake.grid = config->gridDim.x, fake.block = config->blockDim.x;
     fake.may_overlap = config->numAttrs == 1 && config->attrs[0].id == cudaLaunchAttributeProgrammaticStreamSerialization &&
                        config->attrs[0].val.programmaticStreamSerializationAllowed == 1;
