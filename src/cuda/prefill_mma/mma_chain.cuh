@@ -8,6 +8,7 @@
 
 #include "device/f16_rows.cuh"
 #include "device/warp_mma.cuh"
+#include "prefill_mma/mma_solve.cuh"
 #include "prefill_mma/mma_states.cuh"
 #include "prefill_mma/mma_steps.cuh"
 
@@ -237,6 +238,7 @@ struct ChainRole {
         const uint32_t stage = s.stage(at.number);
         TokenTiles r, o = {}, u = {};
         TokensF16 r_f16, u_f16;
+        if (p.solve_warps == 0 && at.number % p.chain_warps == warp()) SolveRole{p, s, work, lane()}.run_step(at.number, at.now);
         operands_ready(stage).wait(at.phase());
         spread_values(v, r);
         multiply_state(stage, state, r, o);

@@ -6,12 +6,11 @@
 //     1. read              q, k, g of this lane; squares of half a row each; gamma inside the eight tokens     | meet
 //     2. decay             -K 2^-m, Q 2^-m; KI = k^ 2^(m-gamma); Kr = k^ 2^(gamma_C-gamma)                     | meet
 //     3. scores            [-A/b ; M] = [-K ; Q] 2^-m KI^T, 16 x 16 a warp                                     | meet
-//     4. leave_anchor      -K, Q: times 2^m, exact; meanwhile one warp solves for T, or one beside the eight (mma_solve.cuh)
+//     4. leave_anchor      -K, Q: times 2^m, exact; meanwhile another warp solves for T (mma_solve.cuh)
 #pragma once
 
 #include "device/async_copy.cuh"
 #include "prefill_mma/mma_norms.cuh"
-#include "prefill_mma/mma_solve.cuh"
 #include "prefill_mma/mma_steep.cuh"
 
 namespace fkdai::portable {
@@ -221,9 +220,9 @@ struct PrepareRole : PrepareWarp {
 
     // ---------------------------------------------------------------- all
 
-    // Where another warp solves: T of this step is there.
+    // T of this step is there.
     __device__ __forceinline__ void await_solve(int number) const {
-        if (p.solve_warps != 0 && number >= 0) solve_ready(s.stage(number)).wait(number >> 1 & 1);
+        if (number >= 0) solve_ready(s.stage(number)).wait(number >> 1 & 1);
     }
 
     __device__ __forceinline__ void run() const {
@@ -231,9 +230,6 @@ struct PrepareRole : PrepareWarp {
         const Gates gates = load_gates();
         Step now = steps.first();
         copy_raw(now);
-        const SolveRole solver{p, s, work, lane};
-        const bool solves = warp == 0 && p.solve_warps == 0;
-        float beta = solves ? solver.load_beta(now) : 0.f;
 #pragma unroll 1
         for (int number = 0; !now.is_none(work); number++) {
             const Step next = steps.behind(now);
@@ -255,15 +251,9 @@ struct PrepareRole : PrepareWarp {
             await_solve(number - 1);    // it reads A/b
             scores(stage, steep);
             meet();
-            if (p.solve_warps != 0 && warp == 0) scores_ready(stage).arrive(lane);
+            if (warp == 0) scores_ready(stage).arrive(lane);
             leave_anchor(stage, anchor, x);
             operands_ready(stage).arrive(lane);
-            if (solves) {
-                const float next_beta = solver.load_beta(next);
-                solver.solve(number, now.rows(), beta);
-                solve_ready(stage).arrive(lane);
-                beta = next_beta;
-            }
             now = next;
         }
     }

@@ -1,4 +1,4 @@
-// T of a chunk: by the first warp of the preparation, or, where the block has room for it, by a warp of its own, so that the preparation goes on.
+// T of a chunk: by a warp of its own, or, where the block has no room for one, by the warps of the chain in turn.
 #pragma once
 
 #include "device/far_solve.cuh"
@@ -62,6 +62,15 @@ struct SolveRole {
         const bool has_factors = __any_sync(~0u, (column | row) != 0);
         if (lane == 0) to.has_factors = has_factors ? 0x3f800000u : 0;
         to.factors[lane] = power_of_two(column), to.out_factors[lane] = power_of_two(row);
+    }
+
+    // Where no warp has this for itself: one step, by a warp of the chain.
+    __device__ __forceinline__ void run_step(int number, const Step &now) const {
+        const uint32_t stage = s.stage(number);
+        const float beta = load_beta(now);
+        scores_ready(stage).wait(number >> 1 & 1);
+        solve(number, now.rows(), beta);
+        solve_ready(stage).arrive(lane);
     }
 
     __device__ __forceinline__ void run() const {
