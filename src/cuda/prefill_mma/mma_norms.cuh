@@ -34,7 +34,7 @@ struct RowNorms : PrepareWarp {
     }
     // 1/|k| of this warp's tokens, then scale/|q|; without norm the powers of two that take keys and queries to a size of 1/2 to 2, where they are not
     // between 1/4 and 4. Rows past the sequence get 0.
-    __device__ __forceinline__ void make_norms(int rows, const Lane &x) const {
+    __device__ __forceinline__ void make_norms(int number, int rows, const Lane &x) const {
         const int t = lane & 7, token = 8 * group() + t;
         const bool is_valid = token < rows;
         Squares of = squares_of(token);
@@ -48,8 +48,8 @@ struct RowNorms : PrepareWarp {
         if (half() == 0 && lane < 8) {
             s->diagonal[token] = is_valid ? product * p.scale : 0.f;
             if (p.is_raw) {
-                s->key_exponents[token] = is_valid ? k_exponent : 0, s->query_exponents[token] = is_valid ? q_exponent : 0;
-                s->key_squares[token] = is_valid ? of.key : 0.f;
+                s->key_exponents[number & 1][token] = is_valid ? k_exponent : 0, s->query_exponents[number & 1][token] = is_valid ? q_exponent : 0;
+                s->key_squares[number & 1][token] = is_valid ? of.key : 0.f;
             }
         }
         __syncwarp();
