@@ -162,7 +162,7 @@ struct PrepareRole : PrepareWarp {
         const int i = score_row(), j = score_column();
         const bool is_query = scores_queries();
         if (j > i) return;
-        float c[2][4] = {};
+        float c[2][4] = {}, other[2][4] = {};    // two sums of each: half as long a chain of products
         if (!is_bounded)
 #pragma unroll
             for (int n = 0; n < 4; n++) c[n >> 1][2 * (n & 1)] = low_f16(steep[n]), c[n >> 1][2 * (n & 1) + 1] = high_f16(steep[n]);
@@ -173,8 +173,11 @@ struct PrepareRole : PrepareWarp {
             uint32_t a[4], b[4];
             load_matrices(a, a_tile + tile_offset(a_row, 2 * k + (lane >> 4)));
             load_matrices(b, b_tile + tile_offset(b_row, 2 * k + (lane >> 3 & 1)));
-            multiply_16_bf16(c[0], a, b[0], b[1]), multiply_16_bf16(c[1], a, b[2], b[3]);
+            float(&to)[2][4] = k & 1 ? other : c;
+            multiply_16_bf16(to[0], a, b[0], b[1]), multiply_16_bf16(to[1], a, b[2], b[3]);
         }
+#pragma unroll
+        for (int n = 0; n < 8; n++) c[n >> 2][n & 3] += other[n >> 2][n & 3];
         if (is_query) store_mqk(stage, i, j, c);
         else store_akk(number, i, j, c);
     }
