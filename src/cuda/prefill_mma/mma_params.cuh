@@ -120,7 +120,7 @@ struct Step {
 
 // Where a warp of the chain is. It lies in shared memory: few registers are left.
 struct ChainPlace {
-    Step now, next;
+    Step now;
     int number;    // of steps before
     __device__ __forceinline__ uint32_t phase() const { return static_cast<uint32_t>(number) >> 1 & 1; }
 };
