@@ -44,7 +44,7 @@ struct ChainRole {
     View s;
     const Work &work;
 
-    // Asked for anew wherever they are wanted: registers are few.
+    // Asked for anew wherever they are wanted, like place(): registers are few.
     __device__ __forceinline__ static int lane() { return lane_here(); }
     __device__ __forceinline__ int warp() const { return thread_here() / 32 - kPrepareWarps - p.solve_warps; }
     __device__ __forceinline__ int column() const { return (work.slice * p.chain_warps + warp()) * kColumns; }
@@ -241,27 +241,26 @@ struct ChainRole {
     }
 
     __device__ __forceinline__ void step(StateTiles &state) const {
-        const ChainPlace &at = place();
-        const uint32_t stage = s.stage(at.number);
+        const uint32_t stage = s.stage(place().number);
         TokenTiles r = {}, o = {}, u = {};
         Values v;
         TokensF16 r_f16, u_f16;
-        load_values(at.now, v);
-        operands_ready(stage).wait(at.phase());
+        load_values(place().now, v);
+        operands_ready(stage).wait(place().phase());
         multiply_state(stage, state, r, o);
         add_values(v, r);
-        if (!at.now.is_silent(work)) decay(stage, state);
-        solve_ready(stage).wait(at.phase());
+        if (!place().now.is_silent(work)) decay(stage, state);
+        solve_ready(stage).wait(place().phase());
         const bool has_factors = load_float(stage + uint32_t{offsetof(Stage, has_factors)}) != 0.f;
         if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, factors)}, r);
         as_f16(r_f16, r);
         const bool is_scaled = !is_in_range(r_f16, range_up_to(kLargestInRange));
         uint32_t factors = 0x3f803f80;
-        if (is_scaled) factors = scale_into_range(stage, at.now.is_silent(work), r, r_f16, o, state);
+        if (is_scaled) factors = scale_into_range(stage, place().now.is_silent(work), r, r_f16, o, state);
         solve(stage, r_f16, u);
         as_f16(u_f16, u);
-        if (at.now.is_silent(work)) {
-            store_checkpoints(at.now, [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
+        if (place().now.is_silent(work)) {
+            store_checkpoints(place().now, [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
             return chunk_done(stage).arrive(lane());
         }
         read_recent(stage, u_f16, o);
@@ -271,7 +270,7 @@ struct ChainRole {
         const uint32_t undo = inverse_powers(factors);
         if (is_scaled) multiply_tiles(state, low_bf16(undo), high_bf16(undo));
         multiply_tiles(o, low_bf16(undo) * p.out_factor, high_bf16(undo) * p.out_factor);
-        store_out(at.now, o);
+        store_out(place().now, o);
     }
 
     __device__ __forceinline__ void load_initial(StateTiles &state) const {
