@@ -16,7 +16,7 @@ extern "C" int fkdai_mma_load(void) { return 0; }
 extern "C" int fkdai_mma_launch(const fkdai_mma_call *call, void *) {
     const Params p = params_of(*call);
     const auto threads = static_cast<unsigned>(fkdai_mma_threads(call->grid));
-    return emulator::launch(call->grid.blocks, 1, threads, kSharedBytes - 1024, mma_emulated_seed, [&p] {
+    return emulator::launch(call->grid.blocks, 1, threads, kSharedBytes - kAlignment, mma_emulated_seed, [&p] {
         if (p.gate == fkdai::GateKind::Bounded) mma_prefill_kernel<true>(p);
         else mma_prefill_kernel<false>(p);
     }) ? 0 : 1;

@@ -3,7 +3,7 @@
 // All products are of S^T and what follows from it, [16 V, ...], as the left operand: so the accumulators of one product, rounded, are the left operand
 // of the next, and nothing of them passes through shared memory. V and O change their layout by transposing 8x8 matrices between lanes.
 //
-//     R^T = V^T + S^T (-K)^T     O^T = S^T Q^T     S <- Diag(2^gamma_C) S     U^T = R^T T^T     O^T += U^T M^T     S^T += U^T Kr
+//     R^T = S^T (-K)^T + V^T     O^T = S^T Q^T     S <- Diag(2^gamma_C) S     U^T = R^T T^T     O^T += U^T M^T     S^T += U^T Kr
 #pragma once
 
 #include "device/f16_rows.cuh"
@@ -44,7 +44,7 @@ struct ChainRole {
     View s;
     const Work &work;
 
-    // Asked for anew wherever they are wanted: registers are few.
+    // Asked for anew wherever they are wanted, like place(): registers are few.
     __device__ __forceinline__ static int lane() { return lane_here(); }
     __device__ __forceinline__ int warp() const { return thread_here() / 32 - kPrepareWarps - p.solve_warps; }
     __device__ __forceinline__ int column() const { return (work.slice * p.chain_warps + warp()) * kColumns; }
@@ -63,11 +63,11 @@ struct ChainRole {
             v[n] = *reinterpret_cast<const uint2 *>(base + at);
         }
     }
-    __device__ __forceinline__ static void spread_values(const Values &v, TokenTiles &r) {
+    __device__ __forceinline__ static void add_values(const Values &v, TokenTiles &r) {
 #pragma unroll
         for (int n = 0; n < kChunk / 8; n++) {
             const uint32_t first = transpose_matrix(v[n].x), second = transpose_matrix(v[n].y);
-            r[n][0] = low_bf16(first), r[n][1] = high_bf16(first), r[n][2] = low_bf16(second), r[n][3] = high_bf16(second);
+            r[n][0] += low_bf16(first), r[n][1] += high_bf16(first), r[n][2] += low_bf16(second), r[n][3] += high_bf16(second);
         }
     }
     __device__ __forceinline__ void store_out(const Step &at_step, const TokenTiles &o) const {
@@ -234,27 +234,33 @@ struct ChainRole {
                                 [&](int64_t row) { store(StateMatrix(p, p.checkpoints, row, work.head, column(), lane())); });
     }
 
-    __device__ __forceinline__ void step(const ChainPlace &at, Values &v, StateTiles &state) const {
-        const uint32_t stage = s.stage(at.number);
-        TokenTiles r, o = {}, u = {};
-        TokensF16 r_f16, u_f16;
+    // Where no warp has the solves for itself: every so many steps one of them, before the step itself.
+    __device__ __forceinline__ void solve_in_turn() const {
+        const ChainPlace &at = place();
         if (p.solve_warps == 0 && at.number % p.chain_warps == warp()) SolveRole{p, s, work, lane()}.run_step(at.number, at.now);
-        operands_ready(stage).wait(at.phase());
-        spread_values(v, r);
+    }
+
+    __device__ __forceinline__ void step(StateTiles &state) const {
+        const uint32_t stage = s.stage(place().number);
+        TokenTiles r = {}, o = {}, u = {};
+        Values v;
+        TokensF16 r_f16, u_f16;
+        load_values(place().now, v);
+        operands_ready(stage).wait(place().phase());
         multiply_state(stage, state, r, o);
-        if (!at.now.is_silent(work)) decay(stage, state);
-        solve_ready(stage).wait(at.phase());
+        add_values(v, r);
+        if (!place().now.is_silent(work)) decay(stage, state);
+        solve_ready(stage).wait(place().phase());
         const bool has_factors = load_float(stage + uint32_t{offsetof(Stage, has_factors)}) != 0.f;
         if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, factors)}, r);
         as_f16(r_f16, r);
         const bool is_scaled = !__all_sync(~0u, is_in_range(r_f16, range_up_to(kLargestInRange)));
         uint32_t factors = 0x3f803f80;
-        if (is_scaled) factors = scale_into_range(stage, at.now.is_silent(work), r, r_f16, o, state);
+        if (is_scaled) factors = scale_into_range(stage, place().now.is_silent(work), r, r_f16, o, state);
         solve(stage, r_f16, u);
         as_f16(u_f16, u);
-        load_values(at.next, v);
-        if (at.now.is_silent(work)) {
-            store_checkpoints(at.now, [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
+        if (place().now.is_silent(work)) {
+            store_checkpoints(place().now, [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
             return chunk_done(stage).arrive(lane());
         }
         read_recent(stage, u_f16, o);
@@ -264,7 +270,7 @@ struct ChainRole {
         const uint32_t undo = inverse_powers(factors);
         if (is_scaled) multiply_tiles(state, low_bf16(undo), high_bf16(undo));
         multiply_tiles(o, low_bf16(undo) * p.out_factor, high_bf16(undo) * p.out_factor);
-        store_out(at.now, o);
+        store_out(place().now, o);
     }
 
     __device__ __forceinline__ void load_initial(StateTiles &state) const {
@@ -285,27 +291,23 @@ struct ChainRole {
 
     __device__ __forceinline__ ChainPlace &place() const { return s->places[warp()]; }
 
-    __device__ __forceinline__ static void set(ChainPlace &at, Step now, int number) {
+    __device__ __forceinline__ void set(Step now, int number) const {
         __syncwarp();
-        if (lane() == 0) at.now = now, at.number = number;
+        if (lane() == 0) place().now = now, place().number = number;
         __syncwarp();
     }
 
     __device__ __forceinline__ void run() const {
-        ChainPlace &at = place();
         StateTiles state;
-        Values v;
-        set(at, Steps{p, work, lane()}.first(), 0);
+        set(Steps{p, work, lane()}.first(), 0);
         load_initial(state);
-        load_values(at.now, v);
 #pragma unroll 1
-        while (!at.now.is_none(work)) {
-            const Step next = Steps{p, work, lane()}.behind(at.now);
-            if (lane() == 0) at.next = next;
-            __syncwarp();
-            step(at, v, state);
-            if (has_checkpoints(p) && !at.now.is_silent(work)) store_checkpoints(at.now, [&](const StateMatrix &to) { to.store(state); });
-            set(at, at.next, at.number + 1);
+        while (!place().now.is_none(work)) {
+            solve_in_turn();
+            step(state);
+            if (has_checkpoints(p) && !place().now.is_silent(work))
+                store_checkpoints(place().now, [&](const StateMatrix &to) { to.store(state); });
+            set(Steps{p, work, lane()}.behind(place().now), place().number + 1);
         }
         store_final(state);
     }

@@ -10,18 +10,20 @@ namespace fkdai::portable {
 struct RowNorms : PrepareWarp {
     // Squares of this warp's tokens over its channels: ldmatrix of keys and queries of eight tokens.
     __device__ __forceinline__ void sum_squares() const {
-        RowSquares squares;
+        RowSquares squares[2];    // two sums each: half as long a chain of products
         const int token = 8 * group() + (lane & 7);
         const uint32_t tile = s.at(s->raw[lane >> 3 & 1]);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             uint32_t x[4];
             load_matrices(x, tile + tile_offset(token, 8 * half() + 2 * i + (lane >> 4)));
-            squares.add(x);
+            squares[i & 1].add(x);
         }
         if (!RowSquares::knows(lane)) return;
         const int row = 8 * group() + (lane >> 2);
-        s->squares[half()][0][row] = squares.first(lane), s->squares[half()][1][row] = squares.second(lane), s->squares[half()][2][row] = squares.product(lane);
+        s->squares[half()][0][row] = squares[0].first(lane) + squares[1].first(lane);
+        s->squares[half()][1][row] = squares[0].second(lane) + squares[1].second(lane);
+        s->squares[half()][2][row] = squares[0].product(lane) + squares[1].product(lane);
     }
 
     // Of this lane's token of the eight: keys, queries, their product, over all channels.
@@ -34,7 +36,7 @@ struct RowNorms : PrepareWarp {
     }
     // 1/|k| of this warp's tokens, then scale/|q|; without norm the powers of two that take keys and queries to a size of 1/2 to 2, where they are not
     // between 1/4 and 4. Rows past the sequence get 0.
-    __device__ __forceinline__ void make_norms(int rows, const Lane &x) const {
+    __device__ __forceinline__ void make_norms(int number, int rows, const Lane &x) const {
         const int t = lane & 7, token = 8 * group() + t;
         const bool is_valid = token < rows;
         Squares of = squares_of(token);
@@ -48,8 +50,8 @@ struct RowNorms : PrepareWarp {
         if (half() == 0 && lane < 8) {
             s->diagonal[token] = is_valid ? product * p.scale : 0.f;
             if (p.is_raw) {
-                s->key_exponents[token] = is_valid ? k_exponent : 0, s->query_exponents[token] = is_valid ? q_exponent : 0;
-                s->key_squares[token] = is_valid ? of.key : 0.f;
+                s->key_exponents[number & 1][token] = is_valid ? k_exponent : 0, s->query_exponents[number & 1][token] = is_valid ? q_exponent : 0;
+                s->key_squares[number & 1][token] = is_valid ? of.key : 0.f;
             }
         }
         __syncwarp();

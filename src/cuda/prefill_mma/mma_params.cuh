@@ -37,7 +37,11 @@ __device__ __forceinline__ uint32_t square_offset(int row, int unit) { return ro
 struct Stage {
     Tile k, q;              // -k^ 2^gamma, scale q^ 2^gamma, bf16; before, both times 2^-m
     Tile recent;            // Kr = k^ 2^(gamma_C - gamma), fp16
-    Square solve, mqk;      // T [j][i], M [i][j], fp16; what stands above the diagonal stays zero
+    union {
+        Square solve;                     // T [j][i], fp16
+        float sums[kGroups][kWidth];      // before: of log2 alpha, over eight tokens
+    };
+    Square mqk;             // M [i][j], fp16; what stands above the diagonal blocks is never read
     float decay[kWidth];    // 2^gamma_C, as decay_slot says
     // What columns of T lack, and rows of O, of each token: powers of two. They count where has_factors is not 0.
     float factors[kChunk], out_factors[kChunk];
@@ -116,7 +120,7 @@ struct Step {
 
 // Where a warp of the chain is. It lies in shared memory: few registers are left.
 struct ChainPlace {
-    Step now, next;
+    Step now;
     int number;    // of steps before
     __device__ __forceinline__ uint32_t phase() const { return static_cast<uint32_t>(number) >> 1 & 1; }
 };
@@ -125,19 +129,19 @@ struct Smem {
     Stage stages[kStages];
     Tile raw[3];                                // k, q, g as they came; of the next chunk
     Tile keys;                                  // k^ 2^(m - gamma), bf16
-    alignas(16) float akk[16][kAkkPitch];       // A/b
-    float sums[kGroups][kWidth];                // of log2 alpha, over eight tokens
+    alignas(16) float akk[kStages][16][kAkkPitch];    // A/b
     float squares[2][3][kChunk];                // of k, of q, and their product, over half of the channels
     alignas(16) float norms[kPrepareWarps][16]; // 1/|k| of eight tokens, scale/|q|
     float diagonal[kChunk];                     // scale q^ k^
-    float beta[kChunk];
-    int key_exponents[kChunk], query_exponents[kChunk];    // without norm: q and k are 2^n times what the operands hold
-    float key_squares[kChunk];
+    alignas(16) float beta[kStages][kChunk];
+    int key_exponents[kStages][kChunk], query_exponents[kStages][kChunk];    // without norm: q and k are 2^n times what the operands hold
+    float key_squares[kStages][kChunk];
     Work work;
     ChainPlace places[FKDAI_MMA_WIDTH / kColumns];
     int64_t first_checkpoint;                   // of this sequence, with `every`
 };
-inline constexpr int kSharedBytes = sizeof(Smem) + 1024;  // dynamic_shared
+inline constexpr uint32_t kAlignment = 128;
+inline constexpr int kSharedBytes = sizeof(Smem) + kAlignment;  // dynamic_shared
 static_assert(kSharedBytes <= FKDAI_MMA_SHARED_BYTES);
 
 // The block's shared memory, and its 32-bit address.

@@ -48,7 +48,7 @@ struct PrepareRole : PrepareWarp {
     // ---------------------------------------------------------------- 1
 
     template <GateKind kind>
-    __device__ __forceinline__ void sum_gates(const Gate<kind> &gate, const float2 (&g)[8], int rows, Lane &x) const {
+    __device__ __forceinline__ void sum_gates(uint32_t stage, const Gate<kind> &gate, const float2 (&g)[8], int rows, Lane &x) const {
         float sum[2] = {0.f, 0.f};
 #pragma unroll
         for (int t = 0; t < 8; t++) {
@@ -56,7 +56,7 @@ struct PrepareRole : PrepareWarp {
             sum[0] += is_valid ? gate.log2_alpha(g[t].x, 0) : 0.f, sum[1] += is_valid ? gate.log2_alpha(g[t].y, 1) : 0.f;
             x.gamma[0][t] = sum[0], x.gamma[1][t] = sum[1];
         }
-        store_float2(s.at(s->sums[group()][channel()]), sum[0], sum[1]);
+        store_float2(sums(stage, group()), sum[0], sum[1]);
     }
     // What the gates of this lane's channels read beside g.
     using Gates = Gate<is_bounded ? GateKind::Bounded : GateKind::Softplus>;
@@ -78,7 +78,7 @@ struct PrepareRole : PrepareWarp {
         }
     }
 
-    __device__ __forceinline__ void read(const Gates &gates, const Step &now, Lane &x) const {
+    __device__ __forceinline__ void read(uint32_t stage, const Gates &gates, const Step &now, Lane &x) const {
         float2 g[8];
         const bool is_wide = !is_bounded && p.gate == GateKind::PrecomputedF32;
         if (is_wide) load_wide_gates(now, g);
@@ -90,8 +90,8 @@ struct PrepareRole : PrepareWarp {
             g[t] = make_float2(low_bf16(both), high_bf16(both));
         }
         RowNorms{*this}.sum_squares();
-        if (is_bounded || p.gate == GateKind::Softplus) sum_gates(gates, g, now.rows(), x);
-        else sum_gates(Gate<GateKind::Precomputed>{}, g, now.rows(), x);
+        if (is_bounded || p.gate == GateKind::Softplus) sum_gates(stage, gates, g, now.rows(), x);
+        else sum_gates(stage, Gate<GateKind::Precomputed>{}, g, now.rows(), x);
     }
 
     // ---------------------------------------------------------------- 2
@@ -108,7 +108,7 @@ struct PrepareRole : PrepareWarp {
         float before[2] = {0.f, 0.f}, middle[2] = {0.f, 0.f}, all[2] = {0.f, 0.f};
 #pragma unroll
         for (int i = 0; i < kGroups; i++) {
-            const float2 sum = load_float2(s.at(s->sums[i][channel()]));
+            const float2 sum = load_float2(sums(stage, i));
             if (i == group()) before[0] = all[0], before[1] = all[1];
             all[0] += sum.x, all[1] += sum.y;
             if (i == kMiddle - 1) middle[0] = all[0], middle[1] = all[1];
@@ -158,11 +158,11 @@ struct PrepareRole : PrepareWarp {
     // ---------------------------------------------------------------- 3
 
     // Rows 16 i .. of keys or queries, by tokens 16 j ..: a warp has one such block of [-A/b ; M]. Those above the diagonal are not made.
-    __device__ __forceinline__ void scores(uint32_t stage, const SteepScores &steep) const {
+    __device__ __forceinline__ void scores(int number, uint32_t stage, const SteepScores &steep) const {
         const int i = score_row(), j = score_column();
         const bool is_query = scores_queries();
         if (j > i) return;
-        float c[2][4] = {};
+        float c[2][4] = {}, other[2][4] = {};    // two sums of each: half as long a chain of products
         if (!is_bounded)
 #pragma unroll
             for (int n = 0; n < 4; n++) c[n >> 1][2 * (n & 1)] = low_f16(steep[n]), c[n >> 1][2 * (n & 1) + 1] = high_f16(steep[n]);
@@ -173,14 +173,17 @@ struct PrepareRole : PrepareWarp {
             uint32_t a[4], b[4];
             load_matrices(a, a_tile + tile_offset(a_row, 2 * k + (lane >> 4)));
             load_matrices(b, b_tile + tile_offset(b_row, 2 * k + (lane >> 3 & 1)));
-            multiply_16_bf16(c[0], a, b[0], b[1]), multiply_16_bf16(c[1], a, b[2], b[3]);
+            float(&to)[2][4] = k & 1 ? other : c;
+            multiply_16_bf16(to[0], a, b[0], b[1]), multiply_16_bf16(to[1], a, b[2], b[3]);
         }
+#pragma unroll
+        for (int n = 0; n < 8; n++) c[n >> 2][n & 3] += other[n >> 2][n & 3];
         if (is_query) store_mqk(stage, i, j, c);
-        else store_akk(i, j, c);
+        else store_akk(number, i, j, c);
     }
     // In the order that TrilSolve reads: rows [A21 | A22 | A11].
-    __device__ __forceinline__ void store_akk(int i, int j, const float (&c)[2][4]) const {
-        const uint32_t to = s.at(s->akk[lane >> 2][(i == 0 ? 32 : 16 * j) + 2 * (lane & 3)]);
+    __device__ __forceinline__ void store_akk(int number, int i, int j, const float (&c)[2][4]) const {
+        const uint32_t to = s.at(s->akk[number & 1][lane >> 2][(i == 0 ? 32 : 16 * j) + 2 * (lane & 3)]);
 #pragma unroll
         for (int n = 0; n < 2; n++) {
             store_float2(to + 32 * n, -c[n][0], -c[n][1]);
@@ -205,12 +208,12 @@ struct PrepareRole : PrepareWarp {
 
     // ---------------------------------------------------------------- 4
 
-    __device__ __forceinline__ void leave_anchor(uint32_t stage, const Anchor &anchor, const Lane &x) const {
+    __device__ __forceinline__ void leave_anchor(int number, uint32_t stage, const Anchor &anchor, const Lane &x) const {
 #pragma unroll
         for (int t = 0; t < 8; t++) {
             uint32_t key = multiply_pairs_bf16(x.k[t], anchor.leave);
             if (p.is_raw) {  // K S is what the state holds for a key as it came
-                const float size = power_of_two(s->key_exponents[8 * group() + t]);
+                const float size = power_of_two(s->key_exponents[number & 1][8 * group() + t]);
                 key = multiply_pairs_bf16(key, pack_bf16(size, size));
             }
             store_word(stage + uint32_t{offsetof(Stage, k)} + pair(t), key);
@@ -219,11 +222,6 @@ struct PrepareRole : PrepareWarp {
     }
 
     // ---------------------------------------------------------------- all
-
-    // T of this step is there.
-    __device__ __forceinline__ void await_solve(int number) const {
-        if (number >= 0) solve_ready(s.stage(number)).wait(number >> 1 & 1);
-    }
 
     __device__ __forceinline__ void run() const {
         const Steps steps{p, work, lane};
@@ -237,22 +235,20 @@ struct PrepareRole : PrepareWarp {
             Lane x;
             await_copies<0>();
             meet();
-            read(gates, now, x);
+            chunk_done(stage).wait(((number >> 1) & 1) ^ 1);
+            read(stage, gates, now, x);
             meet();
             copy_raw(next);
-            if (p.is_raw) await_solve(number - 1);    // it reads what the norms leave
-            RowNorms{*this}.make_norms(now.rows(), x);
-            chunk_done(stage).wait(((number >> 1) & 1) ^ 1);
+            RowNorms{*this}.make_norms(number, now.rows(), x);
             const Anchor anchor = load_anchor(stage);
             SteepScores steep = {};
-            if constexpr (!is_bounded) await_solve(number - 1), SteepChannels{*this}.sum(now.rows(), x, steep);
+            if constexpr (!is_bounded) SteepChannels{*this}.sum(number, stage, now.rows(), x, steep);
             decay(stage, anchor, now.rows(), x);
             meet();
-            await_solve(number - 1);    // it reads A/b
-            scores(stage, steep);
+            scores(number, stage, steep);
             meet();
             if (warp == 0) scores_ready(stage).arrive(lane);
-            leave_anchor(stage, anchor, x);
+            leave_anchor(number, stage, anchor, x);
             operands_ready(stage).arrive(lane);
             now = next;
         }

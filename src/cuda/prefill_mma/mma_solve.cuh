@@ -34,29 +34,30 @@ struct SolveRole {
         const float b = step_size(rows, beta);
         Stage &to = s->stages[number & 1];
         const uint32_t largest = warp_max(__float_as_uint(b));
-        if (is_far(largest) || is_small(largest) || p.is_raw) return solve_unusual(to, b);
+        if (is_far(largest) || is_small(largest) || p.is_raw) return solve_unusual(number, to, b);
         if (lane == 0) to.has_factors = 0;
-        solve_usual(to, b);
+        solve_usual(number, to, b);
     }
-    __device__ __forceinline__ void solve_usual(Stage &to, float b) const {
-        s->beta[lane] = b;
+    __device__ __forceinline__ void solve_usual(int number, Stage &to, float b) const {
+        s->beta[number & 1][lane] = b;
+        if (lane < 16) store_uint4(s.at(to.solve) + square_offset(8 + lane % 8 + 16 * (lane / 8), 2 * (lane / 8)), 0, 0, 0, 0);    // above the diagonal
         __syncwarp();
-        TrilSolve<kAkkPitch>{s->akk, to.solve.bytes, s->beta, lane}.run();
+        TrilSolve<kAkkPitch>{s->akk[number & 1], to.solve.bytes, s->beta[number & 1], lane}.run();
     }
     // Without norm, b |k|^2 counts, and the keys are k = 2^n k'. T of b 2^-n and A 2^n is T 2^-n.
-    __device__ __forceinline__ void solve_unusual(Stage &to, float b) const {
-        const int key = p.is_raw ? s->key_exponents[lane] : 0, query = p.is_raw ? s->query_exponents[lane] : 0;
-        const float squares = p.is_raw ? s->key_squares[lane] : 0.f;
+    __device__ __forceinline__ void solve_unusual(int number, Stage &to, float b) const {
+        const int key = p.is_raw ? s->key_exponents[number & 1][lane] : 0, query = p.is_raw ? s->query_exponents[number & 1][lane] : 0;
+        const float squares = p.is_raw ? s->key_squares[number & 1][lane] : 0.f;
         const uint32_t largest = warp_max(key != 0 ? ~0u : __float_as_uint(b * fmaxf(squares, 1.f)));
-        if (is_far(largest)) return set_factors(to, FarSolve<kAkkPitch>{s.at(s->akk), s.at(to.solve), lane}.run(b, key), query);
+        if (is_far(largest)) return set_factors(to, FarSolve<kAkkPitch>{s.at(s->akk[number & 1]), s.at(to.solve), lane}.run(b, key), query);
         const int lacks = is_small(largest) ? clamped_exponent(exponent_of(__uint_as_float(largest))) : 0;
         set_factors(to, lacks, query);
         if (lacks != 0) {
             const float power = power_of_two(lacks);
 #pragma unroll 1
-            for (int i = lane; i < 16 * kAkkPitch; i += 32) s->akk[i / kAkkPitch][i % kAkkPitch] *= power;
+            for (int i = lane; i < 16 * kAkkPitch; i += 32) s->akk[number & 1][i / kAkkPitch][i % kAkkPitch] *= power;
         }
-        solve_usual(to, b * power_of_two(-lacks));
+        solve_usual(number, to, b * power_of_two(-lacks));
     }
     __device__ __forceinline__ void set_factors(Stage &to, int column, int row) const {
         const bool has_factors = __any_sync(~0u, (column | row) != 0);
@@ -64,7 +65,7 @@ struct SolveRole {
         to.factors[lane] = power_of_two(column), to.out_factors[lane] = power_of_two(row);
     }
 
-    // Where no warp has this for itself: one step, by a warp of the chain.
+    // One step; b is asked for before A/b is there.
     __device__ __forceinline__ void run_step(int number, const Step &now) const {
         const uint32_t stage = s.stage(number);
         const float beta = load_beta(now);
@@ -73,20 +74,13 @@ struct SolveRole {
         solve_ready(stage).arrive(lane);
     }
 
-    __device__ __forceinline__ void run() const {
+    // Every solve_warps-th step from this one on.
+    __device__ __forceinline__ void run(int first) const {
         const Steps steps{p, work, lane};
-        Step now = steps.first();
-        float beta = load_beta(now);
+        int number = 0;
 #pragma unroll 1
-        for (int number = 0; !now.is_none(work); number++) {
-            const Step next = steps.behind(now);
-            const float next_beta = load_beta(next);
-            const uint32_t stage = s.stage(number);
-            scores_ready(stage).wait(number >> 1 & 1);
-            solve(number, now.rows(), beta);
-            solve_ready(stage).arrive(lane);
-            beta = next_beta, now = next;
-        }
+        for (Step now = steps.first(); !now.is_none(work); now = steps.behind(now), number++)
+            if (number % p.solve_warps == first) run_step(number, now);
     }
 };
 

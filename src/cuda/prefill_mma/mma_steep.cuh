@@ -9,19 +9,18 @@ struct SteepChannels : PrepareWarp {
     static constexpr int kSteepAtOnce = 8, kSteepFloats = 3 * kChunk;    // gamma, keys, queries of a channel, where A/b will stand
     static_assert(kSteepAtOnce * kSteepFloats <= 16 * kAkkPitch);
 
-    __device__ __forceinline__ float *steep_channel(int i) const { return &s->akk[0][0] + i * kSteepFloats; }
+    __device__ __forceinline__ float *steep_channel(int number, int i) const { return &s->akk[number & 1][0][0] + i * kSteepFloats; }
 
-    __device__ __forceinline__ void sum(int rows, const Lane &x, SteepScores &steep) const {
+    __device__ __forceinline__ void sum(int number, uint32_t stage, int rows, const Lane &x, SteepScores &steep) const {
         uint32_t masks[2][2];    // of halves, even and odd channels: bit l is that of lane l
         int count = 0;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            const int first_channel = 64 * i + 2 * lane;
-            float2 sums[kGroups];
+            float2 sum_of[kGroups];
 #pragma unroll
-            for (int n = 0; n < kGroups; n++) sums[n] = load_float2(s.at(s->sums[n][first_channel]));
-            masks[i][0] = __ballot_sync(~0u, is_steep(sums[0].x + sums[1].x, sums[2].x + sums[3].x));
-            masks[i][1] = __ballot_sync(~0u, is_steep(sums[0].y + sums[1].y, sums[2].y + sums[3].y));
+            for (int n = 0; n < kGroups; n++) sum_of[n] = load_float2(stage + uint32_t{offsetof(Stage, sums)} + (n * kWidth + 64 * i + 2 * lane) * 4);
+            masks[i][0] = __ballot_sync(~0u, is_steep(sum_of[0].x + sum_of[1].x, sum_of[2].x + sum_of[3].x));
+            masks[i][1] = __ballot_sync(~0u, is_steep(sum_of[0].y + sum_of[1].y, sum_of[2].y + sum_of[3].y));
             count += __popc(masks[i][0]) + __popc(masks[i][1]);
         }
         if (count == 0) return;
@@ -29,15 +28,15 @@ struct SteepChannels : PrepareWarp {
 #pragma unroll 1
         for (int first = 0; first < count; first += kSteepAtOnce) {
             const int here = count - first < kSteepAtOnce ? count - first : kSteepAtOnce;
-            place(masks, first, rows, x);
+            place(number, stage, masks, first, rows, x);
             meet();
-            if (score_column() <= score_row()) add(here, c);
+            if (score_column() <= score_row()) add(number, here, c);
             meet();
         }
 #pragma unroll
         for (int n = 0; n < 4; n++) steep[n] = pack_f16(c[n >> 1][2 * (n & 1)], c[n >> 1][2 * (n & 1) + 1]);
     }
-    __device__ __forceinline__ void place(const uint32_t (&masks)[2][2], int first, int rows, const Lane &x) const {
+    __device__ __forceinline__ void place(int number, uint32_t stage, const uint32_t (&masks)[2][2], int first, int rows, const Lane &x) const {
         int rank = half() == 0 ? 0 : __popc(masks[0][0]) + __popc(masks[0][1]);
 #pragma unroll
         for (int e = 0; e < 2; e++) {
@@ -45,9 +44,9 @@ struct SteepChannels : PrepareWarp {
             const int mine = rank + __popc(mask & ((1u << lane) - 1)) - first;
             rank += __popc(mask);
             if ((mask >> lane & 1) == 0 || mine < 0 || mine >= kSteepAtOnce) continue;
-            float *const to = steep_channel(mine) + 8 * group();
+            float *const to = steep_channel(number, mine) + 8 * group();
             float before = 0.f;
-            for (int n = 0; n < group(); n++) before += s->sums[n][channel() + e];
+            for (int n = 0; n < group(); n++) before += load_float(sums(stage, n) + 4 * e);
 #pragma unroll
             for (int t = 0; t < 8; t++) {
                 const bool is_valid = 8 * group() + t < rows;
@@ -57,10 +56,10 @@ struct SteepChannels : PrepareWarp {
             }
         }
     }
-    __device__ __forceinline__ void add(int count, float (&c)[2][4]) const {
+    __device__ __forceinline__ void add(int number, int count, float (&c)[2][4]) const {
 #pragma unroll 1
         for (int n = 0; n < count; n++) {
-            const float *const gamma = steep_channel(n), *const keys = gamma + kChunk, *const mine = scores_queries() ? keys + kChunk : keys;
+            const float *const gamma = steep_channel(number, n), *const keys = gamma + kChunk, *const mine = scores_queries() ? keys + kChunk : keys;
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 const int row = 16 * score_row() + 8 * h + (lane >> 2);

@@ -29,6 +29,11 @@ struct PrepareWarp {
     // This lane's pair of channels of token 8 group + t in a tile.
     __device__ __forceinline__ uint32_t pair(int t) const { return tile_offset(8 * group() + t, 8 * half() + (lane >> 2)) + (lane & 3) * 4; }
 
+    // Where the sums of an eight of tokens stand, of this lane's channels.
+    __device__ __forceinline__ uint32_t sums(uint32_t stage, int eight) const {
+        return stage + uint32_t{offsetof(Stage, sums)} + (eight * kWidth + channel()) * 4;
+    }
+
     // The block of 16 x 16 scores that a warp makes: of keys or of queries, by keys.
     __device__ __forceinline__ bool scores_queries() const { return warp >= 4; }
     __device__ __forceinline__ int score_row() const { return warp >> 1 & 1; }

@@ -13,9 +13,8 @@ __device__ __forceinline__ void clear(uint32_t at, uint32_t bytes, int threads) 
     for (uint32_t i = static_cast<uint32_t>(thread_here()) * 16; i < bytes; i += static_cast<uint32_t>(threads) * 16) store_uint4(at + i, 0, 0, 0, 0);
 }
 
-// What is written here and never again: the triangles of T and M, channels beyond K; and the barriers.
+// What is written here and never again: channels beyond K, the barriers, where the block's work lies.
 __device__ __forceinline__ void begin(const Params &p, const View &s, int threads) {
-    for (int i = 0; i < kStages; i++) clear(s.at(s->stages[i].solve), sizeof(Stage::solve) + sizeof(Stage::mqk), threads);
     if (p.K < kWidth) clear(s.at(s->raw), sizeof(Smem::raw), threads);
     if (thread_here() >= 32) return;
     const Work work = Work::of(p, static_cast<int>(blockIdx.x));
@@ -32,14 +31,14 @@ __device__ __forceinline__ void begin(const Params &p, const View &s, int thread
 
 template <bool is_bounded>
 __global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __grid_constant__ Params p) {
-    Smem &memory = dynamic_shared<Smem>();
+    Smem &memory = dynamic_shared<Smem, kAlignment>();
     const View s{&memory, uniform(shared_address(&memory))};
     const int threads = 32 * (kPrepareWarps + p.solve_warps + p.chain_warps), warp = uniform(thread_here() / 32);
     if (seqlens_are_broken(p, threads)) return refuse(p, threads);  // all blocks do
     begin(p, s, threads);
     __syncthreads();
     if (warp < kPrepareWarps) PrepareRole<is_bounded>{{p, s, s->work, warp, lane_here()}}.run();
-    else if (warp < kPrepareWarps + p.solve_warps) SolveRole{p, s, s->work, lane_here()}.run();
+    else if (warp < kPrepareWarps + p.solve_warps) SolveRole{p, s, s->work, lane_here()}.run(warp - kPrepareWarps);
     else ChainRole{p, s, s->work}.run();
 }
 

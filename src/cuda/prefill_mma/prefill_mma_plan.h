@@ -18,6 +18,7 @@ enum {
     FKDAI_MMA_WIDTH = 128,           /* most of K and V */
     FKDAI_MMA_COLUMNS = 16,          /* of V, that one warp of the chain has */
     FKDAI_MMA_PREPARE_WARPS = 8,
+    FKDAI_MMA_SOLVE_WARPS = 2,       /* where there is room; else the chain solves */
     FKDAI_MMA_MOST_WARPS = 16,
     FKDAI_MMA_SHARED_BYTES = 99 * 1024    /* what a block of any GPU since sm_80 may have */
 };
