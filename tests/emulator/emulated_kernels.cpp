@@ -10,6 +10,7 @@ namespace {
 template <GateKind kind>
 void run(const Params &p) {
     if (p.is_raw) prefill_kernel<kind, true>(p);
+    else if (p.mapping == FKDAI_QUAD) prefill_quad_kernel<kind>(p);
     else prefill_kernel<kind, false>(p);
 }
 

@@ -1,6 +1,7 @@
 """Fixtures: both roads from a torch tensor into the extension, and inputs for flash_kda.fwd."""
 
 import inspect
+import os
 
 import pytest
 import torch
@@ -8,9 +9,11 @@ import torch
 import flash_kda
 from bars import bar
 from flash_kda import _core
+from forks import Torch
 from recurrence import recurrence, relative_rms
 
 BF16 = torch.bfloat16
+FEW = os.environ.get("FKDA_TEST_DRAWS", "all").startswith("few")  # repetitions; tests/support/counter_rng.h
 STORED = {BF16: bar("stored", "bf16"), torch.float16: bar("stored", "f16")}
 
 
@@ -27,6 +30,14 @@ def road(request):
 def no_grad():
     with torch.no_grad():
         yield
+
+
+@pytest.fixture(scope="session")
+def torch_alone(tmp_path_factory):
+    """Runs code in a process that has imported torch and nothing else."""
+    server = Torch(tmp_path_factory.mktemp("fork"))
+    yield server.run
+    server.close()
 
 
 class Problem(dict):

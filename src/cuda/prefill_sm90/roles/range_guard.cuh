@@ -17,13 +17,12 @@ __host__ __device__ constexpr uint32_t usual_range_of(float out_factor) { return
 
 __device__ __forceinline__ uint32_t load_range(uint32_t stage) { return __float_as_uint(load_float(stage + uint32_t{offsetof(Stage, range)})); }
 
-// Of a warp: are all sums in range, as Range::largest says it? A lane looks at the tokens that it has, by four; so the answer may be no without need.
+// Of this lane: are all sums in range, as Range::largest says it? It looks at the tokens that it has, by four; so the answer may be no without need.
 __device__ __forceinline__ bool is_in_range(const TokensF16 &r, uint32_t largest) {
     constexpr uint32_t kOver = 0x8000 - kSmallestInRange, kBoth = 0x10001, kSigns = 0x80008000;
     const uint32_t first = larger_pairs_f16(larger_pairs_f16(r[0][0], r[0][2]), larger_pairs_f16(r[1][0], r[1][2]));
     const uint32_t second = larger_pairs_f16(larger_pairs_f16(r[0][1], r[0][3]), larger_pairs_f16(r[1][1], r[1][3]));
-    return __all_sync(  // no half borrows from or carries into the other
-        ~0u, (((first + kOver * kBoth) & (second + kOver * kBoth)) & ((largest - first) & (largest - second)) & kSigns) == kSigns);
+    return (((first + kOver * kBoth) & (second + kOver * kBoth)) & ((largest - first) & (largest - second)) & kSigns) == kSigns;  // no half borrows or carries
 }
 
 // Of the four lanes that share a row.
@@ -84,8 +83,8 @@ __device__ __forceinline__ void multiply_tokens(uint32_t stage, int lane, TokenR
     }
 }
 
-// R did not fit, or T: rows of R, of the state and of the state as an operand are scaled. What the two rows of this lane are to be multiplied by
-// at the end, as bf16. Warps decide for themselves.
+// R did not fit, or T: rows of R, of the state and of the state as an operand are scaled, those that fit by 1. What the two rows of this lane are to be
+// multiplied by at the end, as bf16. The whole warpgroup does it, or nobody (warpgroup_all): its warps must meet every wgmma at one instruction.
 __device__ __forceinline__ uint32_t scale_into_range(uint32_t stage, int lane, TokenRows &r, TokensF16 &r_f16, StateRows &state, StateBf16 &rounded) {
     multiply_tokens<false>(stage, lane, r);
     const uint32_t factors = factors_of_rows(r, rounded);
