@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import ROOT, flashkda
+from conftest import BINARY, ROOT, flashkda
 
 CLEAN = {name: value for name, value in os.environ.items() if name not in ("LD_LIBRARY_PATH", "CPATH", "FKDA_CPU_ISA")}
 VERSION = flashkda("version").out.split()[1]
@@ -30,7 +30,7 @@ def examined(expect=0, **environment):
 @pytest.fixture(scope="module")
 def status():
     """0, or 1 where this machine itself is ill: then tests cannot tell."""
-    code = subprocess.run([os.environ.get("FKDA_CLI", "true"), "doctor"], env=CLEAN, stdout=subprocess.DEVNULL, check=False).returncode
+    code = subprocess.run([BINARY, "doctor"], env=CLEAN, stdout=subprocess.DEVNULL, check=False).returncode
     if code != 0:
         pytest.skip("flashkda doctor finds something wrong with this machine")
 
