@@ -31,7 +31,9 @@ def _heads(rows: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def _split(mixed_qkv: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """q and k [B,1,H,K], v [B,1,HV,V] of the packed rows."""
+    """q and k [B,1,H,K], v [B,1,HV,V] of the packed rows. On CUDA, rows that lie at odd distances are copied: the kernels read four elements at once."""
+    if mixed_qkv.is_cuda and mixed_qkv.stride(0) % 8 != 0:
+        mixed_qkv = mixed_qkv.contiguous()
     HV, V, K = state.shape[1:]
     keys = (mixed_qkv.shape[-1] - HV * V) // 2
     q, k, v = mixed_qkv.split([keys, keys, HV * V], dim=-1)
