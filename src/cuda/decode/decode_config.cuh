@@ -26,13 +26,8 @@ struct Config {
                                      FKDAI_DECODE_CHUNK_LANES, FKDAI_DECODE_STEPS_LANES);
     static constexpr int kWarps = of(FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
                                      FKDAI_DECODE_CHUNK_WARPS, FKDAI_DECODE_STEPS_WARPS);
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-    static constexpr int kFewer = 1;    // shared memory has room for three, and with the registers of four it spills
-#else
-    static constexpr int kFewer = 0;
-#endif
     static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS, FKDAI_DECODE_FEW_BLOCKS,
-                                         FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), FKDAI_DECODE_CHUNK_BLOCKS - kFewer, FKDAI_DECODE_STEPS_BLOCKS);
+                                         FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), FKDAI_DECODE_CHUNK_BLOCKS, FKDAI_DECODE_STEPS_BLOCKS);
     static constexpr int kThreads = 32 * kWarps;
     static constexpr int kRows = kIsChunk ? FKDAI_DECODE_CHUNK_ROWS : FKDAI_DECODE_ROWS;      // of a group of lanes: neighbours
     static constexpr int kFours = 32 / kLanes;           // of a row, in one lane: fours of channels
