@@ -246,7 +246,8 @@ def decode_fused(
         out: ``[N,1,H,V]``.
         scale, A_log, dt_bias, lower_bound: as in ``fwd``.
         state: ``[N,H,V,K]``, or with ``slots`` a pool ``[slots,H,V,K]``, slots any distance apart; fp32 or bf16.
-        conv_weight: those of q, k and v, ``[4,H*K]`` each, the newest tap last: three tensors, or one ``[3,4,H*K]``. None: no convolution.
+        conv_weight: those of q, k and v, ``[4,H*K]`` each, the newest tap last: three tensors, or one ``[3,4,H*K]``, which every
+            call takes apart (3 µs). None: no convolution.
         conv_bias: ``[H*K]`` each, likewise. None: 0.
         conv_state: ``[N or slots,3,3*H*K]``, any strides; channels of q, k, v, oldest input first. One that lies
             as ``[slots,3*H*K,3]`` is given as its ``transpose(1, 2)``.
