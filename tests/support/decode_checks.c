@@ -73,6 +73,23 @@ static void check_cuts(const decode_way *way, const char *text, const case_spec 
     }
 }
 
+/* v of token 2 of each sequence becomes NaN: no token before it changes. */
+static void check_nan_behind(const decode_way *way, const char *text, const case_spec *s, input_values *x, const case_result *all)
+{
+    enum { BAD = 2 };
+    const int64_t row = s->HV * s->V;
+    for (int64_t n = 0; n < s->N; ++n)
+        for (int64_t c = 0; length_of(s, n) > BAD && c < row; ++c) x->v[(s->bounds[n] + BAD) * row + c] = NAN;
+    case_result r = run(way, s, x, 0xa5);
+    for (int64_t n = 0; n < s->N; ++n) {
+        const int64_t good = length_of(s, n) > BAD ? BAD : length_of(s, n);
+        if (!same(r.out + s->bounds[n] * row, all->out + s->bounds[n] * row, good * row)) fail_msg("%s on %s: NaN before its token", text, way->name);
+        for (int64_t i = (s->bounds[n] + good) * row; i < s->bounds[n + 1] * row; ++i)
+            if (!isnan(r.out[i])) fail_msg("%s on %s: element %d behind NaN is %g", text, way->name, (int)i, (double)r.out[i]);
+    }
+    result_free(&r);
+}
+
 void check_together(const decode_way *way, const char *text)
 {
     case_spec s = case_parse("together", text), steps = s;
@@ -95,6 +112,7 @@ void check_together(const decode_way *way, const char *text)
         const double error = length_of(&s, n) == 0 ? 0 : metric_m1(all.out + s.bounds[n] * row, out, length_of(&s, n) * row);
         if (!(error <= BAR(f32, any).out)) fail_msg("%s on %s: out is %.1e from single calls", text, way->name, error);
     }
+    check_nan_behind(way, text, &s, &x, &all);
     free(state);
     free(out);
     result_free(&all);
