@@ -186,8 +186,9 @@ def decode(
 ) -> None:
     """A few new tokens for each of many sequences: ``out``, and ``state`` written back as ``commit`` says. Returns None.
 
-    What a token means is as in ``fwd``. S tokens in one call give the bits of S calls where ``state`` is fp32; on CUDA up to 3 of them, or where
-    their states are written (``commit="each"``, ``step_states``). For draft tokens of which only some will count::
+    What a token means is as in ``fwd``. S tokens in one call give the bits of S calls where ``state`` is fp32, and no bit depends on ``commit``
+    or ``step_states``, but for ``out`` of 5 and more tokens on CUDA without a state that is written. For draft tokens of which only some will
+    count::
 
         decode(q, ..., out, ..., commit="none")                                        # verify; the states stay
         decode(None, k, v, g, beta, scale, None, ..., commit="accepted", num_accepted=n)    # keep the accepted ones
@@ -277,7 +278,8 @@ def decode_fused(
         out: ``[N,1,H,V]``.
         scale, A_log, dt_bias, lower_bound, gate, beta_kind, beta_multiplier, qk_norm, state_layout: as in ``fwd``.
         state: ``[N,H,V,K]``, or with ``slots`` a pool ``[slots,H,V,K]``, slots any distance apart; fp32 or bf16.
-        conv_weight: those of q, k and v, ``[4,H*K]`` each, the newest tap last: three tensors, or one ``[3,4,H*K]``. None: no convolution.
+        conv_weight: those of q, k and v, ``[4,H*K]`` each, the newest tap last: three tensors, or one ``[3,4,H*K]``, which every
+            call takes apart. None: no convolution.
         conv_bias: ``[H*K]`` each, likewise. None: 0.
         conv_state: ``[N or slots,3,3*H*K]``, any strides; channels of q, k, v, oldest input first. One that lies
             as ``[slots,3*H*K,3]`` is given as its ``transpose(1, 2)``.

@@ -115,8 +115,8 @@ int main(int argc, char **argv) {
             });
         };
         if (is_each) time_shape(FKDAI_DECODE_STEPS);
-        const int first_shape = rows[i].S == 1 ? FKDAI_DECODE_ONE : rows[i].S < FKDAI_DECODE_CHUNK_TOKENS ? FKDAI_DECODE_FEW : FKDAI_DECODE_CHUNK;
-        for (int shape = first_shape; shape < kShapes && !is_each; shape++)
+        const int end = is_each ? 0 : rows[i].commit == Commit::NONE ? kShapes : FKDAI_DECODE_CHUNK;
+        for (int shape = rows[i].S == 1 ? FKDAI_DECODE_ONE : FKDAI_DECODE_FEW; shape < end; shape++)
             if (fkdai_decode_is_built(static_cast<fkdai_decode_shape>(shape), rows[i].is_bf16, rows[i].is_k_first, 1)) time_shape(shape);
         watched = "the roof";
         const double roof = roof_of(p.states, repeats, rows[i].commit == Commit::NONE ? 0 : p.states.rows_of_sequence), took = us[planned];

@@ -17,7 +17,7 @@ struct Config {
     static constexpr Stored kStored = stored;
     static constexpr Axes kAxes = axes;
     static constexpr Inputs kInputs = inputs;
-    static constexpr int kTokens = kIsOne ? 1 : kIsChunk || kWritesSteps ? FKDAI_DECODE_MAX_TOKENS : FKDAI_DECODE_CHUNK_TOKENS - 1;
+    static constexpr int kTokens = kIsOne ? 1 : FKDAI_DECODE_MAX_TOKENS;
     static constexpr int of(int one_f32, int one_bf16, int few, int many, int chunk, int steps) {
         return shape == FKDAI_DECODE_FEW ? few : shape == FKDAI_DECODE_MANY ? many : kIsChunk ? chunk : kWritesSteps ? steps :
                stored == Stored::F32 ? one_f32 : one_bf16;
@@ -26,13 +26,9 @@ struct Config {
                                      FKDAI_DECODE_CHUNK_LANES, FKDAI_DECODE_STEPS_LANES);
     static constexpr int kWarps = of(FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
                                      FKDAI_DECODE_CHUNK_WARPS, FKDAI_DECODE_STEPS_WARPS);
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-    static constexpr int kFewer = 1;    // shared memory has room for three, and with the registers of four it spills
-#else
-    static constexpr int kFewer = 0;
-#endif
     static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS, FKDAI_DECODE_FEW_BLOCKS,
-                                         FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), FKDAI_DECODE_CHUNK_BLOCKS - kFewer, FKDAI_DECODE_STEPS_BLOCKS);
+                                         FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), FKDAI_DECODE_CHUNK_BLOCKS - (inputs == Inputs::ANY && axes == Axes::KV),
+                                         FKDAI_DECODE_STEPS_BLOCKS);    // the rare ones would spill
     static constexpr int kThreads = 32 * kWarps;
     static constexpr int kRows = kIsChunk ? FKDAI_DECODE_CHUNK_ROWS : FKDAI_DECODE_ROWS;      // of a group of lanes: neighbours
     static constexpr int kFours = 32 / kLanes;           // of a row, in one lane: fours of channels
@@ -55,12 +51,8 @@ struct Config {
 // What CHUNK makes of all tokens together (decode_chunk.cuh).
 struct Related {
     static constexpr int kTokens = FKDAI_DECODE_MAX_TOKENS, kPitch = kWidth + 16;    // lanes of a quarter warp meet no bank twice
-    alignas(16) float log2_decay[kTokens][kWidth];
-    alignas(16) float k_main[kTokens][kPitch], k_rest[kTokens][kPitch];    // k^ times the decays up to its token: a sum of two tf32 numbers
-    alignas(16) float q_main[kTokens][kPitch], q_rest[kTokens][kPitch];    // scale q^, likewise
-    alignas(16) float k_left[kTokens][kWidth];                             // k^ times the decays behind its token, up to the last one that is stored
-    alignas(16) float state_decay[kWidth];                                 // all of those decays; see decayed()
-    alignas(16) float scores[kTokens][kTokens / 2][4];                     // [s][t / 2]: -A, -A, M, M of tokens t and s
+    alignas(16) float k_decayed[kTokens][kPitch], q_decayed[kTokens][kPitch];    // k^ and scale q^ times the decays up to their token
+    alignas(16) float scores[kTokens][kTokens / 2][4];                           // [s][t / 2]: -A, -A, M, M of tokens t and s
 };
 struct Unrelated {};
 

@@ -2,7 +2,7 @@
 //
 // What needs no memory is known before the kernel before has ended. Then everything that a block reads is requested before anything is used: with
 // slots two round trips, slot and state. Every token is one turn of one loop, whatever their number, so that S tokens give the bits of S calls where
-// states are fp32; but from FKDAI_DECODE_CHUNK_TOKENS on they are taken together (decode_chunk.cuh), unless their states are written.
+// states are fp32. Only where no state is written and there are many tokens, their outputs are computed together (decode_chunk.cuh).
 #pragma once
 
 #include "decode/decode_chunk.cuh"
@@ -79,9 +79,8 @@ struct Block {
 
     __device__ __forceinline__ void run_chunk(const Tokens<Config> &tokens) {
         rows.multiply(tokens);
-        rows.solve(tokens, job.first_row, job.count, states.store_after);
-        if (states.store_after >= 0) rows.template store<kStored>(state_in(states.first));
-        if (p.out.data != nullptr) rows.store_out(out, job.count);
+        rows.solve(tokens, job.first_row, job.count);
+        rows.store_out(out, job.count);
     }
 
     // ---------------------------------------------------------------- STEPS
@@ -134,7 +133,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_k
     block.reader.finish(p, block.job, tokens);
     __syncthreads();
     if constexpr (Config::kIsChunk) {
-        relate_tokens(tokens, block.job.count, block.states.store_after);
+        relate_tokens(tokens, block.job.count);
         __syncthreads();
     }
     release_next_kernel();  // not earlier: waiting blocks of it would fill the multiprocessors unevenly

@@ -44,21 +44,13 @@ constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE
 
 using namespace fkdai::decode;
 
-namespace {
-
-// What a block of CHUNK shares is so much that the cache must leave room for others beside it.
-cudaError_t load(Kernel kernel, int shape) {
-    cudaFuncAttributes attributes;
-    if (kernel == nullptr) return cudaSuccess;
-    if (shape != FKDAI_DECODE_CHUNK) return cudaFuncGetAttributes(&attributes, kernel);
-    return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
-}
-
-}  // namespace
-
 extern "C" int fkdai_decode_load(void) {
-    for (int i = 0; i < 8 * FKDAI_DECODE_SHAPES; i++)
-        if (const cudaError_t error = load(variants[i / 8].of[i / 4 % 2][i / 2 % 2][i % 2].kernel, i / 8); error != cudaSuccess) return error;
+    cudaFuncAttributes attributes;
+    for (int i = 0; i < 8 * FKDAI_DECODE_SHAPES; i++) {
+        const Kernel kernel = variants[i / 8].of[i / 4 % 2][i / 2 % 2][i % 2].kernel;
+        if (kernel == nullptr) continue;
+        if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel); error != cudaSuccess) return error;
+    }
     return cudaSuccess;
 }
 

@@ -40,10 +40,11 @@ static fkdai_decode_shape shape_of_one(const fkdai_decode_request *r)
 static fkdai_decode_shape shape_of(const fkdai_decode_request *r)
 {
     if (r->writes_steps) return FKDAI_DECODE_STEPS;
-    if (r->S >= FKDAI_DECODE_CHUNK_TOKENS) return FKDAI_DECODE_CHUNK;
+    if (r->S >= FKDAI_DECODE_CHUNK_TOKENS && r->is_read_only) return FKDAI_DECODE_CHUNK;
     if (r->S == 1) return shape_of_one(r);
     if (!fkdai_decode_is_built(FKDAI_DECODE_FEW, r->is_bf16_state, r->is_k_first, r->has_plain_input)) return FKDAI_DECODE_MANY;
-    return r->is_read_only && r->N * r->HV > FKDAI_DECODE_FEW_STATES ? FKDAI_DECODE_MANY : FKDAI_DECODE_FEW;
+    if (r->N * r->HV <= FKDAI_DECODE_FEW_STATES) return FKDAI_DECODE_FEW;
+    return r->S >= FKDAI_DECODE_MANY_TOKENS || r->is_read_only ? FKDAI_DECODE_MANY : FKDAI_DECODE_FEW;
 }
 
 fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *r, int major)

@@ -14,15 +14,15 @@
 extern "C" {
 #endif
 
-enum { FKDAI_DECODE_MAX_TOKENS = 8, FKDAI_DECODE_CHUNK_TOKENS = 4 };    /* from so many on, tokens are taken together: docs/numerics.md */
+enum { FKDAI_DECODE_MAX_TOKENS = 8, FKDAI_DECODE_CHUNK_TOKENS = 5 };    /* from so many on, tokens are taken together if no state is written: docs/numerics.md */
 
 /* Which kernel: the lanes that share a row, the warps of a block, and the tokens it has room for (decode_config.cuh). The bits of a result do not
  * depend on it, but for CHUNK, which computes otherwise (decode_chunk.cuh). */
 typedef enum fkdai_decode_shape {
     FKDAI_DECODE_ONE,      /* one token */
-    FKDAI_DECODE_FEW,      /* less than CHUNK_TOKENS; most threads in flight */
-    FKDAI_DECODE_MANY,     /* likewise; fewest instructions for a token */
-    FKDAI_DECODE_CHUNK,    /* up to 8, taken together; chosen by S and by what is written alone */
+    FKDAI_DECODE_FEW,      /* up to 8; most threads in flight */
+    FKDAI_DECODE_MANY,     /* up to 8; fewest instructions for a token */
+    FKDAI_DECODE_CHUNK,    /* up to 8, taken together, without a state that is written; S and that alone decide */
     FKDAI_DECODE_STEPS,    /* up to 8, whose states are written; trees */
     FKDAI_DECODE_SHAPES
 } fkdai_decode_shape;

@@ -75,10 +75,7 @@ template <class Config>
 __device__ __forceinline__ void make_decay_and_beta(const fkdai_decode_call &p, const float4 &log2_a, float beta, int token, int lane,
                                                     Tokens<Config> &to) {
     float4 decay = coded_decays(log2_a);
-    if constexpr (Config::kIsChunk) {
-        four_at(to.log2_decay[token], lane) = log2_a;
-        decay = make_float4(plain_decay(decay.x), plain_decay(decay.y), plain_decay(decay.z), plain_decay(decay.w));
-    }
+    if constexpr (Config::kIsChunk) decay = make_float4(plain_decay(decay.x), plain_decay(decay.y), plain_decay(decay.z), plain_decay(decay.w));
     four_at(to.decay[token], lane) = decay;
     if (lane == 0) to.beta[token] = p.beta_multiplier * (p.is_beta_activated ? beta : sigmoid(beta));
 }
