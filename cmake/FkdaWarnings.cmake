@@ -16,7 +16,9 @@ target_compile_options(fkda_warnings INTERFACE "$<$<COMPILE_LANGUAGE:C>:${c}>" "
 target_compile_options(fkda_warnings INTERFACE $<$<COMPILE_LANGUAGE:C>:-ffp-contract=off>)
 if(FKDA_SANITIZE)    # -g1: lines for reports; all that -g writes would take a third of the time of compiling
   target_compile_options(fkda_warnings INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${FKDA_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1>)
-  # C++ is tests alone. What a null or a strayed pointer reads AddressSanitizer sees, and these checks of each access cost the emulator a third more.
-  target_compile_options(fkda_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize=null,object-size,pointer-overflow>)
+  # What a null or a strayed pointer reads AddressSanitizer sees, and these checks of each access cost the emulator a third more, loops of tests
+  # half: they are left to the library. C++ is tests alone; targets of C that are tests alone have the property FKDA_IS_TEST.
+  set(is_test "$<OR:$<COMPILE_LANGUAGE:CXX>,$<BOOL:$<TARGET_PROPERTY:FKDA_IS_TEST>>>")
+  target_compile_options(fkda_warnings INTERFACE "$<$<AND:$<COMPILE_LANGUAGE:C,CXX>,${is_test}>:-fno-sanitize=null,object-size,pointer-overflow>")
   target_link_options(fkda_warnings INTERFACE -fsanitize=${FKDA_SANITIZE})
 endif()

@@ -49,10 +49,17 @@ def say(text):
     print(f"==> {text}", file=sys.stderr, flush=True)
 
 
-def run(command, **options):
+CPU_SECONDS: dict[str, float] = {}    # of the commands, by what they are for
+
+
+def run(what, command, **options):
     """Runs a command quietly; returns (exit status, output)."""
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **options)
-    return done.returncode, done.stdout
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **options) as process:
+        output = process.stdout.read() if process.stdout else ""
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    CPU_SECONDS[what] = CPU_SECONDS.get(what, 0) + used.ru_utime + used.ru_stime
+    return process.returncode, output
 
 
 def count_cmocka(output, ok):
@@ -82,31 +89,32 @@ class Once:
 @Once
 def hasty_flag():
     """Lets nvcc compile ten times as fast, and badly: for builds that are to succeed, and whose kernels nobody runs."""
-    known = can_compile_kernels() and "--Ofast-compile" in run(["nvcc", "--help"])[1]
+    known = can_compile_kernels() and "--Ofast-compile" in run("nvcc --help", ["nvcc", "--help"])[1]
     return "--Ofast-compile=max" if known else ""
 
 
-def hasty_nvcc():
-    return {**os.environ, "NVCC_APPEND_FLAGS": hasty_flag()}
+def cuda_options(flags):
+    """The kernels are compiled once for all builds that give them the same flags (tools/dev/compile_once.py)."""
+    return [f"CMAKE_CUDA_FLAGS={flags}", f"CMAKE_CUDA_COMPILER_LAUNCHER={ROOT / 'tools/dev/compile_once.py'}", "FKDA_WERROR=ON"]
 
 
-def flags_of_kernels():
+def options_of_kernels():
     """Of builds whose kernels a GPU runs where there is one. CMake knows the flag: with a GPU, or without, everything is compiled anew."""
     has_gpu = any(pathlib.Path("/dev").glob("nvidia[0-9]*")) or pathlib.Path("/dev/dxg").exists()
-    return f"CMAKE_CUDA_FLAGS={'' if has_gpu else hasty_flag()}"
+    return cuda_options("" if has_gpu else hasty_flag())
 
 
 @Once
 def build_release():
-    return build_with_tests("check-release", "-D" + flags_of_kernels())
+    return build_with_tests("check-release", *options_of_kernels())
 
 
 def build_sanitized():
-    return build_with_tests("check-sanitize", "-DFKDA_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DFKDA_CUDA=OFF")
+    return build_with_tests("check-sanitize", "FKDA_SANITIZE=address,undefined", "CMAKE_BUILD_TYPE=RelWithDebInfo", "FKDA_CUDA=OFF", "FKDA_WERROR=ON")
 
 
 def build_with_tests(build, *options):
-    return run(["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_EXAMPLES=ON", "-DFKDA_WERROR=ON", *options])
+    return run(build, ["tools/build", build, "-DFKDA_BUILD_TESTS=ON", "-DFKDA_BUILD_EXAMPLES=ON", *(f"-D{option}" for option in options)])
 
 
 def c_suites(build, label, built, env):
@@ -116,8 +124,8 @@ def c_suites(build, label, built, env):
         return [Suite(f"{label}: build", failed=1, output=output)]
     say(f"C suites, {label}")
     report = OUT / f"ctest-{build}.xml"
-    run(["ctest", "--test-dir", f"build/{build}", "-j", str(os.cpu_count()), "--timeout", "900", "--test-output-size-passed", "1000000",
-         "--output-junit", str(report)], env={**hasty_nvcc(), **env})
+    run(f"tests of {build}", ["ctest", "--test-dir", f"build/{build}", "-j", str(os.cpu_count()), "--timeout", "900",
+                              "--test-output-size-passed", "1000000", "--output-junit", str(report)], env={**os.environ, **env})
     suites = []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         output = case.findtext("system-out") or ""
@@ -132,8 +140,8 @@ def c_suites(build, label, built, env):
 def install_wheel():
     """Builds the wheel and installs it into .venv; returns (exit status, output)."""
     say("building and installing the Python wheel")
-    return run([sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--force-reinstall",
-                "--config-settings=build-dir=build/wheel", f"--config-settings=cmake.define.{flags_of_kernels()}", "."],
+    return run("wheel", [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--force-reinstall",
+                "--config-settings=build-dir=build/wheel", *(f"--config-settings=cmake.define.{option}" for option in options_of_kernels()), "."],
                env={**os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "2"})
 
 
@@ -144,13 +152,15 @@ def python_suites():
             return [Suite(f"python: {name}", failed=1, output=output)]
     suites = []
     python = sys.executable
-    env = {**hasty_nvcc(), "FKDA_CLI": str(ROOT / "build/check-release/cli/flashkda"), "PYTHONDONTWRITEBYTECODE": "1"}
+    # PASSIVE: torch's threads wait for each other without turning; on cores that are shared with other lanes that was half of the time.
+    env = {**os.environ, "FKDA_CLI": str(ROOT / "build/check-release/cli/flashkda"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     for folder in ("cli", "python"):
         say(f"pytest tests/{folder}")
         report = OUT / f"pytest-{folder}.xml"
         report.unlink(missing_ok=True)
         started = time.time()
-        status, output = run([python, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", f"tests/{folder}", f"--junitxml={report}"], env=env)
+        command = [python, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", f"tests/{folder}", f"--junitxml={report}"]
+        status, output = run(f"pytest {folder}", command, env=env)
         suite = Suite(f"pytest: {folder}", seconds=time.time() - started, output=output)
         if report.exists():
             counts = ElementTree.parse(report).getroot().find("testsuite")
@@ -167,7 +177,7 @@ def tool_suite(name, *command):
     """A tool that says by its exit status what it found; 77 means that it could not look."""
     say(name)
     started = time.time()
-    status, output = run([sys.executable, *command])
+    status, output = run(name, [sys.executable, *command])
     return Suite(name, int(status == 0), int(status not in (0, 77)), int(status == 77), time.time() - started, output)
 
 
@@ -177,11 +187,13 @@ def debug_build_suite():
     targets = "flashkda flashkda_cli fkda_printed fkda_bench_cpu fkda_bench_decode" + (" gpu_programs" if can_compile_kernels() else "")
     say("debug build: build/check-debug")
     started = time.time()
-    status, output = run(["tools/build", "check-debug", "-DFKDA_BUILD_TESTS=ON", "-DBUILD_SHARED_LIBS=OFF", "-DFKDA_WERROR=ON",
-                          "-DCMAKE_BUILD_TYPE=Debug", "-DFKDA_BUILD_BENCH=ON", "-DFKDA_BUILD_GPU_TESTS=ON",
-                          f"-DFKDA_CUDA={'ON' if can_compile_kernels() else 'OFF'}"], env={**hasty_nvcc(), "TARGETS": targets})
+    options = [*cuda_options(hasty_flag()), "FKDA_BUILD_TESTS=ON", "BUILD_SHARED_LIBS=OFF", "CMAKE_BUILD_TYPE=Debug", "FKDA_BUILD_BENCH=ON",
+               "FKDA_BUILD_GPU_TESTS=ON", f"FKDA_CUDA={'ON' if can_compile_kernels() else 'OFF'}"]
+    command = ["tools/build", "check-debug", *(f"-D{option}" for option in options)]
+    status, output = run("check-debug", command, env={**os.environ, "TARGETS": targets})
     if status == 0:
-        status, output = run(["ctest", "--test-dir", "build/check-debug", "-R", "^(consumer|exports)$", "--output-on-failure", "--no-tests=error"])
+        command = ["ctest", "--test-dir", "build/check-debug", "-R", "^(consumer|exports)$", "--output-on-failure", "--no-tests=error"]
+        status, output = run("check-debug", command)
     return Suite("debug build", int(status == 0), int(status != 0), 0, time.time() - started, output)
 
 
@@ -255,7 +267,9 @@ def print_report(suites, seconds):
     for suite in suites:
         print(f"{suite.name:<{width}}  {suite.ran:>5} {suite.passed:>6} {suite.failed:>6} {suite.skipped:>7} {suite.seconds:>8.1f}")
     passed, failed, skipped = (sum(getattr(suite, key) for suite in suites) for key in ("passed", "failed", "skipped"))
-    print(f"\nran {passed + failed} in {seconds:.0f} s\n{passed} passed, {failed} failed, {skipped} skipped")
+    print("\nCPU seconds: " + ", ".join(f"{what} {used:.0f}" for what, used in CPU_SECONDS.items() if used >= 1))
+    print(f"\nran {passed + failed} in {seconds:.0f} s, {sum(CPU_SECONDS.values()):.0f} CPU seconds")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return failed
 
 
@@ -280,6 +294,7 @@ def main():
     if arguments.long:
         LINT.remove("--quick")
     OUT.mkdir(parents=True, exist_ok=True)
+    os.environ["FKDA_COMPILED"] = str(OUT / "compiled")
     started = time.time()
     results = run_steps(steps)
     suites = [suite for step in steps for suite in results[step]]

@@ -21,7 +21,8 @@ function(check_parent name kind)
 endfunction()
 
 check_parent(fetched SHARED_LIBRARY -DFETCH=ON -DBUILD_SHARED_LIBS=ON -DFKDA_CUDA=OFF)
-check_parent(subdirectory STATIC_LIBRARY -DFKDA_CUDA=${CUDA} -DCMAKE_CXX_STANDARD=20 -DCMAKE_CUDA_STANDARD=17 -DCMAKE_CUDA_ARCHITECTURES=80)
+check_parent(subdirectory STATIC_LIBRARY -DFKDA_CUDA=${CUDA} -DCMAKE_CXX_STANDARD=20 -DCMAKE_CUDA_STANDARD=17 -DCMAKE_CUDA_ARCHITECTURES=80
+             "-DCMAKE_CUDA_FLAGS=${CUDA_FLAGS}" "-DCMAKE_CUDA_COMPILER_LAUNCHER=${CUDA_LAUNCHER}" -DFKDA_WERROR=${WERROR})    # as in this build
 run(${CMAKE_COMMAND} --build ${WORK}/subdirectory -j 2)
 check_program(${WORK}/subdirectory/parent)
 run(${READELF} -d ${WORK}/subdirectory/parent)

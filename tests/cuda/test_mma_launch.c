@@ -1,38 +1,15 @@
 /*
- * The portable prefill launcher's object file against a runtime of this file: which of its kernels is launched, with which geometry and shared memory,
- * and that every call that fails is handed on. No GPU, no driver; no kernel runs.
+ * The portable prefill launcher's object file against a fake runtime: which of its kernels is launched, with which geometry and shared memory, and that
+ * every call that fails is handed on.
  */
 #include "harness.h"
 
 #include <string.h>
 
-#include "fake_registration.h"
+#include "fake_launches.h"
 #include "prefill_mma/prefill_mma_launch.h"
 
-static struct { int calls, fail_at, launched; const char *kernel; unsigned grid, block; size_t shared, allowed; } fake;
-
-static cudaError_t answer(void) { return ++fake.calls == fake.fail_at ? cudaErrorUnknown : cudaSuccess; }
-
-cudaError_t cudaGetLastError(void) { return cudaSuccess; }
-
-cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attribute, int value)
-{
-    assert_string_not_equal(name_of_kernel(kernel), "?");
-    if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) fake.allowed = (size_t)value;
-    return answer();
-}
-
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *kernel, void **args)
-{
-    (void)args;
-    const cudaError_t error = answer();
-    if (error != cudaSuccess) return error;
-    fake.launched++;
-    fake.kernel = name_of_kernel(kernel);
-    fake.grid = config->gridDim.x, fake.block = config->blockDim.x, fake.shared = config->dynamicSmemBytes;
-    assert_true(config->gridDim.y == 1 && config->gridDim.z == 1 && config->blockDim.y == 1 && config->numAttrs == 0);
-    return cudaSuccess;
-}
+static void reset(void) { fake_reset(sizeof(fkdai_tensor)); }
 
 static fkdai_mma_call make_call(int64_t HV, int64_t V, int slices)
 {
@@ -51,11 +28,12 @@ static void test_geometry(void **unused)
         for (int gate = 0; gate < FKDAI_GATES; ++gate) {
             fkdai_mma_call call = make_call(calls[i].HV, calls[i].V, calls[i].slices);
             call.gate = (fkdai_gate)gate;
-            memset(&fake, 0, sizeof fake);
+            const fake_launch *const seen = &fake.launches[0];
+            reset();
             assert_int_equal(fkdai_mma_launch(&call, NULL), cudaSuccess);
-            assert_true(fake.launched == 1 && fake.grid == calls[i].grid && fake.block == calls[i].block);
-            assert_true(fake.shared == (size_t)fkdai_mma_shared_bytes() && fake.shared <= 99 * 1024);
-            assert_non_null(strstr(fake.kernel, gate == FKDAI_GATE_BOUNDED ? "mma_prefill_kernelILb1E" : "mma_prefill_kernelILb0E"));
+            assert_true(fake.launched == 1 && seen->grid == calls[i].grid && seen->block == calls[i].block && seen->ranks == 1 && !seen->may_overlap);
+            assert_true(seen->shared_bytes == (size_t)fkdai_mma_shared_bytes() && seen->shared_bytes <= 99 * 1024);
+            assert_non_null(strstr(seen->kernel, gate == FKDAI_GATE_BOUNDED ? "mma_prefill_kernelILb1E" : "mma_prefill_kernelILb0E"));
         }
 }
 
@@ -64,16 +42,16 @@ static void test_nothing_to_do_and_failures(void **unused)
     (void)unused;
     fkdai_mma_call call = make_call(2, 128, 0);
     for (int fail_at = 1; fail_at <= 3; ++fail_at) {
-        memset(&fake, 0, sizeof fake);
+        reset();
         fake.fail_at = fail_at;
         assert_int_equal(fkdai_mma_load(), fail_at <= 2 ? cudaErrorUnknown : cudaSuccess);
     }
-    assert_int_equal(fake.allowed, fkdai_mma_shared_bytes());
-    memset(&fake, 0, sizeof fake);
+    assert_int_equal(fake.largest_shared, fkdai_mma_shared_bytes());
+    reset();
     fake.fail_at = 1;
     assert_int_equal(fkdai_mma_launch(&call, NULL), cudaErrorUnknown);
     assert_int_equal(fake.launched, 0);
-    memset(&fake, 0, sizeof fake);
+    reset();
     call.grid = fkdai_mma_make_grid(0, 2, 128, 132, 0);
     assert_int_equal(fkdai_mma_launch(&call, NULL), cudaSuccess);
     assert_int_equal(fake.calls, 0);

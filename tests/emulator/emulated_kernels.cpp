@@ -3,6 +3,7 @@
 
 namespace emulated {
 
+using namespace fkdai;
 using namespace fkdai::prefill;
 
 namespace {
@@ -10,6 +11,7 @@ namespace {
 template <GateKind kind>
 void run(const Params &p) {
     if (p.is_raw) prefill_kernel<kind, true>(p);
+    else if (p.mapping == FKDAI_QUAD) prefill_quad_kernel<kind>(p);
     else prefill_kernel<kind, false>(p);
 }
 

@@ -5,7 +5,7 @@
 
 namespace emulated {
 
-// One thread of prefill_kernel<kind, p.is_raw>.
-void prefill_thread(fkdai::prefill::GateKind kind, const fkdai::prefill::Params &p);
+// One thread of the kernel that a launch with these parameters takes.
+void prefill_thread(fkdai::GateKind kind, const fkdai::prefill::Params &p);
 
 }  // namespace emulated

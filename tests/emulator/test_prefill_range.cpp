@@ -139,6 +139,11 @@ void sizes() {
     check("the same, slow gates", "lens=70 H=1 norm=none gates=slow", 1, nothing);
     check("the same, activated", "lens=70 H=1 norm=none beta=activated", 1, nothing);
     check("the same, scale 1e20", "lens=70 H=1 norm=none scale=1e20", 1, nothing);
+    for (const char *scale : {"0.0019", "0.0021", "1", "-255", "257"}) {  // on both sides of those that need no factor of out
+        const std::string word = std::string("scale=") + scale;
+        check(word.c_str(), ("lens=70 H=1 " + word).c_str(), 1, nothing);
+        check((word + ", without norm").c_str(), ("lens=70 H=1 norm=none " + word).c_str(), 1, nothing);
+    }
     check("one channel a key", "lens=70 H=1 norm=none keys=onehot", 1, nothing);
     check("keys of zero", "lens=40 H=1 norm=none keys=zero", 1, nothing);
     check("keys of 2^-40 to 2^40", "lens=70 H=1 norm=none beta=activated b=f32", 6, [](Draw &d) {

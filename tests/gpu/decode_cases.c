@@ -12,11 +12,13 @@
 #include "case_states.h"
 #include "commit_checks.h"
 #include "counter_rng.h"
+#include "decode/decode_plan.h"
 #include "decode_checks.h"
 #include "device_case.h"
 #include "dtype.h"
 #include "error_metrics.h"
 
+#define FEW "lens=1,3,0,3,2,1,2 H=2 HV=4 K=128 V=128 op=decode "
 #define POOL "lens=1,8,0,3,2,5,1,7,4,6 H=2 HV=4 K=128 V=128 op=decode "
 
 static int64_t most_states = INT64_MAX;      /* of a case */
@@ -89,10 +91,19 @@ static const decode_way way = {run_any, NULL, "the GPU"};
 static void test_tokens_one_by_one(void **unused)
 {
     (void)unused;
-    static const char *const texts[] = {POOL, POOL "s0_layout=nhkv out=bf16", POOL "gate=softplus gates=slow m=2", POOL "gate=precomputed in=f32 norm=none",
-                                        POOL "gates=wide gate=softplus keys=shifted"};
+    static const char *const texts[] = {FEW, FEW "s0_layout=nhkv out=bf16", FEW "gate=softplus gates=slow m=2", FEW "gate=precomputed in=f32 norm=none",
+                                        FEW "gates=wide gate=softplus keys=shifted"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_one_by_one(&way, texts[i]);
     print_message("decode_cases: ran %d, failed 0 token by token\n", (int)(sizeof texts / sizeof *texts));
+}
+
+static void test_tokens_together(void **unused)
+{
+    (void)unused;
+    static const char *const texts[] = {POOL, POOL "s0_layout=nhkv", POOL "gate=softplus gates=slow m=2", POOL "gate=precomputed in=f32",
+                                        POOL "gates=wide gate=softplus keys=shifted", POOL "gates=steep gate=softplus in=f32"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_together(&way, texts[i]);
+    print_message("decode_cases: ran %d, failed 0 of tokens taken together\n", (int)(sizeof texts / sizeof *texts));
 }
 
 static void test_batch_invariance(void **unused)
@@ -138,7 +149,7 @@ static fkda_status run_commit(const void *context, const fkda_decode_desc *desc,
     MUST(cudaFree(a.device_status));
     return status;
 }
-static const commit_way commit_on_device = {.run = run_commit, .name = "the GPU", .widest_only = 1, .finds_on_device = 1};
+static const commit_way commit_on_device = {.run = run_commit, .name = "the GPU", .widest_only = 1, .finds_on_device = 1, .together_from = FKDAI_DECODE_CHUNK_TOKENS};
 
 static void test_commits(void **unused)
 {
@@ -338,7 +349,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tiny[] = {cmocka_unit_test(test_every_case),  cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_commits),
                                       cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees),         cmocka_unit_test(test_broken_commits)};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_case), cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_batch_invariance), cmocka_unit_test(test_containment), cmocka_unit_test(test_hard_numbers),
+        cmocka_unit_test(test_every_case), cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_tokens_together), cmocka_unit_test(test_batch_invariance), cmocka_unit_test(test_containment), cmocka_unit_test(test_hard_numbers),
         cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_many_sequences), cmocka_unit_test(test_captured),
         cmocka_unit_test(test_commits), cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees), cmocka_unit_test(test_broken_commits),
     };

@@ -1,5 +1,6 @@
 // prefill_marks.cu: where the time of a chunk goes. The kernel is built once more with clock marks (prefill_marks.cuh); one problem runs, and
-// for every role the cycles from one moment to the next are printed, medians over 64 chunks of the first CTA.
+// for every role the cycles from one moment to the next are printed, medians over the chunks in the middle; then when the first and the last
+// chunks reach them: where the time of starts and ends goes.
 //
 //     prefill_marks [H [T]] [quad]      default 32 heads, 8192 tokens, a duo
 #define FKDA_MARKS
@@ -23,22 +24,49 @@ const char *const kMoments[] = {
 #undef FKDA_MARK
 };
 unsigned at[kMarks][kMarkedChunks];
+int chunks;  // of the problem's sequence, as far as they are marked
 
-// Of the chunks that this CTA prepares for load, operand and solve; of all for the others.
+bool is_of(int mark, const char *role) { return strcmp(kRoles[mark], role) == 0; }
+bool is_of_preparer(int mark) { return is_of(mark, "load") || is_of(mark, "operand") || is_of(mark, "solve"); }
+// This CTA prepares every second chunk.
+int step_of(int mark) { return is_of_preparer(mark) ? duo::kRanks : 1; }
+
+// Over the chunks in the middle.
 int median(int from, int from_chunk, int to, int to_chunk, int step) {
     std::vector<int> cycles;
-    for (int i = 0; i + std::max(from_chunk, to_chunk) < static_cast<int>(kMarkedChunks); i += step)
+    for (int i = chunks / 3 / step * step; i + std::max(from_chunk, to_chunk) <= chunks * 2 / 3; i += step)
         cycles.push_back(static_cast<int>(at[to][i + to_chunk] - at[from][i + from_chunk]));
     std::sort(cycles.begin(), cycles.end());
-    return cycles[cycles.size() / 2];
+    return cycles.empty() ? 0 : cycles[cycles.size() / 2];
 }
 
 void print_role(int first, int last) {
-    const bool prepares = strcmp(kRoles[first], "chain") != 0 && strcmp(kRoles[first], "store") != 0;
-    const int step = prepares ? duo::kRanks : 1;
+    const int step = step_of(first);
     printf("%-8s %6d a chunk:", kRoles[first], median(first, 0, first, step, step));
     for (int m = first + 1; m <= last; m++) printf("  %s %d", kMoments[m], median(m - 1, 0, m, 0, step));
     printf("\n");
+}
+
+// Cycles since the blocks of the cluster met, which all of its SMs know; `block` has the role.
+void print_moment(int mark, int i, int block) {
+    printf("  %s %d", kMoments[mark], static_cast<int>(at[mark][i] - at[mark_block_has_met][block]));
+}
+void print_chunk(const char *role, int chunk, int block) {
+    printf("  %-8s %4d:", role, chunk);
+    for (int m = 0; m < kMarks; m++)
+        if (is_of(m, role)) print_moment(m, chunk, block);
+    printf("\n");
+}
+void print_ends(int blocks) {
+    for (int block = 0; block < blocks; block++) print_chunk("block", block, block);
+    const int preparer = blocks == 4 ? 2 : 0, firsts = 4;
+    for (const char *role : {"load", "operand", "solve"})
+        for (int chunk = 0; chunk < firsts * duo::kRanks && chunk < chunks; chunk += duo::kRanks) print_chunk(role, chunk, preparer);
+    print_chunk("state", 0, 0);
+    for (const char *role : {"chain", "store"})
+        for (int chunk = 0; chunk < chunks; chunk++)
+            if (chunk < firsts || chunk >= chunks - 2) print_chunk(role, chunk, 0);
+    print_chunk("state", 1, 0);
 }
 
 }  // namespace
@@ -49,15 +77,21 @@ int main(int argc, char **argv) {
     case_spec s = kernel_case_parse("marks", "T=8192 H=32");
     if (argc > 1) s.H = s.HV = atoi(argv[1]);
     if (argc > 2) s.T = s.bounds[1] = atoi(argv[2]);
-    if (s.H < 1 || s.T < static_cast<int64_t>(kFirstMarked + kMarkedChunks + 1) * kChunk) {
-        printf("prefill_marks: H at least 1, T at least %u\n", (kFirstMarked + kMarkedChunks + 1) * kChunk);
+    chunks = static_cast<int>(s.T / kChunk);
+    if (s.H < 1 || chunks < 1 || chunks > static_cast<int>(kMarkedChunks)) {
+        printf("prefill_marks: H at least 1, T from %d to %u\n", kChunk, kMarkedChunks * kChunk);
         return 2;
     }
     load_kernels();
     DeviceCase c(s, multiprocessors, asked_mapping == FKDAI_QUAD ? FKDAI_QUAD : FKDAI_DUO);  // the marked ones
     for (int i = 0; i < 3; i++) c.run();
     CHECK_CUDA(cudaMemcpyFromSymbol(at, marked_clock, sizeof at));
-    for (int first = 0, m = 1; m <= kMarks; m++)
-        if (m == kMarks || strcmp(kRoles[m], kRoles[first]) != 0) print_role(first, m - 1), first = m;
+    for (int first = mark_load_wants_stage, m = first + 1; m <= kMarks; m++)
+        if (m == kMarks || strcmp(kRoles[m], kRoles[first]) != 0) {
+            if (!is_of(first, "state")) print_role(first, m - 1);
+            first = m;
+        }
+    printf("cycles since the cluster met:\n");
+    print_ends(fkdai_prefill_ranks(c.call.grid));
     return 0;
 }

@@ -107,7 +107,7 @@ static int is_decode(const case_spec *s) { return s->is_decode && !s->is_plain; 
 
 fkda_decode_desc case_decode_desc(const case_spec *s, const fkda_fwd_desc *f)
 {
-    int64_t longest = 1;
+    int64_t longest = s->cu != FKDA_NONE && s->most_tokens > 1 ? s->most_tokens : 1;
     for (int64_t n = 0; n < s->N; ++n) longest = s->bounds[n + 1] - s->bounds[n] > longest ? s->bounds[n + 1] - s->bounds[n] : longest;
     return (fkda_decode_desc){
         .struct_size = sizeof(fkda_decode_desc), .backend = f->backend, .memory = f->memory, .device = f->device, .threads = f->threads, .flags = f->flags,

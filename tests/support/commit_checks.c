@@ -26,7 +26,8 @@ typedef struct form {
 static const form forms[] = {
     {"packed", 6, 8, {3, 0, 8, 1, 5, 2}, 128, FKDA_F32, FKDA_F32, FKDA_BF16, FKDA_I32, FKDA_STATE_NHVK, FKDA_GATE_BOUNDED, 1, 1},
     {"dense", 2, 4, {0}, 128, FKDA_F32, FKDA_F32, FKDA_F32, FKDA_I64, FKDA_STATE_NHKV, FKDA_GATE_SOFTPLUS, 0, 0},
-    {"bf16", 3, 6, {6, 2, 4}, 128, FKDA_BF16, FKDA_BF16, FKDA_BF16, FKDA_I64, FKDA_STATE_NHVK, FKDA_GATE_BOUNDED, 1, 0},
+    {"bf16", 3, 3, {3, 1, 2}, 128, FKDA_BF16, FKDA_BF16, FKDA_BF16, FKDA_I64, FKDA_STATE_NHVK, FKDA_GATE_BOUNDED, 1, 0},
+    {"bf16, many tokens", 3, 6, {6, 2, 4}, 128, FKDA_BF16, FKDA_BF16, FKDA_BF16, FKDA_I64, FKDA_STATE_NHVK, FKDA_GATE_BOUNDED, 1, 0},
     {"bf16 [K,V]", 3, 3, {0}, 128, FKDA_BF16, FKDA_BF16, FKDA_F32, FKDA_I32, FKDA_STATE_NHKV, FKDA_GATE_PRECOMPUTED, 0, 1},
     {"one token", 4, 1, {1, 0, 1, 1}, 128, FKDA_F32, FKDA_F32, FKDA_BF16, FKDA_I32, FKDA_STATE_NHVK, FKDA_GATE_BOUNDED, 0, 0},
     {"narrow", 3, 5, {5, 1, 4}, 64, FKDA_F32, FKDA_F32, FKDA_BF16, FKDA_I32, FKDA_STATE_NHVK, FKDA_GATE_BOUNDED, 0, 1},
@@ -46,6 +47,7 @@ typedef struct problem {
     size_t state_bytes, out_bytes;           /* of a sequence's state; of a token's out */
     uint8_t *initial, *after;                /* [N], [N,S]: the states before, and after t + 1 tokens */
     uint8_t *out;                            /* [rows] */
+    uint8_t *after_single, *out_single;      /* the same where states of tokens are written */
 } problem;
 
 /* -------------------------------------------------------------- drawing */
@@ -116,15 +118,17 @@ static void must_run(const problem *p, const char *what, const fkda_decode_desc 
     if (status != wanted) fail_msg("%s, %s on %s: status %u, not %u", p->f->name, what, p->way->name, (unsigned)status, (unsigned)wanted);
 }
 
-/* Tokens [t, t + count) of sequence n alone, from one state to the other; out, if it is wanted. */
-static void call_one(const problem *p, int64_t n, int64_t t, int64_t count, const uint8_t *from, uint8_t *to, uint8_t *out)
+/* Tokens [t, t + count) of sequence n alone, in a call of at most S, from one state to the other; out, if it is wanted. */
+static void call_one(const problem *p, int64_t n, int64_t t, int64_t count, int64_t S, const uint8_t *from, uint8_t *to, uint8_t *out)
 {
     const form *const f = p->f;
     commit_buffer b[COMMIT_ARGUMENTS];
     fkda_decode_desc d = p->desc;
+    int32_t bounds[2] = {0, (int32_t)count};
     memcpy(b, p->input, sizeof b);
-    b[COMMIT_CU_SEQLENS] = b[COMMIT_MASK] = (commit_buffer){NULL, 0};
-    d.N = 1, d.S = count, d.T = 0, d.cu_seqlens = FKDA_NONE;
+    b[COMMIT_MASK] = (commit_buffer){NULL, 0};
+    b[COMMIT_CU_SEQLENS] = count < S ? (commit_buffer){bounds, sizeof bounds} : (commit_buffer){NULL, 0};
+    d.N = 1, d.S = S, d.T = count < S ? count : 0, d.cu_seqlens = count < S ? FKDA_I32 : FKDA_NONE;
     for (int i = COMMIT_Q; i <= COMMIT_BETA; ++i) {
         const size_t row = p->input[i].bytes / (size_t)p->rows;
         b[i] = (commit_buffer){(uint8_t *)p->input[i].data + (size_t)(p->bounds[n] + t) * row, (size_t)count * row};
@@ -150,8 +154,29 @@ static void make_truth(problem *p)
     for (int64_t n = 0; n < p->f->N; ++n)
         for (int64_t t = 0; t < length_of(p, n); ++t) {
             const uint8_t *const from = is_null(p->f, n) || is_masked(p, n) ? zero : initial_of(p, n);
-            call_one(p, n, 0, t + 1, from, state_after(p, n, t), p->out + (size_t)p->bounds[n] * p->out_bytes);
+            call_one(p, n, 0, t + 1, p->f->S, from, state_after(p, n, t), p->out + (size_t)p->bounds[n] * p->out_bytes);
         }
+    free(zero);
+}
+
+static int is_together(const problem *p) { return p->way->together_from > 0 && p->f->S >= p->way->together_from; }
+
+/* Not with bf16 states: no other call takes so many tokens one by one without rounding the state between them. */
+static int knows_single(const problem *p) { return !is_together(p) || p->after_single != NULL; }
+
+/* A call for every token. */
+static void make_single_truth(problem *p)
+{
+    p->after_single = must_alloc((size_t)(p->f->N * p->f->S), p->state_bytes), p->out_single = must_alloc((size_t)p->rows, p->out_bytes);
+    uint8_t *const zero = must_alloc(p->state_bytes, 1);
+    for (int64_t n = 0; n < p->f->N; ++n) {
+        const uint8_t *from = is_null(p->f, n) || is_masked(p, n) ? zero : initial_of(p, n);
+        for (int64_t t = 0; t < length_of(p, n); ++t) {
+            uint8_t *const to = p->after_single + (size_t)(n * p->f->S + t) * p->state_bytes;
+            call_one(p, n, t, 1, 1, from, to, p->out_single + (size_t)(p->bounds[n] + t) * p->out_bytes);
+            from = to;
+        }
+    }
     free(zero);
 }
 
@@ -180,6 +205,8 @@ static void free_problem(problem *p)
     free(p->initial);
     free(p->after);
     free(p->out);
+    free(p->after_single);
+    free(p->out_single);
 }
 
 /* -------------------------------------------------------------- a call that is looked at */
@@ -195,6 +222,7 @@ typedef struct trial {
     int64_t accepted[MOST_N], parent[MOST_N][MOST_S];
     void *slots, *num_accepted, *parents;       /* as arrays of the form's index dtype */
     size_t pitch, step_pitch;                   /* bytes between rows of states, of step states */
+    int is_single;                              /* states of tokens are written: each has the bits of a single call */
 } trial;
 
 static size_t round_to_row(const problem *p, fkda_dtype dtype) { return p->state_bytes / bytes_of(p->f->state) * bytes_of(dtype) + ROW_GAP_BYTES; }
@@ -255,6 +283,13 @@ static void place_indices(trial *t)
         if (length_of(t->p, n) > 0 && !(is_each && is_masked(t->p, n))) store_index(t->num_accepted, f->index, n, t->accepted[n]);
 }
 
+static void want_single(trial *t)
+{
+    if (t->p->after_single == NULL) return;    /* no difference */
+    t->is_single = 1;
+    memcpy(t->wanted[COMMIT_OUT], t->p->out_single, (size_t)t->p->rows * t->p->out_bytes);
+}
+
 /* A call of the problem with this commit, whose accepted[] are given. */
 static trial make_trial(const problem *p, fkda_commit commit, const int64_t *accepted, uint8_t poison)
 {
@@ -268,15 +303,21 @@ static trial make_trial(const problem *p, fkda_commit commit, const int64_t *acc
     }
     guard(&t, COMMIT_OUT, (size_t)p->rows * p->out_bytes, poison);
     memcpy(t.wanted[COMMIT_OUT], p->out, (size_t)p->rows * p->out_bytes);
+    if (commit == FKDA_COMMIT_EACH) want_single(&t);
     place_states(&t, poison);
     place_indices(&t);
     return t;
 }
 
+static const uint8_t *wanted_after(const trial *t, int64_t n, int64_t token)
+{
+    return (t->is_single ? t->p->after_single : t->p->after) + (size_t)(n * t->p->f->S + token) * t->p->state_bytes;
+}
+
 /* The state after so many tokens is to be in the slot of entry j. */
 static void want_state(trial *t, int64_t n, int64_t tokens, int64_t j)
 {
-    if (tokens > 0 && !is_null(t->p->f, n)) memcpy(row_at(t, t->wanted[COMMIT_STATE], n, j), state_after(t->p, n, tokens - 1), t->p->state_bytes);
+    if (tokens > 0 && !is_null(t->p->f, n)) memcpy(row_at(t, t->wanted[COMMIT_STATE], n, j), wanted_after(t, n, tokens - 1), t->p->state_bytes);
 }
 
 static void want_nothing_of_out(trial *t)
@@ -367,6 +408,7 @@ static void for_each_form(const commit_way *way, void (*check)(problem *p))
         if (way->widest_only && forms[i].width != 128) continue;
         problem p = make_problem(way, &forms[i], (uint64_t)i);
         make_truth(&p);
+        if (is_together(&p) && forms[i].state == FKDA_F32) make_single_truth(&p);
         check(&p);
         free_problem(&p);
     }
@@ -383,6 +425,7 @@ static void check_commits_of(problem *p)
     check_accepted(p, all, 1);
     check_accepted(p, none, 1);
     check_accepted(p, some, 1);
+    if (!knows_single(p)) return;
     check_each(p, 0xa5);
     check_each(p, 0xfe);
     check_each_from_first(p);
@@ -399,6 +442,7 @@ static void place_steps(trial *t, fkda_dtype dtype, uint8_t poison)
     t->desc.step_states = (fkda_state_desc){.dtype = dtype, .layout = t->p->f->layout, .row_stride = (int64_t)(t->step_pitch / bytes_of(dtype))};
     t->desc.step_states_per_sequence = rows;
     guard(t, COMMIT_STEP_STATES, (size_t)(t->p->f->N * rows) * t->step_pitch - ROW_GAP_BYTES, poison);
+    want_single(t);
 }
 
 /* A state of the form's dtype, as this one. */
@@ -417,11 +461,12 @@ static void want_step(trial *t, int64_t n, int64_t i, const uint8_t *state)
 static void check_steps_beside(problem *p, fkda_commit commit, fkda_dtype dtype, int has_out)
 {
     int64_t accepted[MOST_N] = {0};
+    if (!knows_single(p)) return;
     for (int64_t n = 0; n < p->f->N; ++n) accepted[n] = random_below(p, "beside steps", n, length_of(p, n) + 1);
     trial t = make_trial(p, commit, accepted, 0xa5);
     place_steps(&t, dtype, 0xff);
     for (int64_t n = 0; n < p->f->N; ++n) {
-        for (int64_t i = 0; i < length_of(p, n); ++i) want_step(&t, n, i, state_after(p, n, i));
+        for (int64_t i = 0; i < length_of(p, n); ++i) want_step(&t, n, i, wanted_after(&t, n, i));
         if (commit == FKDA_COMMIT_LAST) want_state(&t, n, length_of(p, n), 0);
         if (commit == FKDA_COMMIT_ACCEPTED) want_state(&t, n, accepted[n], 0);
     }
@@ -463,7 +508,7 @@ static void want_tree(trial *t, uint8_t *states)
             const int64_t parent = t->parent[n][i];
             const uint8_t *const root = is_null(p->f, n) || is_masked(p, n) ? zero : initial_of(p, n);
             uint8_t *const to = states + (size_t)(n * p->f->S + i) * p->state_bytes;
-            call_one(p, n, i, 1, parent < 0 ? root : states + (size_t)(n * p->f->S + parent) * p->state_bytes, to,
+            call_one(p, n, i, 1, 1, parent < 0 ? root : states + (size_t)(n * p->f->S + parent) * p->state_bytes, to,
                      t->wanted[COMMIT_OUT] + (size_t)(p->bounds[n] + i) * p->out_bytes);
             want_step(t, n, i, to);
         }
@@ -556,7 +601,7 @@ static void check_broken_accepted(problem *p, int64_t given, int is_fold)
 static void check_broken_first(problem *p, int64_t given)
 {
     int64_t first[MOST_N] = {0};
-    if (p->f->is_masked) return;
+    if (p->f->is_masked || !knows_single(p)) return;
     for (int64_t n = 0; n < p->f->N; ++n) first[n] = given < 1 ? 1 : p->f->S + SPARE_COLUMNS;
     trial t = make_trial(p, FKDA_COMMIT_EACH, first, 0xa5);
     for (int64_t n = 0; n < p->f->N; ++n) {
@@ -571,6 +616,7 @@ static void check_broken_first(problem *p, int64_t given)
 static void check_broken_slot(problem *p)
 {
     int64_t first[MOST_N];
+    if (!knows_single(p)) return;
     for (int64_t n = 0; n < MOST_N; ++n) first[n] = 1;
     trial t = make_trial(p, FKDA_COMMIT_EACH, first, 0xa5);
     for (int64_t n = 0; n < p->f->N; ++n)

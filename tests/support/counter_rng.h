@@ -6,7 +6,7 @@
  *
  * Where a case is run many times and owes the same bits each time (orders of threads, mappings, repetitions), FKDA_TEST_DRAWS=few:<number> asks
  * for one of these draws: another for each case and for each number, so that runs with numbers of their own add up to all. FKDA_TEST_DRAWS=all:<number>
- * asks for all, as without it; fewer:<number>, under sanitizers, for few draws of every other case of the long suites. The number is also where a row of
+ * asks for all, as without it; fewer:<number>, under sanitizers, for few draws of every fourth case of the long suites. The number is also where a row of
  * random cases begins. Without ":<number>" it is 0.
  */
 #ifndef FKDA_TEST_COUNTER_RNG_H

@@ -16,6 +16,9 @@ typedef struct decode_way {
 /* S tokens in one call, and S calls. `text`: a case with fp32 states and no pool. */
 void check_one_by_one(const decode_way *way, const char *text);
 
+/* The same where S tokens are taken together: near to S calls; and no token's bits depend on what comes after it in the call. */
+void check_together(const decode_way *way, const char *text);
+
 /* Every sequence alone, and all of them together. */
 void check_batch(const decode_way *way, const char *text);
 

@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 
+from compile_once import compile_once
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FLAGS = ["-gencode", "arch=compute_90a,code=sm_90a", "-std=c++20", "-O3"]
 
@@ -17,11 +19,12 @@ def sources(tree):
 def compile_kernel(nvcc, source, folder):
     """Returns (ptxas report, PTX text, cubin)."""
     cubin, include = folder / f"{source.stem}.cubin", f"-I{source.parents[1]}"
-    built = subprocess.run([nvcc, *FLAGS, include, "-Xptxas", "-v", "-keep", "-keep-dir", folder, "-cubin", source, "-o", cubin],
-                           capture_output=True, text=True)
-    if built.returncode != 0:
-        raise SystemExit(f"{source}: {built.stderr}")
-    return built.stderr, (folder / f"{source.stem}.ptx").read_text(), cubin    # -keep: the PTX that the cubin was made of
+    ptx = folder / f"{source.stem}.ptx"    # -keep: the PTX that the cubin was made of
+    command = [nvcc, *FLAGS, include, "-Xptxas", "-v", "-keep", "-keep-dir", folder, "-MD", "-MF", folder / "read.d", "-cubin", source, "-o", cubin]
+    status, report = compile_once(list(map(str, command)), [cubin, ptx])
+    if status != 0:
+        raise SystemExit(f"{source}: {report}")
+    return report, ptx.read_text(), cubin
 
 
 def report_for(nvcc, source, architecture, folder):

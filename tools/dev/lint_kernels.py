@@ -5,8 +5,7 @@ that the ledger names (also_for) only registers, spills and stack are looked at.
 Fails on: serialized wgmma (C75xx), float atomics, missing proxy fences or waits, mbarrier operations of cluster scope (they
 become device-wide barriers), and registers, spills or stack above tools/dev/kernel_ledger.json. Where nvdisasm is found (a CUDA
 toolkit, or Triton's package), also on hot loops that are longer than the ledger says, or move descriptors out of vector
-registers (R2UR): an SM holds 32 KB of code (docs/decisions/0006), and the compiler finds ways to double a loop. Also if the code
-of quads does not lie first: at T = 1024 and H = 4 that costs 1.6 us of 36 (docs/notebook).
+registers (R2UR): an SM holds 32 KB of code (docs/decisions/0006), and the compiler finds ways to double a loop.
 
     tools/dev/lint_kernels.py                  prints one line per kernel; exit code 1 on a finding, 77 without nvcc
     tools/dev/lint_kernels.py --quick          for sm_90a alone (`make check`; all of it: `make check-long`)
@@ -67,16 +66,6 @@ def findings_in_loops(sass, kernel, ledger):
         yield f"{kernel}: the hot loops have {total} instructions, the ledger allows {ledger['instructions_in_loops']}"
 
 
-def findings_in_order(sass, kernel, ledger):
-    """Code that must lie near the start: a kernel's first instructions come from memory, and what lies far behind comes late."""
-    code, _ = kernel_code.code_of(kernel, sass)
-    for mark, limit in ledger.get("first_within", {}).items():
-        at = next((i for i, instruction in enumerate(code) if re.search(mark, instruction)), len(code))
-        print(f"{kernel}: the first {mark} is instruction {at}")
-        if at >= limit:
-            yield f"{kernel}: the first {mark} is instruction {at}, the ledger wants it within the first {limit}"
-
-
 def findings_in_sizes(report, ledger, where=""):
     for kernel, (registers, spills, stack) in kernel_code.entries(report).items():
         print(f"{kernel}{where}: {registers} registers at launch, {spills} bytes spilled, {stack} bytes of stack")
@@ -106,7 +95,7 @@ def lint(nvcc, source, ledger, is_quick):
         print(f"loops not judged: the ledger counts those of CUDA {ledger['loops_of_cuda']}, this is {kernel_code.cuda_release(nvcc)}")
     else:
         bad += [finding for kernel, allowed in hot_kernels(ledger).items() if kernel in kernels for finding in
-                (*findings_in_loops(sass, kernel, allowed), *findings_in_order(sass, kernel, allowed))]
+                findings_in_loops(sass, kernel, allowed)]
     bad += [*findings_in_ptx(ptx), *findings_in_sizes(report, ledger), *elsewhere]
     return [f"{source.name}: {finding}" for finding in bad]
 

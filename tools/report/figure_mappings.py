@@ -78,12 +78,11 @@ def quad(d, c, q):
         ("idle", "else", f"none · {c.kIdleRegisters}"),
     )
     prepare = lambda turn: (
-        ("operand", warps(4, c.kLoadWarp - 1), f"operand, {turn} · {q.kPrepareRegisters}"),
+        ("operand", warps(0, c.kLoadWarp - 1), f"operand, {turn} · {q.kPrepareRegisters}"),
         ("load", warps(c.kLoadWarp, c.kLoadWarp), f"load q, k, g · {c.kSingleRegisters}"),
         ("send", warps(q.kSendWarp, q.kSendWarp), f"send · {c.kSingleRegisters}"),
         ("solve", warps(c.kFirstSolveWarp, c.kWarps - 1), f"solve · {c.kSingleRegisters}"),
         ("operand", warps(q.kFirstNormWarp, 19), f"norms · {q.kNormRegisters}"),
-        ("idle", warps(0, 3), f"none · {c.kIdleRegisters}"),
     )
     y = 376
     cta(d, 16, y, 196, "CTA 2", prepare("even"))
@@ -91,8 +90,8 @@ def quad(d, c, q):
     cta(d, 496, y, 186, "CTA 0: V 0–63", chain(0))
     cta(d, 698, y, 186, "CTA 1: V 64–127", chain(1))
     d.box(300, y + 226, 124, 34, "send", ["L2"])
-    d.line([(120, y + 210), (120, y + 243), (300, y + 243)], "send", 2, arrow=True)
-    d.line([(326, y + 210), (326, y + 226)], "send", 2, arrow=True)
+    d.line([(120, y + 180), (120, y + 243), (300, y + 243)], "send", 2, arrow=True)
+    d.line([(326, y + 180), (326, y + 226)], "send", 2, arrow=True)
     d.line([(424, y + 243), (590, y + 243), (590, y + 150)], "send", 2, arrow=True)
     d.line([(590, y + 243), (790, y + 243), (790, y + 150)], "send", 2, arrow=True)
     d.text(602, y + 236, f"{number(q.kRelayBytes / 1024)} KB to both at once", 11)

@@ -17,13 +17,12 @@ __host__ __device__ constexpr uint32_t range_up_to(uint32_t limit) { return kNot
 
 inline constexpr uint32_t kSmallestInRange = 0x1800, kLargestInRange = 0x5c00;  // 2^-9 and 2^8 in fp16
 
-// Of a warp: are all sums in range, as Range::largest says it? A lane looks at the tokens that it has, by four; so the answer may be no without need.
+// Of this lane: are all sums in range, as Range::largest says it? It looks at the tokens that it has, by four; so the answer may be no without need.
 __device__ __forceinline__ bool is_in_range(const TokensF16 &r, uint32_t largest) {
     constexpr uint32_t kOver = 0x8000 - kSmallestInRange, kBoth = 0x10001, kSigns = 0x80008000;
     const uint32_t first = larger_pairs_f16(larger_pairs_f16(r[0][0], r[0][2]), larger_pairs_f16(r[1][0], r[1][2]));
     const uint32_t second = larger_pairs_f16(larger_pairs_f16(r[0][1], r[0][3]), larger_pairs_f16(r[1][1], r[1][3]));
-    return __all_sync(  // no half borrows from or carries into the other
-        ~0u, (((first + kOver * kBoth) & (second + kOver * kBoth)) & ((largest - first) & (largest - second)) & kSigns) == kSigns);
+    return (((first + kOver * kBoth) & (second + kOver * kBoth)) & ((largest - first) & (largest - second)) & kSigns) == kSigns;  // no half borrows or carries
 }
 
 // Of the four lanes that share a row.

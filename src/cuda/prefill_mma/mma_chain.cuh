@@ -255,7 +255,7 @@ struct ChainRole {
         const bool has_factors = load_float(stage + uint32_t{offsetof(Stage, has_factors)}) != 0.f;
         if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, factors)}, r);
         as_f16(r_f16, r);
-        const bool is_scaled = !is_in_range(r_f16, range_up_to(kLargestInRange));
+        const bool is_scaled = !__all_sync(~0u, is_in_range(r_f16, range_up_to(kLargestInRange)));
         uint32_t factors = 0x3f803f80;
         if (is_scaled) factors = scale_into_range(stage, place().now.is_silent(work), r, r_f16, o, state);
         solve(stage, r_f16, u);

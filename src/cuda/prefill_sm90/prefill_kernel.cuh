@@ -1,4 +1,4 @@
-// One fused kernel, in three mappings of jobs to blocks; a job is one (sequence, head). See prefill.md.
+// One fused kernel, in three mappings of jobs to blocks; a job is one (sequence, head). See prefill.md. Quad is compiled apart.
 //
 //     S <- Diag(alpha) S;  u = beta (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^        32 tokens at a time
 //
@@ -16,7 +16,7 @@
 
 namespace fkdai::prefill {
 
-static_assert(duo::kStages >= solo::kStages, "the stages of both begin where shared memory does: their triangles lie in the same places");
+static_assert(duo::kStages >= solo::kStages && duo::kStages >= quad::kOwnStages, "the stages of both begin where shared memory does: their triangles lie in the same places");
 
 inline constexpr int kSharedBytes = (sizeof(duo::Smem) > sizeof(solo::Smem) ? sizeof(duo::Smem) : sizeof(solo::Smem)) + 1024;  // dynamic_shared
 
@@ -29,32 +29,47 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(Timeline timeline) {
     make_schedule<kChunk, kPlanThreads>(timeline, timeline.schedule, scratch);
 }
 
-// is_raw: q and k have no norm, which is rare; so only solo is compiled for it.
+// What a block does before its roles begin. choose: what it is, from the schedule; init_barriers: by one thread. False: the call is refused, and done.
+template <class Choose, class InitBarriers>
+__device__ __forceinline__ bool begin_block(const Params &p, const duo::View &s, const Choose &choose, const InitBarriers &init_barriers) {
+    mark_block(mark_block_begins, thread_here() == 0);
+    // Maps and barriers by a warp each, side by side.
+    if (thread_here() == kThreads - 64) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
+    clear_triangles<duo::kStages, kThreads>(s);
+    await_previous_kernel();
+    mark_block(mark_block_may_read, thread_here() == 0);
+    if (p.schedule.is_own) make_schedule<kChunk, kThreads>(p, p.schedule_here(), s->akk);
+    choose(p.schedule_here().cut);
+    if (thread_here() == kThreads - 32) {
+        init_barriers();
+        fence_barrier_init();
+    }
+    if (seqlens_are_broken<kThreads>(p)) return refuse<kThreads>(p), false;  // all blocks do
+    __syncthreads();
+    mark_block(mark_block_has_barriers, thread_here() == 0);
+    return true;
+}
+
+// Duo and solo. is_raw: q and k have no norm, which is rare; so only solo is compiled for it.
 template <GateKind kind, bool is_raw>
 __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_constant__ Params p) {
     const uint32_t base = uniform(shared_address(&dynamic_shared<solo::Smem>()));
     const duo::View duo{&dynamic_shared<duo::Smem>(), base};
     const solo::View solo{&dynamic_shared<solo::Smem>(), base};
-    // Maps and barriers by a warp each, side by side.
-    if (thread_here() == kThreads - 64) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
-    clear_triangles<duo::kStages, kThreads>(duo);
-    await_previous_kernel();
-    if (p.schedule.is_own) make_schedule<kChunk, kThreads>(p, p.schedule_here(), solo->akk);
-    const Cut *const cut = p.schedule_here().cut;
-    const bool is_solo = is_raw || uniform(cut != nullptr ? cut->kind == kSingleKind : p.mapping == FKDAI_SOLO);
-    if (thread_here() == kThreads - 32) {
-        if (is_solo) solo::init_barriers(solo);
-        else if (p.mapping == FKDAI_QUAD) quad::init_barriers(duo);
-        else duo::init_barriers(duo);
-        fence_barrier_init();
-    }
-    if (seqlens_are_broken<kThreads>(p)) return refuse<kThreads>(p);  // all blocks do
-    __syncthreads();
+    bool is_solo;
+    const auto choose = [&](const Cut *cut) { is_solo = is_raw || uniform(cut != nullptr ? cut->kind == kSingleKind : p.mapping == FKDAI_SOLO); };
+    if (!begin_block(p, duo, choose, [&] { is_solo ? solo::init_barriers(solo) : duo::init_barriers(duo); })) return;
     if (is_solo) return solo::run<kind, is_raw>(p, solo);
-    if constexpr (!is_raw) {
-        if ((p.mapping & FKDAI_QUAD) != 0) quad::run<kind>(p, duo);  // so written, quads' code comes first: see kernel_ledger.json
-        else duo::run<kind>(p, duo);
-    }
+    if constexpr (!is_raw) duo::run<kind>(p, duo);
+}
+
+// A kernel of its own: the host knows when, and code that does not run costs those beside it (2026-11-28-starts.md).
+template <GateKind kind>
+__global__ void __launch_bounds__(kThreads, 1) prefill_quad_kernel(const __grid_constant__ Params p) {
+    const uint32_t base = uniform(shared_address(&dynamic_shared<duo::Smem>()));
+    const duo::View chain{&dynamic_shared<duo::Smem>(), base};
+    const quad::View preparer{&dynamic_shared<quad::Smem>(), base};
+    if (begin_block(p, chain, [](const Cut *) {}, [&] { quad::init_barriers(chain, preparer); })) quad::run<kind>(p, chain, preparer);
 }
 
 }  // namespace fkdai::prefill

@@ -122,14 +122,16 @@ cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
 }
 
 using Kernel = void (*)(Params);
-constexpr Kernel kKernels[][2] = {  // of each GateKind; the second of q and k without norm
-    {prefill_kernel<GateKind::Bounded, false>, prefill_kernel<GateKind::Bounded, true>},
-    {prefill_kernel<GateKind::Softplus, false>, prefill_kernel<GateKind::Softplus, true>},
-    {prefill_kernel<GateKind::Precomputed, false>, prefill_kernel<GateKind::Precomputed, true>},
-    {prefill_kernel<GateKind::PrecomputedF32, false>, prefill_kernel<GateKind::PrecomputedF32, true>}};
+struct Kernels {
+    Kernel any, quad, raw;  // duo and solo; quad; q and k without norm
+};
+template <GateKind kind>
+constexpr Kernels kKernelsOf{prefill_kernel<kind, false>, prefill_quad_kernel<kind>, prefill_kernel<kind, true>};
+constexpr Kernels kKernels[] = {kKernelsOf<GateKind::Bounded>, kKernelsOf<GateKind::Softplus>, kKernelsOf<GateKind::Precomputed>,
+                                kKernelsOf<GateKind::PrecomputedF32>};
 Kernel kernel_of(const fkdai_prefill_call &call) {
-    const int kind = call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? FKDAI_GATES : call.gate;
-    return kKernels[kind][call.is_raw != 0];
+    const Kernels &of = kKernels[call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? FKDAI_GATES : call.gate];
+    return call.is_raw != 0 ? of.raw : call.grid.mapping == FKDAI_QUAD ? of.quad : of.any;
 }
 
 // Behind the plan kernel it starts beside that one and waits for it inside (dependent_launch.cuh).
@@ -164,8 +166,8 @@ extern "C" int fkdai_prefill_load(void) {
     cudaFuncAttributes attributes;
     error = cudaFuncGetAttributes(&attributes, plan_kernel);
     if (error != cudaSuccess) return error;
-    for (const auto &pair : kKernels)
-        for (const Kernel kernel : pair)
+    for (const Kernels &of : kKernels)
+        for (const Kernel kernel : {of.any, of.quad, of.raw})
             if (error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes); error != cudaSuccess) return error;
     return cudaSuccess;
 }

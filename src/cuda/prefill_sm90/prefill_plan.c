@@ -89,7 +89,7 @@ fkdai_prefill_scale fkdai_prefill_split_scale(float scale)
 {
     int exponent = -3;
     if (scale != 0) (void)frexpf(scale, &exponent);
-    const int power = exponent + 3, largest = 100;
+    const int power = exponent > -8 && exponent <= 8 ? 0 : exponent + 3, largest = 100;
     const float out = ldexpf(1, power > largest ? largest : power < -largest ? -largest : power);
     return (fkdai_prefill_scale){scale / out, out};
 }

@@ -99,6 +99,11 @@ struct Timeline {
     int heads;
     int mark_every;  // tokens from one mark of a sequence to the next, the first after so many; 0: there are none
 
+    // Without a schedule: the job of a worker, (sequence, head).
+    __device__ int2 lone_job(int worker) const {
+        const int n = sequences.count == 1 ? 0 : worker / heads;
+        return {n, worker - n * heads};
+    }
     __device__ int marks_of(int length) const { return length / mark_every; }
     __device__ Schedule schedule_here() const {
         if (!schedule.is_own) return schedule;
@@ -127,7 +132,8 @@ struct PieceIterator {
     __device__ PieceIterator(const Timeline &timeline, int its_worker) : worker(its_worker), n(0), h(0) {
         const Schedule schedule = timeline.schedule_here();
         if (schedule.cut == nullptr) {
-            n = worker / timeline.heads, h = worker - n * timeline.heads;
+            const int2 job = timeline.lone_job(worker);
+            n = job.x, h = job.y;
             return;
         }
         const Span span(timeline, schedule, worker);

@@ -85,11 +85,11 @@ __device__ __forceinline__ uint32_t peer_address(uint32_t address, uint32_t rank
     return remote;
 }
 
-// All threads of the cluster's blocks meet.
-__device__ __forceinline__ void cluster_sync() {
-    asm volatile("barrier.cluster.arrive.release.aligned;\n"
-                 "barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
+// All threads of the cluster's blocks meet. What the others are to see of this thread's writes goes before: barriers through fence_barrier_init,
+// all else through fence_cluster. A release here would wait for every write to global memory on its way.
+__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+__device__ __forceinline__ void fence_cluster() { asm volatile("fence.acq_rel.cluster;" ::: "memory"); }
 
 // Generic writes of this thread become visible to the copy engine and the tensor cores; and its generic reads are done
 // before copies that a later arrival lets in (without it, a copy was seen to overtake an ldmatrix).
@@ -97,5 +97,13 @@ __device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.
 
 // All threads of one warpgroup meet; `id` is 1..15 (0 is __syncthreads).
 __device__ __forceinline__ void warpgroup_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
+
+// They meet, and know whether it holds for all of them.
+__device__ __forceinline__ bool warpgroup_all(int id, bool holds) {
+    uint32_t all;
+    asm volatile("{\n.reg .pred p, q;\nsetp.ne.b32 p, %2, 0;\n"
+                 "bar.red.and.pred q, %1, 128, p;\nselp.u32 %0, 1, 0, q;\n}" : "=r"(all) : "r"(id), "r"(static_cast<uint32_t>(holds)) : "memory");
+    return __any_sync(~0u, all);  // by which the compiler knows that a warp's lanes agree
+}
 
 }  // namespace fkdai

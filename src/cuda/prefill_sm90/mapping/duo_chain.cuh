@@ -15,8 +15,9 @@ struct ChainRole {
     uint32_t tile_row = kept(tile_offset(warp, lane), lane), quarter = kept((lane & 3) * 16u, lane);
 
     __device__ __forceinline__ void run() const {
-        const StateIo<Smem> state_io{p, s, rank, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp])};
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
+        const auto await_staging = [&] { await_out(number), await_out(number + 1); };  // where O waits, the state passes
+        const StateIo<Smem, decltype(await_staging)> state_io{p, s, rank, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp]), await_staging};
         state_io.run(s->piece_queues[warp], [&](int chunks, int rows, StateRows &state) { run_piece(chunks, rows, number, state); });
     }
 
@@ -40,16 +41,14 @@ struct ChainRole {
             bool fits = true;
             for (; left > 0; rows -= kChunk, number++, left--) {
                 begin(number, chunk, state);
-                fits = is_in_range(chunk.r_f16, chunk.range);
+                fits = finish<false>(number, rows, left > 1, 0, chunk, state);
                 if (!fits) break;
-                finish<false>(number, rows, left > 1, 0, chunk, state);
             }
             if (fits) break;
             const uint32_t factors = scale_into_range(chunk.stage, lane, chunk.r, chunk.r_f16, state, chunk.state_bf16);
             finish<true>(number, rows, left > 1, factors, chunk, state);
             rows -= kChunk, number++, left--;
         }
-        await_out(number), await_out(number + 1);  // where O waits, the state passes
     }
 
     __device__ __forceinline__ RingSlot slot_of(uint32_t number) const {
@@ -90,18 +89,24 @@ struct ChainRole {
         as_operand<Type16::F16>(chunk.r_f16, chunk.r);
     }
 
-    // From R on. In the end v_bf16 and stage are those of the next chunk, if the piece has more: what belongs to it is awaited behind the last product.
+    // From R on; not scaled, false if R does not fit, which is known while U is made: then nothing but that has happened. In the end v_bf16 and stage are those of the next chunk, if the piece has more: what belongs to it is awaited behind the last product.
     // factors: bf16, of the rows of O and S.
     template <bool is_scaled>
-    __device__ __forceinline__ void finish(uint32_t number, int rows, bool has_more, uint32_t factors, Chunk &chunk, StateRows &state) const {
+    __device__ __forceinline__ bool finish(uint32_t number, int rows, bool has_more, uint32_t factors, Chunk &chunk, StateRows &state) const {
         TokenRows u, o;
         TokensF16 u_f16;
         const uint32_t stage = chunk.stage;
         const bool is_reader = warp == 0 && lane == 0;
         solve_update(stage, chunk.r_f16, u);                      // U = T R                             [32,64]
         multiply_state(stage + offsetof(Stage, kq) + kQueryRows, chunk.state_bf16, o);  // Q S           [32,64]
+        const bool fits = is_scaled || warpgroup_all(kChainBarrier, is_in_range(chunk.r_f16, chunk.range));
         mma_wait<1>();
         pin(u);
+        if (!fits) {
+            mma_wait<0>();
+            pin(o);
+            return false;
+        }
         mark(mark_chain_has_u, number, is_reader);
         as_operand<Type16::F16>(u_f16, u);
         mma_begin();
@@ -127,6 +132,7 @@ struct ChainRole {
         // Every read of the stage is over: the products are done, and the decays came before them.
         warp_arrive(s.at(s->barriers.chunk_done[number % kDoneStages]), lane);
         mark(mark_chain_has_the_state, number, is_reader);
+        return true;
     }
 
     // V^T [64,32] of this CTA's half, in the accumulator's layout.

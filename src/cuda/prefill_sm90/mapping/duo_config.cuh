@@ -15,7 +15,6 @@ inline constexpr int kOutStages = 2;
 inline constexpr int kDoneStages = 4;      // > kOutStages + 1, which bounds how far the chain runs ahead of the store warp
 inline constexpr int kChunkInfos = 12;
 inline constexpr int kValueLag = kOwnStages + 1;  // chunks that the raw tiles run ahead of the values
-static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
 
 // Warps: one warpgroup runs the recurrence, two prepare operands, then come four single-warp roles. The last four of a block have no part.
 inline constexpr int kPrepareGroups = 2;
@@ -28,13 +27,11 @@ inline constexpr uint32_t kOperandBytes = offsetof(Stage, range);  // of a stage
 // Who flips a barrier, and what it announces.
 struct Barriers {
     uint64_t raw_ready[kOwnStages];         // load warp + copy engine: raw tiles and ChunkInfo are there
-    uint64_t norms_ready[kOwnStages];       // of a quad's preparer, 4 norm warps
     uint64_t scores_ready[kOwnStages];      // 2 operand warps: akk
     uint64_t operands_ready[kStages];       // the stage but for T. Own: 4 operand warps; received: the peer's solve warp + copy engine
     uint64_t solve_ready[kStages];          // T. Own: solve warp; received: the peer's solve warp + copy engine
     uint64_t stage_free[kStages];           // own: store warps of both CTAs, this chain has used it and the peer has got its copy;
                                             // received: store warp of the *peer*, whose stage of that index may be overwritten
-    uint64_t slot_free[kStages / kHalves];  // of a quad's preparer (quad_config.cuh)
     uint64_t value_ready[kValueStages];     // copy engine
     uint64_t value_free[kValueStages];      // 4 chain warps
     uint64_t chunk_done[kDoneStages];       // 4 chain warps: the operands of a chunk have been used
@@ -43,6 +40,8 @@ struct Barriers {
 };
 
 struct Smem {
+    static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = duo::kPrepareGroups, kChunkInfos = duo::kChunkInfos;
+    static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
     Stage stages[kStages];                                   // own, then received
     alignas(1024) uint8_t value[kValueStages][kValueBytes];  // V [32][64 of this CTA], 128-byte swizzle
     union {
@@ -62,7 +61,8 @@ static_assert(sizeof(Stage) % 1024 == 0 && sizeof(Smem) + 1024 <= 232448);
 using View = SharedView<Smem>;
 
 // The stage of the i-th chunk that a CTA prepares: its own, and the peer's received one.
-__device__ __forceinline__ RingSlot own_slot(uint32_t i) { return ring_slot<kOwnStages>(i); }
+template <class Memory = Smem>
+__device__ __forceinline__ RingSlot own_slot(uint32_t i) { return ring_slot<Memory::kOwnStages>(i); }
 __device__ __forceinline__ RingSlot received_slot(uint32_t i) { return {kOwnStages + i % kReceivedStages, (i / kReceivedStages) & 1}; }
 
 }  // namespace fkdai::prefill::duo

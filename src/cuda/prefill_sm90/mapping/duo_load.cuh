@@ -8,40 +8,56 @@ namespace fkdai::prefill::duo {
 
 // One warp; in a quad raw tiles and values have one each. Raw tiles run kValueLag chunks ahead of the values, which need less time
 // between arrival and use.
-template <GateKind kind, bool loads_raw, bool loads_values>
+template <class Memory, GateKind kind, bool loads_raw, bool loads_values>
 struct LoadRole {
     const Params &p;
-    View s;
+    SharedView<Memory> s;
     int rank, cluster, lane;
 
     __device__ __forceinline__ void run() const {
         SegmentIterator segments(p, cluster);
         ChunkIterator<false> raw(p, cluster, segments);
         uint32_t value = 0;
+        const uint32_t early = has_one_segment(p) ? kEarlyChunks : 0;
         for (raw.open_segment(p); raw.valid;) {
             if (loads_raw) prefetch_gate(p, raw.head, lane);
             if (loads_values && lane == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, rank, 1);
             ChunkIterator<false> next = raw;  // the segment behind this one: looked up outside of the loop over chunks, which stays small so
             next.open_segment(p);
             for (; raw.chunk != raw.segment.end; raw.chunk++, raw.number++) {
-                if (loads_values && raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
+                if constexpr (loads_values)
+                    if (raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
                 ChunkInfo info = raw.info();
                 info.is_last = raw.chunk + 1 == raw.segment.end && !next.valid;
-                if (lane == 0) s->chunk_infos[raw.number % kChunkInfos] = info;
-                if (loads_raw && raw.number % kRanks == static_cast<uint32_t>(rank)) load_raw(info, raw.number);
-                else __syncwarp();
+                const bool is_own = loads_raw && raw.number % kRanks == static_cast<uint32_t>(rank);
+                if (!is_own) {
+                    if (lane == 0) s->chunk_infos[raw.number % Memory::kChunkInfos] = info;
+                    __syncwarp();
+                } else if (raw.number >= early) {
+                    load_raw(info, raw.number);
+                }
             }
             raw.take(next);
         }
-        for (; loads_values && value < raw.number; value++) load_value(value);
+        if constexpr (loads_values)
+            for (; value < raw.number; value++) load_value(value);
         if (!loads_raw) return;
         const uint32_t end = raw.number + (raw.number + rank) % kRanks;  // the next chunks that this CTA would own
-        for (uint32_t i = 0; i < kPrepareGroups; i++) announce_end(end + i * kRanks);
+        for (uint32_t i = 0; i < Memory::kPrepareGroups; i++) announce_end(end + i * kRanks);
+    }
+
+    // As many as there are stages, before the roles begin.
+    static constexpr uint32_t kEarlyChunks = Memory::kOwnStages * kRanks;
+    __device__ __forceinline__ void run_early() const {
+        load_early_chunks(p, cluster, rank, kRanks, kEarlyChunks, [&](uint32_t number, const ChunkInfo &info) {
+            load_raw(info, number);
+        });
     }
 
     __device__ __forceinline__ void load_raw(const ChunkInfo &at, uint32_t number) const {
-        const RingSlot slot = own_slot(number / kRanks);
+        const RingSlot slot = own_slot<Memory>(number / kRanks);
         const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);
+        if (lane == 0) s->chunk_infos[number % Memory::kChunkInfos] = at;
         mark(mark_load_wants_stage, number, lane == 0);
         prefetch_gates<kind>(p, at, lane);
         wait_together(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);
@@ -55,18 +71,18 @@ struct LoadRole {
         const RingSlot slot = ring_slot<kValueStages>(number);
         wait_together(s.at(s->barriers.value_free[slot.index]), slot.phase ^ 1);
         if (!elect_one()) return;
-        const ChunkInfo at = s->chunk_infos[number % kChunkInfos];
+        const ChunkInfo at = s->chunk_infos[number % Memory::kChunkInfos];
         const uint32_t ready = s.at(s->barriers.value_ready[slot.index]);
         arrive_expecting(ready, kValueBytes);
         load_tile(s.at(s->value[slot.index]), p.v, rank * kHalf, at.head, at.token, at.batch, ready);
     }
 
     __device__ __forceinline__ void announce_end(uint32_t number) const {
-        const RingSlot slot = own_slot(number / kRanks);
+        const RingSlot slot = own_slot<Memory>(number / kRanks);
         wait(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);
         const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);
         if (lane == 0) {
-            s->chunk_infos[number % kChunkInfos].rows = 0;
+            s->chunk_infos[number % Memory::kChunkInfos].rows = 0;
             arrive(ready);
         }
     }

@@ -10,18 +10,19 @@
 namespace fkdai::prefill::duo {
 
 // What a solve role does wherever its stages go: one warp per chunk, two take turns.
+template <class Memory>
 struct SolveParts {
     const Params &p;
-    View s;
+    SharedView<Memory> s;
     int which, rank, lane;
 
     // Until the scores of a chunk are there; its b stand beside them then, for the lanes that meet next, and this lane's in `b`. False behind the
     // last chunk.
     __device__ __forceinline__ bool await_scores(uint32_t i, float &b) const {
-        const RingSlot slot = own_slot(i);
+        const RingSlot slot = own_slot<Memory>(i);
         const uint32_t stage = slot.index;
         wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
-        const ChunkInfo at = s->chunk_infos[(i * kRanks + rank) % kChunkInfos];
+        const ChunkInfo at = s->chunk_infos[(i * kRanks + rank) % Memory::kChunkInfos];
         if (at.rows == 0) return false;
         const float beta = load_beta(p, at, lane);  // it travels while the operands are made
         mark(mark_solve_waits, i * kRanks, lane == 0);
@@ -30,7 +31,7 @@ struct SolveParts {
         b = s->beta[stage][lane] = step_size(p, at, lane, beta);
         return true;
     }
-    __device__ __forceinline__ ChunkSolve<Smem> solve_of(uint32_t stage) const { return {p, s, stage, s->akk[stage], s->beta[stage], lane}; }
+    __device__ __forceinline__ ChunkSolve<Memory> solve_of(uint32_t stage) const { return {p, s, stage, s->akk[stage], s->beta[stage], lane}; }
 
     // All chunks of this warp: make_and_send(i, b, is_usual).
     template <class MakeAndSend>
@@ -39,7 +40,7 @@ struct SolveParts {
             float b = 0.f;
             for (;; i += 2) {
                 if (!await_scores(i, b)) return;
-                if (!solve_of(own_slot(i).index).is_usual(b)) break;
+                if (!solve_of(own_slot<Memory>(i).index).is_usual(b)) break;
                 make_and_send(i, b, std::true_type{});
             }
             make_and_send(i, b, std::false_type{});
@@ -53,7 +54,7 @@ struct SolveParts {
 };
 
 // T = (I + A)^-1 Diag(beta), and the finished stage goes to the peer.
-struct SolveRole : SolveParts {
+struct SolveRole : SolveParts<Smem> {
     __device__ __forceinline__ void run() const {
         run_chunks([&](uint32_t i, float b, auto is_usual) {
             const RingSlot slot = own_slot(i), to = received_slot(i);

@@ -23,7 +23,7 @@ struct StoreRole {
             if (lane == 0) release(number);
             wait_here(s.at(s->barriers.out_ready[slot]), (number / kOutStages) & 1, arrived);
             mark(mark_store_has_o, number, lane == 0);
-            const ChunkInfo at = s->chunk_infos[number % kChunkInfos];
+            const ChunkInfo at = s->chunk_infos[number % Smem::kChunkInfos];
             store_rows(slot, at.rows_out, p.out + p.out_strides.offset(at.batch, at.token + (lane >> 3), at.head) + rank * kHalf + (lane & 7) * 8);
             mark(mark_store_has_stored, number, lane == 0);
             if (at.is_last) return;
@@ -57,8 +57,8 @@ struct StoreRole {
     __device__ __forceinline__ void release(uint32_t number) const {
         const uint32_t i = number / kRanks;  // of those that one CTA prepares
         if (mapping == FKDAI_QUAD) {
-            const uint32_t preparer = quad::kChains + number % kRanks;
-            arrive_remote(peer_address(s.at(s->barriers.slot_free[i % quad::kSlots]), preparer));
+            const quad::View there{reinterpret_cast<quad::Smem *>(s.memory), s.base};
+            arrive_remote(peer_address(there.at(there->barriers.slot_free[i % quad::kSlots]), quad::kChains + number % kRanks));
         } else if (number % kRanks == static_cast<uint32_t>(rank)) {
             arrive(s.at(s->barriers.stage_free[own_slot(i).index]));
         } else {

@@ -14,9 +14,9 @@ struct NormRole {
 
     __device__ __forceinline__ void run() const {
         for (uint32_t i = 0;; i++) {
-            const RingSlot slot = own_slot(i);
+            const RingSlot slot = own_slot<Smem>(i);
             wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
-            const int rows = s->chunk_infos[(i * kPreparers + preparer) % duo::kChunkInfos].rows;
+            const int rows = s->chunk_infos[(i * kPreparers + preparer) % Smem::kChunkInfos].rows;
             if (rows == 0) return;
             RowNorms<Smem, false>{p, s, lane}.make(slot.index, rows, warp);
             warp_arrive(s.at(s->barriers.norms_ready[slot.index]), lane);

@@ -13,12 +13,12 @@ struct SendRole {
     int preparer, cluster, lane;
 
     __device__ __forceinline__ void run() const {
-        uint8_t *const relay = p.relay + cluster * kRelayBytesOfCluster + preparer * (duo::kOwnStages * kRelayBytes);
+        uint8_t *const relay = p.relay + cluster * kRelayBytesOfCluster + preparer * (kOwnStages * kRelayBytes);
         for (uint32_t i = 0;; i++) {
-            const RingSlot slot = own_slot(i);
+            const RingSlot slot = own_slot<Smem>(i);
             const uint32_t stage = slot.index;
             wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
-            if (s->chunk_infos[(i * kPreparers + preparer) % duo::kChunkInfos].rows == 0) return;
+            if (s->chunk_infos[(i * kPreparers + preparer) % Smem::kChunkInfos].rows == 0) return;
             wait_together(s.at(s->barriers.operands_ready[stage]), slot.phase);
             uint8_t *const place = relay + stage * kRelayBytes;
             if (elect_one()) {
@@ -31,9 +31,10 @@ struct SendRole {
             const Target to(i, preparer);
             wait_together(s.at(s->barriers.slot_free[to.slot.index]), to.slot.phase ^ 1);
             if (elect_one()) {
-                const uint32_t ready = s.at(s->barriers.operands_ready[to.stage]);
+                const duo::View there = chain_view(s);
+                const uint32_t ready = there.at(there->barriers.operands_ready[to.stage]);
                 for (int chain = 0; chain < kChains; chain++) arrive_expecting_remote(peer_address(ready, chain), duo::kOperandBytes);
-                load_bytes_in_each(s.at(s->stages[to.stage]), place, duo::kOperandBytes, ready, kChainRanks);
+                load_bytes_in_each(there.at(there->stages[to.stage]), place, duo::kOperandBytes, ready, kChainRanks);
             }
             __syncwarp();
         }
@@ -41,10 +42,10 @@ struct SendRole {
 };
 
 // T = (I + A)^-1 Diag(beta), and both chain CTAs get it. Duo's rank is the number of the preparer.
-struct SolveRole : duo::SolveParts {
+struct SolveRole : duo::SolveParts<Smem> {
     __device__ __forceinline__ void run() const {
         run_chunks([&](uint32_t i, float b, auto is_usual) {
-            const uint32_t stage = own_slot(i).index;
+            const uint32_t stage = own_slot<Smem>(i).index;
             const Target to(i, rank);
             // There the chunk before is done, so what this T overwrites here, one chunk older, has arrived.
             wait(s.at(s->barriers.slot_free[to.slot.index]), to.slot.phase ^ 1);
@@ -61,8 +62,8 @@ struct SolveRole : duo::SolveParts {
 
     __device__ __forceinline__ void send(uint32_t stage, const Target &to) const {
         constexpr uint32_t kBytes = sizeof(Stage) - duo::kOperandBytes;
-        const uint32_t ready = s.at(s->barriers.solve_ready[to.stage]);
-        const uint32_t place = s.at(s->stages[to.stage].range);
+        const duo::View there = chain_view(s);
+        const uint32_t ready = there.at(there->barriers.solve_ready[to.stage]), place = there.at(there->stages[to.stage].range);
         for (int chain = 0; chain < kChains; chain++) {
             arrive_expecting_remote(peer_address(ready, chain), kBytes);
             copy_to_peer(peer_address(place, chain), s.at(s->stages[stage].range), kBytes, peer_address(ready, chain));

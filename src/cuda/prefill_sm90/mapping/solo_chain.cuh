@@ -29,7 +29,7 @@ struct ChainPiece {
         Chunk chunk;
         for (; left > 0; rows -= kChunk, number++, left--) {
             begin(number, rows, chunk, state);
-            const bool is_scaled = !is_in_range(chunk.r_f16, chunk.range);
+            const bool is_scaled = !warpgroup_all(kFirstChainBarrier + half, is_in_range(chunk.r_f16, chunk.range));
             uint32_t factors = 0;
             if (is_scaled) factors = scale_into_range(stage_at(stage_slot(number)), lane, chunk.r, chunk.r_f16, state, chunk.state_bf16);
             finish(number, rows, is_scaled, factors, chunk, state);
@@ -138,7 +138,12 @@ struct ChainRole {
     int half, warp, lane;  // warp 0..3 of the half
 
     __device__ __forceinline__ void run() const {
-        const StateIo<Smem> state_io{p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half, s.at(s->staging[4 * half + warp])};
+        const auto await_staging = [] {  // the copy engine may still read O there
+            if (elect_one()) bulk_wait_read();
+            __syncwarp();
+        };
+        const StateIo<Smem, decltype(await_staging)> state_io{p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half,
+                                                              s.at(s->staging[4 * half + warp]), await_staging};
         uint32_t number = 0;  // of the chunk, on the timeline
         state_io.run(s->piece_queues[4 * half + warp],
                    [&](int chunks, int rows, StateRows &state) { ChainPiece{p, s, half, warp, lane_here()}.run(chunks, rows, number, state); });

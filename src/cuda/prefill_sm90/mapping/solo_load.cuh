@@ -15,16 +15,22 @@ struct LoadRole {
     __device__ __forceinline__ void run() const {
         ChunkIterator<true> raw(p, blockIdx.x, s->segments);
         uint32_t value = 0;
+        const uint32_t early = has_one_segment(p) ? kStages : 0;
         for (raw.open_segment(p); raw.valid; raw.open_segment(p)) {
             prefetch_gate(p, raw.head, lane_here());
             if (lane_here() == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, 0, kHalves);
             for (; raw.chunk != raw.segment.end; raw.chunk++, raw.number++) {
                 if (raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
-                load_raw(raw.number, raw.info());
+                if (raw.number >= early) load_raw(raw.number, raw.info());
             }
         }
         for (; value < raw.number; value++) load_value(value);
         for (uint32_t i = 0; i < kSolvers; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second or third chunk
+    }
+
+    // As many as there are stages, before the roles begin.
+    __device__ __forceinline__ void run_early() const {
+        load_early_chunks(p, blockIdx.x, 0, 1, kStages, [&](uint32_t number, const ChunkInfo &info) { load_raw(number, info); });
     }
 
     __device__ __forceinline__ void load_raw(uint32_t number, const ChunkInfo &at) const {

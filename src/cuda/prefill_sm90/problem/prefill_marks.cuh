@@ -13,21 +13,28 @@ enum Mark : int {
 };
 
 #ifdef FKDA_MARKS
-inline constexpr uint32_t kFirstMarked = 96, kMarkedChunks = 64;  // on the timeline of the first cluster: far from both ends
-__device__ unsigned marked_clock[kMarks][kMarkedChunks];          // of the first CTA, in a quad of the first that has the role
+inline constexpr uint32_t kMarkedChunks = 256;            // the first on the timeline of the first cluster
+__device__ unsigned marked_clock[kMarks][kMarkedChunks];  // of the first CTA, in a quad of the first that has the role
 __device__ __forceinline__ unsigned marked_block(Mark moment) {
     unsigned ranks;
     asm("mov.u32 %0, %%cluster_nctaid.x;" : "=r"(ranks));
-    return ranks == 4 && moment < mark_chain_begins ? 2 : 0;
+    return ranks == 4 && moment < mark_state_begins ? 2 : 0;
 }
-__device__ __forceinline__ void mark(Mark moment, uint32_t chunk, bool is_reader) {
-    if (blockIdx.x != marked_block(moment) || chunk - kFirstMarked >= kMarkedChunks || !is_reader) return;
+__device__ __forceinline__ void mark_clock(Mark moment, uint32_t place) {
     unsigned clock;
     asm volatile("mov.u32 %0, %%clock;" : "=r"(clock)::"memory");
-    marked_clock[moment][chunk - kFirstMarked] = clock;
+    marked_clock[moment][place] = clock;
+}
+__device__ __forceinline__ void mark(Mark moment, uint32_t chunk, bool is_reader) {
+    if (blockIdx.x == marked_block(moment) && chunk < kMarkedChunks && is_reader) mark_clock(moment, chunk);
+}
+// Of the first four blocks, each in a place of its own.
+__device__ __forceinline__ void mark_block(Mark moment, bool is_reader) {
+    if (blockIdx.x < 4 && is_reader) mark_clock(moment, blockIdx.x);
 }
 #else
 __device__ __forceinline__ void mark(Mark, uint32_t, bool) {}
+__device__ __forceinline__ void mark_block(Mark, bool) {}
 #endif
 
 }  // namespace fkdai::prefill

@@ -25,6 +25,30 @@ __device__ __forceinline__ void load_raw_tiles(const Params &p, const SharedView
     }
 }
 
+// The operand warps will want what the gates of a head need. A whole warp.
+__device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lane) {
+    constexpr int kChannels = kWidth / 32;  // of a lane
+    if (p.dt_bias.element != Element::Absent) prefetch_l1(p.dt_bias.address(static_cast<int64_t>(head) * kWidth + lane * kChannels));
+    if (p.A_log.element != Element::Absent && lane == 0) prefetch_l1(p.A_log.address(head));
+}
+
+// The first chunks of a worker with one segment, without the iterators: their tiles travel before the roles begin.
+//
+// The chunks first, first + step ... before `end`. load(number, info): by a whole warp.
+template <class Load>
+__device__ __forceinline__ void load_early_chunks(const Params &p, int worker, int first, int step, int end, const Load &load) {
+    if (!has_one_segment(p) || worker >= p.heads * p.sequences.count) return;
+    const int2 job = p.lone_job(worker);
+    const SequenceSpan of = p.sequences.span(job.x);
+#pragma unroll 1
+    for (int number = first; number < end && number * kChunk < of.length; number += step) {
+        const int left = of.length - number * kChunk;
+        const auto rows = static_cast<uint8_t>(left < kChunk ? left : kChunk);
+        load(static_cast<uint32_t>(number), ChunkInfo{uniform(of.start + number * kChunk), job.y, uniform(of.batch), rows, left <= kChunk, rows});
+    }
+    prefetch_gate(p, job.y, lane_here());
+}
+
 // fp32 gates are read by the operand warps themselves, some chunks from now: a row of 512 bytes each, into L2. A whole warp.
 template <GateKind kind>
 __device__ __forceinline__ void prefetch_gates(const Params &p, const ChunkInfo &at, int lane) {
@@ -43,13 +67,6 @@ __device__ __forceinline__ float load_beta(const Params &p, const ChunkInfo &at,
 __device__ __forceinline__ float step_size(const Params &p, const ChunkInfo &at, int lane, float beta) {
     const float b = p.beta.is_activated ? beta : sigmoid(beta);
     return lane < at.rows ? p.beta.multiplier * b : 0.f;
-}
-
-// The operand warps will want what the gates of a head need. A whole warp.
-__device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lane) {
-    constexpr int kChannels = kWidth / 32;  // of a lane
-    if (p.dt_bias.element != Element::Absent) prefetch_l1(p.dt_bias.address(static_cast<int64_t>(head) * kWidth + lane * kChannels));
-    if (p.A_log.element != Element::Absent && lane == 0) prefetch_l1(p.A_log.address(head));
 }
 
 // The chain will want `halves` halves of the initial state some chunks from now: a contiguous block, where V is outermost. One thread.

@@ -9,7 +9,7 @@ namespace fkdai::prefill {
 
 using StateRows = float[64];  // S^T [64 V, 128 K] of a warpgroup: a wgmma accumulator
 
-template <class Smem>
+template <class Smem, class AwaitStaging>
 struct StateIo {
     const Params &p;
     SharedView<Smem> s;
@@ -17,25 +17,37 @@ struct StateIo {
     int warp, lane;          // of the warpgroup
     int named_barrier;       // of the warpgroup
     uint32_t staging;        // this warp's StateStaging
+    AwaitStaging await_staging;  // until nothing else is there
 
     // All segments of the worker, for this warp. work(chunks, rows, state) does the chunks of one; `rows` of the tokens from its begin belong
     // to the sequence.
     template <class Work>
     __device__ __forceinline__ void run(PieceQueue &queue, const Work &work) const {
-        StateLookup{p, half, worker, lane}.begin(queue);
         StateRows state;
-        for (uint32_t i = 0, part = 0;;) {
+        for (uint32_t i = uniform(StateLookup{p, half, worker, lane}.begin(queue)), part = 0;;) {
             const QueuedSegment &done = queue.segment[(i & 1) ^ 1], &next = queue.segment[i & 1];
             const bool has_next = uniform(next.is_valid);
             const int parts = uniform(next.parts), forked = uniform(static_cast<int>(next.rows_forked));
             const bool is_first = part == 0, is_fork = !is_first && forked > 0;
             const int each = uniform(next.chunks), rows = is_fork ? forked : uniform(next.rows) - static_cast<int>(part) * each * kChunk;
             // What follows from the lane and the worker is not kept meanwhile.
-            const StateIo here{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging};
+            const StateIo here{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging};
             StateAddress out{done.to, done.to_form}, in{next.from, next.from_form};
             if (!is_first) out = StateLookup{p, half, here.worker, here.lane}.sink_before(next, part), in = {nullptr, Form::Kept};
-            here.change_state({out.at, known(out.form)}, {in.at, known(in.form)}, queue, i + 1, is_first, state);
-            if (!has_next) return;
+            const bool is_begin = i == 0;  // no state yet: only the first segment is looked up
+            const bool is_reader = warp == 0 && here.lane == 0;
+            mark(mark_state_begins, i, is_reader);
+            if (!is_begin) {
+                here.send({out.at, known(out.form)}, state);
+                mark(mark_state_has_gone, i, is_reader);
+                if (!has_next) return;
+                here.ask({in.at, known(in.form)}, state);
+            }
+            mark(mark_state_is_asked_for, i, is_reader);
+            if (is_first) StateLookup{p, half, here.worker, here.lane}.advance(queue, i + 1);
+            mark(mark_state_has_looked_ahead, i, is_reader);
+            if (!is_begin) here.take({in.at, known(in.form)}, state);
+            mark(mark_state_is_there, i, is_reader);
             if (const int chunks = is_fork ? 1 : each; chunks > 0) work(chunks, rows, state);
             if (++part == static_cast<uint32_t>(parts)) part = 0, i++;
         }
@@ -52,18 +64,19 @@ struct StateIo {
     __device__ __forceinline__ static float element(const StateRows &state, int row_half, int b, int e) {
         return state[4 * b + 2 * row_half + e];
     }
-    // One state out, the next in. Whole rows pass through shared memory, four of a warp at a time: an access to global memory then touches one
-    // row, not one sector of eight. Segment `ahead` is looked up while the new rows travel.
-    __device__ __forceinline__ void change_state(const StateAddress &out, const StateAddress &in, PieceQueue &queue, uint32_t ahead, bool looks_ahead,
-                                                 StateRows &state) const {
-        if (elect_one()) bulk_wait_read();  // where rows pass, the copy engine may still read O
-        __syncwarp();
+    // One state out, the next in; the segment after is looked up while the new rows travel. A store of pairs fills whole sectors, and nobody waits for it.
+    // What is read comes in whole rows, which pass through shared memory, four of a warp at a time: a load of pairs would touch eight lines for 256 bytes.
+    __device__ __forceinline__ void send(const StateAddress &out, const StateRows &state) const {
+        if (out.form == Form::None) return;
         if (out.form == Form::Parked) park(static_cast<float *>(out.at), state);
         else store_rows<0>(out, state), store_rows<1>(out, state);
         if (out.form == Form::HandOver) announce_hand_over();
+    }
+    __device__ __forceinline__ void ask(const StateAddress &in, StateRows &state) const {
         if (in.form == Form::HandOver) await_hand_over();
         if (has_rows(in) || in.form == Form::Parked) fetch(static_cast<const float *>(in.at), state);
-        if (looks_ahead) StateLookup{p, half, worker, lane}.advance(queue, ahead);
+    }
+    __device__ __forceinline__ void take(const StateAddress &in, StateRows &state) const {
         if (in.form == Form::Kept || in.form == Form::Parked) return;
         if (has_rows(in)) spread(state);
         else load_rows<0>(in, state), load_rows<1>(in, state);
@@ -73,7 +86,7 @@ struct StateIo {
     // Of row j of eight, this lane's four channels as they lie in memory.
     __device__ __forceinline__ int64_t whole_row(int row_half, int j) const { return (16 * warp + 8 * row_half + j) * kWidth + 4 * lane; }
 
-    // Four rows wait in shared memory: row j for all lanes; or, for the half of the lanes that has them in the accumulator, its pairs.
+    // Four rows wait in shared memory: row j for all lanes; or, for the half of the lanes that will have them in the accumulator, its pairs.
     __device__ __forceinline__ uint32_t staged_row(int j) const { return staging + ((lane * 16) ^ j * 32) + j * uint32_t{sizeof(StateStaging::row[0])}; }
     __device__ __forceinline__ uint32_t staged_pair(int b) const {
         const uint32_t row = lane >> 2 & 3, first = staging + row * uint32_t{sizeof(StateStaging::row[0])} + row * 32 + (lane & 3) * 8;
@@ -81,23 +94,6 @@ struct StateIo {
     }
     __device__ __forceinline__ bool holds_rows(int four) const { return lane >> 4 == four; }
 
-    template <int row_half>
-    __device__ __forceinline__ void send_rows(float *to, const StateRows &state) const {
-        float4 rows[8];
-#pragma unroll
-        for (int four = 0; four < 2; four++) {
-            if (holds_rows(four)) {
-#pragma unroll
-                for (int b = 0; b < 16; b++) store_float2(staged_pair(b), element(state, row_half, b, 0), element(state, row_half, b, 1));
-            }
-            __syncwarp();
-#pragma unroll
-            for (int j = 0; j < 4; j++) rows[4 * four + j] = load_float4(staged_row(j));
-            __syncwarp();
-        }
-#pragma unroll
-        for (int j = 0; j < 8; j++) *reinterpret_cast<float4 *>(to + whole_row(row_half, j)) = rows[j];
-    }
     // Sixteen rows as they lie in memory, in the registers that will hold the state; or what these registers held when it was parked there.
     __device__ __forceinline__ void park(float *to, const StateRows &state) const {
 #pragma unroll
@@ -112,6 +108,7 @@ struct StateIo {
         }
     }
     __device__ __forceinline__ void spread(StateRows &state) const {
+        await_staging();
         StateRows fetched;
 #pragma unroll
         for (int i = 0; i < 64; i++) fetched[i] = state[i];
@@ -132,13 +129,13 @@ struct StateIo {
             }
             __syncwarp();
         }
+        warpgroup_sync(named_barrier);  // O of a warp will lie where another's rows have passed
     }
 
     template <int row_half>
     __device__ __forceinline__ void store_rows(const StateAddress &to, const StateRows &state) const {
         auto *const wide = static_cast<float *>(to.at);
-        if (has_rows(to)) send_rows<row_half>(wide, state);
-        else if (to.form == Form::Pairs32) write_pairs<row_half>(wide, state);
+        if (has_rows(to) || to.form == Form::Pairs32) write_pairs<row_half>(wide, state);
         else if (to.form == Form::Pairs16) write_pairs<row_half>(static_cast<__nv_bfloat16 *>(to.at), state);
         else if (to.form == Form::Columns32) write_columns<row_half>(wide, state);
         else if (to.form == Form::Columns16) write_columns<row_half>(static_cast<uint16_t *>(to.at), state);

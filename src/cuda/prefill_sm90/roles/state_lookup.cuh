@@ -15,11 +15,24 @@ struct StateLookup {
     const Params &p;
     int half, worker, lane;
 
-    __device__ __forceinline__ void begin(PieceQueue &queue) const {
+    // Returns the number of the segment to begin with: 1, or 0 if that is still to be looked up.
+    __device__ __forceinline__ uint32_t begin(PieceQueue &queue) const {
+        if (has_one_segment(p)) return begin_with_the_only(queue), 1;
         const int64_t first = first_of_lone_job();
         if (lane == 0) {
             queue.iterator = SegmentIterator(p, worker), queue.first_checkpoint = first;
             queue.segment[0] = queue.segment[1] = {nullptr, nullptr, 0, 0, 0, 1, 0, Form::None, Form::None, 0, true};  // before the first
+        }
+        __syncwarp();
+        return 0;
+    }
+    __device__ __forceinline__ void begin_with_the_only(PieceQueue &queue) const {
+        if (lane == 0) {
+            const int2 job = p.lone_job(worker);
+            const int length = p.sequences.span(job.x).length;
+            const StateAddress from = initial_state(job.x, job.y), to = find(p.final_state, job.x, job.y);
+            queue.segment[0] = {nullptr, nullptr, 0, 0, 0, 1, 0, Form::None, Form::None, 0, true};
+            queue.segment[1] = {from.at, to.at, 0, chunk_count<kChunk>(length), length, 1, job.y, from.form, to.form, 0, true};
         }
         __syncwarp();
     }
@@ -31,7 +44,7 @@ struct StateLookup {
             SegmentIterator &at = queue.iterator;
             QueuedSegment &to = queue.segment[i & 1];
             const bool opens = at.step == Next::Piece;
-            to.is_valid = at.next(p), to.from_form = Form::None;
+            to.is_valid = !has_one_segment(p) && at.next(p), to.from_form = Form::None;
             if (to.is_valid) {
                 if (opens && p.checkpoints.exist()) count_checkpoints(queue);
                 to.parts = at.parts(p), to.head = at.piece.head, to.rows_forked = 0;
@@ -75,8 +88,11 @@ struct StateLookup {
         if (of.segment.from == Place::Kept) return {nullptr, Form::Kept};
         if (of.segment.from == Place::Parked) return {parked_state(), Form::Parked};
         if (of.segment.from == Place::Worker) return {hand_over_state(worker), Form::HandOver};
+        return initial_state(n, of.piece.head);
+    }
+    __device__ __forceinline__ StateAddress initial_state(int n, int head) const {
         if (p.initial_mask != nullptr && p.initial_mask[n] == 0) return {nullptr, Form::None};
-        return find(p.initial_state, n, of.piece.head);
+        return find(p.initial_state, n, head);
     }
     __device__ __forceinline__ StateAddress sink_of(const SegmentIterator &of, int64_t last_checkpoint) const {
         if (of.segment.to == Place::Worker) return {hand_over_state(worker + 1), Form::HandOver};

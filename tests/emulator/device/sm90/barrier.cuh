@@ -37,11 +37,22 @@ inline void wait_for_either(uint32_t barrier, uint32_t parity, uint32_t other, u
     emulator::block_until([=] { return has_flipped(barrier, parity) || has_flipped(other, other_parity); });
 }
 inline uint32_t peer_address(uint32_t address, uint32_t rank) { return (address & emulator::kInBlock) | rank << emulator::kRankShift; }
-inline void cluster_sync() { emulator::meet_cluster(); }
+inline void cluster_arrive() {}
+inline void cluster_wait() { emulator::meet_cluster(); }
+inline void fence_cluster() {}
 inline void fence_async_proxy() {}
 inline void warpgroup_sync(int id) {
     emulator::Thread &t = emulator::self();
     emulator::meet(t.own().named[id], t.thread.x % 128, nullptr, [](void **) {});
+}
+inline bool warpgroup_all(int id, bool holds) {
+    emulator::Thread &t = emulator::self();
+    emulator::meet(t.own().named[id], t.thread.x % 128, &holds, [](void **each) {
+        bool all = true;
+        for (int i = 0; i < 128; i++) all = all && *static_cast<bool *>(each[i]);
+        for (int i = 0; i < 128; i++) *static_cast<bool *>(each[i]) = all;
+    });
+    return holds;
 }
 
 }  // namespace fkdai
