@@ -34,7 +34,8 @@ inline Params params_of(const fkdai_mma_call &call) {
     p.per_sequence = static_cast<int>(call.checkpoints_per_sequence), p.checkpoint_count = call.checkpoint_count;
     p.every = static_cast<int>(call.checkpoint_every < INT32_MAX ? call.checkpoint_every : INT32_MAX);  // longer than any sequence
     p.sequences = {call.cu_seqlens.data, call.cu_seqlens.element == FKDAI_I64, static_cast<int>(call.N), static_cast<int>(call.T)};
-    p.heads = static_cast<int>(call.HV), p.K = static_cast<int>(call.K), p.V = static_cast<int>(call.V), p.slices = call.grid.slices, p.solve_warps = call.grid.solve_warps, p.chain_warps = call.grid.chain_warps;
+    p.heads = static_cast<int>(call.HV), p.K = static_cast<int>(call.K), p.V = static_cast<int>(call.V);
+    p.slices = call.grid.slices, p.solve_warps = call.grid.solve_warps, p.chain_warps = call.grid.chain_warps;
     p.gate = gate_of(call);
     p.scale = scale.q, p.out_factor = scale.out, p.lower_bound = call.lower_bound, p.is_raw = call.is_raw != 0;
     p.status = call.device_status;

@@ -182,7 +182,8 @@ struct ChainRole {
         }
     }
     // R does not fit fp16: rows of R, O and S are multiplied by a power of two, for this chunk. The factors of this lane's rows, as bf16.
-    __device__ __forceinline__ uint32_t scale_into_range(uint32_t stage, bool is_silent, TokenTiles &r, TokensF16 &r_f16, TokenTiles &o, StateTiles &state) const {
+    __device__ __forceinline__ uint32_t scale_into_range(uint32_t stage, bool is_silent, TokenTiles &r, TokensF16 &r_f16, TokenTiles &o,
+                                                         StateTiles &state) const {
         float factor[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {

@@ -74,7 +74,8 @@ struct PrepareRole : PrepareWarp {
             g[t] = make_float2(0.f, 0.f);
             const int token = 8 * group() + t;
             if (token >= now.rows() || channel() >= p.K) continue;
-            g[t] = *reinterpret_cast<const float2 *>(base + p.g.strides.offset(work.span.batch, work.token(now.chunk()) + token, work.head) + channel());
+            const int64_t at = p.g.strides.offset(work.span.batch, work.token(now.chunk()) + token, work.head) + channel();
+            g[t] = *reinterpret_cast<const float2 *>(base + at);
         }
     }
 

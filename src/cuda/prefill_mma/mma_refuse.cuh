@@ -20,7 +20,8 @@ __device__ __forceinline__ bool seqlens_are_broken(const Params &p, int threads)
 
 // `count` states become NaN, but for those that have no row or are not wanted.
 template <class IsWanted>
-__device__ __forceinline__ void refuse_states(const Params &p, const StateTable &of, int64_t count, int64_t thread, int64_t step, const IsWanted &is_wanted) {
+__device__ __forceinline__ void refuse_states(const Params &p, const StateTable &of, int64_t count, int64_t thread, int64_t step,
+                                              const IsWanted &is_wanted) {
     const int64_t matrices = static_cast<int64_t>(p.heads) * p.K * p.V;
     if (of.element == Element::Absent) return;
 #pragma unroll 1

@@ -40,7 +40,8 @@ struct SolveRole {
     }
     __device__ __forceinline__ void solve_usual(int number, Stage &to, float b) const {
         s->beta[number & 1][lane] = b;
-        if (lane < 16) store_uint4(s.at(to.solve) + square_offset(8 + lane % 8 + 16 * (lane / 8), 2 * (lane / 8)), 0, 0, 0, 0);    // above the diagonal
+        const int half = lane / 8;    // two blocks above the diagonal
+        if (half < 2) store_uint4(s.at(to.solve) + square_offset(8 + lane % 8 + 16 * half, 2 * half), 0, 0, 0, 0);
         __syncwarp();
         TrilSolve<kAkkPitch>{s->akk[number & 1], to.solve.bytes, s->beta[number & 1], lane}.run();
     }

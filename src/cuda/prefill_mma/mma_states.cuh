@@ -25,7 +25,8 @@ struct StateMatrix {
         const int size = is_wide ? 4 : 2, v = column + column_of_row(lane >> 2), channel = 2 * (lane & 3);
         const int of_row = is_k_first ? 1 : p.K, of_channel = is_k_first ? p.V : 1;
         to_half = 2 * of_row * size, to_tile = 8 * of_channel * size, to_channel = of_channel * size;
-        first = static_cast<char *>(of.data) + (row * of.row_stride + static_cast<int64_t>(head) * (p.K * p.V) + v * of_row + channel * of_channel) * size;
+        const int64_t matrix = row * of.row_stride + static_cast<int64_t>(head) * (p.K * p.V);
+        first = static_cast<char *>(of.data) + (matrix + v * of_row + channel * of_channel) * size;
     }
     __device__ __forceinline__ char *at(int h, int b) const { return first + h * to_half + b * to_tile; }
 

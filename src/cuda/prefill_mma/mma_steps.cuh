@@ -18,7 +18,9 @@ struct Steps {
     int lane;
 
     __device__ __forceinline__ Step first() const { return from(0, 0); }
-    __device__ __forceinline__ Step behind(const Step &step) const { return step.is_silent(work) ? from(step.chunk(), step.rows()) : from(step.chunk() + 1, 0); }
+    __device__ __forceinline__ Step behind(const Step &step) const {
+        return step.is_silent(work) ? from(step.chunk(), step.rows()) : from(step.chunk() + 1, 0);
+    }
 
     // The next one behind `inside` tokens of a chunk.
     __device__ __forceinline__ Step from(int chunk, int inside) const {

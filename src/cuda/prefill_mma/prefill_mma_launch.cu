@@ -19,7 +19,9 @@ extern "C" int fkdai_mma_shared_bytes(void) { return kSharedBytes; }
 
 extern "C" int fkdai_mma_load(void) {
     for (const Kernel kernel : kKernels)
-        if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes); error != cudaSuccess) return error;
+        if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+            error != cudaSuccess)
+            return error;
     return cudaSuccess;
 }
 
