@@ -6,7 +6,7 @@
 #   FKDA_NVCC        the command: a program, then its options; CMake's language CUDA is enabled with it
 #   fkda_cuda_code, fkda_cuda_kernel   how CUDA sources are compiled
 set(FKDA_OLDEST_CUDA 12.9)    # docs/decisions/0003
-set(FKDA_CUDA_ARCHITECTURES 80 90a 100 120)    # of all kernels: what nvcc must know; each names its own in fkda_cuda_kernel
+set(FKDA_CUDA_ARCHITECTURES 80 86 89 90a 100 103 120)    # of all kernels: what nvcc must know; each names its own in fkda_cuda_kernel
 string(TOUPPER "${FKDA_CUDA}" choice)
 if(choice MATCHES "^(ON|1|TRUE|YES|Y)$")
   set(choice ON)
@@ -140,25 +140,28 @@ if(FKDA_WITH_CUDA)
 endif()
 message(STATUS "flashkda: ${FKDA_CUDA_TEXT}")
 
-# The CUDA sources of a target are compiled for some architectures, with the options that all CUDA code here has.
+# The CUDA sources of a target are compiled for some architectures, and as PTX for what comes later, with the options that all CUDA code here has.
 function(fkda_cuda_code target)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ARCHITECTURES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ARCHITECTURES;PTX")
   foreach(architecture IN LISTS arg_ARCHITECTURES)
     if(NOT architecture IN_LIST FKDA_CUDA_ARCHITECTURES)
       message(FATAL_ERROR "flashkda: ${target} is for sm_${architecture}, which cmake/FkdaCuda.cmake (FKDA_CUDA_ARCHITECTURES) does not list")
     endif()
   endforeach()
   fkda_gencode(gencode ${arg_ARCHITECTURES})
+  foreach(architecture IN LISTS arg_PTX)
+    list(APPEND gencode -gencode=arch=compute_${architecture},code=compute_${architecture})
+  endforeach()
   set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES OFF CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF)
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${gencode};-O3;$<$<BOOL:${FKDA_CUDA_LINEINFO}>:-lineinfo>>")
 endfunction()
 
-# fkda_cuda_kernel(name ARCHITECTURES 90a... SOURCES file.cu... file.c...): one kernel's folder, host side included.
+# fkda_cuda_kernel(name ARCHITECTURES 90a... [PTX 80] SOURCES file.cu... file.c...): one kernel's folder, host side included.
 #   <name>            the C sources              FKDA_CUDA_OBJECTS, a property of it: its CUDA sources, compiled
 #   <name>_compiled   the CUDA sources
 # To what links them, the CUDA objects are files of no language: the library stays a C library, without the C++ runtime, and so do its users.
 function(fkda_cuda_kernel name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ARCHITECTURES;SOURCES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ARCHITECTURES;PTX;SOURCES")
   set(cuda_sources ${arg_SOURCES})
   list(FILTER cuda_sources INCLUDE REGEX "\\.cu$")
   list(REMOVE_ITEM arg_SOURCES ${cuda_sources})
@@ -170,7 +173,7 @@ function(fkda_cuda_kernel name)
   target_include_directories(${name}_compiled PRIVATE ${PROJECT_SOURCE_DIR}/src/cuda)
   target_compile_options(${name}_compiled PRIVATE -Xcompiler=-fno-exceptions,-fno-rtti,-fno-threadsafe-statics)
   target_link_libraries(${name}_compiled PRIVATE fkda_warnings)
-  fkda_cuda_code(${name}_compiled ARCHITECTURES ${arg_ARCHITECTURES})
+  fkda_cuda_code(${name}_compiled ARCHITECTURES ${arg_ARCHITECTURES} PTX ${arg_PTX})
 
   list(TRANSFORM cuda_sources REPLACE "(.+)" "${CMAKE_CURRENT_BINARY_DIR}/\\1.o" OUTPUT_VARIABLE objects)
   add_custom_command(OUTPUT ${objects} DEPENDS ${name}_compiled $<TARGET_OBJECTS:${name}_compiled> VERBATIM COMMAND_EXPAND_LISTS

@@ -7,7 +7,7 @@
 #include "options.h"
 
 /* The one list, in the order of the help. Command `name` is the table command_<name>, in cmd_<name>.c. */
-#define COMMAND_MAP(X) X(run) X(verify) X(bench) X(info) X(completion) X(help) X(version)
+#define COMMAND_MAP(X) X(run) X(verify) X(bench) X(info) X(doctor) X(completion) X(help) X(version)
 
 #define COMMAND_TABLE(name) extern const command command_##name;
 COMMAND_MAP(COMMAND_TABLE)

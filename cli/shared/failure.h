@@ -10,7 +10,7 @@
 /* The one list of exit codes: X(enumerator, code, text). */
 #define CLI_EXIT_MAP(X)                                                                                            \
     X(CLI_OK,            0, "ok")                                                                                  \
-    X(CLI_VERIFY_FAILED, 1, "verification failed: an error is outside its bar")                                    \
+    X(CLI_VERIFY_FAILED, 1, "verification failed: an error is outside its bar; doctor: something is wrong")        \
     X(CLI_USAGE,         2, "usage: a command typed wrongly, or a benchmark that this machine has no memory for")  \
     X(CLI_FILE,          3, "a file, or the data in it")                                                           \
     X(CLI_UNSUPPORTED,   4, "no device, or no backend that takes the problem")                                     \

@@ -61,7 +61,7 @@ int fkdai_py_check_derivatives(py_core *core, const py_call *call, PyObject *sca
     if (on.backward < 0 || on.forward < 0) return -1;
     if (!on.backward && !on.forward) return 0;
     const modes of_tensors = {on.backward && !call->asks_no_grad, on.forward};
-    for (int i = 0; i < PY_ARGUMENT_COUNT && (of_tensors.backward || of_tensors.forward); ++i)
+    for (int i = 0; i < PY_WORDS && (of_tensors.backward || of_tensors.forward); ++i)
         if (call->view[i].tensor != NULL && check_tensor(core, of_tensors, call->view[i].name, call->view[i].tensor) < 0) return -1;
     const int is_tensor[2] = {fkdai_py_is_tensor(core, scale), fkdai_py_is_tensor(core, lower_bound)};
     if (is_tensor[0] && check_tensor(core, on, "scale", scale) < 0) return -1;

@@ -19,10 +19,10 @@ static const char *end_of(const py_view *view)
 /* flashkda.h refuses outputs that overlap something. When a copy stands in for one of the two it cannot see that, so look here. */
 static int check_overlaps(const py_call *call)
 {
-    for (int o = 0; o < PY_ARGUMENT_COUNT; ++o) {
+    for (int o = 0; o < PY_WORDS; ++o) {
         const py_view *const out = &call->view[o];
         if (out->tensor == NULL || !fkdai_py_is_output((py_argument)o)) continue;
-        for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
+        for (int i = 0; i < PY_WORDS; ++i) {
             const py_view *const in = &call->view[i];
             if (i == o || in->tensor == NULL || out->data >= end_of(in) || in->data >= end_of(out)) continue;
             const int in_place = o == ARG_FINAL_STATE && i == ARG_INITIAL_STATE && in->data == out->data && end_of(in) == end_of(out);
@@ -81,7 +81,7 @@ PyObject *fkdai_py_copies(const py_core *core, const py_call *call)
         {ARG_CHECKPOINT_SLOTS, FKDA_ARG_CHECKPOINT_SLOTS, t.checkpoints.slot_dtype},
     };
     PyObject *const copies = PyDict_New();
-    int made = copies == NULL || check_overlaps(call) < 0 ? -1 : 0;
+    int made = copies == NULL || (!call->is_question && check_overlaps(call) < 0) ? -1 : 0;
     for (size_t i = 0; i < sizeof all / sizeof *all && made == 0; ++i)
         if ((marked >> all[i].bit | call->copies >> all[i].argument) & 1u) made = add_copy(core, copies, all[i].argument, all[i].dtype);
     if (made == 0) return copies;

@@ -8,6 +8,7 @@
  *     py_refuse.c     why a tensor cannot be read in memory, in words
  *     py_describe.c   tensors -> fkda_fwd_desc and fkda_fwd_args; shapes, dtypes, layouts
  *     py_states.c     the same for states: dense or in pools, masks, checkpoints
+ *     py_words.c      arguments that are words or whole numbers
  *     py_copies.c     which arguments Python must copy, and in which dtype: asked of the library, which copies the others itself
  *     py_autograd.c   derivatives that torch would want, version counters of what was written
  *     py_fwd.c        numbers, plan, scratch, run
@@ -33,7 +34,9 @@ enum { PY_DTYPE_COUNT = 5 };
 typedef enum py_name {    /* attributes that are read in a call, as interned strings */
     NAME_DATA_PTR, NAME_SHAPE, NAME_STRIDE, NAME_DTYPE, NAME_DEVICE, NAME_TYPE, NAME_INDEX, NAME_REQUIRES_GRAD, NAME_ITEMSIZE,
     NAME_IS_FLOATING_POINT, NAME_CUDA_STREAM, NAME_IS_NEG, NAME_STORAGE_OFFSET, NAME_TORCH_DISPATCH, NAME_CURRENT_LEVEL,
-    NAME_IS_INFERENCE, NAME_NEG, PY_NAME_COUNT
+    NAME_IS_INFERENCE, NAME_NEG,
+    NAME_NEGATIVE, NAME_LOGIT, NAME_L2, NAME_NHVK,    /* words that mean the default */
+    PY_NAME_COUNT
 } py_name;
 
 /* Objects of torch that a call uses; NULL until torch is seen in sys.modules, and where it is said, in a torch that lacks them. */
@@ -123,13 +126,18 @@ typedef enum py_argument {    /* positions in flash_kda.fwd; a set of them is a 
     ARG_Q, ARG_K, ARG_V, ARG_G, ARG_BETA, ARG_SCALE, ARG_OUT, ARG_A_LOG, ARG_DT_BIAS, ARG_LOWER_BOUND,
     ARG_INITIAL_STATE, ARG_FINAL_STATE, ARG_CU_SEQLENS,
     ARG_INITIAL_SLOTS, ARG_FINAL_SLOTS, ARG_INITIAL_MASK, ARG_CHECKPOINT_STATE, ARG_CHECKPOINT_OFFSETS, ARG_CHECKPOINT_SLOTS,
-    ARG_CHECKPOINT_EVERY, ARG_SLOT_NULL, PY_ARGUMENT_COUNT
+    ARG_CHECKPOINT_EVERY, ARG_SLOT_NULL, ARG_GATE, ARG_BETA_KIND, ARG_BETA_MULTIPLIER, ARG_QK_NORM, ARG_STATE_LAYOUT, PY_ARGUMENT_COUNT
 } py_argument;
+
+enum { PY_WORDS = ARG_CHECKPOINT_EVERY, PY_MEANING = ARG_GATE, PY_MEANING_COUNT = PY_ARGUMENT_COUNT - PY_MEANING };    /* words end the list;
+                                                                        those of meaning are in decode and decode_fused too, in this order */
 
 typedef struct py_call {
     int is_decode;      /* set before it is read. q and out may be absent; step_states, num_accepted and parent are where checkpoints are in fwd */
     int has_slot_rows;  /* likewise: slots are [N,C] */
-    py_view view[PY_ARGUMENT_COUNT];
+    int is_question;    /* likewise: nothing will run, and out stands for one that is not there yet */
+    fkda_state_layout state_layout;
+    py_view view[PY_WORDS];
     fkda_fwd_desc desc;
     fkda_fwd_args args;
     int asks_no_grad;   /* no tensor is known to require grad; 0: nobody has looked */
@@ -139,8 +147,7 @@ typedef struct py_call {
 /* Fills in view->is_negated of all, and call->asks_no_grad (py_plain.c). */
 int fkdai_py_look_at_bits(py_core *core, py_call *call);
 
-/* From call->view to call->desc, call->args and call->copies, without scale, gate, threads, and what is not a tensor (checkpoint_every,
- * slot_null), which is in desc already. */
+/* From call->view to call->desc, call->args and call->copies, without scale, lower_bound, threads, and the words, which are in desc already. */
 int fkdai_py_describe(py_call *call);
 
 /* What flashkda.h is told of an argument: as it lies, or as the copy that will stand for it. */
@@ -159,9 +166,16 @@ int fkdai_py_require_shape(const py_view *view, const char *rule, int ndim, cons
 
 /* ---------------------------------------------------------------- py_states.c */
 
-/* Numbers and words that are not tensors: NULL or None where they are not given. */
-int fkdai_py_describe_words(py_call *call, PyObject *checkpoint_every, PyObject *slot_null);
 int fkdai_py_describe_states(py_call *call);
+const char *fkdai_py_state_rule(const py_call *call, const char *v_first, const char *k_first);    /* the one for call->state_layout */
+
+/* ---------------------------------------------------------------- py_words.c */
+
+/* The arguments from PY_WORDS on, of which `count` are there; None, and what is not there, means the default. */
+int fkdai_py_describe_words(const py_core *core, py_call *call, PyObject *const *words, Py_ssize_t count);
+
+/* Which of the words is it? `usual`, which may be NULL, is the first of them, interned. */
+int fkdai_py_read_word(const char *name, PyObject *object, const PyObject *usual, const char *const *words, int count, int *index);
 
 /* ---------------------------------------------------------------- py_copies.c */
 
@@ -197,6 +211,7 @@ void fkdai_py_free_scratch(py_core *core);
 /* ---------------------------------------------------------------- py_fwd.c */
 
 PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *fkdai_py_query(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 int fkdai_py_raise(fkda_status status);    /* the library's last error as an exception; returns -1 */
 
 /* What fwd and decode share. `names` of the arguments at their positions in fwd; everything up to the plan. call is all zero, but for what says that
@@ -210,6 +225,7 @@ PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused);
 /* ---------------------------------------------------------------- py_decode.c */
 
 PyObject *fkdai_py_decode(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *fkdai_py_query_decode(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
 /* ---------------------------------------------------------------- py_decode_fused.c */
 

@@ -6,16 +6,17 @@
 
 enum {    /* positions in flash_kda._core.decode; those before are where they are in fwd */
     DECODE_STATE = ARG_INITIAL_STATE, DECODE_CU_SEQLENS, DECODE_SLOTS, DECODE_INITIAL_MASK, DECODE_SLOT_NULL, DECODE_MAX_TOKENS,
-    DECODE_COMMIT, DECODE_NUM_ACCEPTED, DECODE_STEP_STATES, DECODE_PARENT, PY_DECODE_ARGUMENT_COUNT
+    DECODE_COMMIT, DECODE_NUM_ACCEPTED, DECODE_STEP_STATES, DECODE_PARENT, DECODE_MEANING,
+    PY_DECODE_ARGUMENT_COUNT = DECODE_MEANING + PY_MEANING_COUNT
 };
 
 /* In the views of a call. */
 enum { ARG_STEP_STATES = ARG_CHECKPOINT_STATE, ARG_NUM_ACCEPTED = ARG_CHECKPOINT_OFFSETS, ARG_PARENT = ARG_CHECKPOINT_SLOTS };
 
 /* At the positions of fwd. */
-static const char *const names[PY_ARGUMENT_COUNT] = {
+static const char *const names[PY_WORDS] = {
     "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "state", "state", "cu_seqlens", "slots", "slots", "initial_mask",
-    "step_states", "num_accepted", "parent", "", "slot_null",
+    "step_states", "num_accepted", "parent",
 };
 
 /* ---------------------------------------------------------------- numbers and words */
@@ -33,14 +34,10 @@ static int read_max_tokens(PyObject *object, int64_t *tokens)
 static int read_commit(PyObject *object, fkda_commit *commit)
 {
     static const char *const words[] = {"last", "none", "accepted", "each"};    /* in the order of fkda_commit */
-    const int is_text = PyUnicode_Check(object);
-    for (int i = 0; is_text && i <= FKDA_COMMIT_EACH; ++i) {
-        if (PyUnicode_CompareWithASCIIString(object, words[i]) != 0) continue;
-        *commit = (fkda_commit)i;
-        return 0;
-    }
-    PyErr_Format(is_text ? PyExc_ValueError : PyExc_TypeError, "commit is %R, but it must be 'last', 'none', 'accepted' or 'each'", object);
-    return -1;
+    int index;
+    if (fkdai_py_read_word("commit", object, NULL, words, FKDA_COMMIT_EACH + 1, &index) < 0) return -1;
+    *commit = (fkda_commit)index;
+    return 0;
 }
 
 /* ---------------------------------------------------------------- tensors that fwd does not have */
@@ -62,11 +59,13 @@ static int describe_steps(py_call *call, fkda_decode_desc *desc, fkda_decode_arg
 {
     py_form taken;
     const py_view *const view = &call->view[ARG_STEP_STATES];
-    const int64_t P = view->ndim == 5 ? view->shape[1] : desc->S, wanted[5] = {desc->N, P, desc->HV, desc->V, desc->K};
-    if (take(call, ARG_STEP_STATES, "[N,P,HV,V,K]", 5, wanted, 3, &taken) < 0) return -1;
+    const int is_v_first = call->state_layout == FKDA_STATE_NHVK;
+    const int64_t P = view->ndim == 5 ? view->shape[1] : desc->S;
+    const int64_t wanted[5] = {desc->N, P, desc->HV, is_v_first ? desc->V : desc->K, is_v_first ? desc->K : desc->V};
+    if (take(call, ARG_STEP_STATES, fkdai_py_state_rule(call, "[N,P,HV,V,K]", "[N,P,HV,K,V]"), 5, wanted, 3, &taken) < 0) return -1;
     const int64_t of_row = fkdai_py_stride(view, 1), of_sequence = fkdai_py_stride(view, 0);
     if (of_row != 0 && of_sequence != 0 && of_sequence != P * of_row) return refuse_as_it_lies(view);
-    desc->step_states = (fkda_state_desc){.dtype = taken.dtype, .layout = FKDA_STATE_NHVK, .row_stride = P > 1 ? of_row : of_sequence};
+    desc->step_states = (fkda_state_desc){.dtype = taken.dtype, .layout = call->state_layout, .row_stride = P > 1 ? of_row : of_sequence};
     desc->step_states_per_sequence = P;
     args->step_states = taken.data == NULL ? NULL : view->data;
     return 0;
@@ -95,7 +94,7 @@ static int describe_commit(py_call *call, fkda_decode_desc *desc, fkda_decode_ar
 /* There is no call on a copy: states would have to be copied as a whole. */
 static int refuse_copies(const py_call *call)
 {
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i)
+    for (int i = 0; i < PY_WORDS; ++i)
         if (call->copies >> i & 1u) return refuse_as_it_lies(&call->view[i]);
     return 0;
 }
@@ -109,7 +108,8 @@ static fkda_decode_desc desc_of(const fkda_fwd_desc *d, int64_t max_tokens)
         .struct_size = sizeof(fkda_decode_desc), .memory = d->memory, .device = d->device, .threads = d->threads, .flags = d->flags, .N = d->N,
         .S = is_packed ? max_tokens : d->T, .T = is_packed ? d->T : 0, .H = d->H, .HV = d->HV, .K = d->K, .V = d->V,
         .q = d->q, .k = d->k, .v = d->v, .g = d->g, .beta = d->beta, .out = d->out, .cu_seqlens = d->cu_seqlens, .A_log = d->A_log,
-        .dt_bias = d->dt_bias, .gate = d->gate, .lower_bound = d->lower_bound, .scale = d->scale, .state = d->final_state,
+        .dt_bias = d->dt_bias, .gate = d->gate, .lower_bound = d->lower_bound, .beta_kind = d->beta_kind, .beta_multiplier = d->beta_multiplier,
+        .qk_norm = d->qk_norm, .scale = d->scale, .state = d->final_state,
     };
 }
 
@@ -159,30 +159,51 @@ static void arrange(PyObject *const *arguments, PyObject **as_fwd)
     as_fwd[ARG_STEP_STATES] = arguments[DECODE_STEP_STATES];
     as_fwd[ARG_NUM_ACCEPTED] = arguments[DECODE_NUM_ACCEPTED];
     as_fwd[ARG_PARENT] = arguments[DECODE_PARENT];
+    for (int i = 0; i < PY_MEANING_COUNT; ++i) as_fwd[PY_MEANING + i] = arguments[DECODE_MEANING + i];
+}
+
+/* Everything up to the plan. */
+static int read_decode(py_core *core, py_call *call, fkda_decode_desc *desc, fkda_decode_args *args, PyObject *const *arguments, Py_ssize_t count)
+{
+    PyObject *as_fwd[PY_ARGUMENT_COUNT];
+    int64_t max_tokens;
+    fkda_commit commit;
+    if (count != PY_DECODE_ARGUMENT_COUNT) {
+        PyErr_Format(PyExc_TypeError, "_core.decode takes %d arguments, %zd given", (int)PY_DECODE_ARGUMENT_COUNT, count);
+        return -1;
+    }
+    arrange(arguments, as_fwd);
+    if (read_commit(arguments[DECODE_COMMIT], &commit) < 0) return -1;
+    memset(call, 0, sizeof *call);
+    call->is_decode = 1, call->has_slot_rows = commit == FKDA_COMMIT_EACH;
+    if (fkdai_py_read_call(core, call, names, as_fwd, PY_ARGUMENT_COUNT) < 0 || read_max_tokens(arguments[DECODE_MAX_TOKENS], &max_tokens) < 0)
+        return -1;
+    *desc = desc_of(&call->desc, max_tokens);
+    *args = args_of(&call->args);
+    desc->commit = commit;
+    return describe_commit(call, desc, args) < 0 ? -1 : refuse_copies(call);
 }
 
 PyObject *fkdai_py_decode(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     py_core *const core = PyModule_GetState(module);
-    PyObject *as_fwd[PY_ARGUMENT_COUNT];
     py_call call;
-    int64_t max_tokens;
-    fkda_commit commit;
-    if (count != PY_DECODE_ARGUMENT_COUNT) {
-        PyErr_Format(PyExc_TypeError, "_core.decode takes %d arguments, %zd given", (int)PY_DECODE_ARGUMENT_COUNT, count);
-        return NULL;
-    }
-    arrange(arguments, as_fwd);
-    if (read_commit(arguments[DECODE_COMMIT], &commit) < 0) return NULL;
-    memset(&call, 0, sizeof call);
-    call.is_decode = 1, call.has_slot_rows = commit == FKDA_COMMIT_EACH;
-    if (fkdai_py_read_call(core, &call, names, as_fwd, PY_ARGUMENT_COUNT) < 0 || read_max_tokens(arguments[DECODE_MAX_TOKENS], &max_tokens) < 0)
-        return NULL;
-    fkda_decode_desc desc = desc_of(&call.desc, max_tokens);
-    fkda_decode_args args = args_of(&call.args);
-    desc.commit = commit;
-    if (describe_commit(&call, &desc, &args) < 0 || refuse_copies(&call) < 0 || run(core, &call, &desc, &args) < 0 ||
-        count_writes(core, &call, commit) < 0)
+    fkda_decode_desc desc;
+    fkda_decode_args args;
+    if (read_decode(core, &call, &desc, &args, arguments, count) < 0 || run(core, &call, &desc, &args) < 0 ||
+        count_writes(core, &call, desc.commit) < 0)
         return NULL;
     Py_RETURN_NONE;
+}
+
+PyObject *fkdai_py_query_decode(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    py_call call;
+    fkda_decode_desc desc;
+    fkda_decode_args args;
+    if (read_decode(PyModule_GetState(module), &call, &desc, &args, arguments, count) < 0) return NULL;
+    const fkda_status status = fkda_decode_query(&desc, NULL);
+    if (status == FKDA_OK) Py_RETURN_NONE;
+    fkdai_py_raise(status);
+    return NULL;
 }

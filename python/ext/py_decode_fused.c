@@ -7,13 +7,14 @@
 typedef enum py_extra { EXTRA_WEIGHT, EXTRA_BIAS = EXTRA_WEIGHT + 3, EXTRA_CONV_STATE = EXTRA_BIAS + 3, EXTRA_OUTPUT_GATE, EXTRA_NORM_WEIGHT, EXTRA_COUNT } py_extra;
 
 enum {    /* positions in flash_kda._core.decode_fused; those before are where they are in fwd */
-    FUSED_STATE = ARG_INITIAL_STATE, FUSED_SLOTS, FUSED_INITIAL_MASK, FUSED_SLOT_NULL, FUSED_NORM_EPS, FUSED_EXTRAS, FUSED_COUNT = FUSED_EXTRAS + EXTRA_COUNT
+    FUSED_STATE = ARG_INITIAL_STATE, FUSED_SLOTS, FUSED_INITIAL_MASK, FUSED_SLOT_NULL, FUSED_NORM_EPS, FUSED_EXTRAS,
+    FUSED_MEANING = FUSED_EXTRAS + EXTRA_COUNT, FUSED_COUNT = FUSED_MEANING + PY_MEANING_COUNT
 };
 
 /* At the positions of fwd. */
-static const char *const names[PY_ARGUMENT_COUNT] = {
+static const char *const names[PY_WORDS] = {
     "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "state", "state", "", "slots", "slots", "initial_mask",
-    "", "", "", "", "slot_null",
+    "", "", "",
 };
 static const char *const extra_names[EXTRA_COUNT] = {"conv_weight of q", "conv_weight of k", "conv_weight of v", "conv_bias of q", "conv_bias of k",
                                                      "conv_bias of v", "conv_state", "output_gate", "norm_weight"};
@@ -144,7 +145,7 @@ static int describe_step(fused_call *call)
 {
     const fkda_fwd_desc *const f = &call->step.desc;
     const fkda_fwd_args *const a = &call->step.args;
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i)
+    for (int i = 0; i < PY_WORDS; ++i)
         if (call->step.copies >> i & 1u) return refuse_copy(&call->step.view[i]);
     if (f->T != 1 || f->HV != f->H) {
         PyErr_Format(PyExc_ValueError, "q has T = %lld tokens and %lld heads, v has %lld heads, but decode_fused takes one token and as many heads of q as of v",
@@ -154,7 +155,8 @@ static int describe_step(fused_call *call)
     call->desc = (fkda_decode_fused_desc){
         .struct_size = sizeof call->desc, .memory = f->memory, .device = f->device, .threads = f->threads, .flags = f->flags, .N = f->N, .H = f->H,
         .K = f->K, .V = f->V, .q = f->q, .k = f->k, .v = f->v, .g = f->g, .beta = f->beta, .out = f->out, .state = f->final_state, .A_log = f->A_log,
-        .dt_bias = f->dt_bias, .gate = f->gate, .lower_bound = f->lower_bound, .scale = f->scale,
+        .dt_bias = f->dt_bias, .gate = f->gate, .lower_bound = f->lower_bound, .beta_kind = f->beta_kind, .beta_multiplier = f->beta_multiplier,
+        .qk_norm = f->qk_norm, .scale = f->scale,
     };
     call->args = (fkda_decode_fused_args){
         .struct_size = sizeof call->args, .q = a->q, .k = a->k, .v = a->v, .g = a->g, .beta = a->beta, .out = a->out, .A_log = a->A_log,
@@ -198,6 +200,7 @@ PyObject *fkdai_py_decode_fused(PyObject *module, PyObject *const *arguments, Py
     as_fwd[ARG_INITIAL_SLOTS] = as_fwd[ARG_FINAL_SLOTS] = arguments[FUSED_SLOTS];
     as_fwd[ARG_INITIAL_MASK] = arguments[FUSED_INITIAL_MASK];
     as_fwd[ARG_SLOT_NULL] = arguments[FUSED_SLOT_NULL];
+    for (int i = 0; i < PY_MEANING_COUNT; ++i) as_fwd[PY_MEANING + i] = arguments[FUSED_MEANING + i];
     if (fkdai_py_read_call(core, &call.step, names, as_fwd, PY_ARGUMENT_COUNT) < 0 || describe_step(&call) < 0 ||
         read_extras(core, &call, arguments + FUSED_EXTRAS) < 0 || describe_conv(&call) < 0 || describe_norm(&call, arguments[FUSED_NORM_EPS]) < 0 ||
         run(core, &call) < 0)

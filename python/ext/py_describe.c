@@ -239,7 +239,7 @@ static void describe_addresses(py_call *call)
 static int check_devices(const py_call *call)
 {
     const py_view *const q = fkdai_py_queries(call);
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
+    for (int i = 0; i < PY_WORDS; ++i) {
         const py_view *const view = &call->view[i];
         if (view->tensor == NULL || (view->memory == q->memory && view->device == q->device)) continue;
         PyObject *const have = PyObject_GetAttrString(view->tensor, "device"), *const want = PyObject_GetAttrString(q->tensor, "device");

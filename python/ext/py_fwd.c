@@ -5,9 +5,9 @@
 
 #include "py_core.h"
 
-static const char *const argument_names[PY_ARGUMENT_COUNT] = {
+static const char *const argument_names[PY_WORDS] = {
     "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "initial_state", "final_state", "cu_seqlens",
-    "initial_slots", "final_slots", "initial_mask", "checkpoint_state", "checkpoint_offsets", "checkpoint_slots", "checkpoint_every", "slot_null",
+    "initial_slots", "final_slots", "initial_mask", "checkpoint_state", "checkpoint_offsets", "checkpoint_slots",    /* words name themselves */
 };
 
 enum { PLAN_TEXT_BYTES = 512 };
@@ -16,7 +16,7 @@ static _Thread_local fkda_plan last_plan;       /* of this thread's last success
 
 static int is_tensor(int argument)
 {
-    return argument != ARG_SCALE && argument != ARG_LOWER_BOUND && argument != ARG_CHECKPOINT_EVERY && argument != ARG_SLOT_NULL;
+    return argument != ARG_SCALE && argument != ARG_LOWER_BOUND;
 }
 
 static int is_optional(const py_call *call, int argument)
@@ -68,10 +68,18 @@ static int check_number(py_core *core, const char *name, PyObject *object)
     return is_tensor <= 0 ? is_tensor : fkdai_py_view(core, name, object, &view);
 }
 
+static int refuse_lower_bound(PyObject *lower_bound)
+{
+    if (lower_bound == Py_None) return 0;
+    PyErr_Format(PyExc_ValueError, "lower_bound is %R, but it must be None with gate='precomputed', whose g is the decay itself", lower_bound);
+    return -1;
+}
+
 static int describe_numbers(py_core *core, py_call *call, PyObject *scale, PyObject *lower_bound)
 {
     if (check_number(core, "scale", scale) < 0 || check_number(core, "lower_bound", lower_bound) < 0) return -1;
     if (to_float(scale, "scale", "a finite number", -FLT_MAX, FLT_MAX, &call->desc.scale) < 0) return -1;
+    if (call->desc.gate == FKDA_GATE_PRECOMPUTED) return refuse_lower_bound(lower_bound);
     call->desc.gate = lower_bound == Py_None ? FKDA_GATE_SOFTPLUS : FKDA_GATE_BOUNDED;
     if (lower_bound == Py_None) return 0;
     return to_float(lower_bound, "lower_bound", "a number in [-5, 0), or None for the softplus gate", -5.0f, -FLT_MIN,
@@ -82,7 +90,7 @@ static int describe_numbers(py_core *core, py_call *call, PyObject *scale, PyObj
 
 static int read_tensors(py_core *core, py_call *call, const char *const *names, PyObject *const *arguments, Py_ssize_t count)
 {
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
+    for (int i = 0; i < PY_WORDS; ++i) {
         call->view[i].name = names[i];
         if (!is_tensor(i) || (is_optional(call, i) && (i >= count || arguments[i] == Py_None))) continue;
         if (fkdai_py_view(core, names[i], arguments[i], &call->view[i]) < 0) return -1;
@@ -136,11 +144,9 @@ void fkdai_py_keep_plan(const fkda_plan *plan) { last_plan = *plan; }
 int fkdai_py_read_call(py_core *core, py_call *call, const char *const *names, PyObject *const *arguments, Py_ssize_t count)
 {
     PyObject *const scale = arguments[ARG_SCALE], *const lower_bound = arguments[ARG_LOWER_BOUND];
-    PyObject *const every = count > ARG_CHECKPOINT_EVERY ? arguments[ARG_CHECKPOINT_EVERY] : NULL;
-    PyObject *const slot_null = count > ARG_SLOT_NULL ? arguments[ARG_SLOT_NULL] : NULL;
     const int is_fwd = names == argument_names;
     if (read_tensors(core, call, names, arguments, count) < 0 || fkdai_py_look_at_bits(core, call) < 0 || (is_fwd && check_cuda(core, call) < 0) ||
-        fkdai_py_describe_words(call, every, slot_null) < 0 || fkdai_py_describe(call) < 0 ||
+        fkdai_py_describe_words(core, call, arguments + PY_WORDS, count - PY_WORDS) < 0 || fkdai_py_describe(call) < 0 ||
         describe_numbers(core, call, scale, lower_bound) < 0 || fkdai_py_check_derivatives(core, call, scale, lower_bound) < 0)
         return -1;
     return call->desc.memory == FKDA_MEMORY_HOST ? fkdai_py_thread_count(core, &call->desc.threads) : 0;
@@ -187,16 +193,28 @@ static PyObject *run_or_ask(py_core *core, const py_call *call)
     return NULL;
 }
 
+static int read_fwd(py_core *core, py_call *call, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count > ARG_CU_SEQLENS && count <= PY_ARGUMENT_COUNT) return fkdai_py_read_call(core, call, argument_names, arguments, count);
+    PyErr_Format(PyExc_TypeError, "_core.fwd takes %d to %d arguments, %zd given", ARG_CU_SEQLENS + 1, (int)PY_ARGUMENT_COUNT, count);
+    return -1;
+}
+
 PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     py_core *const core = PyModule_GetState(module);
-    if (count <= ARG_CU_SEQLENS || count > PY_ARGUMENT_COUNT) {
-        PyErr_Format(PyExc_TypeError, "_core.fwd takes %d to %d arguments, %zd given", ARG_CU_SEQLENS + 1, (int)PY_ARGUMENT_COUNT, count);
-        return NULL;
-    }
     py_call call;
     memset(&call, 0, sizeof call);
-    return fkdai_py_read_call(core, &call, argument_names, arguments, count) < 0 ? NULL : run_or_ask(core, &call);
+    return read_fwd(core, &call, arguments, count) < 0 ? NULL : run_or_ask(core, &call);
+}
+
+PyObject *fkdai_py_query(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    py_core *const core = PyModule_GetState(module);
+    py_call call;
+    memset(&call, 0, sizeof call);
+    call.is_question = 1;
+    return read_fwd(core, &call, arguments, count) < 0 ? NULL : fkdai_py_copies(core, &call);
 }
 
 PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused)

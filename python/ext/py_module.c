@@ -16,9 +16,12 @@ static PyMethodDef methods[] = {
     {"fwd", FASTCALL(fkdai_py_fwd), METH_FASTCALL, "The arguments of flash_kda.fwd by position; those behind cu_seqlens may be left out. None: "
      "it ran. Otherwise nothing was written, and {i: dtype} says that argument i must be replaced by a contiguous copy in that dtype, or in its "
      "own where dtype is None; see _copies.py."},
+    {"query", FASTCALL(fkdai_py_query), METH_FASTCALL, "Would fwd take these arguments? Nothing runs. Its dict of copies, which may be empty, or "
+     "its exception. out may be any tensor of its shape, dtype and device."},
     {"decode", FASTCALL(fkdai_py_decode), METH_FASTCALL, "The arguments of flash_kda.decode by position, all of them."},
+    {"query_decode", FASTCALL(fkdai_py_query_decode), METH_FASTCALL, "Would decode take these arguments? Nothing runs. None, or its exception."},
     {"decode_fused", FASTCALL(fkdai_py_decode_fused), METH_FASTCALL, "q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, slots, "
-     "initial_mask, slot_null, norm_eps, conv_weight and conv_bias of q, k, v, conv_state, output_gate, norm_weight."},
+     "initial_mask, slot_null, norm_eps, conv_weight and conv_bias of q, k, v, conv_state, output_gate, norm_weight; gate ... state_layout as in fwd."},
     {"last_plan", fkdai_py_last_plan, METH_NOARGS, "The plan of this thread's last fwd, decode or decode_fused, or an empty string."},
     {"backends", fkdai_py_backends, METH_NOARGS, "[(name, is it available, what it runs on or why it is off)], best first."},
     {"workspace_size", FASTCALL(fkdai_py_workspace_size), METH_FASTCALL, "workspace_size(T_total, H, N): bytes."},

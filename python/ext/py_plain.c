@@ -13,9 +13,9 @@ enum { PATIENCE = 16 };    /* calls of other kinds in a row, before one is learn
 /* The tensors of a call, each once, as a new tuple. A state that is written in place is one tensor. */
 static PyObject *all_tensors(const py_call *call)
 {
-    PyObject *list[PY_ARGUMENT_COUNT];
+    PyObject *list[PY_WORDS];
     int count = 0;
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
+    for (int i = 0; i < PY_WORDS; ++i) {
         PyObject *const tensor = call->view[i].tensor;
         int is_new = tensor != NULL;
         for (int j = 0; j < count && is_new; ++j) is_new = list[j] != tensor;
@@ -103,7 +103,7 @@ static void learn(py_core *core, PyObject *tensors)
 static int ask_one_by_one(const py_core *core, py_call *call)
 {
     int any = 0;
-    for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) {
+    for (int i = 0; i < PY_WORDS; ++i) {
         py_view *const view = &call->view[i];
         if (view->tensor == NULL) continue;
         view->is_negated = fkdai_py_is_negated(core, view->tensor);

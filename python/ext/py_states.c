@@ -1,38 +1,7 @@
 /*
  * States -> their part of fkda_fwd_desc and fkda_fwd_args. A state that comes with slots is a pool: its first axis counts slots, any distance apart.
  */
-#include <stdio.h>
-
 #include "py_core.h"
-
-/* ---------------------------------------------------------------- numbers and words */
-
-int fkdai_py_describe_words(py_call *call, PyObject *checkpoint_every, PyObject *slot_null)
-{
-    fkda_fwd_desc *const d = &call->desc;
-    fkda_slot_null null = FKDA_SLOT_NULL_NEGATIVE;
-    if (checkpoint_every != NULL && checkpoint_every != Py_None) {
-        d->checkpoint_every = PyLong_Check(checkpoint_every) ? PyLong_AsLongLong(checkpoint_every) : -1;
-        PyErr_Clear();    /* of an int that is too large: -1 too */
-        if (d->checkpoint_every < 0) {
-            PyErr_Format(PyLong_Check(checkpoint_every) ? PyExc_ValueError : PyExc_TypeError,
-                         "checkpoint_every is %R, but it must be an int, 0 or more tokens", checkpoint_every);
-            return -1;
-        }
-    }
-    if (slot_null != NULL && slot_null != Py_None) {
-        const int is_text = PyUnicode_Check(slot_null);
-        if (is_text && PyUnicode_CompareWithASCIIString(slot_null, "not_positive") == 0) null = FKDA_SLOT_NULL_NOT_POSITIVE;
-        else if (is_text && call->is_decode && PyUnicode_CompareWithASCIIString(slot_null, "none") == 0) null = FKDA_SLOT_NULL_NONE;
-        else if (!is_text || PyUnicode_CompareWithASCIIString(slot_null, "negative") != 0) {
-            PyErr_Format(is_text ? PyExc_ValueError : PyExc_TypeError, "slot_null is %R, but it must be %s", slot_null,
-                         call->is_decode ? "'negative', 'not_positive' or 'none'" : "'negative' or 'not_positive'");
-            return -1;
-        }
-    }
-    d->initial_state.slot_null = d->final_state.slot_null = d->checkpoints.slot_null = null;
-    return 0;
-}
 
 /* ---------------------------------------------------------------- states and their slots */
 
@@ -44,15 +13,22 @@ static int refuse_alone(const py_call *call, py_argument argument, const char *m
     return -1;
 }
 
+const char *fkdai_py_state_rule(const py_call *call, const char *v_first, const char *k_first)
+{
+    return call->state_layout == FKDA_STATE_NHVK ? v_first : k_first;
+}
+
 /* rows: of a dense state, or -1: any number. */
 static int describe_state(py_call *call, py_argument argument, int64_t rows, const char *rule, fkda_state_desc *desc, const void **data)
 {
     py_form taken;
     const py_view *const view = &call->view[argument];
-    const int64_t wanted[4] = {rows < 0 && view->ndim > 0 ? view->shape[0] : rows, call->desc.HV, call->desc.V, call->desc.K};
+    const int64_t K = call->desc.K, V = call->desc.V;
+    const int is_v_first = call->state_layout == FKDA_STATE_NHVK;
+    const int64_t wanted[4] = {rows < 0 && view->ndim > 0 ? view->shape[0] : rows, call->desc.HV, is_v_first ? V : K, is_v_first ? K : V};
     if (fkdai_py_require_shape(view, rule, 4, wanted) < 0 || fkdai_py_take(call, argument, 3, &taken) < 0) return -1;
     desc->dtype = taken.dtype;
-    desc->layout = FKDA_STATE_NHVK;
+    desc->layout = call->state_layout;
     desc->row_stride = taken.is_copy ? 0 : fkdai_py_stride(view, 0);
     *data = taken.data;
     return 0;
@@ -97,8 +73,8 @@ static int describe_sequences(py_call *call, py_argument state, py_argument slot
 {
     const int64_t N = call->desc.N;
     if (!is_given(call, state)) return is_given(call, slots) ? refuse_alone(call, slots, call->view[state].name) : 0;
-    if (!is_given(call, slots)) return describe_state(call, state, N, "[N,HV,V,K]", desc, data);
-    if (describe_state(call, state, -1, "[slots,HV,V,K]", desc, data) < 0) return -1;
+    if (!is_given(call, slots)) return describe_state(call, state, N, fkdai_py_state_rule(call, "[N,HV,V,K]", "[N,HV,K,V]"), desc, data);
+    if (describe_state(call, state, -1, fkdai_py_state_rule(call, "[slots,HV,V,K]", "[slots,HV,K,V]"), desc, data) < 0) return -1;
     if (!call->has_slot_rows) return describe_pool(call, state, slots, "[N]", N, desc, slot_data);
     desc->slot_count = call->view[state].shape[0];
     return describe_slot_rows(call, slots, desc, slot_data);
@@ -142,7 +118,9 @@ static int describe_checkpoints(py_call *call)
         return -1;
     }
     if (has_offsets && describe_offsets(call) < 0) return -1;
-    if (describe_state(call, ARG_CHECKPOINT_STATE, -1, has_slots ? "[slots,HV,V,K]" : "[rows,HV,V,K]", &d->checkpoints, &data) < 0) return -1;
+    const char *const rule = has_slots ? fkdai_py_state_rule(call, "[slots,HV,V,K]", "[slots,HV,K,V]")
+                                       : fkdai_py_state_rule(call, "[rows,HV,V,K]", "[rows,HV,K,V]");
+    if (describe_state(call, ARG_CHECKPOINT_STATE, -1, rule, &d->checkpoints, &data) < 0) return -1;
     d->checkpoint_count = call->view[ARG_CHECKPOINT_STATE].shape[0];
     call->args.checkpoint_state = data == NULL ? NULL : call->view[ARG_CHECKPOINT_STATE].data;
     if (!has_slots) return 0;

@@ -11,7 +11,7 @@ int fkdai_py_intern_names(py_core *core)
     static const char *const texts[PY_NAME_COUNT] = {"data_ptr", "shape", "stride", "dtype", "device",
                                                      "type", "index", "requires_grad", "itemsize", "is_floating_point",
                                                      "cuda_stream", "is_neg", "storage_offset", "__torch_dispatch__",
-                                                     "_current_level", "is_inference", "neg"};
+                                                     "_current_level", "is_inference", "neg", "negative", "logit", "l2", "nhvk"};
     for (int i = 0; i < PY_NAME_COUNT; ++i)
         if ((core->names[i] = PyUnicode_InternFromString(texts[i])) == NULL) return -1;
     return 0;

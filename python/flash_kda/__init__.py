@@ -2,9 +2,9 @@
 
 torch is not imported from here. Tensors are read through torch's C exchange table (torch 2.11 and later) or attribute by attribute.
 
-A note for ``allow_neg_eigval=True`` (b = 2 sigmoid(beta)): ``fwd`` computes b = sigmoid(beta) and has no argument that would tell it
-otherwise. flash-linear-attention 0.5.1 and 0.5.2 drop the option silently before they call ``fwd``; later versions do not call it then.
-With those two, set ``FLA_FLASH_KDA=0`` if a model uses the option. A warning says so once.
+``import flash_kda.fla`` lets flash-linear-attention, and with it transformers, call this module for all that it computes. Without that line FLA
+calls ``fwd`` for one kind of call alone, and 0.5.1 and 0.5.2 drop ``allow_neg_eigval=True`` (b = 2 sigmoid(beta)) silently before they do: with
+those two import flash_kda.fla, or set ``FLA_FLASH_KDA=0``, if a model uses the option. A warning says so once.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ def fwd(
     checkpoint_slots: torch.Tensor | None = None,
     checkpoint_every: int = 0,
     slot_null: Literal["negative", "not_positive"] = "negative",
+    gate: Literal["logit", "precomputed"] = "logit",
+    beta_kind: Literal["logit", "activated"] = "logit",
+    beta_multiplier: Literal[1, 2] = 1,
+    qk_norm: Literal["l2", "none"] = "l2",
+    state_layout: Literal["nhvk", "nhkv"] = "nhvk",
 ) -> None:
     """Kimi Delta Attention, forward. Results are written into ``out``, ``final_state`` and ``checkpoint_state``; returns None.
 
@@ -98,6 +103,11 @@ def fwd(
         checkpoint_every: instead of offsets: the states after every so many tokens of each sequence, floor(length / checkpoint_every) rows
             for a sequence, behind those of the sequences before it.
         checkpoint_slots: ``[rows]``, int32 or int64: checkpoint_state is a pool ``[slots,HV,V,K]``, and a row has this slot.
+        gate: "precomputed": g is log a itself, in natural logarithms; above 0 counts as 0. A_log, dt_bias and lower_bound must be None.
+        beta_kind: "activated": beta is b itself, not a logit.
+        beta_multiplier: b is this times as large; 2 allows negative eigenvalues.
+        qk_norm: "none": q^ = q and k^ = k, as they come.
+        state_layout: "nhkv": states are ``[N,HV,K,V]``, those in pools and checkpoints too.
 
     A checkpoint has the bits of the final state of a call that ends there; ``out`` and ``final_state`` do not depend on it. A pool may be
     initial and final state at once: every sequence reads its state before the call writes over it, as long as no sequence writes a slot
@@ -109,7 +119,8 @@ def fwd(
     A tensor means here what it means in torch: views with the negative bit are resolved, and writing ``out``, ``final_state`` and
     ``checkpoint_state`` counts in their ``_version``. A pool whose dtype is only taken as a copy is copied as a whole. Tensors whose
     values are not in plain memory are refused: meta, sparse, nested and quantized ones, those inside torch.func, and subclasses with a
-    ``__torch_dispatch__``.
+    ``__torch_dispatch__``. FakeTensors, and those of torch.export, get an answer about shapes: see ``flash_kda.torch_ops``, which is also what
+    torch.compile needs.
 
     Warns:
         RuntimeWarning, once each: the K and V of the call are only taken by the reference backend, which is slow; tensors on CUDA are copied
@@ -127,9 +138,15 @@ def fwd(
         _check_fla(_sys.modules["fla"])
     arguments = (
         q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, initial_state, final_state, cu_seqlens, initial_slots, final_slots,
-        initial_mask, checkpoint_state, checkpoint_offsets, checkpoint_slots, checkpoint_every, slot_null,
+        initial_mask, checkpoint_state, checkpoint_offsets, checkpoint_slots, checkpoint_every, slot_null, gate, beta_kind, beta_multiplier,
+        qk_norm, state_layout,
     )  # fmt: skip
-    copies = _core.fwd(*arguments)
+    try:
+        copies = _core.fwd(*arguments)
+    except TypeError:
+        if _is_traced("fwd", locals()):
+            return
+        raise
     if copies:
         from . import _copies
 
@@ -161,11 +178,17 @@ def decode(
     num_accepted: torch.Tensor | None = None,
     step_states: torch.Tensor | None = None,
     parent: torch.Tensor | None = None,
+    gate: Literal["logit", "precomputed"] = "logit",
+    beta_kind: Literal["logit", "activated"] = "logit",
+    beta_multiplier: Literal[1, 2] = 1,
+    qk_norm: Literal["l2", "none"] = "l2",
+    state_layout: Literal["nhvk", "nhkv"] = "nhvk",
 ) -> None:
     """A few new tokens for each of many sequences: ``out``, and ``state`` written back as ``commit`` says. Returns None.
 
     What a token means is as in ``fwd``. S tokens in one call give the bits of S calls where ``state`` is fp32, and no bit depends on ``commit``
-    or ``step_states``. For draft tokens of which only some will count::
+    or ``step_states``, but for ``out`` of 5 and more tokens on CUDA without a state that is written. For draft tokens of which only some will
+    count::
 
         decode(q, ..., out, ..., commit="none")                                        # verify; the states stay
         decode(None, k, v, g, beta, scale, None, ..., commit="accepted", num_accepted=n)    # keep the accepted ones
@@ -175,7 +198,7 @@ def decode(
         v, out: ``[N,S,HV,V]``; likewise. q and out may both be None: only states are computed.
         g: ``[N,S,HV,K]``, before the gate's activation.
         beta: ``[N,S,HV]``, logits.
-        scale, A_log, dt_bias, lower_bound: as in ``fwd``.
+        scale, A_log, dt_bias, lower_bound, gate, beta_kind, beta_multiplier, qk_norm, state_layout: as in ``fwd``.
         state: ``[N,HV,V,K]``, or with ``slots`` a pool ``[slots,HV,V,K]``, slots any distance apart; fp32 or bf16.
         cu_seqlens: ``[N+1]``, int32 or int64: sequence n has the tokens c[n] ... c[n+1], 0 to ``max_tokens`` of them. One without tokens is
             not touched.
@@ -198,10 +221,14 @@ def decode(
     Raises:
         As ``fwd``. After an error nothing has been written.
     """
-    _core.decode(
-        q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, cu_seqlens, slots, initial_mask, slot_null, max_tokens,
-        commit, num_accepted, step_states, parent,
-    )  # fmt: skip
+    try:
+        _core.decode(
+            q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, cu_seqlens, slots, initial_mask, slot_null, max_tokens,
+            commit, num_accepted, step_states, parent, gate, beta_kind, beta_multiplier, qk_norm, state_layout,
+        )  # fmt: skip
+    except TypeError:
+        if not _is_traced("decode", locals()):
+            raise
 
 
 def decode_fused(
@@ -226,6 +253,11 @@ def decode_fused(
     slots: torch.Tensor | None = None,
     initial_mask: torch.Tensor | None = None,
     slot_null: Literal["negative", "not_positive"] = "negative",
+    gate: Literal["logit", "precomputed"] = "logit",
+    beta_kind: Literal["logit", "activated"] = "logit",
+    beta_multiplier: Literal[1, 2] = 1,
+    qk_norm: Literal["l2", "none"] = "l2",
+    state_layout: Literal["nhvk", "nhkv"] = "nhvk",
 ) -> None:
     """One new token for each of many sequences, with the convolution before the step and the gated norm behind it. Returns None.
 
@@ -244,9 +276,10 @@ def decode_fused(
         g: ``[N,1,H,K]``, before the gate's activation.
         beta: ``[N,1,H]``, logits.
         out: ``[N,1,H,V]``.
-        scale, A_log, dt_bias, lower_bound: as in ``fwd``.
+        scale, A_log, dt_bias, lower_bound, gate, beta_kind, beta_multiplier, qk_norm, state_layout: as in ``fwd``.
         state: ``[N,H,V,K]``, or with ``slots`` a pool ``[slots,H,V,K]``, slots any distance apart; fp32 or bf16.
-        conv_weight: those of q, k and v, ``[4,H*K]`` each, the newest tap last: three tensors, or one ``[3,4,H*K]``. None: no convolution.
+        conv_weight: those of q, k and v, ``[4,H*K]`` each, the newest tap last: three tensors, or one ``[3,4,H*K]``, which every
+            call takes apart. None: no convolution.
         conv_bias: ``[H*K]`` each, likewise. None: 0.
         conv_state: ``[N or slots,3,3*H*K]``, any strides; channels of q, k, v, oldest input first. One that lies
             as ``[slots,3*H*K,3]`` is given as its ``transpose(1, 2)``.
@@ -264,10 +297,15 @@ def decode_fused(
     """
     weight_q, weight_k, weight_v = (None, None, None) if conv_weight is None else conv_weight
     bias_q, bias_k, bias_v = (None, None, None) if conv_bias is None else conv_bias
-    _core.decode_fused(
-        q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, slots, initial_mask, slot_null, norm_eps,
-        weight_q, weight_k, weight_v, bias_q, bias_k, bias_v, conv_state, output_gate, norm_weight,
-    )  # fmt: skip
+    try:
+        _core.decode_fused(
+            q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, slots, initial_mask, slot_null, norm_eps,
+            weight_q, weight_k, weight_v, bias_q, bias_k, bias_v, conv_state, output_gate, norm_weight,
+            gate, beta_kind, beta_multiplier, qk_norm, state_layout,
+        )  # fmt: skip
+    except TypeError:
+        if not _is_traced("decode_fused", locals()):
+            raise
 
 
 def get_workspace_size(T_total: int, H: int, N: int = 1) -> int:
@@ -288,6 +326,17 @@ def backends() -> dict[str, Backend]:
 def build_info() -> str:
     """How the library in this module was built: compiler, threads, CUDA. ``python -m flash_kda`` prints it with all else."""
     return _core.build_info
+
+
+def _is_traced(name: str, scope: dict[str, object]) -> bool:
+    """A class of tensors was refused. True: they stand for others, and torch has been told what the call would do (torch_ops.py)."""
+    kinds = {"fake_tensor": "FakeTensor", "functional_tensor": "FunctionalTensor"}
+    classes = tuple(getattr(_sys.modules.get(f"torch._subclasses.{file}"), kind, ()) for file, kind in kinds.items())
+    if not any(isinstance(value, classes) for value in scope.values()):
+        return False
+    from . import torch_ops
+
+    return torch_ops.answer(name, scope)
 
 
 def _check_fla(fla: object) -> None:

@@ -1,60 +1,32 @@
-"""``python -m flash_kda``: what this module is, what it would run on, and whether flash-linear-attention calls it. Imports no torch."""
+"""``python -m flash_kda``: what this module is, what it would run on, and whether flash-linear-attention calls it. Imports no torch.
+``python -m flash_kda doctor``: whether all of that fits together."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import dataclasses
 import json
-import os
-import pathlib
-from importlib import metadata
+import sys
 
 import flash_kda
 
-CONDITIONS = (
-    "chunk_kda calls flash_kda when grad is off, q is bfloat16, K = V = 128, HV = H, A_log and dt_bias are given, safe_gate, state_v_first "
-    "and the three use_*_in_kernel are set, and neither allow_neg_eigval, return_intermediate_states nor cp_context"
+from . import _doctor
+
+CALL_HELP = (
+    "also: would a call of FLA's chunk_kda be taken, and which conditions does it miss? B, T, H, HV, K, V, D, dtype, device, grad, state, packed, "
+    "and any argument of chunk_kda, as in: --call D=64 dtype=float32 use_gate_in_kernel=on lower_bound=-5"
 )
 
 
-def version_of(*distributions: str) -> str | None:
-    for name in distributions:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
-
-
-def folder_of(package: str) -> pathlib.Path | None:
-    """Where ``import package`` would find it, without importing it."""
-    spec = importlib.util.find_spec(package)
-    return pathlib.Path(spec.origin).parent if spec is not None and spec.origin is not None else None
-
-
-def what_fla_does() -> tuple[bool, str]:
-    """Would flash-linear-attention call this module, and the reason in words."""
-    folder = folder_of("fla")
-    if folder is None:
-        return False, "not installed"
-    if not (folder / "ops/kda/backends/flash_kda.py").exists():
-        return False, "this version does not know flash_kda"
-    if os.environ.get("FLA_FLASH_KDA") == "0":
-        return False, "FLA_FLASH_KDA=0 turns flash_kda off"
-    if os.environ.get("FLA_DISABLE_BACKEND_DISPATCH") == "1":
-        return False, "FLA_DISABLE_BACKEND_DISPATCH=1 turns all backends off"
-    return True, CONDITIONS
-
-
 def collect() -> dict:
-    calls_flash_kda, text = what_fla_does()
+    calls_flash_kda, text, _ = _doctor.what_fla_does()
     return {
         "version": flash_kda.__version__,
         "file": flash_kda.__file__,
         "build": flash_kda.build_info(),
         "backends": {name: backend._asdict() for name, backend in flash_kda.backends().items()},
-        "torch": version_of("torch"),
-        "fla": {"version": version_of("flash-linear-attention", "fla-core"), "calls_flash_kda": calls_flash_kda, "text": text},
+        "torch": _doctor.version_of("torch"),
+        "fla": {"version": _doctor.version_of("flash-linear-attention", "fla-core"), "calls_flash_kda": calls_flash_kda, "text": text},
     }
 
 
@@ -69,16 +41,36 @@ def print_text(facts: dict) -> None:
     print(f"  fla       {fla['version'] + ': ' if fla['version'] else ''}{fla['text']}")
 
 
-def main() -> None:
+def run_doctor(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    try:
+        checks = _doctor.examine(options.call)
+    except (ValueError, RuntimeError, AssertionError, ImportError) as error:  # of --call
+        parser.error(f"--call: {error}")
+    is_ok = all(check.state != "wrong" for check in checks)
+    if options.json:
+        print(json.dumps({"version": flash_kda.__version__, "ok": is_ok, "checks": [dataclasses.asdict(check) for check in checks]}))
+    else:
+        _doctor.print_checks(checks)
+    return 0 if is_ok else 1
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flash_kda", description="Prints what this module is and what it would run on.")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    commands = parser.add_subparsers(dest="command", metavar="doctor")
+    doctor = commands.add_parser("doctor", help="looks whether all that is installed fits together; exit status 1 if something is wrong")
+    doctor.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object instead of text")
+    doctor.add_argument("--call", nargs="*", metavar="KEY=VALUE", help=CALL_HELP)
     options = parser.parse_args()
+    if options.command == "doctor":
+        return run_doctor(options, doctor)
     facts = collect()
     if options.json:
         print(json.dumps(facts))
     else:
         print_text(facts)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -30,7 +30,8 @@ enum {
     FKDAI_CPU_MAX_PANELS = FKDAI_CPU_MAX_WIDTH / FKDAI_CPU_PANEL,
     FKDAI_CPU_HEADS_PER_TASK = 4,    /* their states, 256 KB, stay in the second-level cache */
     FKDAI_CPU_TOKEN_HEADS_PER_THREAD = 16,    /* about 25 us of work: less is not worth waking another thread */
-    FKDAI_CPU_STATES_PER_THREAD = 4           /* of decode, the same */
+    FKDAI_CPU_STATES_PER_THREAD = 4,          /* of decode, the same */
+    FKDAI_CPU_STATES_PER_TASK = 16            /* of decode: the first one of a task was not asked for before */
 };
 
 /* What a task keeps of one value head from chunk to chunk. */

@@ -4,8 +4,9 @@
  *     for every token:      a, k^, q^, b
  *     for every part of S:  for every token:  S = decay(S);  u = b (v - S^T k^);  o = S^T q^ + (k^.q^) u;  S = S + k^ u^T
  *
- * A part is a panel of columns of [K,V], or some rows of [V,K]: 8 or 16 KB, which stay in the first-level cache while the tokens pass over them and
- * the states after them are written. The next part is asked for before. Tokens never share an operation, so that S tokens give the bits of S calls.
+ * A part is some rows of [V,K], or some columns of [K,V]: 8 to 32 KB, which stay in the first-level cache while the tokens pass over them and the
+ * states after them are written. One token takes all columns of [K,V] at once, as memory likes it. Tokens never share an operation, so that S tokens
+ * give the bits of S calls.
  */
 #include <stdio.h>
 #include <string.h>
@@ -110,24 +111,17 @@ static void store_part(const fkdai_cpu_ukr *ukr, const part *p, const float *sta
         ukr->store_row(state + at, p->width, to->dtype, (char *)to->data + at * fkdai_dtype_bytes(to->dtype));
 }
 
-static void prefetch(const float *at, int64_t floats)
-{
-    for (int64_t i = 0; i < floats; i += 16) __builtin_prefetch(at + i, 1, 3);
-}
-
-/* Value channels from v on, of [K,V] or of [V,K], through all tokens. Behind the last part lies, most often, the state of the next head. */
-static void step_part(const head *h, int64_t v, int is_panel)
+/* Value channels from v on, of [K,V] or of [V,K], through all tokens. */
+static void step_part(const head *h, int64_t v, int64_t channels, int is_columns)
 {
     const fkdai_cpu_ukr *const ukr = h->task->ukr;
     const int64_t K = h->task->desc->K, V = h->task->desc->V;
-    const part p = is_panel ? (part){v, K, P, V} : (part){v * K, R, K, K};
-    const int64_t next = !is_panel ? p.at + R * K : v + P < V ? v + P : K * V;
-    for (int64_t i = 0; i < p.rows; ++i) prefetch(h->state + next + i * p.stride, p.width);
+    const part p = is_columns ? (part){v, K, channels, V} : (part){v * K, channels, K, K};
     for (int t = 0; t < h->len; ++t) {
         const float *const values = h->s->rows.v[t] + v;
         float *const out = h->s->rows.out[t] + v;
         if (t == 0 || h->is_tree) load_part(ukr, &p, h->is_tree ? &h->from[t] : &h->initial, h->state);
-        if (is_panel) ukr->step_columns(&h->s->token[t], K, V, values, h->state + p.at, out);
+        if (is_columns) ukr->step_columns(&h->s->token[t], K, V, channels, values, h->state + p.at, out);
         else ukr->step_rows(&h->s->token[t], K, values, h->state + p.at, out);
         store_part(ukr, &p, h->state, &h->final[t]);
         store_part(ukr, &p, h->state, &h->step[t]);
@@ -136,8 +130,9 @@ static void step_part(const head *h, int64_t v, int is_panel)
 
 static void step_parts(const head *h)
 {
-    const int is_panel = h->task->desc->final_state.layout == FKDA_STATE_NHKV;
-    for (int64_t v = 0; v < h->task->desc->V; v += is_panel ? P : R) step_part(h, v, is_panel);
+    const int is_columns = h->task->desc->final_state.layout == FKDA_STATE_NHKV;
+    const int64_t V = h->task->desc->V, channels = !is_columns ? R : h->len == 1 ? V : FKDAI_CPU_STEP_COLUMNS;
+    for (int64_t v = 0; v < V; v += channels) step_part(h, v, channels, is_columns);
 }
 
 void fkdai_cpu_step_state(const fkdai_cpu_task *task, int len, fkdai_cpu_decode_scratch *s)
@@ -179,17 +174,25 @@ static void step_head(const call *c, const fkdai_cpu_task *task, fkdai_cpu_decod
 
 /* ---------------------------------------------------------------- a call */
 
+static fkdai_cpu_task task_of(const call *c, int64_t item)
+{
+    const int64_t n = item / c->desc->HV;
+    return (fkdai_cpu_task){
+        .desc = c->desc, .args = c->args, .ukr = c->own->ukr, .n = n, .seq = fkdai_sequence_at(c->desc, c->args->cu_seqlens, n),
+        .first_head = item % c->desc->HV, .head_count = 1, .panel_count = c->own->panels_per_task,
+    };
+}
+
 /* Items in order of [N, HV]. */
 static void run_items(void *context, int64_t first, int64_t count, int thread)
 {
     const call *const c = context;
+    fkdai_cpu_task task = task_of(c, first);
     for (int64_t i = first; i < first + count; ++i) {
-        const int64_t n = i / c->desc->HV;
-        const fkdai_cpu_task task = {
-            .desc = c->desc, .args = c->args, .ukr = c->own->ukr, .n = n, .seq = fkdai_sequence_at(c->desc, c->args->cu_seqlens, n),
-            .first_head = i % c->desc->HV, .head_count = 1, .panel_count = c->own->panels_per_task,
-        };
+        const fkdai_cpu_task after = task_of(c, i + 1 < first + count ? i + 1 : i);
+        fkdai_cpu_prefetch(&after, after.first_head, after.seq.begin, after.seq.end);
         step_head(c, &task, &c->scratch[thread]);
+        task = after;
     }
 }
 
@@ -203,6 +206,6 @@ fkda_status fkdai_cpu_run_decode(const fkdai_plan *plan, const void *args, void 
     fkdai_decode_args_as_fwd(args, &a);
     memcpy(&own, plan->own, sizeof own);
     call c = {&plan->desc.decode, args, &d, &a, &own, workspace};
-    fkdai_cpu_for_each(d.N * d.HV, FKDAI_CPU_HEADS_PER_TASK, own.threads, run_items, &c);
+    fkdai_cpu_for_each(d.N * d.HV, FKDAI_CPU_STATES_PER_TASK, own.threads, run_items, &c);
     return FKDA_OK;
 }

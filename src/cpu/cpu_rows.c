@@ -33,8 +33,8 @@ void fkdai_cpu_read_gate(const fkdai_cpu_task *task, int64_t hv, fkdai_cpu_gate 
     /* Positive and finite, so that 0 times inf cannot happen; NaN stays. */
     gate->rate_log2 = rate_log2 > (double)FLT_MAX ? FLT_MAX : rate_log2 < (double)FLT_MIN ? FLT_MIN : (float)rate_log2;
     gate->lower_bound_log2 = (float)((double)d->lower_bound * log2_e);
-    for (int64_t c = 0; c < d->K; ++c)
-        gate->bias[c] = d->dt_bias == FKDA_NONE ? 0 : (float)fkdai_load(a->dt_bias, d->dt_bias, hv * d->K + c);
+    if (d->dt_bias == FKDA_NONE) memset(gate->bias, 0, sizeof gate->bias);
+    else task->ukr->load_row((const char *)a->dt_bias + hv * d->K * fkdai_dtype_bytes(d->dt_bias), d->dt_bias, d->K, 0, 1, gate->bias);
 }
 
 void fkdai_cpu_read_betas(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, fkdai_cpu_scratch *s)
@@ -93,7 +93,6 @@ void fkdai_cpu_read_values(const fkdai_cpu_task *task, int64_t hv, int64_t t0, i
     const int64_t columns = task->panel_count * P, column_bytes = task->first_panel * P * fkdai_dtype_bytes(desc->dtype);
     for (int i = 0; i < len; ++i)
         task->ukr->load_row((const char *)row_at(task, desc, task->args->v, t0 + i, hv) + column_bytes, desc->dtype, columns, 0, 1, s->v[i]);
-    if (len < C) memset(s->v[len], 0, (size_t)(C - len) * sizeof s->v[0]);
 }
 
 void fkdai_cpu_write_out(const fkdai_cpu_task *task, int64_t hv, int64_t t0, int len, const fkdai_cpu_scratch *s)
@@ -116,7 +115,7 @@ void fkdai_cpu_prefetch(const fkdai_cpu_task *task, int64_t hv, int64_t begin, i
     const fkda_fwd_args *const a = task->args;
     const int64_t h = query_head(task, hv);
     for (int64_t t = begin; t < end; ++t) {
-        prefetch_row(row_at(task, &d->q, a->q, t, h), d->K * fkdai_dtype_bytes(d->q.dtype));
+        if (a->q != NULL) prefetch_row(row_at(task, &d->q, a->q, t, h), d->K * fkdai_dtype_bytes(d->q.dtype));
         prefetch_row(row_at(task, &d->k, a->k, t, h), d->K * fkdai_dtype_bytes(d->k.dtype));
         prefetch_row(row_at(task, &d->g, a->g, t, hv), d->K * fkdai_dtype_bytes(d->g.dtype));
         prefetch_row(row_at(task, &d->v, a->v, t, hv), d->V * fkdai_dtype_bytes(d->v.dtype));

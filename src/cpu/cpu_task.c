@@ -30,6 +30,7 @@ static void prepare_chunk(const fkdai_cpu_task *task, int64_t hv, int64_t t0, in
     }
     task->ukr->close(K, &s->chunk);
     fkdai_cpu_read_values(task, hv, t0, len, s);
+    if (len < C) memset(s->v[len], 0, (size_t)(C - len) * sizeof s->v[0]);
 }
 
 /* The next chunk's rows are asked for a few at a time: more misses than the cache can have in flight would stop the arithmetic. */

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import BINARY, flashkda
 
-COMMANDS = ["run", "verify", "bench", "info", "completion", "help", "version"]
+COMMANDS = ["run", "verify", "bench", "info", "doctor", "completion", "help", "version"]
 
 
 def options_of(command):
@@ -63,7 +63,7 @@ def test_the_nearest_word_is_suggested(arguments, meant):
         (["frobnicate"], "unknown command 'frobnicate'\n"),
         (["verify", "a", "--frobnicate"], "unknown option '--frobnicate'\n"),
         (["--json", "info"], "unknown option '--json' in front of the command"),
-        (["help", "nonsense"], "COMMAND is 'nonsense', but it must be one of run, verify, bench, info, completion, help, version"),
+        (["help", "nonsense"], "COMMAND is 'nonsense', but it must be one of run, verify, bench, info, doctor, completion, help, version"),
         (["help", "run", "bench"], "unexpected argument 'bench': COMMAND is already 'run'"),
         (["completion"], "SHELL is missing"),
         (["completion", "csh"], "SHELL is 'csh', but it must be one of bash, zsh, fish"),

@@ -130,7 +130,7 @@ def test_quiet(small, tmp_path, command):
 # ---------------------------------------------------------------- outputs that cannot be written
 
 
-@pytest.mark.parametrize("arguments", [["info"], ["info", "--json"], ["help"], ["help", "--man"], ["version"], ["completion", "bash"],
+@pytest.mark.parametrize("arguments", [["info"], ["info", "--json"], ["doctor"], ["help"], ["help", "--man"], ["version"], ["completion", "bash"],
                                        ["bench", "--runs", "1"],
                                        ["bench", "--runs", "1", "--json"]], ids=" ".join)
 def test_unwritable_standard_output(arguments):

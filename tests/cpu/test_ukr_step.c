@@ -12,7 +12,7 @@
 #include "problem.h"
 #include "ukr/ukr.h"
 
-enum { P = FKDAI_CPU_PANEL, R = FKDAI_CPU_STEP_ROWS, W = FKDAI_CPU_MAX_WIDTH, STRIDE = W + 8, ROOM = W * STRIDE };
+enum { R = FKDAI_CPU_STEP_ROWS, W = FKDAI_CPU_MAX_WIDTH, STRIDE = W + 8, ROOM = W * STRIDE };
 
 static const char *const isas[] = {"scalar", "avx2", "avx512"};
 
@@ -55,11 +55,11 @@ static void check_part(const fkdai_cpu_ukr *u, int K, int count, int is_columns)
 {
     static float state[ROOM], before[ROOM];
     double alpha[W], after[W], out_error = 0, out_norm = 0, state_error = 0, state_norm = 0;
-    float v[P], out[P];
+    float v[W], out[W];
     const fkdai_cpu_token token = make_token((uint64_t)(K + count), alpha);
     for (int i = 0; i < ROOM; ++i) state[i] = before[i] = (float)random_normal(7, (uint64_t)i);
     for (int i = 0; i < count; ++i) v[i] = (float)random_normal(8, (uint64_t)i), out[i] = NAN;
-    if (is_columns) u->step_columns(&token, K, STRIDE, v, state, out);
+    if (is_columns) u->step_columns(&token, K, STRIDE, count, v, state, out);
     else u->step_rows(&token, K, v, state, out);
     for (int i = 0; i < count; ++i) {
         const int first = is_columns ? i : i * K, step = is_columns ? STRIDE : 1;
@@ -82,7 +82,7 @@ static void one_token(void **state)
         const fkdai_cpu_ukr *const u = fkdai_cpu_ukr_named(isas[i]);
         if (u == NULL) continue;
         for (int K = 64; K <= W; K += 64) {
-            check_part(u, K, P, 1);
+            for (int width = FKDAI_CPU_STEP_COLUMNS; width <= W; width += FKDAI_CPU_STEP_COLUMNS) check_part(u, K, width, 1);
             check_part(u, K, R, 0);
         }
     }

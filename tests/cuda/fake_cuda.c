@@ -123,6 +123,23 @@ int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream)
     return error;
 }
 
+/* The same of prefill_mma. */
+int fkdai_mma_shared_bytes(void) { return FKDAI_MMA_SHARED_BYTES; }
+
+int fkdai_mma_load(void)
+{
+    fake.loads++;
+    return answer(__func__);
+}
+
+int fkdai_mma_launch(const fkdai_mma_call *call, void *stream)
+{
+    (void)stream;
+    const cudaError_t error = answer(__func__);
+    if (error == cudaSuccess) fake.last_mma = *call, fake.launches++;
+    return error;
+}
+
 /* The launcher of decode, as decode_launch.h promises it. */
 int fkdai_decode_load(void)
 {

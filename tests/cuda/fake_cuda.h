@@ -7,6 +7,7 @@
 #include "cuda_copy.h"
 #include "decode/decode_launch.h"
 #include "decode_fused/decode_fused_launch.h"
+#include "prefill_mma/prefill_mma_launch.h"
 #include "prefill_sm90/prefill_launch.h"
 
 enum { FAKE_LOG = 64 };
@@ -22,6 +23,7 @@ typedef struct fake_cuda {
     const char *log[FAKE_LOG]; /* names of the calls, in order */
     int logged;
     fkdai_prefill_call last;   /* of the last launch */
+    fkdai_mma_call last_mma;
     fkdai_copies in, out;      /* of the last copies */
     fkdai_decode_call last_decode;
     fkdai_fused_call last_decode_fused;

@@ -145,9 +145,9 @@ static void test_advice_without_addresses_and_refusals(void **unused)
     d.v.dtype = FKDA_F32, d.k.head_stride = 252;
     assert_int_equal(fkda_fwd_advise(&d, NULL, &takes, &copies), FKDA_OK);
     assert_int_equal(copies, BIT(V));
-    copies = 99, takes = d, d.K = 64;
+    copies = 99, takes = d, d.K = 96;
     assert_int_equal(fkda_fwd_advise(&d, NULL, &takes, &copies), FKDA_ERR_UNSUPPORTED);
-    assert_string_equal(fkda_last_error(), "prefill_sm90: K = 64, kernels exist for K = 128");
+    assert_string_equal(fkda_last_error(), "prefill_sm90: K = 96, kernels exist for K = 128; prefill_mma: K = 96, the kernel exists for K = 64 and 128");
     d.K = 128, d.device = 2;
     assert_int_equal(fkda_fwd_advise(&d, NULL, &takes, &copies), FKDA_ERR_NO_DEVICE);
     d.device = 0, d.memory = FKDA_MEMORY_HOST;

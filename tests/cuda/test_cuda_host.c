@@ -2,6 +2,8 @@
 #include "harness.h"
 
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cuda_plan.h"
@@ -73,8 +75,8 @@ static void test_refusals_name_field_and_rule(void **unused)
 {
     (void)unused;
     reset();
-    REFUSES(d.K = 96, FKDA_ERR_UNSUPPORTED, "K = 96, kernels exist for K = 128");
-    REFUSES(d.V = 64, FKDA_ERR_UNSUPPORTED, "V = 64, kernels exist for V = 128");
+    REFUSES(d.K = 96, FKDA_ERR_UNSUPPORTED, "prefill_sm90: K = 96, kernels exist for K = 128; prefill_mma: K = 96, the kernel exists for K = 64 and 128");
+    REFUSES(d.V = 32, FKDA_ERR_UNSUPPORTED, "V = 32, the kernel exists for V = 64 and 128");
     REFUSES(d.q.dtype = FKDA_F32, FKDA_ERR_UNSUPPORTED, "q has dtype 2");
     REFUSES(d.q.dtype = FKDA_F32; d.k.head_stride = 132, FKDA_ERR_UNSUPPORTED, "q has dtype 2");    /* test_cuda_copies: strides are taken */
     REFUSES(d.N = 1; d.cu_seqlens = FKDA_I32; d.checkpoints.dtype = FKDA_BF16; d.checkpoint_count = d.checkpoints_per_sequence = INT32_MAX,
@@ -222,13 +224,75 @@ static void test_machines(void **unused)
     assert_int_equal(fkdai_resolve(&fkdai_op_fwd, &d, &plan.desc), FKDA_OK);
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_ERR_DRIVER);
     m = (fkdai_cuda_machine){.device_count = 1, .devices = {{"GPU", 8, 0, 108, 166912}}};
+    assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_OK);
+    m.devices[0].major = 7, m.devices[0].minor = 5;
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_ERR_ARCH);
-    assert_non_null(strstr(fkda_last_error(), "sm_80, kernels exist for sm_90"));
+    assert_non_null(strstr(fkda_last_error(), "sm_75, kernels exist for sm_90, sm_80 and newer"));
     m.devices[0] = (fkdai_cuda_device){"GPU", 9, 0, 132, 232448};
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_OK);
     assert_non_null(strstr(plan.choice, "2 clusters of 4"));
     m.devices[0].shared_bytes = 100000;
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_ERR_UNSUPPORTED);
+}
+
+/* What a device of each generation reports, and how V of 2, 64 and 600 jobs is sliced there. No block asks for more than 99 KB or 512 threads. */
+static void test_portable_kernel_on_each_generation(void **unused)
+{
+    (void)unused;
+    static const struct { fkdai_cuda_device device; int slices[3]; } generations[] = {
+        {{"A100", 8, 0, 108, 166912}, {8, 1, 1}}, {{"L4", 8, 9, 58, 101376}, {8, 1, 1}}, {{"RTX 4090", 8, 9, 128, 101376}, {8, 2, 1}},
+        {{"H100", 9, 0, 132, 232448}, {8, 2, 1}}, {{"B200", 10, 0, 148, 232448}, {8, 2, 1}}, {{"RTX 5090", 12, 0, 170, 101376}, {8, 2, 1}},
+    };
+    static const int heads[] = {2, 64, 600};
+    setenv("FKDA_CUDA_KERNEL", "mma", 1);
+    for (size_t i = 0; i < sizeof generations / sizeof *generations; ++i)
+        for (int j = 0; j < 3; ++j) {
+            char words[64];
+            fkda_fwd_desc d = good_desc();
+            fkdai_plan plan = {.operation = &fkdai_op_fwd};
+            const fkdai_cuda_machine m = {.device_count = 1, .devices = {generations[i].device}};
+            d.H = heads[j];
+            assert_int_equal(fkdai_resolve(&fkdai_op_fwd, &d, &plan.desc), FKDA_OK);
+            if (fkdai_cuda_plan(&m, &plan) != FKDA_OK) fail_msg("%s: %s", m.devices[0].name, fkda_last_error());
+            const int slices = generations[i].slices[j];
+            snprintf(words, sizeof words, "in %d slice%s of %d columns", slices, slices > 1 ? "s" : "", 128 / slices);
+            if (strstr(plan.choice, "mma prefill") != plan.choice || strstr(plan.choice, words) == NULL)
+                fail_msg("%s, %d heads: '%s', not '%s'", m.devices[0].name, heads[j], plan.choice, words);
+            assert_int_equal(plan.workspace_bytes, 0);
+            const fkdai_mma_grid grid = fkdai_mma_make_grid(1, heads[j], 128, m.devices[0].multiprocessors, 0);
+            assert_true(fkdai_mma_threads(grid) <= 512 && grid.blocks == (uint32_t)(heads[j] * slices) && grid.slices * grid.chain_warps == 8);
+            assert_true(fkdai_mma_shared_bytes() <= 101376);
+        }
+    unsetenv("FKDA_CUDA_KERNEL");
+}
+
+/* FKDA_CUDA_KERNEL chooses by hand; without it the Hopper kernel comes first, and the portable one takes what that one does not. A thread keeps the
+ * plan of a desc, so each question has a scale of its own. */
+static void test_kernel_by_hand(void **unused)
+{
+    (void)unused;
+    fkda_fwd_desc d = good_desc();
+    const fkda_fwd_args a = good_args();
+    reset();
+    d.scale = 0.5f;
+    assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
+    assert_true(fake.last.out == a.out && fake.last_mma.out == NULL);
+    reset();
+    setenv("FKDA_CUDA_KERNEL", "mma", 1);
+    d.scale = 0.25f;
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_OK);
+    assert_true(fake.last.out == NULL && fake.last_mma.out == a.out && fake.last_mma.K == 128 && fake.last_mma.grid.slices == 8);
+    setenv("FKDA_CUDA_KERNEL", "sm90", 1);
+    d.scale = 0.125f, d.K = 64;
+    assert_refused(&d, FKDA_ERR_UNSUPPORTED, "prefill_sm90: K = 64");
+    setenv("FKDA_CUDA_KERNEL", "m", 1);
+    d.scale = 0.75f;
+    assert_refused(&d, FKDA_ERR_ARCH, "FKDA_CUDA_KERNEL asks for m");
+    unsetenv("FKDA_CUDA_KERNEL");
+    reset();
+    d.scale = 2, d.V = 64;
+    assert_int_equal(fkda_fwd(&d, &a, NULL, 0, NULL), FKDA_OK);
+    assert_true(fake.last.out == NULL && fake.last_mma.K == 64 && fake.last_mma.V == 64 && fake.last_mma.q.stride.head == 64);
 }
 
 /* Runs first: later tests find the machine already known. */
@@ -355,7 +419,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_host_memory_does_not_wake_the_driver),
-        cmocka_unit_test(test_accepts_and_launches), cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_machines),
+        cmocka_unit_test(test_accepts_and_launches), cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_machines), cmocka_unit_test(test_portable_kernel_on_each_generation), cmocka_unit_test(test_kernel_by_hand),
         cmocka_unit_test(test_run_checks),           cmocka_unit_test(test_device_guard),               cmocka_unit_test(test_every_call_may_fail),
         cmocka_unit_test(test_checked_seqlens),      cmocka_unit_test(test_calls_of_a_call),            cmocka_unit_test(test_options_reach_the_launcher),
         cmocka_unit_test(test_sizes),                cmocka_unit_test(test_states_reach_the_launcher),

@@ -1,101 +1,17 @@
 /*
- * The decode launcher's object file against a runtime of this file: which of its kernels is launched, with which geometry and parameter, and that
- * every call that fails is handed on. No GPU, no driver; no kernel runs.
+ * The decode launcher's object file against a fake runtime: which of its kernels is launched, with which geometry and parameter, and that every call
+ * that fails is handed on.
  */
 #include "harness.h"
 
-#include <cuda_runtime_api.h>
 #include <string.h>
 
 #include "decode/decode_launch.h"
+#include "fake_launches.h"
 
-enum { MOST_KERNELS = 64, VARIANTS = 8 * FKDAI_DECODE_SHAPES };
+enum { VARIANTS = 8 * FKDAI_DECODE_SHAPES };    /* shape, [K,V], bf16, plain inputs: from the highest bit on */
 
-static struct { const void *stub; const char *name; } kernels[MOST_KERNELS];
-static int kernel_count;
-static struct { int calls, fail_at, launched, attributes, may_overlap; const char *kernel; unsigned grid, block; fkdai_decode_call parameter; } fake;
-
-static cudaError_t answer(void) { return ++fake.calls == fake.fail_at ? cudaErrorUnknown : cudaSuccess; }
-
-/* ---------------------------------------------------------------- what nvcc's host code calls when the program starts */
-
-void **__cudaRegisterFatBinary(void *binary);
-void __cudaRegisterFatBinaryEnd(void **handle);
-void __cudaUnregisterFatBinary(void **handle);
-void __cudaRegisterFunction(void **handle, const char *stub, char *device_stub, const char *name, int thread_limit, void *tid, void *bid, void *block,
-                            void *grid, int *warp_size);
-unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared_bytes, void *stream);
-cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared_bytes, void *stream);
-cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *stub);
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared_bytes, cudaStream_t stream);
-
-void **__cudaRegisterFatBinary(void *binary)
-{
-    static void *handle;
-    handle = binary;
-    return &handle;
-}
-void __cudaRegisterFatBinaryEnd(void **handle) { (void)handle; }
-void __cudaUnregisterFatBinary(void **handle) { (void)handle; }
-
-void __cudaRegisterFunction(void **handle, const char *stub, char *device_stub, const char *name, int thread_limit, void *tid, void *bid, void *block,
-                            void *grid, int *warp_size)
-{
-    (void)handle, (void)device_stub, (void)thread_limit, (void)tid, (void)bid, (void)block, (void)grid, (void)warp_size;
-    if (kernel_count < MOST_KERNELS) kernels[kernel_count].stub = stub, kernels[kernel_count++].name = name;
-}
-
-/* The stubs behind <<<>>>, which the launcher does not use. */
-unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared_bytes, void *stream)
-{
-    (void)grid, (void)block, (void)shared_bytes, (void)stream;
-    return 1;
-}
-cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared_bytes, void *stream)
-{
-    (void)grid, (void)block, (void)shared_bytes, (void)stream;
-    return cudaErrorUnknown;
-}
-cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *stub)
-{
-    (void)kernel, (void)stub;
-    return cudaErrorUnknown;
-}
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared_bytes, cudaStream_t stream)
-{
-    (void)kernel, (void)grid, (void)block, (void)args, (void)shared_bytes, (void)stream;
-    return cudaErrorUnknown;
-}
-
-/* ---------------------------------------------------------------- the runtime */
-
-cudaError_t cudaGetLastError(void) { return cudaSuccess; }
-cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel)
-{
-    (void)attributes, (void)kernel;
-    fake.attributes++;
-    return answer();
-}
-
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *kernel, void **args)
-{
-    const cudaError_t error = answer();
-    if (error != cudaSuccess) return error;
-    fake.launched++;
-    fake.kernel = "?";
-    for (int i = 0; i < kernel_count; ++i)
-        if (kernels[i].stub == kernel) fake.kernel = kernels[i].name;
-    fake.grid = config->gridDim.x, fake.block = config->blockDim.x;
-    fake.may_overlap = config->numAttrs == 1 && config->attrs[0].id == cudaLaunchAttributeProgrammaticStreamSerialization &&
-                       config->attrs[0].val.programmaticStreamSerializationAllowed == 1;
-    assert_true(config->dynamicSmemBytes == 0 && config->gridDim.y == 1 && config->gridDim.z == 1 && (config->numAttrs == 0 || fake.may_overlap));
-    memcpy(&fake.parameter, args[0], sizeof fake.parameter);
-    return cudaSuccess;
-}
-
-/* ---------------------------------------------------------------- tests */
-
-static void reset(void) { memset(&fake, 0, sizeof fake); }
+static void reset(void) { fake_reset(sizeof(fkdai_decode_call)); }
 
 static fkdai_decode_call make_call(int shape, int is_bf16, int is_k_first, int has_plain_input, int major)
 {
@@ -106,33 +22,69 @@ static fkdai_decode_call make_call(int shape, int is_bf16, int is_k_first, int h
     return call;
 }
 
-/* The template arguments in the name of a kernel: "shape0...StoredE1...AxesE0". */
-static int argument_of(const char *kernel, const char *word)
+static int is_built(int variant)
 {
-    const char *const at = strstr(kernel, word);
-    return at == NULL ? -1 : at[strlen(word)] - '0';
+    return fkdai_decode_is_built((fkdai_decode_shape)(variant >> 3), variant >> 1 & 1, variant >> 2 & 1, variant & 1);
+}
+static int count_built(void)
+{
+    int built = 0;
+    for (int i = 0; i < VARIANTS; ++i) built += is_built(i);
+    return built;
+}
+
+static void check_variant(int variant, int major)
+{
+    static const int threads[FKDAI_DECODE_SHAPES] = {[FKDAI_DECODE_ONE] = 128, [FKDAI_DECODE_FEW] = 256, [FKDAI_DECODE_MANY] = 128, [FKDAI_DECODE_CHUNK] = 256,
+                                                     [FKDAI_DECODE_STEPS] = 256};
+    const int is_plain = variant & 1, is_bf16 = variant >> 1 & 1, is_k_first = variant >> 2 & 1, shape = variant >> 3;
+    const fkdai_decode_call call = make_call(shape, is_bf16, is_k_first, is_plain, major);
+    reset();
+    if (!is_built(variant)) {
+        assert_int_equal(fkdai_decode_launch(&call, NULL), cudaErrorInvalidValue);
+        assert_int_equal(fake.calls, 0);
+        return;
+    }
+    const fake_launch *const seen = &fake.launches[0];
+    assert_int_equal(fkdai_decode_launch(&call, NULL), 0);
+    assert_int_equal(fake.launched, 1);
+    assert_int_equal(fake_template_argument(seen->kernel, "fkdai_decode_shape"), shape);
+    assert_int_equal(fake_template_argument(seen->kernel, "6StoredE"), is_bf16);
+    assert_int_equal(fake_template_argument(seen->kernel, "4AxesE"), is_k_first);
+    assert_int_equal(fake_template_argument(seen->kernel, "6InputsE"), !is_plain);
+    assert_true(seen->may_overlap == (major >= 9) && seen->shared_bytes == 0 && seen->ranks == 1);
+    assert_int_equal(seen->grid, 15 * fkdai_decode_blocks_per_state(call.grid.shape, is_bf16));
+    assert_int_equal(seen->block, threads[shape]);
+    assert_memory_equal(seen->parameter, &call, sizeof call);
 }
 
 static void test_each_variant(void **unused)
 {
     (void)unused;
-    static const int threads[FKDAI_DECODE_SHAPES] = {[FKDAI_DECODE_ONE] = 128, [FKDAI_DECODE_FEW] = 256, [FKDAI_DECODE_MANY] = 128, [FKDAI_DECODE_STEPS] = 256};
-    assert_int_equal(kernel_count, VARIANTS);
-    for (int i = 0; i < 2 * VARIANTS; ++i) {
-        const int is_plain = i & 1, is_bf16 = i >> 1 & 1, is_k_first = i >> 2 & 1, major = i >> 3 & 1 ? 9 : 8, shape = i >> 4;
-        const fkdai_decode_call call = make_call(shape, is_bf16, is_k_first, is_plain, major);
-        reset();
-        assert_int_equal(fkdai_decode_launch(&call, NULL), 0);
-        assert_int_equal(fake.launched, 1);
-        assert_int_equal(argument_of(fake.kernel, "fkdai_decode_shape"), shape);
-        assert_int_equal(argument_of(fake.kernel, "6StoredE"), is_bf16);
-        assert_int_equal(argument_of(fake.kernel, "4AxesE"), is_k_first);
-        assert_int_equal(argument_of(fake.kernel, "6InputsE"), !is_plain);
-        assert_int_equal(fake.may_overlap, major >= 9);
-        assert_int_equal(fake.grid, 15 * fkdai_decode_blocks_per_state(call.grid.shape, is_bf16));
-        assert_int_equal(fake.block, threads[shape]);
-        assert_memory_equal(&fake.parameter, &call, sizeof call);
-    }
+    assert_int_equal(fake_kernel_count, count_built());
+    for (int i = 0; i < 2 * VARIANTS; ++i) check_variant(i % VARIANTS, i < VARIANTS ? 8 : 9);
+}
+
+/* What is planned is compiled, and what is compiled is planned by some call. */
+static void test_plans(void **unused)
+{
+    (void)unused;
+    int planned[VARIANTS] = {0}, count = 0;
+    for (int S = 1; S <= FKDAI_DECODE_MAX_TOKENS; ++S)
+        for (int64_t N = 1; N <= 8192; N *= 2)
+            for (int i = 0; i < 32; ++i) {
+                const fkdai_decode_request request = {.N = N, .HV = 3, .S = S, .has_plain_input = i & 1, .is_bf16_state = i >> 1 & 1, .is_k_first = i >> 2 & 1,
+                                                      .writes_steps = i >> 3 & 1, .is_read_only = i >> 4 & 1};
+                const fkdai_decode_grid grid = fkdai_decode_make_grid(&request, 9);
+                const int variant = (int)grid.shape << 3 | grid.is_k_first << 2 | grid.is_bf16_state << 1 | grid.has_plain_input;
+                if (!is_built(variant)) fail_msg("S = %d, N = %d, options %d: there is no kernel", S, (int)N, i);
+                assert_int_equal(grid.shape == FKDAI_DECODE_CHUNK,    /* whatever N is: bits depend on it */
+                                 S >= FKDAI_DECODE_CHUNK_TOKENS && request.is_read_only && !request.writes_steps);
+                assert_int_equal(grid.blocks, 3 * N * fkdai_decode_blocks_per_state(grid.shape, grid.is_bf16_state));
+                planned[variant] = 1;
+            }
+    for (int i = 0; i < VARIANTS; ++i) count += planned[i];
+    assert_int_equal(count, count_built());
 }
 
 static void test_nothing_to_do(void **unused)
@@ -151,12 +103,12 @@ static void test_failures_are_handed_on(void **unused)
     const fkdai_decode_call call = make_call(FKDAI_DECODE_ONE, 0, 0, 1, 9);
     reset();
     assert_int_equal(fkdai_decode_load(), 0);
-    assert_int_equal(fake.attributes, VARIANTS);
-    for (int n = 1; n <= VARIANTS; ++n) {
+    assert_int_equal(fake.got, count_built());
+    for (int n = 1; n <= count_built(); ++n) {
         reset();
         fake.fail_at = n;
         assert_int_equal(fkdai_decode_load(), cudaErrorUnknown);
-        assert_int_equal(fake.attributes, n);
+        assert_int_equal(fake.got, n);
     }
     reset();
     fake.fail_at = 1;
@@ -166,6 +118,6 @@ static void test_failures_are_handed_on(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_each_variant), cmocka_unit_test(test_nothing_to_do), cmocka_unit_test(test_failures_are_handed_on)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_each_variant), cmocka_unit_test(test_plans), cmocka_unit_test(test_nothing_to_do), cmocka_unit_test(test_failures_are_handed_on)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

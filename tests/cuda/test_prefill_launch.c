@@ -1,24 +1,16 @@
 /*
- * The launcher's object file against a runtime of this file: which kernels are launched with which geometry, how many tensor maps are
- * encoded, and that every call that fails is handed on. No GPU, no driver; no kernel runs.
+ * The prefill launcher's object file against a fake runtime: which kernels are launched with which geometry, how many tensor maps are encoded, and
+ * that every call that fails is handed on.
  */
 #include "harness.h"
 
 #include <cuda.h>
-#include <cuda_runtime_api.h>
 #include <string.h>
 
+#include "fake_launches.h"
 #include "prefill_sm90/prefill_launch.h"
 
-enum { MOST_KERNELS = 16, MOST_LAUNCHES = 4, MOST_MAPS = 8, SMS = 132, THREADS = 640 };
-
-typedef struct launch {
-    const char *kernel;
-    unsigned grid, block;
-    size_t shared_bytes;
-    int may_overlap;    /* programmatic stream serialization */
-    unsigned ranks;     /* blocks of a cluster */
-} launch;
+enum { MOST_MAPS = 8, SMS = 132, THREADS = 640 };
 
 typedef struct tensor_map {
     CUtensorMapDataType type;
@@ -28,97 +20,8 @@ typedef struct tensor_map {
     CUtensorMapSwizzle swizzle;
 } tensor_map;
 
-static struct { const void *stub; const char *name; } kernels[MOST_KERNELS];
-static int kernel_count;
-static struct { int encoded, launched, calls, fail_at; launch launches[MOST_LAUNCHES]; tensor_map maps[MOST_MAPS]; } fake;
-
-static cudaError_t answer(void) { return ++fake.calls == fake.fail_at ? cudaErrorUnknown : cudaSuccess; }
-
-static const char *name_of(const void *stub)
-{
-    for (int i = 0; i < kernel_count; ++i)
-        if (kernels[i].stub == stub) return strstr(kernels[i].name, "plan_kernel") ? "plan" : "prefill";
-    return "?";
-}
-
-/* ---------------------------------------------------------------- what nvcc's host code calls when the program starts */
-
-void **__cudaRegisterFatBinary(void *binary);
-void __cudaRegisterFatBinaryEnd(void **handle);
-void __cudaUnregisterFatBinary(void **handle);
-void __cudaRegisterFunction(void **handle, const char *stub, char *device_stub, const char *name, int thread_limit, void *tid, void *bid, void *block,
-                            void *grid, int *warp_size);
-unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared_bytes, void *stream);
-cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared_bytes, void *stream);
-cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *stub);
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared_bytes, cudaStream_t stream);
-
-void **__cudaRegisterFatBinary(void *binary)
-{
-    static void *handle;
-    handle = binary;
-    return &handle;
-}
-void __cudaRegisterFatBinaryEnd(void **handle) { (void)handle; }
-void __cudaUnregisterFatBinary(void **handle) { (void)handle; }
-
-void __cudaRegisterFunction(void **handle, const char *stub, char *device_stub, const char *name, int thread_limit, void *tid, void *bid, void *block,
-                            void *grid, int *warp_size)
-{
-    (void)handle, (void)device_stub, (void)thread_limit, (void)tid, (void)bid, (void)block, (void)grid, (void)warp_size;
-    if (kernel_count < MOST_KERNELS) kernels[kernel_count].stub = stub, kernels[kernel_count++].name = name;
-}
-
-/* The stubs behind <<<>>>, which the launcher does not use. */
-unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared_bytes, void *stream)
-{
-    (void)grid, (void)block, (void)shared_bytes, (void)stream;
-    return 1;
-}
-cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared_bytes, void *stream)
-{
-    (void)grid, (void)block, (void)shared_bytes, (void)stream;
-    return cudaErrorUnknown;
-}
-cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *stub)
-{
-    (void)kernel, (void)stub;
-    return cudaErrorUnknown;
-}
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared_bytes, cudaStream_t stream)
-{
-    (void)kernel, (void)grid, (void)block, (void)args, (void)shared_bytes, (void)stream;
-    return cudaErrorUnknown;
-}
-
-/* ---------------------------------------------------------------- the runtime */
-
-cudaError_t cudaGetLastError(void) { return cudaSuccess; }
-cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel)
-{
-    (void)attributes, (void)kernel;
-    return answer();
-}
-cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute what, int value)
-{
-    (void)kernel, (void)what, (void)value;
-    return answer();
-}
-
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *kernel, void **args)
-{
-    assert_non_null(args);
-    const cudaError_t error = answer();
-    if (error != cudaSuccess || fake.launched == MOST_LAUNCHES) return error;
-    launch seen = {name_of(kernel), config->gridDim.x, config->blockDim.x, config->dynamicSmemBytes, 0, 1};
-    for (unsigned i = 0; i < config->numAttrs; ++i) {
-        const cudaLaunchAttribute *const attribute = &config->attrs[i];
-        if (attribute->id == cudaLaunchAttributeClusterDimension) seen.ranks = attribute->val.clusterDim.x;
-        if (attribute->id == cudaLaunchAttributeProgrammaticStreamSerialization) seen.may_overlap = attribute->val.programmaticStreamSerializationAllowed;
-    }
-    fake.launches[fake.launched++] = seen;
-    return error;
-}
+static int encoded;
+static tensor_map seen_maps[MOST_MAPS];
 
 static CUresult encode(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, void *data, const cuuint64_t *size, const cuuint64_t *stride,
                        const cuuint32_t *box, const cuuint32_t *step, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
@@ -126,12 +29,12 @@ static CUresult encode(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t ra
 {
     (void)step, (void)interleave, (void)promotion, (void)fill;
     assert_int_equal(rank, 4);
-    tensor_map *const seen = &fake.maps[fake.encoded % MOST_MAPS];
+    tensor_map *const seen = &seen_maps[encoded % MOST_MAPS];
     *seen = (tensor_map){.type = type, .data = data, .swizzle = swizzle};
     for (int i = 0; i < 4; ++i) seen->size[i] = size[i], seen->box[i] = box[i];
     for (int i = 0; i < 3; ++i) seen->stride[i] = stride[i];
-    memset(map, ++fake.encoded, sizeof *map);
-    return answer() == cudaSuccess ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    memset(map, ++encoded, sizeof *map);
+    return fake_answer() == cudaSuccess ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **found, unsigned version, unsigned long long flags,
@@ -142,7 +45,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **found, uns
     assert_string_equal(name, "cuTensorMapEncodeTiled");
     memcpy(found, &function, sizeof *found);
     *status = cudaDriverEntryPointSuccess;
-    return answer();
+    return fake_answer();
 }
 
 /* ---------------------------------------------------------------- tests */
@@ -158,12 +61,17 @@ static fkdai_prefill_call call_of(int64_t N, int64_t H, int offset)
                                 .cu_seqlens = {memory, FKDAI_I64}, .grid = fkdai_prefill_make_grid(FKDAI_DUO, 32 * N, N, H, SMS), .workspace = memory};
 }
 
-static void reset(void) { memset(&fake, 0, sizeof fake); }
+static void reset(void)
+{
+    fake_reset(0);
+    encoded = 0;
+}
 
 static void assert_launch(int i, const char *kernel, unsigned grid, unsigned block, int may_overlap)
 {
     assert_true(i < fake.launched);
-    assert_string_equal(fake.launches[i].kernel, kernel);
+    assert_string_equal(strstr(fake.launches[i].kernel, "plan_kernel") != NULL ? "plan" : "prefill", kernel);
+    assert_string_not_equal(fake.launches[i].kernel, "?");
     assert_int_equal(fake.launches[i].grid, grid);
     assert_int_equal(fake.launches[i].block, block);
     assert_true(fake.launches[i].shared_bytes <= (size_t)fkdai_prefill_shared_bytes());
@@ -280,22 +188,22 @@ static void test_maps_are_kept(void **state)
     assert_int_equal(fkdai_prefill_load(), 0);
     reset();
     assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
-    assert_int_equal(fake.encoded, 4);
+    assert_int_equal(encoded, 4);
     reset();
     assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
     assert_int_equal(fake.calls, 1);
     call.v.data = memory + 512;
     reset();
     assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
-    assert_int_equal(fake.encoded, 1);
+    assert_int_equal(encoded, 1);
     call.k.stride.token += 8;
     reset();
     assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
-    assert_int_equal(fake.encoded, 1);
+    assert_int_equal(encoded, 1);
     call.T += 1;
     reset();
     assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
-    assert_int_equal(fake.encoded, 4);
+    assert_int_equal(encoded, 4);
 }
 
 /* Fewer heads of q and k, and tensors beyond 2^31 elements and bytes. */
@@ -318,9 +226,9 @@ static void test_maps(void **state)
         {call.v.data, 8, {256, 2048, 256 * G}, 64, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, CU_TENSOR_MAP_SWIZZLE_128B},
         {call.g.data, 8, {256, 2048, 256 * G}, 64, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, CU_TENSOR_MAP_SWIZZLE_128B},
         {call.out, 8, {256, 2048, 256 * G}, 16, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, CU_TENSOR_MAP_SWIZZLE_32B}};
-    assert_int_equal(fake.encoded, 5);
+    assert_int_equal(encoded, 5);
     for (int i = 0; i < 5; ++i) {
-        const tensor_map *const map = &fake.maps[i];
+        const tensor_map *const map = &seen_maps[i];
         const uint64_t size[4] = {128, want[i].heads, G, 3};
         const uint32_t box[4] = {want[i].channels, 1, 32, 1};
         assert_ptr_equal(map->data, want[i].data);
@@ -331,10 +239,10 @@ static void test_maps(void **state)
     }
     reset();
     assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
-    assert_int_equal(fake.encoded, 0);
+    assert_int_equal(encoded, 0);
     call.H = 4;    /* in the same places: other maps of q and k */
     assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
-    assert_int_equal(fake.encoded, 2);
+    assert_int_equal(encoded, 2);
 }
 
 /* Whatever fails is handed on, nothing is launched behind it, and no half-made map is kept. */
@@ -356,10 +264,10 @@ static void every_call_may_fail(fkdai_prefill_mapping mapping, int maps, int lau
         }
         assert_int_not_equal(status, 0);
         assert_int_equal(fake.calls, n);
-        const int made = fake.encoded;
+        const int made = encoded;
         reset();
         assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
-        assert_int_equal(fake.encoded, n <= maps ? maps - (made - 1) : 0);
+        assert_int_equal(encoded, n <= maps ? maps - (made - 1) : 0);
     }
 }
 

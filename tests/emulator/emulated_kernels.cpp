@@ -3,6 +3,7 @@
 
 namespace emulated {
 
+using namespace fkdai;
 using namespace fkdai::prefill;
 
 namespace {

@@ -6,6 +6,6 @@
 namespace emulated {
 
 // One thread of the kernel that a launch with these parameters takes.
-void prefill_thread(fkdai::prefill::GateKind kind, const fkdai::prefill::Params &p);
+void prefill_thread(fkdai::GateKind kind, const fkdai::prefill::Params &p);
 
 }  // namespace emulated

@@ -8,6 +8,7 @@
 
 namespace emulated {
 
+using namespace fkdai;
 using namespace fkdai::prefill;
 
 inline uint16_t bf16_of(float x) { return static_cast<uint16_t>(fkdai::pack_bf16(x, 0.f)); }

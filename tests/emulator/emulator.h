@@ -156,6 +156,15 @@ template <class T> T __shfl_up_sync(unsigned, T value, int by) {
 }
 inline int __any_sync(unsigned, int predicate);
 inline int __all_sync(unsigned mask, int predicate) { return !__any_sync(mask, !predicate); }
+inline unsigned __ballot_sync(unsigned, int predicate) {
+    struct Bring { int predicate; unsigned result; } bring{predicate, 0};
+    ::emulator::meet_warp(&bring, [](void **all) {
+        unsigned ballot = 0;
+        for (int i = 0; i < 32; i++) ballot |= static_cast<unsigned>(static_cast<Bring *>(all[i])->predicate != 0) << i;
+        for (int i = 0; i < 32; i++) static_cast<Bring *>(all[i])->result = ballot;
+    });
+    return bring.result;
+}
 inline int __any_sync(unsigned, int predicate) {
     struct Bring { int predicate, result; } bring{predicate, 0};
     ::emulator::meet_warp(&bring, [](void **all) {

@@ -44,7 +44,11 @@ static fkda_status call_kernel(const fkda_decode_desc *d, const fkda_decode_args
     if (status == FKDA_OK) status = fkdai_decode.check_args(&plan.desc, a);
     if (status != FKDA_OK) return status;
     memcpy(&grid, &own, sizeof grid);
-    if (shape >= 0) grid.shape = (fkdai_decode_shape)shape;
+    if (shape >= 0) {
+        grid.shape = (fkdai_decode_shape)shape;
+        grid.has_plain_input = grid.has_plain_input && fkdai_decode_is_built(grid.shape, grid.is_bf16_state, grid.is_k_first, 1);
+        if (!fkdai_decode_is_built(grid.shape, grid.is_bf16_state, grid.is_k_first, grid.has_plain_input)) return FKDA_ERR_UNSUPPORTED;
+    }
     grid.blocks = (uint32_t)(d->N * plan.desc.decode.HV * fkdai_decode_blocks_per_state(grid.shape, grid.is_bf16_state));
     memcpy(&own, &grid, sizeof grid);
     if (fkdai_decode.run(&plan.desc, &own, a, NULL, NULL) != 0) fail_msg("the kernel did not end");
@@ -94,6 +98,20 @@ static int is_inside(const case_spec *s, case_result *r, const case_result *ref)
     return 0;
 }
 
+/* The same with commit NONE: out, for which tokens may be taken together. */
+static int verifies(const case_spec *s, const input_values *x, const case_result *ref)
+{
+    case_spec verify = *s;
+    emulated_run how = {0xa5, GUARD_AT_END, 0, -1, NULL, 0};
+    verify.is_verify = 1;
+    case_result r = run_emulated(&verify, x, &how);
+    if (r.status != FKDA_OK) fail_msg("%s with commit NONE: %s", s->name, fkda_last_error());
+    memcpy(r.state, ref->state, (size_t)r.state_count * sizeof *r.state);
+    const int good = is_inside(s, &r, ref) && how.status == 0;
+    result_free(&r);
+    return good;
+}
+
 static void test_cases(void **unused)
 {
     (void)unused;
@@ -110,7 +128,7 @@ static void test_cases(void **unused)
         if (a.status == FKDA_OK) {
             case_result b = run_emulated(&s, &x, &second), ref = case_run_reference(&s, &x);
             if (!result_same_bits(&a, &b)) fail_msg("%s: other poison, place or order of threads, other bits", s.name);
-            const int good = is_inside(&s, &a, &ref) && first.status == 0;
+            const int good = is_inside(&s, &a, &ref) && first.status == 0 && verifies(&s, &x, &ref);
             if (!good) print_error("%s failed, status %u\n", s.name, (unsigned)first.status);
             ++ran, failed += !good;
             result_free(&b);
@@ -134,7 +152,7 @@ static case_result run_any(const void *shape, const case_spec *s, const input_va
     emulated_run how = {poison, GUARD_AT_END, 0, *(const int *)shape, NULL, 0};
     return run_emulated(s, x, &how);
 }
-static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY, FKDAI_DECODE_STEPS};
+static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY, FKDAI_DECODE_STEPS};    /* token by token */
 static const decode_way way = {run_any, &planned, "the emulator"};
 
 /* The shape does not matter: one token in each of them. */
@@ -142,12 +160,15 @@ static void check_shapes(const char *text)
 {
     const case_spec s = case_parse("shapes", text);
     input_values x = values_draw(&s);
-    case_result one = run_any(&shapes[0], &s, &x, 0xa5);
-    for (int i = 1; i < FKDAI_DECODE_SHAPES; ++i) {
+    case_result one = run_any(&planned, &s, &x, 0xa5);
+    int built = 0;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i) {
         case_result other = run_any(&shapes[i], &s, &x, 0xff);
-        if (!result_same_bits(&one, &other)) fail_msg("%s: shape %d has other bits", text, i);
+        built += other.status == FKDA_OK;
+        if (other.status == FKDA_OK && !result_same_bits(&one, &other)) fail_msg("%s: shape %d has other bits", text, shapes[i]);
         result_free(&other);
     }
+    assert_true(built >= 2);
     result_free(&one);
     values_free(&x);
 }
@@ -160,6 +181,15 @@ static void test_tokens_one_by_one(void **unused)
     check_one_by_one(&way, "B=2 T=8 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus out=bf16");
     check_one_by_one(&way, "B=2 T=7 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
     check_batch(&way, "lens=1,3,0,8,1 H=1 K=128 V=128 op=decode s0=bf16");
+}
+
+static void test_tokens_together(void **unused)
+{
+    (void)unused;
+    check_together(&way, "lens=8,0,3,1,5 H=1 HV=2 K=128 V=128 op=decode");
+    check_together(&way, "lens=5,1 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus");
+    check_together(&way, "lens=7 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
+    check_together(&way, "lens=8,6 H=1 K=128 V=128 op=decode gates=steep gate=softplus in=f32");
 }
 
 static void test_shapes(void **unused)
@@ -197,7 +227,7 @@ static fkda_status run_commit(const void *context, const fkda_decode_desc *desc,
     d.memory = FKDA_MEMORY_CUDA, d.backend = FKDA_BACKEND_CUDA, a.device_status = device_status;
     return call_kernel(&d, &a, -1);
 }
-static const commit_way commits = {.run = run_commit, .name = "the emulator", .widest_only = 1, .finds_on_device = 1};
+static const commit_way commits = {.run = run_commit, .name = "the emulator", .widest_only = 1, .finds_on_device = 1, .together_from = FKDAI_DECODE_CHUNK_TOKENS};
 
 static void test_commits(void **unused)
 {
@@ -301,7 +331,7 @@ int main(int argc, char **argv)
 {
     rng_seed();
     const struct CMUnitTest cases[] = {cmocka_unit_test(test_cases)};
-    const struct CMUnitTest bits[] = {cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_shapes), cmocka_unit_test(test_containment),
+    const struct CMUnitTest bits[] = {cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_tokens_together), cmocka_unit_test(test_shapes), cmocka_unit_test(test_containment),
                                       cmocka_unit_test(test_hard_numbers), cmocka_unit_test(test_divisor)};
     const struct CMUnitTest kept[] = {cmocka_unit_test(test_commits), cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees)};
     const struct CMUnitTest broken[] = {cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_broken_commits)};

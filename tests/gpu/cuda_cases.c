@@ -4,12 +4,16 @@
  *
  * Checkpoints must have the bits of a run that ends there. Strides and addresses that only a copy brings to the kernel must not change a bit.
  *
+ *     cuda_cases [sm90 | mma]      by this kernel; else by the one that the library chooses
+ *
  * Errors: M1 of out, of the final state and of the checkpoints, and M2, the worst 16-token tile of a head. Prints ran / skipped / failed. Skips as a whole
  * without a GPU.
  */
 #include "harness.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "bars.h"
 #include "case_states.h"
@@ -19,12 +23,20 @@
 
 static double worst_tile;    /* largest M2 over its bar that was seen */
 
-/* The case with the widths and dtypes that the kernels are built for, beta and log a as they are; 0 if only one dtype can be exact. */
-static int widen(case_spec *s)
+/* The portable kernel has two widths; all else, and what the library copies, is 128 wide. */
+static int64_t width_for(int64_t width, int is_copied)
 {
+    const char *const kernel = getenv("FKDA_CUDA_KERNEL");
+    return kernel != NULL && strcmp(kernel, "mma") == 0 && width <= 64 && !is_copied ? 64 : 128;
+}
+
+/* The case with the widths and dtypes that the kernels are built for, beta and log a as they are; 0 if only one dtype can be exact. */
+static int widen(case_spec *s, int is_copied)
+{
+    const int64_t K = width_for(s->K, is_copied);
     if (s->exact) return 0;
-    if (fabs(s->scale * sqrt((double)s->K) - 1) < 1e-6) s->scale = 1 / sqrt(128.0);
-    s->K = s->V = 128;
+    if (fabs(s->scale * sqrt((double)s->K) - 1) < 1e-6) s->scale = 1 / sqrt((double)K);
+    s->K = K, s->V = width_for(s->V, is_copied);
     s->q = s->k = s->v = s->out = FKDA_BF16;
     if (s->gate != FKDA_GATE_PRECOMPUTED) s->g = FKDA_BF16;
     return 1;
@@ -70,7 +82,8 @@ static void test_every_case_on_the_device(void **state)
     int ran = 0, skipped = 0, failed = 0, copied = 0;
     for (int i = 0; i < case_count("fwd"); ++i) {
         case_spec s = case_at("fwd", i);
-        if (!widen(&s)) {
+        const int is_copied = s.view != VIEW_PLAIN || s.row_gap || i % 10 == 0;
+        if (!widen(&s, is_copied)) {
             ++skipped;
             continue;
         }
@@ -78,7 +91,6 @@ static void test_every_case_on_the_device(void **state)
         case_result a = run_on_device(&s, &x, 0xa5);
         if (a.status == FKDA_OK) {
             case_result b = run_on_device(&s, &x, 0xff), ref = case_run_reference(&s, &x);
-            const int is_copied = s.view != VIEW_PLAIN || s.row_gap || i % 10 == 0;
             const int good = result_same_bits(&a, &b) && is_inside(&s, &a, &ref) && (!is_copied || is_the_same_without_copies(&s, &x, &a));
             copied += is_copied;
             if (!result_same_bits(&a, &b)) print_error("%s: other poison, other bits\n", s.name);
@@ -152,9 +164,10 @@ static void test_checkpoints_are_prefixes(void **state)
     print_message("cuda_cases: ran %d, failed 0 with checkpoints, each as the run that ends there\n", (int)(sizeof texts / sizeof *texts));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     rng_seed();
+    if (argc > 1) setenv("FKDA_CUDA_KERNEL", argv[1], 1);
     char why[256] = "";
     if (fkda_backend_status(FKDA_BACKEND_CUDA, why, sizeof why) != FKDA_OK) {
         printf("cuda_cases: no GPU, skipped (%s)\n", why);

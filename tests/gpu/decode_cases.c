@@ -12,6 +12,7 @@
 #include "case_states.h"
 #include "commit_checks.h"
 #include "counter_rng.h"
+#include "decode/decode_plan.h"
 #include "decode_checks.h"
 #include "device_case.h"
 #include "dtype.h"
@@ -48,6 +49,20 @@ static int is_inside(const case_spec *s, case_result *r, const case_result *ref)
     return 0;
 }
 
+/* The same with commit NONE: out, for which tokens may be taken together. */
+static int verifies(const case_spec *s, const input_values *x, const case_result *ref)
+{
+    case_spec verify = *s;
+    device_run how = {.poison = 0xa5};
+    verify.is_verify = 1;
+    case_result r = run_case_on_device(&verify, x, &how);
+    if (r.status != FKDA_OK) fail_msg("%s with commit NONE: %s", s->name, fkda_last_error());
+    memcpy(r.state, ref->state, (size_t)r.state_count * sizeof *r.state);
+    const int good = is_inside(s, &r, ref) && how.status == 0;
+    result_free(&r);
+    return good;
+}
+
 static void test_every_case(void **unused)
 {
     (void)unused;
@@ -60,7 +75,7 @@ static void test_every_case(void **unused)
         case_result a = run_case_on_device(&s, &x, &first);
         if (a.status == FKDA_OK) {
             case_result b = run_case_on_device(&s, &x, &second), ref = case_run_reference(&s, &x);
-            const int same_bits = result_same_bits(&a, &b), good = is_inside(&s, &a, &ref) && same_bits && first.status == 0;
+            const int same_bits = result_same_bits(&a, &b), good = is_inside(&s, &a, &ref) && same_bits && first.status == 0 && verifies(&s, &x, &ref);
             if (!same_bits) print_error("%s: other poison, other bits\n", s.name);
             ++ran, failed += !good;
             result_free(&b);
@@ -93,6 +108,15 @@ static void test_tokens_one_by_one(void **unused)
                                         POOL "gates=wide gate=softplus keys=shifted"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_one_by_one(&way, texts[i]);
     print_message("decode_cases: ran %d, failed 0 token by token\n", (int)(sizeof texts / sizeof *texts));
+}
+
+static void test_tokens_together(void **unused)
+{
+    (void)unused;
+    static const char *const texts[] = {POOL, POOL "s0_layout=nhkv", POOL "gate=softplus gates=slow m=2", POOL "gate=precomputed in=f32",
+                                        POOL "gates=wide gate=softplus keys=shifted", POOL "gates=steep gate=softplus in=f32"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_together(&way, texts[i]);
+    print_message("decode_cases: ran %d, failed 0 of tokens taken together\n", (int)(sizeof texts / sizeof *texts));
 }
 
 static void test_batch_invariance(void **unused)
@@ -138,7 +162,7 @@ static fkda_status run_commit(const void *context, const fkda_decode_desc *desc,
     MUST(cudaFree(a.device_status));
     return status;
 }
-static const commit_way commit_on_device = {.run = run_commit, .name = "the GPU", .widest_only = 1, .finds_on_device = 1};
+static const commit_way commit_on_device = {.run = run_commit, .name = "the GPU", .widest_only = 1, .finds_on_device = 1, .together_from = FKDAI_DECODE_CHUNK_TOKENS};
 
 static void test_commits(void **unused)
 {
@@ -338,7 +362,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tiny[] = {cmocka_unit_test(test_every_case),  cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_commits),
                                       cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees),         cmocka_unit_test(test_broken_commits)};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_case), cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_batch_invariance), cmocka_unit_test(test_containment), cmocka_unit_test(test_hard_numbers),
+        cmocka_unit_test(test_every_case), cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_tokens_together), cmocka_unit_test(test_batch_invariance), cmocka_unit_test(test_containment), cmocka_unit_test(test_hard_numbers),
         cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_many_sequences), cmocka_unit_test(test_captured),
         cmocka_unit_test(test_commits), cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees), cmocka_unit_test(test_broken_commits),
     };

@@ -76,7 +76,8 @@ struct Problem {
         c.commit = commits[static_cast<int>(row.commit)], c.slots_stride = c.slots_per_sequence = states.rows_of_sequence;
         if (c.commit == FKDAI_DECODE_ACCEPTED) c.num_accepted = {accepted, 0};
         if (row.commit == Commit::FOLD) c.only_accepted = 1, c.out.data = nullptr;
-        c.grid.shape = shape, c.grid.is_bf16_state = row.is_bf16, c.grid.is_k_first = row.is_k_first, c.grid.has_plain_input = 1, c.grid.is_programmatic = 1;
+        c.grid.shape = shape, c.grid.is_bf16_state = row.is_bf16, c.grid.is_k_first = row.is_k_first, c.grid.is_programmatic = 1;
+        c.grid.has_plain_input = fkdai_decode_is_built(shape, row.is_bf16, row.is_k_first, 1);
         c.grid.blocks = static_cast<uint32_t>(row.N * row.H * fkdai_decode_blocks_per_state(shape, row.is_bf16));
         return c;
     }
@@ -94,7 +95,7 @@ int main(int argc, char **argv) {
     CHECK_CUDA(fkdai_decode_load());
     const double copy = copy_rate();
     printf("%s, copy %.3f TB/s, median of %d replays\n", properties.name, copy * 1e-6, repeats);
-    const char *const shape_names[] = {"one", "few", "many"};
+    const char *const shape_names[] = {"one", "few", "many", "chunk"};
     constexpr int kShapes = FKDAI_DECODE_STEPS;
     printf("%3s %5s %3s  %-9s %2s %-6s  %9s %9s %7s  shapes:", "row", "N", "H", "state", "S", "commit", "us", "roof us", "% roof");
     for (const char *name : shape_names) printf(" %8s", name);
@@ -114,7 +115,9 @@ int main(int argc, char **argv) {
             });
         };
         if (is_each) time_shape(FKDAI_DECODE_STEPS);
-        else for (int shape = rows[i].S == 1 ? FKDAI_DECODE_ONE : FKDAI_DECODE_FEW; shape < kShapes; shape++) time_shape(shape);
+        const int end = is_each ? 0 : rows[i].commit == Commit::NONE ? kShapes : FKDAI_DECODE_CHUNK;
+        for (int shape = rows[i].S == 1 ? FKDAI_DECODE_ONE : FKDAI_DECODE_FEW; shape < end; shape++)
+            if (fkdai_decode_is_built(static_cast<fkdai_decode_shape>(shape), rows[i].is_bf16, rows[i].is_k_first, 1)) time_shape(shape);
         watched = "the roof";
         const double roof = roof_of(p.states, repeats, rows[i].commit == Commit::NONE ? 0 : p.states.rows_of_sequence), took = us[planned];
         printf("%3d %5d %3d  %-9s %2d %-6s  %9.2f %9.2f %7.1f  %7s", i, rows[i].N, rows[i].H,

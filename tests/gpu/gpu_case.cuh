@@ -12,14 +12,17 @@
 #include "gpu_inputs.cuh"
 #include "gpu_oracle.cuh"
 #include "gpu_watch.cuh"
+#include "prefill_mma/prefill_mma_launch.h"
 #include "prefill_sm90/prefill_launch.h"
 
-inline int asked_mapping = -1;  // of all cases, from a program's last word: duo, solo or quad; else as chosen
+inline constexpr int kMma = 100;  // beside fkdai_prefill_mapping: the portable kernel; kMma + n: in n slices of V
+inline int asked_mapping = -1;     // of all cases, from a program's last word: duo, solo or quad, mma or mma1 ... mma8; else as chosen
 
 // Takes the word away.
 inline void read_mapping(int &argc, char **argv) {
     const std::string last = argc > 1 ? argv[argc - 1] : "";
     asked_mapping = last == "duo" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : -1;
+    if (last.compare(0, 3, "mma") == 0) asked_mapping = kMma + (last.size() > 3 ? last[3] - '0' : 0);
     if (asked_mapping >= 0) argc--;
 }
 
@@ -32,6 +35,11 @@ inline std::vector<int64_t> lengths_of(const case_spec &s) {
 struct Errors {
     double out, state, bad;  // M1; elements that are not finite
 };
+
+inline void load_kernels() {
+    CHECK_CUDA(fkdai_prefill_load());
+    CHECK_CUDA(fkdai_mma_load());
+}
 
 struct DeviceCase {
     static constexpr int64_t kGuardBytes = 4096;  // on both sides of out and of the final state
@@ -48,6 +56,8 @@ struct DeviceCase {
     size_t workspace_bytes;
     int poison_byte = 0xff;
     fkdai_prefill_call call{};
+    bool is_mma = false;    // the portable kernel does the call
+    fkdai_mma_grid mma{};
 
     int64_t rows() const { return B * T * H; }
     int64_t state_count() const { return N * H * 128 * 128; }
@@ -117,6 +127,8 @@ struct DeviceCase {
         call.B = B, call.T = T, call.N = N, call.H = call.HV = H;
         call.device_status = status;
         call.scale = static_cast<float>(spec.scale), call.lower_bound = static_cast<float>(spec.lower_bound);
+        is_mma = mapping >= kMma;
+        if (is_mma) mma = fkdai_mma_make_grid(N, H, 128, multiprocessors, mapping - kMma), mapping = -1;
         call.grid = fkdai_prefill_make_grid(mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(mapping), B * T, N, H, multiprocessors);
         workspace_bytes = fkdai_prefill_workspace_bytes(N, H, call.grid, {});
         workspace = allocate<char>(static_cast<int64_t>(workspace_bytes));
@@ -153,7 +165,25 @@ struct DeviceCase {
         CHECK_CUDA(cudaMemsetAsync(guarded(final), poison_byte, state_count() * 4 + 2 * kGuardBytes, on));
         CHECK_CUDA(cudaMemsetAsync(workspace, poison_byte, workspace_bytes > 0 ? workspace_bytes : 1, on));
     }
-    void launch(cudaStream_t on) { CHECK_CUDA(fkdai_prefill_launch(&call, on)); }
+    fkdai_mma_call mma_call() const {
+        const fkdai_checkpoints &c = call.checkpoints;
+        return {.q = call.q, .k = call.k, .v = call.v, .g = call.g, .beta = call.beta, .is_beta_activated = call.is_beta_activated,
+                .beta_multiplier = call.beta_multiplier, .A_log = call.A_log, .dt_bias = call.dt_bias, .cu_seqlens = call.cu_seqlens,
+                .initial_state = call.initial_state, .final_state = call.final_state, .out = call.out, .initial_rows = call.initial_rows,
+                .final_rows = call.final_rows, .initial_mask = call.initial_mask, .checkpoint_state = c.state, .checkpoint_rows = c.rows,
+                .checkpoint_count = c.count, .checkpoints_per_sequence = c.stops.per_sequence, .checkpoint_every = c.stops.every,
+                .checkpoint_offsets = c.offsets, .out_stride = call.out_stride, .B = call.B, .T = call.T, .N = call.N, .H = call.H, .HV = call.HV,
+                .K = 128, .V = 128, .gate = call.gate, .scale = call.scale, .lower_bound = call.lower_bound, .is_raw = call.is_raw, .grid = mma,
+                .device_status = call.device_status};
+    }
+    void launch(cudaStream_t on) {
+        if (is_mma) {
+            const fkdai_mma_call to_mma = mma_call();
+            CHECK_CUDA(fkdai_mma_launch(&to_mma, on));
+        } else {
+            CHECK_CUDA(fkdai_prefill_launch(&call, on));
+        }
+    }
     void run() {
         launch(nullptr);
         watch(nullptr);

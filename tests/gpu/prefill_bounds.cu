@@ -184,7 +184,7 @@ void states() {
 int main(int argc, char **argv) {
     read_mapping(argc, argv);
     multiprocessors = multiprocessors_or_skip("prefill_bounds");
-    CHECK_CUDA(fkdai_prefill_load());
+    load_kernels();
     const std::pair<const char *, void (*)()> parts[] = {{"fuzz", fuzz}, {"many", many}, {"states", states}};
     for (const auto &[name, run] : parts) {
         bool is_wanted = argc == 1;

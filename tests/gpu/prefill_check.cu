@@ -1,6 +1,6 @@
-// prefill_check.cu: the prefill kernel against the float64 oracle, on the GPU: suites check and mappings of cases.def.
+// prefill_check.cu: a prefill kernel against the float64 oracle, on the GPU: suites check and mappings of cases.def.
 //
-//     prefill_check [duo | solo | quad]
+//     prefill_check [duo | solo | quad | mma | mma<slices>]
 //
 // Prints one line per case and "ran N, failed M"; exit code 1 if any failed, 77 without a GPU.
 #include "gpu_case.cuh"
@@ -52,14 +52,18 @@ void batch_invariance() {
     report("heads 64..66 of 100 = alone, bitwise", x == y && s == r);
 }
 
-// Who works on a job changes no bit.
+// Who works on a job changes no bit, nor how many share it.
 void mappings_agree(const case_spec &spec) {
-    DeviceCase duo(spec, multiprocessors, FKDAI_DUO);
-    duo.poison(), duo.run();
-    for (const int mapping : {FKDAI_SOLO, FKDAI_QUAD}) {
-        DeviceCase other(spec, multiprocessors, mapping);
+    struct Named { const char *name; int mapping; };
+    static const std::vector<Named> hopper{{"duo", FKDAI_DUO}, {"solo", FKDAI_SOLO}, {"quad", FKDAI_QUAD}};
+    static const std::vector<Named> slices{{"1 slice", kMma + 1}, {"2", kMma + 2}, {"4", kMma + 4}, {"8", kMma + 8}};
+    const std::vector<Named> &all = asked_mapping >= kMma ? slices : hopper;
+    DeviceCase first(spec, multiprocessors, all[0].mapping);
+    first.poison(), first.run();
+    for (size_t i = 1; i < all.size(); i++) {
+        DeviceCase other(spec, multiprocessors, all[i].mapping);
         other.poison(), other.poison(), other.run();  // another byte: what nobody writes differs
-        report(std::string("duo = ") + (mapping == FKDAI_SOLO ? "solo" : "quad") + ", bitwise: " + spec.name, duo.bits() == other.bits());
+        report(std::string(all[0].name) + " = " + all[i].name + ", bitwise: " + spec.name, first.bits() == other.bits());
     }
 }
 
@@ -68,7 +72,7 @@ void mappings_agree(const case_spec &spec) {
 int main(int argc, char **argv) {
     read_mapping(argc, argv);
     multiprocessors = multiprocessors_or_skip("prefill_check");
-    CHECK_CUDA(fkdai_prefill_load());
+    load_kernels();
     for (int i = 0; i < kernel_case_count("check"); i++) check(kernel_case_at("check", i));
     batch_invariance();
     for (int i = 0; i < kernel_case_count("mappings"); i++) mappings_agree(kernel_case_at("mappings", i));

@@ -82,7 +82,7 @@ int main(int argc, char **argv) {
         printf("prefill_marks: H at least 1, T from %d to %u\n", kChunk, kMarkedChunks * kChunk);
         return 2;
     }
-    CHECK_CUDA(fkdai_prefill_load());
+    load_kernels();
     DeviceCase c(s, multiprocessors, asked_mapping == FKDAI_QUAD ? FKDAI_QUAD : FKDAI_DUO);  // the marked ones
     for (int i = 0; i < 3; i++) c.run();
     CHECK_CUDA(cudaMemcpyFromSymbol(at, marked_clock, sizeof at));

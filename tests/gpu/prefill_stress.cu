@@ -148,7 +148,7 @@ void hang() {
 int main(int argc, char **argv) {
     read_mapping(argc, argv);
     multiprocessors = multiprocessors_or_skip("prefill_stress");
-    CHECK_CUDA(fkdai_prefill_load());
+    load_kernels();
     const std::pair<const char *, void (*)()> parts[] = {{"races", races}, {"beside", beside}, {"streams", streams}, {"hang", hang}};
     for (const auto &[name, run] : parts) {
         bool is_wanted = argc == 1;

@@ -1,6 +1,6 @@
-// prefill_time.cu: CUDA-graph replays of the prefill kernel alone, fp32 states in and out, as the case says; median of single replays.
+// prefill_time.cu: CUDA-graph replays of a prefill kernel alone, fp32 states in and out, as the case says; median of single replays.
 //
-//     prefill_time [repeats] [duo | solo | quad]      suite time of cases.def
+//     prefill_time [repeats [suite]] [duo | solo | quad | mma | mma<slices>]      suite time of cases.def, or few
 #include <algorithm>
 #include <cstring>
 
@@ -15,7 +15,7 @@ float median_ms(DeviceCase &c, int repeats, float *spread) {
     cudaEvent_t from, to;
     CHECK_CUDA(cudaStreamCreate(&stream));
     CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-    CHECK_CUDA(fkdai_prefill_launch(&c.call, stream));
+    c.launch(stream);
     CHECK_CUDA(cudaStreamEndCapture(stream, &graph));
     CHECK_CUDA(cudaGraphInstantiate(&replay, graph, 0));
     CHECK_CUDA(cudaEventCreate(&from));
@@ -43,12 +43,13 @@ float median_ms(DeviceCase &c, int repeats, float *spread) {
 int main(int argc, char **argv) {
     read_mapping(argc, argv);
     const int repeats = argc > 1 ? atoi(argv[1]) : 50;
+    const char *const suite = argc > 2 ? argv[2] : "time";
     cudaDeviceProp properties;
     CHECK_CUDA(cudaGetDeviceProperties(&properties, 0));
-    CHECK_CUDA(fkdai_prefill_load());
+    load_kernels();
     printf("%-20s %3s  %9s %9s %9s  spread   TB/s   (gates; ms)\n", "case", "H", "usual", "slow", "floor");
-    for (int i = 0; i < kernel_case_count("time"); i++) {
-        case_spec spec = kernel_case_at("time", i);
+    for (int i = 0; i < kernel_case_count(suite); i++) {
+        case_spec spec = kernel_case_at(suite, i);
         float ms[3], spread[3];
         double bytes = 0;
         for (int g = 0; g < 3; g++) {

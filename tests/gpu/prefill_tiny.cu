@@ -5,7 +5,7 @@
 int main(int argc, char **argv) {
     read_mapping(argc, argv);
     const int multiprocessors = multiprocessors_or_skip("prefill_tiny");
-    CHECK_CUDA(fkdai_prefill_load());
+    load_kernels();
     int ran = 0;
     for (const int mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD})
         for (int i = 0; i < kernel_case_count("tiny"); i++, ran++) {

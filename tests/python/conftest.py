@@ -1,5 +1,6 @@
 """Fixtures: both roads from a torch tensor into the extension, and inputs for flash_kda.fwd."""
 
+import inspect
 import os
 
 import pytest
@@ -13,6 +14,7 @@ from recurrence import recurrence, relative_rms
 
 BF16 = torch.bfloat16
 FEW = os.environ.get("FKDA_TEST_DRAWS", "all").startswith("few")  # repetitions; tests/support/counter_rng.h
+LONG = pytest.mark.skipif(FEW, reason="make check-long runs it, and pytest alone")
 STORED = {BF16: bar("stored", "bf16"), torch.float16: bar("stored", "f16")}
 
 
@@ -88,3 +90,28 @@ def make_problem(B=1, T=5, H=2, HV=None, K=128, V=128, lens=None, state=True, se
 @pytest.fixture
 def problem():
     return make_problem
+
+
+@pytest.fixture(scope="module")
+def fla_registries():
+    """Where FLA keeps its backends: with ours, for the tests of one file alone."""
+    from fla import backends
+    from fla.ops.kda import chunk_kda
+
+    registries = [backends._function_registries[inspect.unwrap(chunk_kda)], backends._operation_registries["kda"]]
+    before = [dict(registry._backends) for registry in registries]
+    import flash_kda.fla
+
+    flash_kda.fla._register()
+    yield registries
+    for registry, own in zip(registries, before, strict=True):
+        registry._backends = own
+
+
+@pytest.fixture
+def fla_with_us(monkeypatch, fla_registries):
+    """FLA as after `import flash_kda.fla` in a new process: nothing is counted, nothing logged."""
+    monkeypatch.delenv("FLA_FLASH_KDA", raising=False)
+    monkeypatch.setattr(flash_kda.fla, "_calls", {name: flash_kda.fla.Calls() for name in flash_kda.fla.status()})
+    for registry in fla_registries:
+        registry._logged.clear()

@@ -27,12 +27,22 @@ def _tokens(q, k, v, log_a, b, scale, S, out):
 
 
 @torch.no_grad()
-def recurrence(q, k, v, g, beta, scale, A_log, dt_bias, lower_bound, initial_state=None, cu_seqlens=None):
-    """out [B,T,HV,V] and final state [N,HV,V,K] in float64."""
+def recurrence(
+    q, k, v, g, beta, scale, A_log, dt_bias, lower_bound, initial_state=None, cu_seqlens=None,
+    gate="logit", beta_kind="logit", beta_multiplier=1, qk_norm="l2", state_layout="nhvk",
+):  # fmt: skip
+    """out [B,T,HV,V] and final state [N,HV,V,K], or [N,HV,K,V] where state_layout says so, in float64."""
+    if state_layout == "nhkv":
+        initial_state = None if initial_state is None else initial_state.transpose(-1, -2)
+        out, state = recurrence(
+            q, k, v, g, beta, scale, A_log, dt_bias, lower_bound, initial_state, cu_seqlens, gate, beta_kind, beta_multiplier, qk_norm
+        )
+        return out, state.transpose(-1, -2)
     (B, T, H, K), (HV, V) = q.shape, v.shape[2:]
-    normalise = lambda x: x.double() / (x.double().square().sum(-1, keepdim=True) + 1e-6).sqrt()
-    q, k = (normalise(x).repeat_interleave(HV // H, dim=2) for x in (q, k))
-    v, b, log_a = v.double(), torch.sigmoid(beta.double()), log_decay(g, A_log, dt_bias, lower_bound)
+    norm = lambda x: (x.square().sum(-1, keepdim=True) + 1e-6).sqrt() if qk_norm == "l2" else 1.0
+    q, k = ((x.double() / norm(x.double())).repeat_interleave(HV // H, dim=2) for x in (q, k))
+    v, b = v.double(), beta_multiplier * (beta.double() if beta_kind == "activated" else torch.sigmoid(beta.double()))
+    log_a = g.double() if gate == "precomputed" else log_decay(g, A_log, dt_bias, lower_bound)
     bounds = [(n, 0, T) for n in range(B)]
     if cu_seqlens is not None:
         bounds = [(0, *pair) for pair in itertools.pairwise(cu_seqlens.tolist())]
@@ -47,7 +57,7 @@ def recurrence(q, k, v, g, beta, scale, A_log, dt_bias, lower_bound, initial_sta
         ]
     finally:
         torch.set_num_threads(threads)
-    return out, torch.cat(final)
+    return out, torch.cat([S0[:0], *final])
 
 
 def relative_rms(answer, truth):

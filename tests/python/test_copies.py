@@ -23,7 +23,8 @@ from recurrence import recurrence, relative_rms
 
 ROOT = pathlib.Path(__file__).parents[2]
 SOURCES = ["python/ext/*.c", "src/core/*.c", "src/ref/*.c", "src/cuda/backend/cuda_plan.c", "src/cuda/backend/cuda_kernels.c",
-           "src/cuda/backend/cuda_copies.c", "src/cuda/prefill_sm90/*.c", "src/cuda/decode/*.c", "src/cuda/decode_fused/*.c",
+           "src/cuda/backend/cuda_copies.c", "src/cuda/backend/cuda_forward.c", "src/cuda/prefill_sm90/*.c", "src/cuda/prefill_mma/*.c",
+           "src/cuda/decode/*.c", "src/cuda/decode_fused/*.c",
            "tests/support/cuda_in_host_memory.c", "tests/support/decode_in_host_memory.c", "tests/support/decode_fused_in_host_memory.c",
            "tests/support/plain_copies.c"]  # fmt: skip
 INCLUDES = ["include", "src/core", "src/ref", "src/cuda", "src/cuda/backend", sysconfig.get_paths()["include"]]
@@ -283,8 +284,8 @@ def test_decode_takes_what_lies_on_a_gpu(package, HV, sizes):
 def test_refusals_beside_copies(package):
     importlib.import_module("flash_kda_in_host_memory._copies")
     half = lambda p: Problem(p, q=p["q"].half())
-    refused(package, half(problem_on_cuda(K=64)), RuntimeError, "K = 64, kernels exist for K = 128")
-    refused(package, problem_on_cuda(lower_bound=None, K=64), RuntimeError, "K = 64, kernels exist for K = 128")
+    refused(package, half(problem_on_cuda(K=96)), RuntimeError, "K = 96, kernels exist for K = 128")
+    refused(package, problem_on_cuda(lower_bound=None, K=96), RuntimeError, "K = 96, kernels exist for K = 128")
     p = problem_on_cuda(T=7)
     storage = torch.zeros(p["out"].numel() + 1, dtype=BF16).as_subclass(OnCuda)
     overlapping = Problem(p, out=storage[:-1].view(p["out"].shape), v=storage[1:].view(p["out"].shape))

@@ -299,7 +299,7 @@ def refused(problem, error, *words):
 
 
 def test_refusals():
-    refused(cuda_problem(K=64, V=64), RuntimeError, "K = 64, kernels exist for K = 128")
+    refused(cuda_problem(K=96, V=96), RuntimeError, "K = 96, kernels exist for K = 128")
     mixed = cuda_problem()
     refused(Problem(mixed, k=mixed["k"].cpu()), ValueError, "k is on device cpu, but q is on cuda:0")
     packed = cuda_problem(lens=[2, 3])

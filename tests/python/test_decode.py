@@ -116,13 +116,20 @@ def first(call, count):
     return {**part, "out": torch.full_like(call["out"][:, :count], float("nan")), "state": call["state"].clone()}
 
 
+def alone(call, n, tokens, max_tokens):
+    """Out and state of sequence n, of only these of its tokens, in a call of so many at most: what its bits depend on."""
+    part = {name: x[n : n + 1, tokens] if name in ("q", "k", "v", "g", "beta") else x for name, x in call.items()}
+    part |= {"out": torch.full_like(part["v"], float("nan")), "state": call["state"][n : n + 1].clone()}
+    count = part["v"].shape[1]
+    if count > 0:
+        bounds = torch.tensor([0, count], device=part["v"].device)
+        flash_kda.decode(**{**part, "cu_seqlens": bounds, "max_tokens": max_tokens})
+    return part["out"][0], part["state"][0]
+
+
 def after(call, n, count):
-    """Bits of the state of sequence n after `count` tokens."""
-    if count == 0:
-        return call["state"][n]
-    part = first(call, count)
-    flash_kda.decode(**part)
-    return part["state"][n]
+    """Bits of the state of sequence n after `count` of its tokens."""
+    return alone(call, n, slice(0, count), call["v"].shape[1])[1]
 
 
 def test_verify_and_fold(problem, device):
@@ -178,7 +185,7 @@ def test_step_states(problem, device, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
 def test_tree(problem, device, dtype):
-    """Every path of a tree is as the path alone."""
+    """Every path of a tree is as the path alone, token by token."""
     call, _, _ = on(device, *decode_problem(problem, B=2, T=5))
     parents = [[-1, 0, 0, 1, -1], [-1, 0, 1, 2, 1]]
     steps = torch.full((2, 5, 2, 128, 128), float("nan"), device=device)
@@ -190,10 +197,10 @@ def test_tree(problem, device, dtype):
             path = [t]
             while parent[path[0]] >= 0:
                 path.insert(0, parent[path[0]])
-            alone = {name: x[n : n + 1, path] if name in ("q", "k", "v", "g", "beta") else x for name, x in call.items()}
-            alone |= {"out": torch.full_like(call["out"][n : n + 1, path], float("nan")), "state": before[n : n + 1].clone()}
-            flash_kda.decode(**alone)
-            assert torch.equal(alone["out"][0, -1], call["out"][n, t]) and torch.equal(alone["state"][0], steps[n, t])
+            state = before.clone()
+            for token in path:
+                out, state[n] = alone({**call, "state": state}, n, [token], 1)
+            assert torch.equal(out[0], call["out"][n, t]) and torch.equal(state[n], steps[n, t])
 
 
 def test_packed_commit(problem, device):
@@ -204,11 +211,8 @@ def test_packed_commit(problem, device):
     )
     for n, count in enumerate((1, 0, 4)):
         begin = sum(lengths[:n])
-        alone = {name: x[:, begin : begin + count] if name in ("q", "k", "v", "g", "beta") else x for name, x in call.items()}
-        alone |= {"cu_seqlens": None, "out": torch.empty_like(call["out"][:, :count]), "state": before[n : n + 1].clone()}
-        if count:
-            flash_kda.decode(**alone)
-        assert torch.equal(call["state"][n], alone["state"][0])
+        rows = {name: call[name].expand(3, *call[name].shape[1:]) for name in ("q", "k", "v", "g", "beta")}
+        assert torch.equal(call["state"][n], alone({**call, **rows, "state": before}, n, slice(begin, begin + count), 4)[1])
 
 
 def test_no_null_slot(problem):

@@ -129,7 +129,7 @@ def cuda_of_this_machine():
     if nvcc is None:
         return NO_NVCC
     version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
-    return f"CUDA {re.search(r'V([0-9.]+)', version).group(1)} sm_80 sm_90a sm_100 sm_120"
+    return f"CUDA {re.search(r'V([0-9.]+)', version).group(1)} sm_80 sm_86 sm_89 sm_90a sm_100 sm_103 sm_120"
 
 
 def test_with_what_this_machine_has(tmp_path):

@@ -5,6 +5,8 @@
 void test_two_tokens_by_hand(void **state);
 void test_gates_by_hand(void **state);
 void test_norm_by_hand(void **state);
+void test_fused_by_hand(void **state);
+void test_fused_step_by_hand(void **state);
 void test_states_against_a_plain_recurrence(void **state);
 void test_forms_agree_on_table(void **state);
 void test_forms_agree_on_softplus_extremes(void **state);

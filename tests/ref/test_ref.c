@@ -11,6 +11,8 @@ int main(void)
         cmocka_unit_test(test_two_tokens_by_hand),
         cmocka_unit_test(test_gates_by_hand),
         cmocka_unit_test(test_norm_by_hand),
+        cmocka_unit_test(test_fused_by_hand),
+        cmocka_unit_test(test_fused_step_by_hand),
         cmocka_unit_test(test_states_against_a_plain_recurrence),
         cmocka_unit_test(test_forms_agree_on_table),
         cmocka_unit_test(test_forms_agree_on_softplus_extremes),

@@ -107,7 +107,7 @@ static int is_decode(const case_spec *s) { return s->is_decode && !s->is_plain; 
 
 fkda_decode_desc case_decode_desc(const case_spec *s, const fkda_fwd_desc *f)
 {
-    int64_t longest = 1;
+    int64_t longest = s->cu != FKDA_NONE && s->most_tokens > 1 ? s->most_tokens : 1;
     for (int64_t n = 0; n < s->N; ++n) longest = s->bounds[n + 1] - s->bounds[n] > longest ? s->bounds[n + 1] - s->bounds[n] : longest;
     return (fkda_decode_desc){
         .struct_size = sizeof(fkda_decode_desc), .backend = f->backend, .memory = f->memory, .device = f->device, .threads = f->threads, .flags = f->flags,
@@ -115,6 +115,7 @@ fkda_decode_desc case_decode_desc(const case_spec *s, const fkda_fwd_desc *f)
         .q = f->q, .k = f->k, .v = f->v, .g = f->g, .beta = f->beta, .out = f->out, .cu_seqlens = f->cu_seqlens, .A_log = f->A_log,
         .dt_bias = f->dt_bias, .gate = f->gate, .lower_bound = f->lower_bound, .beta_kind = f->beta_kind, .beta_multiplier = f->beta_multiplier,
         .qk_norm = f->qk_norm, .scale = f->scale, .state = f->final_state,
+        .commit = s->is_verify ? FKDA_COMMIT_NONE : FKDA_COMMIT_LAST,
     };
 }
 

@@ -52,6 +52,8 @@ typedef struct case_spec {
     int last_is_nan;                           /* packed: the last sequence is NaN in every input */
     int64_t draws;                             /* fresh inputs that a repeating suite draws */
     int is_decode;                             /* of the operation decode: one state, read and written */
+    int64_t most_tokens;                       /* of packed decode: S, if it is more than the longest sequence has */
+    int is_verify;                             /* of decode: commit NONE, so that states stay */
     int is_of_range;                           /* from a RANGE of the table */
     char keys[CASE_WORD_BYTES], gates[CASE_WORD_BYTES], betas[CASE_WORD_BYTES], values[CASE_WORD_BYTES];    /* input_values.c */
 } case_spec;

@@ -117,14 +117,17 @@ static void must_run(const problem *p, const char *what, const fkda_decode_desc 
 }
 
 /* Tokens [t, t + count) of sequence n alone, from one state to the other; out, if it is wanted. */
-static void call_one(const problem *p, int64_t n, int64_t t, int64_t count, const uint8_t *from, uint8_t *to, uint8_t *out)
+static void call_some(const problem *p, fkda_commit commit, int64_t n, int64_t t, int64_t count, const uint8_t *from, uint8_t *to, uint8_t *out)
 {
     const form *const f = p->f;
     commit_buffer b[COMMIT_ARGUMENTS];
     fkda_decode_desc d = p->desc;
     memcpy(b, p->input, sizeof b);
     b[COMMIT_CU_SEQLENS] = b[COMMIT_MASK] = (commit_buffer){NULL, 0};
-    d.N = 1, d.S = count, d.T = 0, d.cu_seqlens = FKDA_NONE;
+    const int64_t S = commit == FKDA_COMMIT_NONE ? f->S : count;    /* out depends on it */
+    int32_t bounds[2] = {0, (int32_t)count};
+    if (count < S) b[COMMIT_CU_SEQLENS] = (commit_buffer){bounds, sizeof bounds};
+    d.N = 1, d.S = S, d.T = count < S ? count : 0, d.cu_seqlens = count < S ? FKDA_I32 : FKDA_NONE, d.commit = commit;
     for (int i = COMMIT_Q; i <= COMMIT_BETA; ++i) {
         const size_t row = p->input[i].bytes / (size_t)p->rows;
         b[i] = (commit_buffer){(uint8_t *)p->input[i].data + (size_t)(p->bounds[n] + t) * row, (size_t)count * row};
@@ -138,6 +141,11 @@ static void call_one(const problem *p, int64_t n, int64_t t, int64_t count, cons
     if (out != NULL) memcpy(out, rows, (size_t)count * p->out_bytes);
     free(rows);
     free(state);
+}
+
+static void call_one(const problem *p, int64_t n, int64_t t, int64_t count, const uint8_t *from, uint8_t *to, uint8_t *out)
+{
+    call_some(p, FKDA_COMMIT_LAST, n, t, count, from, to, out);
 }
 
 static uint8_t *state_after(const problem *p, int64_t n, int64_t t) { return p->after + (size_t)(n * p->f->S + t) * p->state_bytes; }
@@ -321,9 +329,24 @@ static int64_t random_below(const problem *p, const char *name, int64_t i, int64
 
 /* -------------------------------------------------------------- what is kept of a chain */
 
+/* Outputs of tokens that are taken together: those of every sequence alone. */
+static void want_together(trial *t)
+{
+    const problem *const p = t->p;
+    uint8_t *const zero = must_alloc(p->state_bytes, 1), *const unused = must_alloc(p->state_bytes, 1);
+    for (int64_t n = 0; n < p->f->N; ++n) {
+        const uint8_t *const from = is_null(p->f, n) || is_masked(p, n) ? zero : initial_of(p, n);
+        if (length_of(p, n) > 0)
+            call_some(p, FKDA_COMMIT_NONE, n, 0, length_of(p, n), from, unused, t->wanted[COMMIT_OUT] + (size_t)p->bounds[n] * p->out_bytes);
+    }
+    free(zero);
+    free(unused);
+}
+
 static void check_none(const problem *p)
 {
     trial t = make_trial(p, FKDA_COMMIT_NONE, NULL, 0xa5);
+    if (p->way->together_from > 0 && p->f->S >= p->way->together_from) want_together(&t);
     check_trial(&t, "commit NONE", 0);
     free_trial(&t);
 }

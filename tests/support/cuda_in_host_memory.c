@@ -9,6 +9,7 @@
 #include "cuda_copies.h"
 #include "cuda_copy.h"
 #include "cuda_plan.h"
+#include "prefill_mma/prefill_mma_launch.h"
 #include "prefill_sm90/prefill_launch.h"
 #include "status.h"
 
@@ -20,10 +21,12 @@ const fkdai_cuda_machine *fkdai_cuda_the_machine(void)
 
 fkda_status fkdai_cuda_fail(const char *call, int error) { return fkdai_fail(FKDA_ERR_CUDA, "%s: %d", call, error); }
 
-/* ---------------------------------------------------------------- the prefill kernel, by the reference */
+/* ---------------------------------------------------------------- the prefill kernels, by the reference */
 
 int fkdai_prefill_shared_bytes(void) { return 220000; }
 int fkdai_prefill_load(void) { return 0; }
+int fkdai_mma_shared_bytes(void) { return FKDAI_MMA_SHARED_BYTES; }
+int fkdai_mma_load(void) { return 0; }
 
 static fkda_dtype dtype(fkdai_element element)
 {
@@ -46,11 +49,11 @@ static fkda_gate gate(fkdai_gate gate)
     return gate == FKDAI_GATE_SOFTPLUS ? FKDA_GATE_SOFTPLUS : gate == FKDAI_GATE_PRECOMPUTED ? FKDA_GATE_PRECOMPUTED : FKDA_GATE_BOUNDED;
 }
 
-static fkda_fwd_desc desc_of(const fkdai_prefill_call *c)
+static fkda_fwd_desc desc_of(const fkdai_prefill_call *c, int64_t K, int64_t V)
 {
     return (fkda_fwd_desc){
         .struct_size = sizeof(fkda_fwd_desc), .backend = FKDA_BACKEND_REF, .flags = c->initial_mask != NULL ? FKDA_FLAG_INITIAL_MASK : 0,
-        .B = c->B, .T = c->T, .N = c->N, .H = c->H, .HV = c->HV, .K = 128, .V = 128,
+        .B = c->B, .T = c->T, .N = c->N, .H = c->H, .HV = c->HV, .K = K, .V = V,
         .q = tensor(c->q.stride, c->q.element), .k = tensor(c->k.stride, c->k.element), .v = tensor(c->v.stride, c->v.element),
         .g = tensor(c->g.stride, c->g.element), .beta = tensor(c->beta.stride, c->beta.element), .out = tensor(c->out_stride, FKDAI_BF16),
         .cu_seqlens = dtype(c->cu_seqlens.element), .A_log = dtype(c->A_log.element), .dt_bias = dtype(c->dt_bias.element),
@@ -63,9 +66,9 @@ static fkda_fwd_desc desc_of(const fkdai_prefill_call *c)
     };
 }
 
-int fkdai_prefill_launch(const fkdai_prefill_call *c, void *stream)
+static int run_reference(const fkdai_prefill_call *c, int64_t K, int64_t V, void *stream)
 {
-    const fkda_fwd_desc d = desc_of(c);
+    const fkda_fwd_desc d = desc_of(c, K, V);
     const fkda_fwd_args a = {
         .struct_size = sizeof a, .q = c->q.data, .k = c->k.data, .v = c->v.data, .g = c->g.data, .beta = c->beta.data, .out = c->out,
         .A_log = c->A_log.data, .dt_bias = c->dt_bias.data, .cu_seqlens = c->cu_seqlens.data, .initial_state = c->initial_state,
@@ -79,6 +82,22 @@ int fkdai_prefill_launch(const fkdai_prefill_call *c, void *stream)
     const fkda_status status = workspace == NULL ? FKDA_ERR_NO_MEMORY : fkda_fwd(&d, &a, workspace, bytes, stream);
     free(workspace);
     return (int)status;
+}
+
+int fkdai_prefill_launch(const fkdai_prefill_call *c, void *stream) { return run_reference(c, 128, 128, stream); }
+
+int fkdai_mma_launch(const fkdai_mma_call *c, void *stream)
+{
+    const fkdai_prefill_call same = {
+        .q = c->q, .k = c->k, .v = c->v, .g = c->g, .beta = c->beta, .is_beta_activated = c->is_beta_activated,
+        .beta_multiplier = c->beta_multiplier, .A_log = c->A_log, .dt_bias = c->dt_bias, .cu_seqlens = c->cu_seqlens,
+        .initial_state = c->initial_state, .final_state = c->final_state, .out = c->out, .initial_rows = c->initial_rows,
+        .final_rows = c->final_rows, .initial_mask = c->initial_mask, .out_stride = c->out_stride, .B = c->B, .T = c->T, .N = c->N, .H = c->H,
+        .HV = c->HV, .gate = c->gate, .scale = c->scale, .lower_bound = c->lower_bound, .is_raw = c->is_raw,
+        .checkpoints = {.state = c->checkpoint_state, .rows = c->checkpoint_rows, .count = c->checkpoint_count,
+                        .stops = {c->checkpoints_per_sequence, c->checkpoint_every}, .offsets = c->checkpoint_offsets},
+    };
+    return run_reference(&same, c->K, c->V, stream);
 }
 
 /* ---------------------------------------------------------------- the backend */

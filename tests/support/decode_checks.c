@@ -15,9 +15,20 @@ static case_result run(const decode_way *way, const case_spec *s, const input_va
     return r;
 }
 
-static case_result run_piece(const decode_way *way, const case_spec *s, const input_values *x, const piece *p, fkda_dtype form)
+static int64_t length_of(const case_spec *s, int64_t n) { return s->bounds[n + 1] - s->bounds[n]; }
+
+static int64_t longest_of(const case_spec *s)
+{
+    int64_t longest = 1;
+    for (int64_t n = 0; n < s->N; ++n) longest = length_of(s, n) > longest ? length_of(s, n) : longest;
+    return longest;
+}
+
+/* most_tokens: S of a packed call; 0: as many as the piece has. */
+static case_result run_piece(const decode_way *way, const case_spec *s, const input_values *x, const piece *p, fkda_dtype form, int64_t most_tokens)
 {
     case_spec part = pieces_spec(s, p, 1, form);
+    part.most_tokens = most_tokens;
     input_values y = pieces_values(s, x, p, &part);
     case_result r = run(way, &part, &y, 0x5a);
     values_free(&y);
@@ -25,8 +36,6 @@ static case_result run_piece(const decode_way *way, const case_spec *s, const in
 }
 
 static int same(const float *a, const float *b, int64_t count) { return memcmp(a, b, (size_t)count * sizeof *a) == 0; }
-
-static int64_t length_of(const case_spec *s, int64_t n) { return s->bounds[n + 1] - s->bounds[n]; }
 
 void check_one_by_one(const decode_way *way, const char *text)
 {
@@ -39,7 +48,7 @@ void check_one_by_one(const decode_way *way, const char *text)
         memcpy(state, x.initial + n * elems, (size_t)elems * sizeof *state);
         for (int64_t t = 0; t < length_of(&s, n); ++t) {
             const piece token = {.sequence = n, .first = t, .count = 1, .initial = state};
-            case_result one = run_piece(way, &s, &x, &token, t % 2 ? FKDA_NONE : FKDA_I32);
+            case_result one = run_piece(way, &s, &x, &token, t % 2 ? FKDA_NONE : FKDA_I32, 0);
             if (!same(one.out, all.out + (s.bounds[n] + t) * row, row))
                 fail_msg("%s on %s: out of token %d of sequence %d", text, way->name, (int)t, (int)n);
             memcpy(state, one.state, (size_t)elems * sizeof *state);
@@ -52,6 +61,64 @@ void check_one_by_one(const decode_way *way, const char *text)
     values_free(&x);
 }
 
+/* Sequence n, cut behind each of its tokens, in calls of as many tokens at most. */
+static void check_cuts(const decode_way *way, const char *text, const case_spec *s, const input_values *x, const case_result *all, int64_t n)
+{
+    const int64_t row = s->HV * s->V;
+    for (int64_t t = 1; t <= length_of(s, n); ++t) {
+        const piece cut = {.sequence = n, .count = t};
+        case_result r = run_piece(way, s, x, &cut, t % 2 ? FKDA_I64 : FKDA_I32, longest_of(s));
+        if (!same(r.out, all->out + s->bounds[n] * row, t * row)) fail_msg("%s on %s: sequence %d cut behind %d tokens: out", text, way->name, (int)n, (int)t);
+        result_free(&r);
+    }
+}
+
+/* v of token 2 of each sequence becomes NaN: no token before it changes. */
+static void check_nan_behind(const decode_way *way, const char *text, const case_spec *s, input_values *x, const case_result *all)
+{
+    enum { BAD = 2 };
+    const int64_t row = s->HV * s->V;
+    for (int64_t n = 0; n < s->N; ++n)
+        for (int64_t c = 0; length_of(s, n) > BAD && c < row; ++c) x->v[(s->bounds[n] + BAD) * row + c] = NAN;
+    case_result r = run(way, s, x, 0xa5);
+    for (int64_t n = 0; n < s->N; ++n) {
+        const int64_t good = length_of(s, n) > BAD ? BAD : length_of(s, n);
+        if (!same(r.out + s->bounds[n] * row, all->out + s->bounds[n] * row, good * row)) fail_msg("%s on %s: NaN before its token", text, way->name);
+        for (int64_t i = (s->bounds[n] + good) * row; i < s->bounds[n + 1] * row; ++i)
+            if (!isnan(r.out[i])) fail_msg("%s on %s: element %d behind NaN is %g", text, way->name, (int)i, (double)r.out[i]);
+    }
+    result_free(&r);
+}
+
+void check_together(const decode_way *way, const char *text)
+{
+    case_spec s = case_parse("together", text), steps = s;
+    const int64_t elems = case_state_elems(&s), row = s.HV * s.V;
+    s.is_verify = 1;
+    input_values x = values_draw(&s);
+    case_result all = run(way, &s, &x, 0xa5);
+    float *const state = must_alloc((size_t)elems, sizeof *state), *const out = must_alloc((size_t)(longest_of(&s) * row), sizeof *out);
+    if (!same(all.state, x.initial, s.N * elems)) fail_msg("%s on %s: a state was written", text, way->name);
+    for (int64_t n = 0; n < s.N; ++n) {
+        check_cuts(way, text, &s, &x, &all, n);
+        memcpy(state, x.initial + n * elems, (size_t)elems * sizeof *state);
+        for (int64_t t = 0; t < length_of(&s, n); ++t) {
+            const piece token = {.sequence = n, .first = t, .count = 1, .initial = state};
+            case_result one = run_piece(way, &steps, &x, &token, FKDA_NONE, 0);
+            memcpy(state, one.state, (size_t)elems * sizeof *state);
+            memcpy(out + t * row, one.out, (size_t)row * sizeof *out);
+            result_free(&one);
+        }
+        const double error = length_of(&s, n) == 0 ? 0 : metric_m1(all.out + s.bounds[n] * row, out, length_of(&s, n) * row);
+        if (!(error <= BAR(f32, any).out)) fail_msg("%s on %s: out is %.1e from single calls", text, way->name, error);
+    }
+    check_nan_behind(way, text, &s, &x, &all);
+    free(state);
+    free(out);
+    result_free(&all);
+    values_free(&x);
+}
+
 void check_batch(const decode_way *way, const char *text)
 {
     const case_spec s = case_parse("decode_batch", text);
@@ -60,8 +127,8 @@ void check_batch(const decode_way *way, const char *text)
     case_result all = run(way, &s, &x, 0xa5);
     for (int64_t n = 0; n < s.N; ++n) {
         const piece whole = {.sequence = n, .count = length_of(&s, n)};
-        for (int form = 0; form < 2 && whole.count > 0; ++form) {
-            case_result alone = run_piece(way, &s, &x, &whole, form == 0 ? FKDA_NONE : FKDA_I64);
+        for (int form = whole.count == longest_of(&s) ? 0 : 1; form < 2 && whole.count > 0; ++form) {    /* S counts, not the sequence's length */
+            case_result alone = run_piece(way, &s, &x, &whole, form == 0 ? FKDA_NONE : FKDA_I64, longest_of(&s));
             if (!same(alone.out, all.out + s.bounds[n] * row, whole.count * row) || !same(alone.state, all.state + n * elems, elems))
                 fail_msg("%s on %s: sequence %d has other bits alone", text, way->name, (int)n);
             result_free(&alone);

@@ -16,6 +16,10 @@ typedef struct decode_way {
 /* S tokens in one call, and S calls. `text`: a case with fp32 states and no pool. */
 void check_one_by_one(const decode_way *way, const char *text);
 
+/* Commit NONE, where tokens may be taken together: outputs near to those of S calls, whose bits do not depend on the tokens that come after them, nor on
+ * the batch; states stay. */
+void check_together(const decode_way *way, const char *text);
+
 /* Every sequence alone, and all of them together. */
 void check_batch(const decode_way *way, const char *text);
 

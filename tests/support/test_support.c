@@ -152,7 +152,7 @@ static void test_decode_cases(void **state)
 static void test_kernel_case_table(void **state)
 {
     (void)state;
-    static const char *const suites[] = {"check", "mappings", "races", "beside", "streams", "hang", "states", "tiny", "time"};
+    static const char *const suites[] = {"check", "mappings", "races", "beside", "streams", "hang", "states", "tiny", "time", "few"};
     for (size_t s = 0; s < sizeof suites / sizeof *suites; ++s) {
         if (kernel_case_count(suites[s]) == 0) fail_msg("no kernel cases for %s", suites[s]);
         for (int i = 0; i < kernel_case_count(suites[s]); ++i) {

@@ -38,7 +38,7 @@ typedef struct fkdai_cuda_kernel {
     int (*run)(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, void *workspace, fkda_stream stream);
 } fkdai_cuda_kernel;
 
-extern const fkdai_cuda_kernel fkdai_prefill_sm90, fkdai_decode, fkdai_decode_fused;
+extern const fkdai_cuda_kernel fkdai_prefill_sm90, fkdai_prefill_mma, fkdai_decode, fkdai_decode_fused;
 
 /* Best first; NULL ends the list. */
 extern const fkdai_cuda_kernel *const fkdai_cuda_kernels[];

@@ -2,6 +2,7 @@
 #include "cuda_plan.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cuda_copies.h"
@@ -44,12 +45,22 @@ static fkda_status refuse_device(const fkdai_operation *operation, const fkdai_c
 {
     char architectures[64];
     fkdai_cuda_architectures(operation, architectures, sizeof architectures);
-    return fkdai_fail(FKDA_ERR_ARCH, "device %d (%s) is sm_%d%d, kernels exist for %s", device, on->name, on->major, on->minor, architectures);
+    const char *const asked = getenv("FKDA_CUDA_KERNEL");
+    return fkdai_fail(FKDA_ERR_ARCH, "device %d (%s) is sm_%d%d, kernels exist for %s%s%s", device, on->name, on->major, on->minor, architectures,
+                      asked != NULL && *asked != 0 ? "; FKDA_CUDA_KERNEL asks for " : "", asked != NULL ? asked : "");
+}
+
+/* FKDA_CUDA_KERNEL, for tests and for measuring: which kernel does the forward pass, by what stands behind "prefill_" in its name. */
+static int is_asked_for(const fkdai_cuda_kernel *kernel)
+{
+    const char *const asked = getenv("FKDA_CUDA_KERNEL");
+    if (asked == NULL || *asked == 0 || kernel->operation != FKDAI_OP_FWD) return 1;
+    return strcmp(kernel->name + sizeof "prefill_" - 1, asked) == 0;
 }
 
 static int serves(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, const fkdai_plan *plan)
 {
-    return kernel->operation == plan->operation->id && kernel->runs_on(on);
+    return kernel->operation == plan->operation->id && kernel->runs_on(on) && is_asked_for(kernel);
 }
 
 /* The kernel plans for the desc as it sees it, with packed copies in the place of what it does not take as it lies. */

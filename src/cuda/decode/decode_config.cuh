@@ -13,51 +13,64 @@ enum class Inputs { BF16, ANY };    // fkdai_decode_grid.has_plain_input
 
 template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 struct Config {
-    static constexpr bool kIsOne = shape == FKDAI_DECODE_ONE, kWritesSteps = shape == FKDAI_DECODE_STEPS;
+    static constexpr bool kIsOne = shape == FKDAI_DECODE_ONE, kIsChunk = shape == FKDAI_DECODE_CHUNK, kWritesSteps = shape == FKDAI_DECODE_STEPS;
     static constexpr Stored kStored = stored;
     static constexpr Axes kAxes = axes;
     static constexpr Inputs kInputs = inputs;
     static constexpr int kTokens = kIsOne ? 1 : FKDAI_DECODE_MAX_TOKENS;
-    static constexpr int of(int one_f32, int one_bf16, int few, int many, int steps) {
-        return shape == FKDAI_DECODE_FEW ? few : shape == FKDAI_DECODE_MANY ? many : kWritesSteps ? steps : stored == Stored::F32 ? one_f32 : one_bf16;
+    static constexpr int of(int one_f32, int one_bf16, int few, int many, int chunk, int steps) {
+        return shape == FKDAI_DECODE_FEW ? few : shape == FKDAI_DECODE_MANY ? many : kIsChunk ? chunk : kWritesSteps ? steps :
+               stored == Stored::F32 ? one_f32 : one_bf16;
     }
     static constexpr int kLanes = of(FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_MANY_LANES,
-                                     FKDAI_DECODE_STEPS_LANES);
+                                     FKDAI_DECODE_CHUNK_LANES, FKDAI_DECODE_STEPS_LANES);
     static constexpr int kWarps = of(FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
-                                     FKDAI_DECODE_STEPS_WARPS);
-    static constexpr int kManyBlocks = FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY);    // sm_80 spills otherwise
-    static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS, FKDAI_DECODE_FEW_BLOCKS, kManyBlocks,
-                                         FKDAI_DECODE_STEPS_BLOCKS);
+                                     FKDAI_DECODE_CHUNK_WARPS, FKDAI_DECODE_STEPS_WARPS);
+    static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS, FKDAI_DECODE_FEW_BLOCKS,
+                                         FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), FKDAI_DECODE_CHUNK_BLOCKS - (inputs == Inputs::ANY && axes == Axes::KV),
+                                         FKDAI_DECODE_STEPS_BLOCKS);    // the rare ones would spill
     static constexpr int kThreads = 32 * kWarps;
-    static constexpr int kRows = FKDAI_DECODE_ROWS;      // of a group of lanes: neighbours
+    static constexpr int kRows = kIsChunk ? FKDAI_DECODE_CHUNK_ROWS : FKDAI_DECODE_ROWS;      // of a group of lanes: neighbours
     static constexpr int kFours = 32 / kLanes;           // of a row, in one lane: fours of channels
     static constexpr int kBlockRows = kWarps * (32 / kLanes) * kRows;
     static constexpr int kBlocksPerState = kWidth / kBlockRows;
-    static_assert(kRows == 4 && kBlocksPerState * kBlockRows == kWidth);
+    static_assert(kBlocksPerState * kBlockRows == kWidth);
     static_assert(kWarps % 2 == 0 && kThreads % kBlockRows == 0);
 
     // The first channel of a lane's four, counted from that of its first. A row's sum is that of 32 partial sums of a four each, over pairs of fours,
     // pairs of pairs and so on, in one order whatever the shape: a lane's own pairs are those that more lanes would add first. In [V,K] two fours of
     // bf16 are 16 bytes that are moved at once, so there the first pairs are neighbours.
-    static constexpr bool kPairsTouch = stored == Stored::BF16 && axes == Axes::VK;
-    static_assert(kFours == 2 || kFours == 4 || (kFours == 1 && !kPairsTouch));
+    static constexpr bool kPairsTouch = stored == Stored::BF16 && axes == Axes::VK && !kIsChunk;
+    static_assert(kIsChunk || kFours == 2 || kFours == 4 || (kFours == 1 && !kPairsTouch));
     __device__ __forceinline__ static constexpr int channel_of(int four) {
-        return kPairsTouch ? four % 2 * 4 + four / 2 * 64 : four % 2 * 64 + four / 2 * 32;
+        return kIsChunk ? four * 16 : kPairsTouch ? four % 2 * 4 + four / 2 * 64 : four % 2 * 64 + four / 2 * 32;
     }
     __device__ __forceinline__ static int channel(int lane, int four) { return lane * (kPairsTouch ? 8 : 4) + channel_of(four); }
 };
 
+// What CHUNK makes of all tokens together (decode_chunk.cuh).
+struct Related {
+    static constexpr int kTokens = FKDAI_DECODE_MAX_TOKENS, kPitch = kWidth + 16;    // lanes of a quarter warp meet no bank twice
+    alignas(16) float k_decayed[kTokens][kPitch], q_decayed[kTokens][kPitch];    // k^ and scale q^ times the decays up to their token
+    alignas(16) float scores[kTokens][kTokens / 2][4];                           // [s][t / 2]: -A, -A, M, M of tokens t and s
+};
+struct Unrelated {};
+
 // What a block knows of its tokens, in fp32.
 template <class Config>
-struct Tokens {
+struct Tokens : std::conditional_t<Config::kIsChunk, Related, Unrelated> {
     alignas(16) float q[Config::kTokens][kWidth];      // scale q^
     alignas(16) float k[Config::kTokens][kWidth];      // k^
-    alignas(16) float decay[Config::kTokens][kWidth];  // see decayed()
+    alignas(16) float decay[Config::kTokens][kWidth];  // see decayed(); of CHUNK a itself
     float v[Config::kTokens][Config::kBlockRows];      // of the block's rows
     float beta[Config::kTokens];                       // b
     float kq[Config::kTokens];                         // k^ . scale q^
     uint32_t unread;
 };
+
+// Four channels of a row of numbers.
+__device__ __forceinline__ float4 &four_at(float *row, int four) { return reinterpret_cast<float4 *>(row)[four]; }
+__device__ __forceinline__ const float4 &four_at(const float *row, int four) { return reinterpret_cast<const float4 *>(row)[four]; }
 
 __device__ __forceinline__ unsigned unsigned_thread() { return static_cast<unsigned>(thread_here()); }    // divisions by powers of two are shifts
 

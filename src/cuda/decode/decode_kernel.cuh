@@ -1,11 +1,11 @@
 // A few tokens of many sequences: S <- Diag(a) S;  u = b (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^, states in place. decode.md is its card.
 //
 // What needs no memory is known before the kernel before has ended. Then everything that a block reads is requested before anything is used: with
-// slots two round trips, slot and state. Every token is one turn of one loop, whatever their number: S tokens give the bits of S calls where states
-// are fp32.
+// slots two round trips, slot and state. Every token is one turn of one loop, whatever their number, so that S tokens give the bits of S calls where
+// states are fp32. Only where no state is written and there are many tokens, their outputs are computed together (decode_chunk.cuh).
 #pragma once
 
-#include "decode/decode_rows.cuh"
+#include "decode/decode_chunk.cuh"
 #include "device/dependent_launch.cuh"
 
 namespace fkdai::decode {
@@ -20,7 +20,7 @@ struct Block {
     bool is_packed;
     States<Config> states;
     TokenReader<Config> reader;
-    Rows<Config> rows;
+    std::conditional_t<Config::kIsChunk, ChunkRows<Config>, Rows<Config>> rows;
     uint8_t *own;    // Rows::own_in the first row of states
     Line<Config::kInputs> out;
 
@@ -77,6 +77,12 @@ struct Block {
         pass(tokens, states.store_after + 1, job.count);
     }
 
+    __device__ __forceinline__ void run_chunk(const Tokens<Config> &tokens) {
+        rows.multiply(tokens);
+        rows.solve(tokens, job.first_row, job.count);
+        rows.store_out(out, job.count);
+    }
+
     // ---------------------------------------------------------------- STEPS
 
     __device__ __forceinline__ uint8_t *step_state(int token, bool is_bf16) const {
@@ -126,10 +132,15 @@ __global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_k
     if (!block.request()) return;
     block.reader.finish(p, block.job, tokens);
     __syncthreads();
+    if constexpr (Config::kIsChunk) {
+        relate_tokens(tokens, block.job.count);
+        __syncthreads();
+    }
     release_next_kernel();  // not earlier: waiting blocks of it would fill the multiprocessors unevenly
-    block.rows.widen();
+    if constexpr (!Config::kIsChunk) block.rows.widen();
     block.place_out();
     if constexpr (Config::kWritesSteps) block.run_steps(tokens);
+    else if constexpr (Config::kIsChunk) block.run_chunk(tokens);
     else block.run(tokens);
 }
 

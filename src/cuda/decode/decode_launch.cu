@@ -17,8 +17,12 @@ struct Variant {
 
 template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 constexpr Variant variant() {
-    using C = Config<shape, stored, axes, inputs>;
-    return {decode_kernel<C>, C::kThreads};
+    if constexpr (fkdai_decode_is_built(shape, stored == Stored::BF16, axes == Axes::KV, inputs == Inputs::BF16)) {
+        using C = Config<shape, stored, axes, inputs>;
+        return {decode_kernel<C>, C::kThreads};
+    } else {
+        return {nullptr, 0};
+    }
 }
 
 // By dtype and axes of the state, and dtype of the inputs.
@@ -33,7 +37,7 @@ constexpr Variants variants_of() {
               {variant<shape, Stored::BF16, Axes::KV, Inputs::ANY>(), variant<shape, Stored::BF16, Axes::KV, Inputs::BF16>()}}}};
 }
 constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE>(), variants_of<FKDAI_DECODE_FEW>(), variants_of<FKDAI_DECODE_MANY>(),
-                                                    variants_of<FKDAI_DECODE_STEPS>()};
+                                                    variants_of<FKDAI_DECODE_CHUNK>(), variants_of<FKDAI_DECODE_STEPS>()};
 
 }  // namespace
 }  // namespace fkdai::decode
@@ -42,9 +46,11 @@ using namespace fkdai::decode;
 
 extern "C" int fkdai_decode_load(void) {
     cudaFuncAttributes attributes;
-    for (const Variants &of_shape : variants)
-        for (int i = 0; i < 8; i++)
-            if (const cudaError_t error = cudaFuncGetAttributes(&attributes, of_shape.of[i / 4][i / 2 % 2][i % 2].kernel); error != cudaSuccess) return error;
+    for (int i = 0; i < 8 * FKDAI_DECODE_SHAPES; i++) {
+        const Kernel kernel = variants[i / 8].of[i / 4 % 2][i / 2 % 2][i % 2].kernel;
+        if (kernel == nullptr) continue;
+        if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel); error != cudaSuccess) return error;
+    }
     return cudaSuccess;
 }
 
@@ -52,6 +58,7 @@ extern "C" int fkdai_decode_launch(const fkdai_decode_call *call, void *stream) 
     const fkdai_decode_grid &grid = call->grid;
     if (grid.blocks == 0) return cudaSuccess;
     const Variant &v = variants[grid.shape].of[grid.is_bf16_state][grid.is_k_first][grid.has_plain_input];
+    if (v.kernel == nullptr) return cudaErrorInvalidValue;
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;

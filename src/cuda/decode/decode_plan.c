@@ -3,25 +3,26 @@
 #include "decode/decode_tuning.h"
 
 typedef struct layout {
-    int lanes, warps;
+    int lanes, warps, rows;
 } layout;
 
 static layout layout_of(fkdai_decode_shape shape, int is_bf16)
 {
-    static const layout layouts[FKDAI_DECODE_SHAPES][2] = {
-        [FKDAI_DECODE_ONE] = {{FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_F32_WARPS},
-                              {FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_ONE_BF16_WARPS}},
-        [FKDAI_DECODE_FEW] = {{FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_FEW_WARPS}, {FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_FEW_WARPS}},
-        [FKDAI_DECODE_MANY] = {{FKDAI_DECODE_MANY_LANES, FKDAI_DECODE_MANY_WARPS}, {FKDAI_DECODE_MANY_LANES, FKDAI_DECODE_MANY_WARPS}},
-        [FKDAI_DECODE_STEPS] = {{FKDAI_DECODE_STEPS_LANES, FKDAI_DECODE_STEPS_WARPS}, {FKDAI_DECODE_STEPS_LANES, FKDAI_DECODE_STEPS_WARPS}},
+    static const layout layouts[FKDAI_DECODE_SHAPES] = {
+        [FKDAI_DECODE_FEW] = {FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_ROWS},
+        [FKDAI_DECODE_MANY] = {FKDAI_DECODE_MANY_LANES, FKDAI_DECODE_MANY_WARPS, FKDAI_DECODE_ROWS},
+        [FKDAI_DECODE_CHUNK] = {FKDAI_DECODE_CHUNK_LANES, FKDAI_DECODE_CHUNK_WARPS, FKDAI_DECODE_CHUNK_ROWS},
+        [FKDAI_DECODE_STEPS] = {FKDAI_DECODE_STEPS_LANES, FKDAI_DECODE_STEPS_WARPS, FKDAI_DECODE_ROWS},
     };
-    return layouts[shape][is_bf16 != 0];
+    static const layout of_one[2] = {{FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ROWS},
+                                     {FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_ROWS}};
+    return shape == FKDAI_DECODE_ONE ? of_one[is_bf16 != 0] : layouts[shape];
 }
 
 int fkdai_decode_blocks_per_state(fkdai_decode_shape shape, int is_bf16_state)
 {
     const layout l = layout_of(shape, is_bf16_state);
-    return 128 / (l.warps * (32 / l.lanes) * FKDAI_DECODE_ROWS);
+    return 128 / (l.warps * (32 / l.lanes) * l.rows);
 }
 
 fkdai_decode_divisor fkdai_decode_make_divisor(uint32_t y) { return fkdai_make_divisor(y); }
@@ -39,17 +40,19 @@ static fkdai_decode_shape shape_of_one(const fkdai_decode_request *r)
 static fkdai_decode_shape shape_of(const fkdai_decode_request *r)
 {
     if (r->writes_steps) return FKDAI_DECODE_STEPS;
+    if (r->S >= FKDAI_DECODE_CHUNK_TOKENS && r->is_read_only) return FKDAI_DECODE_CHUNK;
     if (r->S == 1) return shape_of_one(r);
+    if (!fkdai_decode_is_built(FKDAI_DECODE_FEW, r->is_bf16_state, r->is_k_first, r->has_plain_input)) return FKDAI_DECODE_MANY;
     if (r->N * r->HV <= FKDAI_DECODE_FEW_STATES) return FKDAI_DECODE_FEW;
     return r->S >= FKDAI_DECODE_MANY_TOKENS || r->is_read_only ? FKDAI_DECODE_MANY : FKDAI_DECODE_FEW;
 }
 
 fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *r, int major)
 {
-    fkdai_decode_grid grid = {.is_bf16_state = r->is_bf16_state, .is_k_first = r->is_k_first, .has_plain_input = r->has_plain_input,
-                              .is_programmatic = major >= 9};
+    fkdai_decode_grid grid = {.is_bf16_state = r->is_bf16_state, .is_k_first = r->is_k_first, .is_programmatic = major >= 9};
     if (r->N > FKDAI_DECODE_MAX_STATES / r->HV) return grid;
     grid.shape = shape_of(r);
+    grid.has_plain_input = r->has_plain_input && fkdai_decode_is_built(grid.shape, r->is_bf16_state, r->is_k_first, 1);
     grid.blocks = (uint32_t)(r->N * r->HV) * (uint32_t)fkdai_decode_blocks_per_state(grid.shape, r->is_bf16_state);
     return grid;
 }

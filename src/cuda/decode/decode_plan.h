@@ -14,14 +14,15 @@
 extern "C" {
 #endif
 
-enum { FKDAI_DECODE_MAX_TOKENS = 8 };
+enum { FKDAI_DECODE_MAX_TOKENS = 8, FKDAI_DECODE_CHUNK_TOKENS = 5 };    /* from so many on, tokens are taken together if no state is written: docs/numerics.md */
 
 /* Which kernel: the lanes that share a row, the warps of a block, and the tokens it has room for (decode_config.cuh). The bits of a result do not
- * depend on it. */
+ * depend on it, but for CHUNK, which computes otherwise (decode_chunk.cuh). */
 typedef enum fkdai_decode_shape {
     FKDAI_DECODE_ONE,      /* one token */
     FKDAI_DECODE_FEW,      /* up to 8; most threads in flight */
     FKDAI_DECODE_MANY,     /* up to 8; fewest instructions for a token */
+    FKDAI_DECODE_CHUNK,    /* up to 8, taken together, without a state that is written; S and that alone decide */
     FKDAI_DECODE_STEPS,    /* up to 8, whose states are written; trees */
     FKDAI_DECODE_SHAPES
 } fkdai_decode_shape;
@@ -48,6 +49,19 @@ fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *request, in
 
 /* Of the kernel for a shape and a dtype of states. */
 int fkdai_decode_blocks_per_state(fkdai_decode_shape shape, int is_bf16_state);
+
+/* Is there a kernel of this shape for these states and inputs? Only those that a plan can choose are compiled. STEPS writes so much that it takes any
+ * inputs as fast. */
+#ifdef __cplusplus
+constexpr
+#else
+static inline
+#endif
+int fkdai_decode_is_built(fkdai_decode_shape shape, int is_bf16_state, int is_k_first, int has_plain_input)
+{
+    return shape == FKDAI_DECODE_ONE ? !is_k_first : shape == FKDAI_DECODE_FEW ? !is_bf16_state && !is_k_first :
+           shape == FKDAI_DECODE_STEPS ? !has_plain_input : 1;
+}
 
 typedef fkdai_divisor fkdai_decode_divisor;
 fkdai_decode_divisor fkdai_decode_make_divisor(uint32_t y);    /* 1 <= y <= 2^31 */

@@ -12,23 +12,30 @@
 
 namespace fkdai::decode {
 
-template <Stored stored>
-__device__ __forceinline__ typename Four<stored>::Type request_four(const uint8_t *at, bool is_wanted) {
-    if constexpr (stored == Stored::BF16) return request_8(at, is_wanted);
-    else return floats_of(request_16(at, is_wanted), 1);
+template <class Type>
+__device__ __forceinline__ Type request_part(const uint8_t *at, bool is_wanted) {
+    if constexpr (std::is_same_v<Type, uint32_t>) return request_word(at, is_wanted);
+    else if constexpr (std::is_same_v<Type, uint2>) return request_8(at, is_wanted);
+    else if constexpr (std::is_same_v<Type, float4>) return floats_of(request_16(at, is_wanted), 1);
+    else {
+        const uint2 x = request_8(at, is_wanted);
+        return make_float2(__uint_as_float(x.x), __uint_as_float(x.y));
+    }
 }
 
 template <class Config>
 struct Rows {
-    static constexpr int kRows = Config::kRows, kFours = Config::kFours, kLanesOfRow = Config::kLanes / kRows;
+    static constexpr int kRows = Config::kRows, kFours = Config::kFours, kLanesOfRow = Config::kLanes / kRows, kParts = RowValues<Config>::kParts;
     template <Stored stored>
-    using Raw = typename Four<stored>::Type;
+    using Part = typename RowValues<Config>::template Part<stored>;
+    template <Stored stored>
+    using Raw = typename Part<stored>::Type;
     template <Stored stored>
     static constexpr bool kMovesPairs = Config::kPairsTouch && stored == Stored::BF16;
 
     int lane, row;                 // inside the group of lanes; the group's first row
     int hv;
-    Raw<Config::kStored> raw[kRows][kFours];    // [K,V]: [channel of the four][four], of kRows rows each
+    Raw<Config::kStored> raw[kParts][kFours];    // [K,V]: [channel of the four][four], of kRows rows each
     RowValues<Config> values;
 
     __device__ __forceinline__ void place(const Job &job) {
@@ -58,7 +65,7 @@ struct Rows {
     __device__ __forceinline__ void request(const uint8_t *own, bool is_wanted) {
         constexpr Stored kStored = Config::kStored;
 #pragma unroll
-        for (int i = 0; i < kRows; i++) {
+        for (int i = 0; i < kParts; i++) {
             if constexpr (kMovesPairs<kStored>) {
 #pragma unroll
                 for (int j = 0; j < kFours; j += 2) {
@@ -67,7 +74,7 @@ struct Rows {
                 }
             } else {
 #pragma unroll
-                for (int j = 0; j < kFours; j++) raw[i][j] = request_four<kStored>(own + offset<kStored>(i, j), is_wanted);
+                for (int j = 0; j < kFours; j++) raw[i][j] = request_part<Raw<kStored>>(own + offset<kStored>(i, j), is_wanted);
             }
         }
     }
@@ -77,16 +84,16 @@ struct Rows {
     template <Stored stored>
     __device__ __forceinline__ void store(uint8_t *own) const {
 #pragma unroll
-        for (int i = 0; i < kRows; i++) {
+        for (int i = 0; i < kParts; i++) {
             if constexpr (kMovesPairs<stored>) {
 #pragma unroll
                 for (int j = 0; j < kFours; j += 2) {
-                    const uint2 low = Four<stored>::narrow(values.given(i, j)), high = Four<stored>::narrow(values.given(i, j + 1));
+                    const uint2 low = Part<stored>::narrow(values.given(i, j)), high = Part<stored>::narrow(values.given(i, j + 1));
                     *reinterpret_cast<uint4 *>(own + offset<stored>(i, j)) = make_uint4(low.x, low.y, high.x, high.y);
                 }
             } else {
 #pragma unroll
-                for (int j = 0; j < kFours; j++) *reinterpret_cast<Raw<stored> *>(own + offset<stored>(i, j)) = Four<stored>::narrow(values.given(i, j));
+                for (int j = 0; j < kFours; j++) *reinterpret_cast<Raw<stored> *>(own + offset<stored>(i, j)) = Part<stored>::narrow(values.given(i, j));
             }
         }
     }
@@ -95,13 +102,13 @@ struct Rows {
     template <Stored stored>
     __device__ __forceinline__ void load(const uint8_t *own) {
 #pragma unroll
-        for (int i = 0; i < kRows; i++)
+        for (int i = 0; i < kParts; i++)
 #pragma unroll
-            for (int j = 0; j < kFours; j++) values.take(i, j, Four<stored>::widen(*reinterpret_cast<const Raw<stored> *>(own + offset<stored>(i, j))));
+            for (int j = 0; j < kFours; j++) values.take(i, j, Part<stored>::widen(*reinterpret_cast<const Raw<stored> *>(own + offset<stored>(i, j))));
     }
     __device__ __forceinline__ void clear() {
 #pragma unroll
-        for (int i = 0; i < kRows; i++)
+        for (int i = 0; i < kParts; i++)
 #pragma unroll
             for (int j = 0; j < kFours; j++) values.take(i, j, make_float4(0.f, 0.f, 0.f, 0.f));
     }
@@ -109,15 +116,15 @@ struct Rows {
     template <Stored stored>
     __device__ __forceinline__ void round() {
 #pragma unroll
-        for (int i = 0; i < kRows; i++)
+        for (int i = 0; i < kParts; i++)
 #pragma unroll
-            for (int j = 0; j < kFours; j++) values.take(i, j, Four<stored>::widen(Four<stored>::narrow(values.given(i, j))));
+            for (int j = 0; j < kFours; j++) values.take(i, j, Part<stored>::widen(Part<stored>::narrow(values.given(i, j))));
     }
 
     // ---------------------------------------------------------------- one token
 
-    // The row whose sums this lane ends up with.
-    __device__ __forceinline__ int own_row() const { return row + lane / kLanesOfRow; }
+    // The row whose sums this lane ends up with; of CHUNK the first of them.
+    __device__ __forceinline__ int own_row() const { return Config::kIsChunk ? row : row + lane / kLanesOfRow; }
 
     // Decays the state and writes out; returns d of own_row(), which values.add() wants. Of the lanes that know a row the first writes.
     __device__ __forceinline__ float step(const Tokens<Config> &of, int token, int value, uint8_t *out, int out_is_f32) {

@@ -58,23 +58,25 @@ __device__ __forceinline__ void make_query_and_key(const fkdai_decode_call &p, f
         }
         of_q *= inverse_sqrt(x.qq + q_eps), of_k = inverse_sqrt(x.kk + k_eps);
     }
-    *reinterpret_cast<float4 *>(&to.q[token][4 * lane]) = times(q, of_q);
-    *reinterpret_cast<float4 *>(&to.k[token][4 * lane]) = times(k, of_k);
+    four_at(to.q[token], lane) = times(q, of_q);
+    four_at(to.k[token], lane) = times(k, of_k);
     if (lane == 0) to.kq[token] = x.qk * of_q * of_k;
 }
 
 // ---------------------------------------------------------------- decay and b
 
-// The decays of four channels: their codes.
+// log2 of the decays of four channels.
 __device__ __forceinline__ float4 decays_of(const fkdai_decode_call &p, const float4 &g, const float4 &bias, float A_log) {
     const float rate = p.A_log.data == nullptr ? 1.f : rate_of(A_log);
-    return coded_decays(static_cast<DecayForm>(p.gate), g, bias, rate, p.lower_bound);
+    return log2_decays(static_cast<DecayForm>(p.gate), g, bias, rate, p.lower_bound);
 }
 
 template <class Config>
-__device__ __forceinline__ void make_decay_and_beta(const fkdai_decode_call &p, const float4 &decays, float beta, int token, int lane,
+__device__ __forceinline__ void make_decay_and_beta(const fkdai_decode_call &p, const float4 &log2_a, float beta, int token, int lane,
                                                     Tokens<Config> &to) {
-    *reinterpret_cast<float4 *>(&to.decay[token][4 * lane]) = decays;
+    float4 decay = coded_decays(log2_a);
+    if constexpr (Config::kIsChunk) decay = make_float4(plain_decay(decay.x), plain_decay(decay.y), plain_decay(decay.z), plain_decay(decay.w));
+    four_at(to.decay[token], lane) = decay;
     if (lane == 0) to.beta[token] = p.beta_multiplier * (p.is_beta_activated ? beta : sigmoid(beta));
 }
 

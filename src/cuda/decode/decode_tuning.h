@@ -8,18 +8,18 @@ enum {
     FKDAI_DECODE_ONE_BF16_LANES = 16, FKDAI_DECODE_ONE_BF16_WARPS = 4,    /* bf16 states: 32 rows */
     FKDAI_DECODE_FEW_LANES = 16, FKDAI_DECODE_FEW_WARPS = 8,              /* 64 rows, half the shuffles of 32 lanes */
     FKDAI_DECODE_MANY_LANES = 8, FKDAI_DECODE_MANY_WARPS = 4,             /* 64 rows, a quarter of the shuffles, and half the reads of inputs */
+    FKDAI_DECODE_CHUNK_LANES = 4, FKDAI_DECODE_CHUNK_WARPS = 8,           /* a whole state, as the tensor cores want their operands */
     FKDAI_DECODE_STEPS_LANES = 16, FKDAI_DECODE_STEPS_WARPS = 8,
-    FKDAI_DECODE_ROWS = 4                                                 /* of a group of lanes */
+    FKDAI_DECODE_ROWS = 4, FKDAI_DECODE_CHUNK_ROWS = 2                    /* of a group of lanes */
 };
 
 /* The registers that a thread may have are 65536 / (blocks on a multiprocessor * threads of a block). */
 enum { FKDAI_DECODE_ONE_F32_BLOCKS = 8, FKDAI_DECODE_ONE_BF16_BLOCKS = 6, FKDAI_DECODE_FEW_BLOCKS = 3, FKDAI_DECODE_MANY_BLOCKS = 4,
-       FKDAI_DECODE_STEPS_BLOCKS = 2 };
+       FKDAI_DECODE_CHUNK_BLOCKS = 2, FKDAI_DECODE_STEPS_BLOCKS = 2 };
 
 /* From so many tokens on the shape MANY. Up to so many states FEW for any number: a multiprocessor has one block of either. One token takes MANY from
  * SOME to ROUNDS states, where small blocks would begin a last round that few of them fill; and larger blocks again from BULK states on, where memory is
  * the limit: inputs are read by fewer of them. */
-enum { FKDAI_DECODE_MANY_TOKENS = 4, FKDAI_DECODE_FEW_STATES = 64, FKDAI_DECODE_SOME_STATES = 192, FKDAI_DECODE_ROUNDS_STATES = 1024,
-       FKDAI_DECODE_BULK_STATES = 4096 };
+enum { FKDAI_DECODE_MANY_TOKENS = 4, FKDAI_DECODE_FEW_STATES = 64, FKDAI_DECODE_SOME_STATES = 192, FKDAI_DECODE_ROUNDS_STATES = 1024, FKDAI_DECODE_BULK_STATES = 4096 };
 
 #endif

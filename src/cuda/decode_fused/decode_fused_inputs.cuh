@@ -101,8 +101,8 @@ struct Inputs {
             *reinterpret_cast<float4 *>((role == kQuery ? to.q : role == kKey ? to.k : to.v) + channel()) = x;
         } else if (role == kDecay) {
             const float rate = p.A_log.data == nullptr ? 1.f : rate_of(float_of(A_log, p.A_log.is_f32)), b = float_of(beta, p.beta.is_f32);
-            *reinterpret_cast<float4 *>(to.decay + channel()) = coded_decays(
-                static_cast<DecayForm>(p.gate), floats_of(first, p.g.is_f32), floats_of(weight[0], p.dt_bias.is_f32), rate, p.lower_bound);
+            *reinterpret_cast<float4 *>(to.decay + channel()) = coded_decays(log2_decays(
+                static_cast<DecayForm>(p.gate), floats_of(first, p.g.is_f32), floats_of(weight[0], p.dt_bias.is_f32), rate, p.lower_bound));
             if (lane == 0) to.beta = p.beta_multiplier * (p.is_beta_activated ? b : sigmoid(b));
         } else if (role == kFactor && p.output_gate.data != nullptr) {
             const float4 g = floats_of(first, p.output_gate.is_f32), w = floats_of(weight[0], p.norm_weight.is_f32);

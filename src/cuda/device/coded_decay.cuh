@@ -47,20 +47,25 @@ __device__ __forceinline__ float coded_decay(float log2_a) {
 }
 __device__ __forceinline__ float decayed(float s, float code) { return fmaf(s, code, __float_as_uint(code) >> 31 ? s : 0.f); }
 
+// a itself, rounded once where it is near 1.
+__device__ __forceinline__ float plain_decay(float code) { return decayed(1.f, code); }
+
 enum class DecayForm { Bounded, Softplus, LogDecay };  // what g is
 
-// The codes of four channels.
-__device__ __forceinline__ float4 coded_decays(DecayForm form, const float4 &g, const float4 &bias, float rate, float lower_bound) {
+// log2 a of four channels.
+__device__ __forceinline__ float4 log2_decays(DecayForm form, const float4 &g, const float4 &bias, float rate, float lower_bound) {
     const float4 x = make_float4(g.x + bias.x, g.y + bias.y, g.z + bias.z, g.w + bias.w);
-    float4 y;
     if (form == DecayForm::Bounded)
-        y = make_float4(log2_bounded(lower_bound, rate, x.x), log2_bounded(lower_bound, rate, x.y), log2_bounded(lower_bound, rate, x.z),
+        return make_float4(log2_bounded(lower_bound, rate, x.x), log2_bounded(lower_bound, rate, x.y), log2_bounded(lower_bound, rate, x.z),
                         log2_bounded(lower_bound, rate, x.w));
-    else if (form == DecayForm::Softplus)
-        y = make_float4(log2_softplus(rate, x.x), log2_softplus(rate, x.y), log2_softplus(rate, x.z), log2_softplus(rate, x.w));
-    else
-        y = make_float4(no_growth(kLog2e * g.x), no_growth(kLog2e * g.y), no_growth(kLog2e * g.z), no_growth(kLog2e * g.w));
-    return make_float4(coded_decay(y.x), coded_decay(y.y), coded_decay(y.z), coded_decay(y.w));
+    if (form == DecayForm::Softplus)
+        return make_float4(log2_softplus(rate, x.x), log2_softplus(rate, x.y), log2_softplus(rate, x.z), log2_softplus(rate, x.w));
+    return make_float4(no_growth(kLog2e * g.x), no_growth(kLog2e * g.y), no_growth(kLog2e * g.z), no_growth(kLog2e * g.w));
+}
+
+// The codes of four channels.
+__device__ __forceinline__ float4 coded_decays(const float4 &log2_a) {
+    return make_float4(coded_decay(log2_a.x), coded_decay(log2_a.y), coded_decay(log2_a.z), coded_decay(log2_a.w));
 }
 
 }  // namespace fkdai

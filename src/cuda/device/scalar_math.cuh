@@ -71,7 +71,11 @@ __device__ __forceinline__ uint32_t pack_f16(float low, float high) {
 // Both elements of x times those of y, and the larger magnitudes of both pairs.
 __device__ __forceinline__ uint32_t multiply_pairs_bf16(uint32_t x, uint32_t y) {
     uint32_t r;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(x), "r"(y), "r"(0x80008000u));
+#else
     asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(x), "r"(y));
+#endif
     return r;
 }
 __device__ __forceinline__ uint32_t larger_pairs_f16(uint32_t x, uint32_t y) {

@@ -13,11 +13,11 @@ __device__ __forceinline__ uint32_t shared_address(const void *p) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
-// The block's dynamic shared memory as a T, aligned to 1024 bytes (the runtime aligns it to 16: ask for 1024 more).
-template <class T>
+// The block's dynamic shared memory as a T, aligned to 1024 bytes or as is said (the runtime aligns it to 16: ask for as many more).
+template <class T, uint32_t alignment = 1024>
 __device__ __forceinline__ T &dynamic_shared() {
     extern __shared__ uint8_t dynamic_smem[];
-    return *reinterpret_cast<T *>(dynamic_smem + (-shared_address(dynamic_smem) & 1023));
+    return *reinterpret_cast<T *>(dynamic_smem + (-shared_address(dynamic_smem) & (alignment - 1)));
 }
 
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t address) {

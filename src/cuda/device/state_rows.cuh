@@ -6,6 +6,8 @@
 // The sum of a row is always that of 32 partial sums of four channels, in one order, so that its bits do not depend on the shape.
 #pragma once
 
+#include <type_traits>
+
 #include "device/coded_decay.cuh"
 #include "device/fours.cuh"
 
@@ -14,9 +16,11 @@ namespace fkdai {
 enum class Stored { F32, BF16 };    // states in memory
 enum class Axes { VK, KV };         // the same; the last is contiguous
 
-// Four neighbouring elements of a state in memory.
+// Four neighbouring elements of a state in memory, and two of them.
 template <Stored stored>
 struct Four;
+template <Stored stored>
+struct Two;
 template <>
 struct Four<Stored::F32> {
     using Type = float4;
@@ -34,6 +38,18 @@ struct Four<Stored::BF16> {
     }
     __device__ __forceinline__ static uint2 narrow(const float4 &x) { return make_uint2(pack_bf16(x.x, x.y), pack_bf16(x.z, x.w)); }
     __device__ __forceinline__ static uint2 zero() { return make_uint2(0, 0); }
+};
+template <>
+struct Two<Stored::F32> {
+    using Type = float2;
+    __device__ __forceinline__ static float4 widen(const float2 &x) { return make_float4(x.x, x.y, 0.f, 0.f); }
+    __device__ __forceinline__ static float2 narrow(const float4 &x) { return make_float2(x.x, x.y); }
+};
+template <>
+struct Two<Stored::BF16> {
+    using Type = uint32_t;
+    __device__ __forceinline__ static float4 widen(uint32_t x) { return make_float4(low_bf16(x), high_bf16(x), 0.f, 0.f); }
+    __device__ __forceinline__ static uint32_t narrow(const float4 &x) { return pack_bf16(x.x, x.y); }
 };
 
 // Sums x[r] over kLanes lanes; afterwards a lane has that of row lane / (kLanes / kRows). Every step with more than one row left sends away half
@@ -59,28 +75,33 @@ __device__ __forceinline__ float sum_rows(float (&x)[Config::kRows], int lane) {
 template <class Config>
 struct RowValues {
     static constexpr int kRows = Config::kRows, kFours = Config::kFours, kLanesOfRow = Config::kLanes / kRows;
-    using Stored4 = Four<Config::kStored>;
-    using Raw = typename Stored4::Type;
+    static constexpr int kParts = Config::kAxes == Axes::VK ? kRows : 4;    // of a four of channels of all rows, each moved at once
+    template <Stored stored>
+    using Part = std::conditional_t<Config::kAxes == Axes::VK || kRows == 4, Four<stored>, Two<stored>>;
+    using Raw = typename Part<Config::kStored>::Type;
+    static_assert(kRows == 4 || kRows == 2);
 
     float s[kRows][kFours][4];
 
     // i, j: four channels of row i; of a [K,V] state, kRows rows of channel i of the four.
     __device__ __forceinline__ void take(int i, int j, const float4 &x) {
         if constexpr (Config::kAxes == Axes::VK) s[i][j][0] = x.x, s[i][j][1] = x.y, s[i][j][2] = x.z, s[i][j][3] = x.w;
+        else if constexpr (kRows == 2) s[0][j][i] = x.x, s[1][j][i] = x.y;
         else s[0][j][i] = x.x, s[1][j][i] = x.y, s[2][j][i] = x.z, s[3][j][i] = x.w;
     }
     __device__ __forceinline__ float4 given(int i, int j) const {
         if constexpr (Config::kAxes == Axes::VK) return make_float4(s[i][j][0], s[i][j][1], s[i][j][2], s[i][j][3]);
+        else if constexpr (kRows == 2) return make_float4(s[0][j][i], s[1][j][i], 0.f, 0.f);
         else return make_float4(s[0][j][i], s[1][j][i], s[2][j][i], s[3][j][i]);
     }
 
-    __device__ __forceinline__ void widen(const Raw (&raw)[kRows][kFours]) {
+    __device__ __forceinline__ void widen(const Raw (&raw)[kParts][kFours]) {
 #pragma unroll
-        for (int i = 0; i < kRows; i++)
+        for (int i = 0; i < kParts; i++)
 #pragma unroll
-            for (int j = 0; j < kFours; j++) take(i, j, Stored4::widen(raw[i][j]));
+            for (int j = 0; j < kFours; j++) take(i, j, Part<Config::kStored>::widen(raw[i][j]));
     }
-    __device__ __forceinline__ Raw narrowed(int i, int j) const { return Stored4::narrow(given(i, j)); }
+    __device__ __forceinline__ Raw narrowed(int i, int j) const { return Part<Config::kStored>::narrow(given(i, j)); }
 
     // x = S a;  a lane's parts of t and u: pairs of fours are added first.
     __device__ __forceinline__ void decay_and_dot(const float *decay, const float *k_row, const float *q_row, int lane, float (&t)[kRows],

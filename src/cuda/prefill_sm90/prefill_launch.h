@@ -9,44 +9,12 @@
 
 #include <stdint.h>
 
+#include "backend/forward_call.h"
 #include "prefill_sm90/prefill_plan.h"
-
-/* Bits of a status word on the device. */
-#define FKDAI_SEQLENS_BROKEN     1u    /* cu_seqlens is not 0 = c[0] <= ... <= c[N] <= T */
-#define FKDAI_SLOT_BROKEN        2u    /* a slot is not below slot_count: it counts as none */
-#define FKDAI_CHECKPOINT_BROKEN  4u    /* a checkpoint lies beyond its sequence, or is more than there are rows for: it is left out */
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-typedef enum fkdai_element { FKDAI_ABSENT, FKDAI_BF16, FKDAI_F32, FKDAI_I32, FKDAI_I64 } fkdai_element;
-
-typedef enum fkdai_gate { FKDAI_GATE_BOUNDED, FKDAI_GATE_SOFTPLUS, FKDAI_GATE_PRECOMPUTED, FKDAI_GATES } fkdai_gate;
-
-typedef struct fkdai_strides {
-    int64_t batch, token, head;
-} fkdai_strides;
-
-typedef struct fkdai_tensor {           /* [B,T,heads,width], width contiguous */
-    const void *data;
-    fkdai_strides stride;
-    fkdai_element element;              /* BF16; beta: or F32 */
-} fkdai_tensor;
-
-typedef struct fkdai_vector {           /* contiguous; data is NULL where element is FKDAI_ABSENT */
-    const void *data;
-    fkdai_element element;
-} fkdai_vector;
-
-typedef struct fkdai_state_rows {       /* rows of HV matrices [V,K] */
-    int64_t row_stride;
-    fkdai_element element;
-    int is_k_first;                     /* [K,V] */
-    fkdai_vector slots;                 /* I32 or I64: the row of each state; absent: state i is row i */
-    int64_t slot_count;                 /* with slots: rows */
-    int first_slot;                     /* with slots: below it there is no state, which reads 0 and is not written */
-} fkdai_state_rows;
 
 typedef struct fkdai_checkpoints {      /* states inside the sequences; rows.element absent: none */
     void *state;                        /* written, like the final state of a call that ends there */

@@ -14,8 +14,8 @@ enum {
     FKDAI_QUADS_NUMERATOR = 5,
     FKDAI_QUADS_DENOMINATOR = 22,
 
-    /* A step of a quad takes 0.72 of a duo's: up to 1.3 jobs a quad end before one job a duo, if they are long enough to be cut. */
-    FKDAI_QUAD_JOBS_NUMERATOR = 13,
+    /* A step of a quad takes 0.62 of a duo's: up to 1.5 jobs a quad end before one job a duo, if they are long enough to be cut. */
+    FKDAI_QUAD_JOBS_NUMERATOR = 15,
     FKDAI_QUAD_JOBS_DENOMINATOR = 10,
     FKDAI_QUAD_CUT_TOKENS = 2048,    /* mean length of a sequence from which cutting pays */
 

@@ -9,7 +9,7 @@ inline uint32_t shared_address(const void *p) {
     return t.cluster_rank << emulator::kRankShift | static_cast<uint32_t>(static_cast<const uint8_t *>(p) - t.own().memory.get());
 }
 
-template <class T>
+template <class T, uint32_t = 1024>
 T &dynamic_shared() { return *reinterpret_cast<T *>(emulator::self().own().memory.get()); }
 
 template <class T>

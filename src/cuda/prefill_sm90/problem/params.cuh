@@ -2,11 +2,12 @@
 #pragma once
 
 #include <cuda.h>
-#include <cuda_bf16.h>
 
 #include <cstddef>
 #include <cstdint>
 
+#include "device/call_tensors.cuh"
+#include "device/f16_rows.cuh"
 #include "prefill_sm90/prefill_plan.h"
 #include "schedule/jobs.cuh"
 
@@ -29,10 +30,6 @@ struct TokenSize {
     uint32_t exponents;  // n of the key; of the query in the upper half. Signed
     float squares;       // of the key
 };
-
-// Both halves: a limit of |R| in fp16, as is_in_range takes it.
-inline constexpr uint32_t kNothingInRange = 0x80008000;
-__host__ __device__ constexpr uint32_t range_up_to(uint32_t limit) { return kNothingInRange + limit * 0x10001; }
 
 // What the solve role tells the chain beside T (roles/solve.cuh).
 struct Range {
@@ -88,87 +85,13 @@ __host__ __device__ constexpr int decay_slot(int channel) {
     return (channel / 16) * 16 + (channel / 2 % 4) * 4 + (channel / 8 % 2) * 2 + channel % 2;
 }
 
-enum class Element : int { Absent, BF16, F32 };
-
-enum class GateKind : int { Bounded, Softplus, Precomputed, PrecomputedF32 };
-
-struct Vector {  // optional, contiguous
-    const void *data;
-    Element element;
-    __device__ float at(int64_t i, float absent) const {
-        if (element == Element::Absent) return absent;
-        return element == Element::F32 ? static_cast<const float *>(data)[i]
-                                       : __bfloat162float(static_cast<const __nv_bfloat16 *>(data)[i]);
-    }
-    // Elements i and i + 1, asked for together.
-    __device__ float2 pair_at(int64_t i, float absent) const {
-        if (element == Element::Absent) return make_float2(absent, absent);
-        if (element == Element::F32) {
-            const float *const x = static_cast<const float *>(data) + i;
-            return make_float2(x[0], x[1]);
-        }
-        const __nv_bfloat16 *const x = static_cast<const __nv_bfloat16 *>(data) + i;
-        const __nv_bfloat16 first = x[0], second = x[1];
-        return make_float2(__bfloat162float(first), __bfloat162float(second));
-    }
-    __device__ const void *address(int64_t i) const {
-        return static_cast<const char *>(data) + i * (element == Element::F32 ? sizeof(float) : sizeof(__nv_bfloat16));
-    }
-};
-
-// Bits of the caller's status word: FKDA_DEVICE_*, for the host.
-inline constexpr unsigned kBrokenSeqlens = 1, kBrokenSlot = 2, kBrokenCheckpoint = 4;
-__device__ __forceinline__ void report(unsigned *status, unsigned bit) {
-    if (status != nullptr) atomicOr(status, bit);
-}
-
-struct Indices {  // optional, contiguous
-    const void *data;
-    bool is_64bit;
-    __device__ int64_t at(int64_t i) const { return is_64bit ? static_cast<const int64_t *>(data)[i] : static_cast<const int32_t *>(data)[i]; }
-};
-
-inline constexpr int64_t kNoRow = -1;
-
-struct States {  // rows of [HV,V,K], or of [HV,K,V]
-    void *data;
-    int64_t row_stride;
-    Element element;
-    bool is_k_first;      // [K,V]
-    Indices slots;        // the row of each state; absent: state i in row i
-    int64_t slot_count;   // with slots: rows
-    int first_slot;       // with slots: below it, there is no state
-    // The row of state i, or kNoRow.
-    __device__ int64_t row_of(int64_t i, unsigned *status) const {
-        if (slots.data == nullptr) return i;
-        const int64_t slot = slots.at(i);
-        if (slot >= slot_count) report(status, kBrokenSlot);
-        return slot >= first_slot && slot < slot_count ? slot : kNoRow;
-    }
-    __device__ int64_t bytes() const { return element == Element::F32 ? 4 : 2; }
+struct States : StateTable {
     // Of the matrix of a head, or its rows of V from 64 half on.
     __device__ void *address(int64_t row, int head, int half) const {
         const int64_t at = row * row_stride + static_cast<int64_t>(head) * (kWidth * kWidth) + half * (is_k_first ? kHalf : kHalf * kWidth);
         return static_cast<char *>(data) + at * bytes();
     }
 };
-
-struct Strides {
-    int64_t batch, token, head;
-    __device__ int64_t offset(int64_t b, int64_t t, int64_t h) const { return b * batch + t * token + h * head; }
-};
-
-// What b of a token is made of: b = m sigmoid(beta), or m beta (step_size in roles/loads.cuh).
-struct Betas {  // [B,T,HV], any strides
-    const void *data;
-    Strides strides;
-    Element element;
-    bool is_activated;
-    float multiplier;  // m
-};
-
-// key_head divides by HV / H with it: exact where HV * (HV / H) <= 2^32.
-__host__ __device__ constexpr uint32_t key_factor_of(uint32_t heads_per_key) { return 0xffffffffu / heads_per_key; }
 
 struct HandOver {  // of the state of a job that two workers share; slot w belongs to worker w
     float *state;        // [workers][V][K]

@@ -12,7 +12,6 @@ namespace fkdai::prefill {
 
 using TokenRows = float[16];        // [64 V, 32 tokens]
 using TokensBf16 = uint32_t[2][4];
-using TokensF16 = uint32_t[2][4];
 using StateBf16 = uint32_t[8][4];
 
 // R = V - K S, the second half of it.   [32,64]

@@ -2,9 +2,9 @@
 // warps are at the gates.
 #pragma once
 
+#include "device/powers.cuh"
 #include "device/row_squares.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
-#include "prefill_sm90/roles/powers.cuh"
 
 namespace fkdai::prefill {
 

@@ -12,10 +12,10 @@
 
 #include <type_traits>
 
+#include "device/gates.cuh"
 #include "device/sm90/store_matrices.cuh"
 #include "device/sm90/warpgroup_mma.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
-#include "prefill_sm90/roles/gates.cuh"
 #include "prefill_sm90/roles/norms.cuh"
 #include "prefill_sm90/roles/steep_channels.cuh"
 

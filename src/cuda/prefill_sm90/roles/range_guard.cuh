@@ -5,38 +5,15 @@
 // 2^8 nothing is done: T is at most 4, so |U| stays below 2^16. A T that would not be lacks powers of two (solve.cuh), which R gets here first.
 #pragma once
 
+#include "device/f16_rows.cuh"
 #include "prefill_sm90/roles/chain_products.cuh"
-#include "prefill_sm90/roles/powers.cuh"
 
 namespace fkdai::prefill {
-
-inline constexpr uint32_t kSmallestInRange = 0x1800, kLargestInRange = 0x5c00;  // 2^-9 and 2^8 in fp16
 
 // Params::usual_range: where O wants a factor of its own, no chunk stays in the chain's loop, which so has neither.
 __host__ __device__ constexpr uint32_t usual_range_of(float out_factor) { return out_factor == 1.f ? range_up_to(kLargestInRange) : kNothingInRange; }
 
 __device__ __forceinline__ uint32_t load_range(uint32_t stage) { return __float_as_uint(load_float(stage + uint32_t{offsetof(Stage, range)})); }
-
-// Of this lane: are all sums in range, as Range::largest says it? It looks at the tokens that it has, by four; so the answer may be no without need.
-__device__ __forceinline__ bool is_in_range(const TokensF16 &r, uint32_t largest) {
-    constexpr uint32_t kOver = 0x8000 - kSmallestInRange, kBoth = 0x10001, kSigns = 0x80008000;
-    const uint32_t first = larger_pairs_f16(larger_pairs_f16(r[0][0], r[0][2]), larger_pairs_f16(r[1][0], r[1][2]));
-    const uint32_t second = larger_pairs_f16(larger_pairs_f16(r[0][1], r[0][3]), larger_pairs_f16(r[1][1], r[1][3]));
-    return (((first + kOver * kBoth) & (second + kOver * kBoth)) & ((largest - first) & (largest - second)) & kSigns) == kSigns;  // no half borrows or carries
-}
-
-// Of the four lanes that share a row.
-__device__ __forceinline__ float largest_of_row(float x) {
-    x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
-    return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
-}
-
-// The largest element of R becomes 1 to 2; but the state, whose largest operand is known, stays finite.
-__device__ __forceinline__ float factor_of_row(float largest, float largest_state) {
-    const uint32_t f16 = pack_f16(largest, 0.f);
-    if ((f16 >= kSmallestInRange && f16 <= kLargestInRange) || !(largest <= 3.4e38f) || largest == 0.f) return 1.f;
-    return power_of_two(-clamped_exponent(max(exponent_of(largest), exponent_of(largest_state) - 120)));
-}
 
 // As bf16.
 __device__ __forceinline__ uint32_t factors_of_rows(const TokenRows &r, const StateBf16 &state) {
@@ -56,12 +33,7 @@ __device__ __forceinline__ uint32_t factors_of_rows(const TokenRows &r, const St
     return pack_bf16(factor[0], factor[1]);
 }
 
-template <int n>
-__device__ __forceinline__ void multiply_rows(float (&x)[n], uint32_t factors, float common = 1.f) {
-    const float first = low_bf16(factors) * common, second = high_bf16(factors) * common;
-#pragma unroll
-    for (int b = 0; b < n / 4; b++) x[4 * b] *= first, x[4 * b + 1] *= first, x[4 * b + 2] *= second, x[4 * b + 3] *= second;
-}
+using fkdai::multiply_rows;
 __device__ __forceinline__ void multiply_rows(StateBf16 &x, uint32_t factors) {
     const uint32_t first = __byte_perm(factors, factors, 0x1010), second = __byte_perm(factors, factors, 0x3232);
 #pragma unroll

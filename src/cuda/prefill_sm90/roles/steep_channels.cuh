@@ -1,11 +1,10 @@
 // Scores of the channels that decay by more than 2^120 inside a block of 16 tokens, one product at a time: rare, and slow.
 #pragma once
 
+#include "device/gates.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
 
 namespace fkdai::prefill {
-
-__device__ __forceinline__ bool is_steep(float first, float second) { return first < -120.f || second < -120.f; }
 
 // By a warpgroup, while q and k are as they came, and gamma inside its block stands in place of g (even channels) and where KI will stand (odd ones).
 template <class Smem>

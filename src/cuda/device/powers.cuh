@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace fkdai::prefill {
+namespace fkdai {
 
 __device__ __forceinline__ int exponent_of(float magnitude) { return static_cast<int>(__float_as_uint(magnitude) >> 23) - 127; }
 // For -126 to 127.
@@ -14,4 +14,4 @@ __device__ __forceinline__ uint32_t pack_exponents(int low, int high) { return (
 __device__ __forceinline__ int low_exponent(uint32_t pair) { return static_cast<int16_t>(pair); }
 __device__ __forceinline__ int high_exponent(uint32_t pair) { return static_cast<int>(pair) >> 16; }
 
-}  // namespace fkdai::prefill
+}  // namespace fkdai

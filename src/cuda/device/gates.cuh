@@ -1,13 +1,18 @@
 // log2 alpha, a token's decay of a channel, from the gate that the caller gives.   At most 0, and finite but for NaN.
+//
+// `load` reads A_log, dt_bias and lower_bound of a kernel's parameters.
 #pragma once
 
 #include "device/scalar_math.cuh"
-#include "prefill_sm90/problem/params.cuh"
+#include "device/call_tensors.cuh"
 
-namespace fkdai::prefill {
+namespace fkdai {
 
 // Nothing that fits fp32 is left after a decay of this many powers of two; sums of 32 of them still have a fine unit in the last place.
 inline constexpr float kStrongestDecay = -320.f;
+
+// Of what a channel decays by in two blocks of 16 tokens: no anchor between them keeps both factors of its scores finite.
+__device__ __forceinline__ bool is_steep(float first, float second) { return first < -120.f || second < -120.f; }
 
 // |x| at most `limit`, NaN stays NaN: beyond these limits the gates are 0 or their bound anyway, and no finite parameter gives 0 * inf or inf - inf.
 __device__ __forceinline__ float capped(float x, float limit) { return x > limit ? limit : x < -limit ? -limit : x; }
@@ -21,6 +26,7 @@ template <>
 struct Gate<GateKind::Bounded> {
     float inverse_bound, slope, offset[2];
 
+    template <class Params>
     __device__ __forceinline__ void load(const Params &p, int head, int64_t channel, int lane) {
         const float2 bias = p.dt_bias.pair_at(channel, 0.f);
         // A bound of 0 means no decay: a vanishing L keeps 1/L finite. Each lane's own: two factors of one multiplication cannot both be
@@ -39,6 +45,7 @@ template <>
 struct Gate<GateKind::Softplus> {
     float minus_rate, offset[2];
 
+    template <class Params>
     __device__ __forceinline__ void load(const Params &p, int head, int64_t channel, int) {
         const float2 bias = p.dt_bias.pair_at(channel, 0.f);
         minus_rate = -capped(expf(p.A_log.at(head, 0.f)), 1e30f);
@@ -60,6 +67,7 @@ struct Gate<GateKind::Softplus> {
 // g itself, a natural logarithm; above 0 counts as 0.
 template <>
 struct Gate<GateKind::Precomputed> {
+    template <class Params>
     __device__ __forceinline__ void load(const Params &, int, int64_t, int) {}
     __device__ __forceinline__ float log2_alpha(float g, int) const {
         return max_or_nan(min_or_nan(g, 0.f) * kLog2e, kStrongestDecay);
@@ -69,4 +77,4 @@ struct Gate<GateKind::Precomputed> {
 template <>
 struct Gate<GateKind::PrecomputedF32> : Gate<GateKind::Precomputed> {};
 
-}  // namespace fkdai::prefill
+}  // namespace fkdai

@@ -1,0 +1,158 @@
+"""What the integrations of inference engines share (``integrations/``): the calls of a KDA layer as engines put them, and the way in.
+
+Tensors here are as SGLang and vLLM have them: one packed row q|k|v for each sequence, gates ``[B,HV*K]`` or ``[B,HV,K]``, pools of states.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from . import decode, decode_fused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+__all__ = ["REFUSALS", "Refusals", "fused_step", "packed_step", "when_imported"]
+
+REFUSALS = (TypeError, ValueError, RuntimeError)  # what flash_kda raises before it has written anything
+SlotNull = Literal["negative", "not_positive"]
+
+
+def _heads(rows: torch.Tensor, width: int) -> torch.Tensor:
+    """[B,heads*width] as [B,1,heads,width], where it lies."""
+    return rows.unflatten(-1, (rows.shape[-1] // width, width)).unsqueeze(1)
+
+
+def _split(mixed_qkv: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """q and k [B,1,H,K], v [B,1,HV,V] of the packed rows. On CUDA, rows that lie at odd distances are copied: the kernels read four elements at once."""
+    if mixed_qkv.is_cuda and mixed_qkv.stride(0) % 8 != 0:
+        mixed_qkv = mixed_qkv.contiguous()
+    HV, V, K = state.shape[1:]
+    keys = (mixed_qkv.shape[-1] - HV * V) // 2
+    q, k, v = mixed_qkv.split([keys, keys, HV * V], dim=-1)
+    return _heads(q, K), _heads(k, K), _heads(v, V)
+
+
+def packed_step(
+    mixed_qkv: torch.Tensor,
+    g: torch.Tensor,
+    beta: torch.Tensor,
+    A_log: torch.Tensor,
+    dt_bias: torch.Tensor | None,
+    lower_bound: float | None,
+    scale: float,
+    state: torch.Tensor,
+    slots: torch.Tensor,
+    slot_null: SlotNull,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """One token for each row of ``mixed_qkv`` [B,2*H*K+HV*V], as it comes from the convolution. Returns out [B,1,HV,V].
+
+    ``state`` is a pool, changed in place; a null slot leaves it alone, and its row of out is 0.
+    """
+    B, (HV, V, K) = mixed_qkv.shape[0], state.shape[1:]
+    q, k, v = _split(mixed_qkv, state)
+    out = mixed_qkv.new_empty(B, 1, HV, V) if out is None else out
+    call = (q, k, v, g.reshape(B, 1, HV, K), beta.reshape(B, 1, HV), scale, out, A_log, dt_bias, lower_bound, state)
+    if q.shape[2] == HV:
+        decode_fused(*call, slots=slots, slot_null=slot_null)
+    else:
+        decode(*call, slots=slots, slot_null=slot_null)
+        is_null = slots < (0 if slot_null == "negative" else 1)
+        out.masked_fill_(is_null.view(B, 1, 1, 1), 0)
+    return out
+
+
+def fused_step(
+    mixed_qkv: torch.Tensor,
+    g: torch.Tensor,
+    beta: torch.Tensor,
+    A_log: torch.Tensor,
+    dt_bias: torch.Tensor,
+    lower_bound: float | None,
+    scale: float,
+    state: torch.Tensor,
+    slots: torch.Tensor,
+    slot_null: SlotNull,
+    out: torch.Tensor,
+    conv_weight: torch.Tensor | Sequence[torch.Tensor],
+    conv_bias: torch.Tensor | None,
+    conv_state: torch.Tensor,
+    output_gate: torch.Tensor | None,
+    norm_weight: torch.Tensor | None,
+    norm_eps: float,
+) -> torch.Tensor:
+    """As ``packed_step``, for rows before the convolution (``conv_state`` [slots,3,3*H*K]), with the gated norm behind it."""
+    B, (H, V, K) = mixed_qkv.shape[0], state.shape[1:]
+    q, k, v = _split(mixed_qkv, state)
+    decode_fused(
+        q, k, v, g.reshape(B, 1, H, K), beta.reshape(B, 1, H), scale, out.view(B, 1, H, V), A_log, dt_bias, lower_bound, state,
+        conv_weight=conv_weight, conv_bias=None if conv_bias is None else conv_bias.view(3, H * K), conv_state=conv_state,
+        output_gate=None if output_gate is None else output_gate.reshape(B, 1, H, V), norm_weight=norm_weight, norm_eps=norm_eps,
+        slots=slots, slot_null=slot_null,
+    )  # fmt: skip
+    return out
+
+
+class Refusals:
+    """Says once why a kind of call goes to the engine's own kernel."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._said: set[tuple[str, str]] = set()
+
+    def say(self, call: str, reason: object) -> None:
+        if (call, str(reason)) not in self._said:
+            self._said.add((call, str(reason)))
+            self._logger.warning("flashkda: %s goes to the engine's own kernel: %s", call, reason)
+
+
+# ---------------------------------------------------------------- a module of the engine, once somebody imports it
+
+
+class _Waiting(importlib.abc.MetaPathFinder):
+    """Finds nothing itself: it lets the others find a module, and looks at it when it has been executed."""
+
+    def __init__(self) -> None:
+        self.patches: dict[str, list[Callable[[ModuleType], None]]] = {}
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name not in self.patches:
+            return None
+        for finder in [finder for finder in sys.meta_path if finder is not self]:
+            spec = finder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                self._follow(spec.loader, name)
+                return spec
+        return None
+
+    def _follow(self, loader: Any, name: str) -> None:
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            if module.__name__ == name:  # the loader may be that of a whole archive
+                for patch in self.patches.get(name, ()):
+                    patch(module)
+
+        loader.exec_module = exec_module  # nothing else of it: sources and resources are asked of the loader itself
+
+
+_waiting = _Waiting()
+
+
+def when_imported(name: str, patch: Callable[[ModuleType], None]) -> None:
+    """Calls ``patch`` with the module of this name: now if it is there, else when it has been imported; never imports it."""
+    if name in sys.modules:
+        patch(sys.modules[name])
+    elif patch not in _waiting.patches.setdefault(name, []):
+        _waiting.patches[name].append(patch)
+        if _waiting not in sys.meta_path:
+            sys.meta_path.insert(0, _waiting)

@@ -1,0 +1,317 @@
+// The chain: warps that carry the state from chunk to chunk, 16 columns of V each, and never meet.
+//
+// All products are of S^T and what follows from it, [16 V, ...], as the left operand: so the accumulators of one product, rounded, are the left operand
+// of the next, and nothing of them passes through shared memory. V and O change their layout by transposing 8x8 matrices between lanes.
+//
+//     R^T = S^T (-K)^T + V^T     O^T = S^T Q^T     S <- Diag(2^gamma_C) S     U^T = R^T T^T     O^T += U^T M^T     S^T += U^T Kr
+#pragma once
+
+#include "device/f16_rows.cuh"
+#include "device/warp_mma.cuh"
+#include "prefill_mma/mma_solve.cuh"
+#include "prefill_mma/mma_states.cuh"
+#include "prefill_mma/mma_steps.cuh"
+
+namespace fkdai::portable {
+
+using TokenTiles = float[kChunk / 8][4];    // [16 V, 32 tokens]
+
+__device__ __forceinline__ void as_f16(TokensF16 &to, const TokenTiles &x) {
+#pragma unroll
+    for (int k = 0; k < 2; k++)
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            to[k][2 * i] = pack_f16(x[2 * k + i][0], x[2 * k + i][1]), to[k][2 * i + 1] = pack_f16(x[2 * k + i][2], x[2 * k + i][3]);
+}
+
+template <int n>
+__device__ __forceinline__ void multiply_tiles(float (&x)[n][4], float first, float second) {
+#pragma unroll
+    for (int b = 0; b < n; b++) x[b][0] *= first, x[b][1] *= first, x[b][2] *= second, x[b][3] *= second;
+}
+
+// Of the two rows of this lane.
+template <int n>
+__device__ __forceinline__ float largest_element(const float (&x)[n][4], int h) {
+    float largest = 0.f;
+#pragma unroll
+    for (int b = 0; b < n; b++) largest = fmaxf(largest, fmaxf(fabsf(x[b][2 * h]), fabsf(x[b][2 * h + 1])));
+    return largest;
+}
+
+struct ChainRole {
+    const Params &p;
+    View s;
+    const Work &work;
+
+    // Asked for anew wherever they are wanted, like place(): registers are few.
+    __device__ __forceinline__ static int lane() { return lane_here(); }
+    __device__ __forceinline__ int warp() const { return thread_here() / 32 - kPrepareWarps - p.solve_warps; }
+    __device__ __forceinline__ int column() const { return (work.slice * p.chain_warps + warp()) * kColumns; }
+
+    // Four columns of V of one token in each eight, of this lane.
+    using Values = uint2[kChunk / 8];
+    __device__ __forceinline__ void load_values(const Step &at_step, Values &v) const {
+        const auto *const base = static_cast<const __nv_bfloat16 *>(p.v.data);
+        const int here = lane();
+#pragma unroll
+        for (int n = 0; n < kChunk / 8; n++) {
+            const int token = 8 * n + (here >> 2);
+            v[n] = make_uint2(0, 0);
+            if (token >= at_step.rows()) continue;
+            const int64_t at = p.v.strides.offset(work.span.batch, work.token(at_step.chunk()) + token, work.head) + column() + 4 * (here & 3);
+            v[n] = *reinterpret_cast<const uint2 *>(base + at);
+        }
+    }
+    __device__ __forceinline__ static void add_values(const Values &v, TokenTiles &r) {
+#pragma unroll
+        for (int n = 0; n < kChunk / 8; n++) {
+            const uint32_t first = transpose_matrix(v[n].x), second = transpose_matrix(v[n].y);
+            r[n][0] += low_bf16(first), r[n][1] += high_bf16(first), r[n][2] += low_bf16(second), r[n][3] += high_bf16(second);
+        }
+    }
+    __device__ __forceinline__ void store_out(const Step &at_step, const TokenTiles &o) const {
+        const int here = lane();
+#pragma unroll
+        for (int n = 0; n < kChunk / 8; n++) {
+            const uint2 x = make_uint2(transpose_matrix(pack_bf16(o[n][0], o[n][1])), transpose_matrix(pack_bf16(o[n][2], o[n][3])));
+            const int token = 8 * n + (here >> 2);
+            if (token >= at_step.rows()) continue;
+            const int64_t at = p.out_strides.offset(work.span.batch, work.token(at_step.chunk()) + token, work.head) + column() + 4 * (here & 3);
+            *reinterpret_cast<uint2 *>(p.out + at) = x;
+        }
+    }
+
+    // Lane's row and unit for ldmatrix.x4: 16 rows of a right operand as they lie, of 16 columns; or, transposed, 16 rows that are summed over.
+    struct Place {
+        int row, unit;
+    };
+    __device__ __forceinline__ static Place place_as_it_lies() {
+        const int here = lane();
+        return {(here & 7) + (here >> 4) * 8, here >> 3 & 1};
+    }
+    __device__ __forceinline__ static Place place_transposed() {
+        const int here = lane();
+        return {here & 15, here >> 4};
+    }
+    // Of a lane's address in a tile, 2 k units on.
+    __device__ __forceinline__ static uint32_t units_on(uint32_t at, int k) { return (at ^ (k & 3) * 32) + (k >> 2) * 128; }
+
+    // r += S^T (-K)^T, o = S^T Q^T.
+    __device__ __forceinline__ void multiply_state(uint32_t stage, const StateTiles &state, TokenTiles &r, TokenTiles &o) const {
+        const Place at_first = place_as_it_lies();
+        const uint32_t keys = stage + uint32_t{offsetof(Stage, k)} + tile_offset(at_first.row, at_first.unit);
+        constexpr uint32_t kQueries = offsetof(Stage, q) - offsetof(Stage, k), kRows = 16 * kWidth * 2;
+#pragma unroll
+        for (int k = 0; k < kWidth / 16; k++) {
+            const float(&x)[4] = state[2 * k], (&y)[4] = state[2 * k + 1];
+            const uint32_t a[4] = {pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(y[0], y[1]), pack_bf16(y[2], y[3])};
+#pragma unroll
+            for (int n = 0; n < 2; n++) {
+                uint32_t b[4];
+                const uint32_t at = units_on(keys, k) + n * kRows;
+                load_matrices(b, at);
+                multiply_16_bf16(r[2 * n], a, b[0], b[1]), multiply_16_bf16(r[2 * n + 1], a, b[2], b[3]);
+                load_matrices(b, at + kQueries);
+                multiply_16_bf16(o[2 * n], a, b[0], b[1]), multiply_16_bf16(o[2 * n + 1], a, b[2], b[3]);
+            }
+        }
+    }
+    // Two tiles of the state, those of channels 16 k to 16 k + 15.
+    __device__ __forceinline__ void decay_tiles(uint32_t stage, int here, int k, float (&x)[4], float (&y)[4]) const {
+        const float4 f = load_float4(stage + uint32_t{offsetof(Stage, decay)} + (16 * k + 4 * (here & 3)) * 4);
+        x[0] *= f.x, x[1] *= f.y, x[2] *= f.x, x[3] *= f.y, y[0] *= f.z, y[1] *= f.w, y[2] *= f.z, y[3] *= f.w;
+    }
+    __device__ __forceinline__ void decay(uint32_t stage, StateTiles &state) const {
+        const int here = lane();
+#pragma unroll
+        for (int k = 0; k < kWidth / 16; k++) decay_tiles(stage, here, k, state[2 * k], state[2 * k + 1]);
+    }
+    // u = R^T T^T; j: tokens that are summed over.
+    __device__ __forceinline__ void solve(uint32_t stage, const TokensF16 &r, TokenTiles &u) const {
+        const uint32_t square = stage + uint32_t{offsetof(Stage, solve)};
+        const Place at = place_transposed();
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+#pragma unroll
+            for (int i = j; i < 2; i++) {
+                uint32_t b[4];
+                load_matrices_transposed(b, square + square_offset(16 * j + at.row, 2 * i + at.unit));
+                multiply_16_f16(u[2 * i], r[j], b[0], b[1]), multiply_16_f16(u[2 * i + 1], r[j], b[2], b[3]);
+            }
+    }
+    // o += U^T M^T
+    __device__ __forceinline__ void read_recent(uint32_t stage, const TokensF16 &u, TokenTiles &o) const {
+        const uint32_t square = stage + uint32_t{offsetof(Stage, mqk)};
+        const Place at = place_as_it_lies();
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+#pragma unroll
+            for (int i = j; i < 2; i++) {
+                uint32_t b[4];
+                load_matrices(b, square + square_offset(16 * i + at.row, 2 * j + at.unit));
+                multiply_16_f16(o[2 * i], u[j], b[0], b[1]), multiply_16_f16(o[2 * i + 1], u[j], b[2], b[3]);
+            }
+    }
+    // S^T += U^T Kr
+    __device__ __forceinline__ static uint32_t recent_keys(uint32_t stage) {
+        const Place at = place_transposed();
+        return stage + uint32_t{offsetof(Stage, recent)} + tile_offset(at.row, at.unit);
+    }
+    __device__ __forceinline__ void add_update_tiles(uint32_t recent, const TokensF16 &u, int k, float (&x)[4], float (&y)[4]) const {
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            uint32_t b[4];
+            load_matrices_transposed(b, units_on(recent, k) + j * (16 * kWidth * 2));
+            multiply_16_f16(x, u[j], b[0], b[1]), multiply_16_f16(y, u[j], b[2], b[3]);
+        }
+    }
+    __device__ __forceinline__ void add_update(uint32_t stage, const TokensF16 &u, StateTiles &state) const {
+        const uint32_t recent = recent_keys(stage);
+#pragma unroll
+        for (int k = 0; k < kWidth / 16; k++) add_update_tiles(recent, u, k, state[2 * k], state[2 * k + 1]);
+    }
+
+    // R or O times what T or O lacks of each token.
+    __device__ __forceinline__ void multiply_tokens(uint32_t factors, TokenTiles &x) const {
+        const int here = lane();
+#pragma unroll
+        for (int n = 0; n < kChunk / 8; n++) {
+            const float2 pair = load_float2(factors + (8 * n + 2 * (here & 3)) * 4);
+            x[n][0] *= pair.x, x[n][1] *= pair.y, x[n][2] *= pair.x, x[n][3] *= pair.y;
+        }
+    }
+    // R does not fit fp16: rows of R, O and S are multiplied by a power of two, for this chunk. The factors of this lane's rows, as bf16.
+    __device__ __forceinline__ uint32_t scale_into_range(uint32_t stage, bool is_silent, TokenTiles &r, TokensF16 &r_f16, TokenTiles &o,
+                                                         StateTiles &state) const {
+        float factor[2];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const float largest = largest_of_row(largest_element(r, h));
+            const float largest_state = is_silent ? largest_decayed(stage, state, h) : largest_element(state, h);
+            factor[h] = factor_of_row(largest, largest_of_row(fmaxf(largest_state, largest_element(o, h))));
+        }
+        multiply_tiles(r, factor[0], factor[1]), multiply_tiles(o, factor[0], factor[1]);
+        if (!is_silent) multiply_tiles(state, factor[0], factor[1]);
+        as_f16(r_f16, r);
+        return pack_bf16(factor[0], factor[1]);
+    }
+    __device__ __forceinline__ static uint32_t inverse_powers(uint32_t factors) { return 0x7f007f00 - factors; }
+
+    // What a silent step ends with: the state is only read, two tiles of it at a time.
+    __device__ __forceinline__ void store_checkpoint(uint32_t stage, const TokensF16 &u, uint32_t factors, const StateMatrix &to,
+                                                     const StateTiles &state) const {
+        const uint32_t undo = inverse_powers(factors);
+#pragma unroll
+        for (int k = 0; k < kWidth / 16; k++) {
+            float after[2][4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) after[0][i] = state[2 * k][i], after[1][i] = state[2 * k + 1][i];
+            decay_tiles(stage, lane(), k, after[0], after[1]);
+            multiply_tiles(after, low_bf16(factors), high_bf16(factors));
+            add_update_tiles(recent_keys(stage), u, k, after[0], after[1]);
+            multiply_tiles(after, low_bf16(undo), high_bf16(undo));
+            to.store_tile(2 * k, after[0]), to.store_tile(2 * k + 1, after[1]);
+        }
+    }
+    // Of the state as this step's decay leaves it, which a silent step does not write.
+    __device__ __forceinline__ float largest_decayed(uint32_t stage, const StateTiles &state, int h) const {
+        float largest = 0.f;
+#pragma unroll
+        for (int k = 0; k < kWidth / 16; k++) {
+            float after[2][4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) after[0][i] = state[2 * k][i], after[1][i] = state[2 * k + 1][i];
+            decay_tiles(stage, lane(), k, after[0], after[1]);
+            largest = fmaxf(largest, largest_element(after, h));
+        }
+        return largest;
+    }
+
+    // Of the place where a step ends.
+    template <class Store>
+    __device__ __forceinline__ void store_checkpoints(const Step &at_step, const Store &store) const {
+        Steps{p, work, lane()}.at(at_step.chunk() * kChunk + at_step.rows(), s->first_checkpoint,
+                                [&](int64_t row) { store(StateMatrix(p, p.checkpoints, row, work.head, column(), lane())); });
+    }
+
+    // Where no warp has the solves for itself: every so many steps one of them, before the step itself.
+    __device__ __forceinline__ void solve_in_turn() const {
+        const ChainPlace &at = place();
+        if (p.solve_warps == 0 && at.number % p.chain_warps == warp()) SolveRole{p, s, work, lane()}.run_step(at.number, at.now);
+    }
+
+    __device__ __forceinline__ void step(StateTiles &state) const {
+        const uint32_t stage = s.stage(place().number);
+        TokenTiles r = {}, o = {}, u = {};
+        Values v;
+        TokensF16 r_f16, u_f16;
+        load_values(place().now, v);
+        operands_ready(stage).wait(place().phase());
+        multiply_state(stage, state, r, o);
+        add_values(v, r);
+        if (!place().now.is_silent(work)) decay(stage, state);
+        solve_ready(stage).wait(place().phase());
+        const bool has_factors = load_float(stage + uint32_t{offsetof(Stage, has_factors)}) != 0.f;
+        if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, factors)}, r);
+        as_f16(r_f16, r);
+        const bool is_scaled = !__all_sync(~0u, is_in_range(r_f16, range_up_to(kLargestInRange)));
+        uint32_t factors = 0x3f803f80;
+        if (is_scaled) factors = scale_into_range(stage, place().now.is_silent(work), r, r_f16, o, state);
+        solve(stage, r_f16, u);
+        as_f16(u_f16, u);
+        if (place().now.is_silent(work)) {
+            store_checkpoints(place().now, [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
+            return chunk_done(stage).arrive(lane());
+        }
+        read_recent(stage, u_f16, o);
+        add_update(stage, u_f16, state);
+        if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, out_factors)}, o);
+        chunk_done(stage).arrive(lane());
+        const uint32_t undo = inverse_powers(factors);
+        if (is_scaled) multiply_tiles(state, low_bf16(undo), high_bf16(undo));
+        multiply_tiles(o, low_bf16(undo) * p.out_factor, high_bf16(undo) * p.out_factor);
+        store_out(place().now, o);
+    }
+
+    __device__ __forceinline__ void load_initial(StateTiles &state) const {
+        const int n = work.sequence;
+        const bool is_wanted = p.initial_state.element != Element::Absent && (p.initial_mask == nullptr || p.initial_mask[n] != 0);
+        const int64_t row = is_wanted ? p.initial_state.row_of(n, p.status) : kNoRow;
+        if (row != kNoRow) return StateMatrix(p, p.initial_state, row, work.head, column(), lane()).load(state);
+#pragma unroll
+        for (int b = 0; b < kWidth / 8; b++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) state[b][i] = 0.f;
+    }
+    __device__ __forceinline__ void store_final(const StateTiles &state) const {
+        if (p.final_state.element == Element::Absent) return;
+        const int64_t row = p.final_state.row_of(work.sequence, p.status);
+        if (row != kNoRow) StateMatrix(p, p.final_state, row, work.head, column(), lane()).store(state);
+    }
+
+    __device__ __forceinline__ ChainPlace &place() const { return s->places[warp()]; }
+
+    __device__ __forceinline__ void set(Step now, int number) const {
+        __syncwarp();
+        if (lane() == 0) place().now = now, place().number = number;
+        __syncwarp();
+    }
+
+    __device__ __forceinline__ void run() const {
+        StateTiles state;
+        set(Steps{p, work, lane()}.first(), 0);
+        load_initial(state);
+#pragma unroll 1
+        while (!place().now.is_none(work)) {
+            solve_in_turn();
+            step(state);
+            if (has_checkpoints(p) && !place().now.is_silent(work))
+                store_checkpoints(place().now, [&](const StateMatrix &to) { to.store(state); });
+            set(Steps{p, work, lane()}.behind(place().now), place().number + 1);
+        }
+        store_final(state);
+    }
+};
+
+}  // namespace fkdai::portable

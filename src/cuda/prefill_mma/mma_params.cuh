@@ -1,0 +1,159 @@
+// Parameters of the portable prefill kernel, its shared memory, and what a block's roles know of their work (prefill_mma.md).
+#pragma once
+
+#include <cstddef>
+
+#include "device/call_tensors.cuh"
+#include "device/gates.cuh"
+#include "device/phase_barrier.cuh"
+#include "device/shared_access.cuh"
+#include "prefill_mma/prefill_mma_plan.h"
+#include "schedule/jobs.cuh"
+
+namespace fkdai::portable {
+
+inline constexpr int kChunk = FKDAI_MMA_CHUNK;    // C, tokens of a step
+inline constexpr int kWidth = FKDAI_MMA_WIDTH;    // channels of a tile; where K is less, the others are zeros
+inline constexpr int kColumns = FKDAI_MMA_COLUMNS;
+inline constexpr int kPrepareWarps = FKDAI_MMA_PREPARE_WARPS, kPrepareThreads = 32 * kPrepareWarps;
+inline constexpr int kMostThreads = 32 * FKDAI_MMA_MOST_WARPS;
+inline constexpr int kStages = 2;
+inline constexpr int kAkkPitch = 52;              // floats; rows as TrilSolve reads them
+inline constexpr int kGroups = kChunk / 8;        // of eight tokens: those of one warp of the preparation
+
+// [32 tokens][128 channels] of 16 bits. Units of 16 bytes change places, so that eight rows of a unit lie in different banks.
+struct alignas(128) Tile {
+    uint8_t bytes[kChunk * kWidth * 2];
+};
+__device__ __forceinline__ uint32_t tile_offset(int token, int unit) { return token * (kWidth * 2) + (unit ^ (token & 7)) * 16; }
+
+// [32][32] of fp16. Likewise.
+struct alignas(128) Square {
+    uint8_t bytes[kChunk * kChunk * 2];
+};
+__device__ __forceinline__ uint32_t square_offset(int row, int unit) { return row * (kChunk * 2) + (unit ^ (row >> 1 & 3)) * 16; }
+
+// What the chain needs of one chunk.
+struct Stage {
+    Tile k, q;              // -k^ 2^gamma, scale q^ 2^gamma, bf16; before, both times 2^-m
+    Tile recent;            // Kr = k^ 2^(gamma_C - gamma), fp16
+    union {
+        Square solve;                     // T [j][i], fp16
+        float sums[kGroups][kWidth];      // before: of log2 alpha, over eight tokens
+    };
+    Square mqk;             // M [i][j], fp16; what stands above the diagonal blocks is never read
+    float decay[kWidth];    // 2^gamma_C, as decay_slot says
+    // What columns of T lack, and rows of O, of each token: powers of two. They count where has_factors is not 0.
+    float factors[kChunk], out_factors[kChunk];
+    uint32_t has_factors;
+    // K, Q and Kr are there; A/b is, for a solve warp; T is, and all else; the chain has read it all.
+    alignas(8) uint64_t operands_ready, scores_ready, solve_ready, chunk_done;
+};
+
+__device__ __forceinline__ PhaseBarrier operands_ready(uint32_t stage) { return {stage + uint32_t{offsetof(Stage, operands_ready)}}; }
+__device__ __forceinline__ PhaseBarrier scores_ready(uint32_t stage) { return {stage + uint32_t{offsetof(Stage, scores_ready)}}; }
+__device__ __forceinline__ PhaseBarrier solve_ready(uint32_t stage) { return {stage + uint32_t{offsetof(Stage, solve_ready)}}; }
+__device__ __forceinline__ PhaseBarrier chunk_done(uint32_t stage) { return {stage + uint32_t{offsetof(Stage, chunk_done)}}; }
+
+// `decay` keeps the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.
+__host__ __device__ constexpr int decay_slot(int channel) {
+    return (channel / 16) * 16 + (channel / 2 % 4) * 4 + (channel / 8 % 2) * 2 + channel % 2;
+}
+
+struct Tensor {
+    const void *data;
+    Strides strides;
+};
+
+struct Params {
+    Tensor q, k, v, g;               // [B,T,H or HV,K or V]
+    Betas beta;
+    __nv_bfloat16 *out;
+    Strides out_strides;
+    uint32_t key_factor;             // of HV / H value heads that share a head of q and k (key_head)
+    Vector A_log, dt_bias;           // [HV], [HV,K]
+    StateTable initial_state, final_state, checkpoints;
+    const uint8_t *initial_mask;
+    Indices offsets;                 // of checkpoints: [N][per_sequence], tokens
+    int per_sequence, every;         // checkpoints of a sequence; or one every so many tokens, and those of a sequence follow those of the one before
+    int64_t checkpoint_count;        // that there is room for
+    Sequences sequences;
+    int heads, K, V;
+    int slices;                      // of V
+    int solve_warps, chain_warps;    // of a block
+    GateKind gate;
+    float scale, out_factor;         // of q, and of out: a power of two; together they are the caller's scale
+    float lower_bound;
+    bool is_raw;                     // q and k have no norm
+    unsigned *status;
+};
+
+__device__ __forceinline__ int key_head(const Params &p, int head) {
+    return static_cast<int>(__umulhi(static_cast<uint32_t>(head) + 1, p.key_factor));
+}
+
+// The work of one block. It lies in shared memory: few registers are left.
+struct Work {
+    int head, slice, sequence;
+    SequenceSpan span;
+    int chunks;
+
+    __device__ static Work of(const Params &p, int block) {
+        const int job = block / p.slices, sequence = job / p.heads;
+        const SequenceSpan span = p.sequences.span(sequence);
+        return {job - sequence * p.heads, block - job * p.slices, sequence, span, chunk_count<kChunk>(span.length)};
+    }
+    __device__ int rows(int chunk) const { return span.length - chunk * kChunk < kChunk ? span.length - chunk * kChunk : kChunk; }
+    __device__ int token(int chunk) const { return span.start + chunk * kChunk; }
+};
+
+// A chunk, or a silent step of one (mma_steps.cuh). In one register.
+struct Step {
+    uint32_t word;
+    Step() = default;
+    __device__ __forceinline__ Step(int chunk, int rows) : word(static_cast<uint32_t>(chunk) << 6 | static_cast<uint32_t>(rows)) {}
+    __device__ __forceinline__ int chunk() const { return static_cast<int>(word >> 6); }    // Work::chunks: there is none
+    __device__ __forceinline__ int rows() const { return static_cast<int>(word & 63); }     // tokens that it sees
+    __device__ __forceinline__ bool is_none(const Work &work) const { return chunk() >= work.chunks; }
+    __device__ __forceinline__ bool is_silent(const Work &work) const { return rows() < work.rows(chunk()); }
+};
+
+// Where a warp of the chain is. It lies in shared memory: few registers are left.
+struct ChainPlace {
+    Step now;
+    int number;    // of steps before
+    __device__ __forceinline__ uint32_t phase() const { return static_cast<uint32_t>(number) >> 1 & 1; }
+};
+
+struct Smem {
+    Stage stages[kStages];
+    Tile raw[3];                                // k, q, g as they came; of the next chunk
+    Tile keys;                                  // k^ 2^(m - gamma), bf16
+    alignas(16) float akk[kStages][16][kAkkPitch];    // A/b
+    float squares[2][3][kChunk];                // of k, of q, and their product, over half of the channels
+    alignas(16) float norms[kPrepareWarps][16]; // 1/|k| of eight tokens, scale/|q|
+    float diagonal[kChunk];                     // scale q^ k^
+    alignas(16) float beta[kStages][kChunk];
+    int key_exponents[kStages][kChunk], query_exponents[kStages][kChunk];    // without norm: q and k are 2^n times what the operands hold
+    float key_squares[kStages][kChunk];
+    Work work;
+    ChainPlace places[FKDAI_MMA_WIDTH / kColumns];
+    int64_t first_checkpoint;                   // of this sequence, with `every`
+};
+inline constexpr uint32_t kAlignment = 128;
+inline constexpr int kSharedBytes = sizeof(Smem) + kAlignment;  // dynamic_shared
+static_assert(kSharedBytes <= FKDAI_MMA_SHARED_BYTES);
+
+// The block's shared memory, and its 32-bit address.
+struct View {
+    Smem *memory;
+    uint32_t base;
+    __device__ __forceinline__ Smem *operator->() const { return memory; }
+    template <class T>
+    __device__ __forceinline__ uint32_t at(const T &member) const {
+        return base + static_cast<uint32_t>(reinterpret_cast<const uint8_t *>(&member) - reinterpret_cast<const uint8_t *>(memory));
+    }
+    __device__ __forceinline__ uint32_t stage(int number) const { return base + (number & 1) * uint32_t{sizeof(Stage)}; }
+};
+
+}  // namespace fkdai::portable

@@ -1,0 +1,45 @@
+// One fused kernel for every GPU since sm_80; a block has one (sequence, value head), or a slice of its columns of V. See prefill_mma.md.
+//
+//     S <- Diag(alpha) S;  u = b (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^        32 tokens at a time
+#pragma once
+
+#include "prefill_mma/mma_chain.cuh"
+#include "prefill_mma/mma_prepare.cuh"
+#include "prefill_mma/mma_refuse.cuh"
+
+namespace fkdai::portable {
+
+__device__ __forceinline__ void clear(uint32_t at, uint32_t bytes, int threads) {
+    for (uint32_t i = static_cast<uint32_t>(thread_here()) * 16; i < bytes; i += static_cast<uint32_t>(threads) * 16) store_uint4(at + i, 0, 0, 0, 0);
+}
+
+// What is written here and never again: channels beyond K, the barriers, where the block's work lies.
+__device__ __forceinline__ void begin(const Params &p, const View &s, int threads) {
+    if (p.K < kWidth) clear(s.at(s->raw), sizeof(Smem::raw), threads);
+    if (thread_here() >= 32) return;
+    const Work work = Work::of(p, static_cast<int>(blockIdx.x));
+    const int64_t first = Steps{p, work, lane_here()}.begin();
+    if (thread_here() > 0) return;
+    s->work = work, s->first_checkpoint = first;
+    for (int i = 0; i < kStages; i++) {
+        operands_ready(s.stage(i)).init(kPrepareWarps);
+        scores_ready(s.stage(i)).init(1);
+        solve_ready(s.stage(i)).init(1);
+        chunk_done(s.stage(i)).init(static_cast<uint32_t>(p.chain_warps));
+    }
+}
+
+template <bool is_bounded>
+__global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __grid_constant__ Params p) {
+    Smem &memory = dynamic_shared<Smem, kAlignment>();
+    const View s{&memory, uniform(shared_address(&memory))};
+    const int threads = 32 * (kPrepareWarps + p.solve_warps + p.chain_warps), warp = uniform(thread_here() / 32);
+    if (seqlens_are_broken(p, threads)) return refuse(p, threads);  // all blocks do
+    begin(p, s, threads);
+    __syncthreads();
+    if (warp < kPrepareWarps) PrepareRole<is_bounded>{{p, s, s->work, warp, lane_here()}}.run();
+    else if (warp < kPrepareWarps + p.solve_warps) SolveRole{p, s, s->work, lane_here()}.run(warp - kPrepareWarps);
+    else ChainRole{p, s, s->work}.run();
+}
+
+}  // namespace fkdai::portable

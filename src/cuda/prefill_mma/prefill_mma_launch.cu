@@ -1,0 +1,35 @@
+// Parameters, and the launch of the portable prefill kernel.
+#include "prefill_mma/prefill_mma_launch.h"
+
+#include <cuda_runtime.h>
+
+#include "prefill_mma/mma_call.cuh"
+#include "prefill_mma/prefill_mma_kernel.cuh"
+
+using namespace fkdai::portable;
+
+namespace {
+
+using Kernel = void (*)(Params);
+constexpr Kernel kKernels[] = {mma_prefill_kernel<false>, mma_prefill_kernel<true>};    // of other gates, of the bounded one
+
+}  // namespace
+
+extern "C" int fkdai_mma_shared_bytes(void) { return kSharedBytes; }
+
+extern "C" int fkdai_mma_load(void) {
+    for (const Kernel kernel : kKernels)
+        if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+            error != cudaSuccess)
+            return error;
+    return cudaSuccess;
+}
+
+extern "C" int fkdai_mma_launch(const fkdai_mma_call *call, void *stream) {
+    if (call->grid.blocks == 0) return cudaSuccess;
+    const Params p = params_of(*call);
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(call->grid.blocks), config.blockDim = dim3(static_cast<unsigned>(fkdai_mma_threads(call->grid)));
+    config.dynamicSmemBytes = kSharedBytes, config.stream = static_cast<cudaStream_t>(stream);
+    return cudaLaunchKernelEx(&config, kKernels[p.gate == fkdai::GateKind::Bounded], p);
+}
