@@ -30,10 +30,14 @@ def _heads(rows: torch.Tensor, width: int) -> torch.Tensor:
     return rows.unflatten(-1, (rows.shape[-1] // width, width)).unsqueeze(1)
 
 
+def _readable(rows: torch.Tensor) -> torch.Tensor:
+    """Rows that the CUDA kernels can read, four elements at once: those at odd distances are copied."""
+    return rows.contiguous() if rows.is_cuda and rows.stride(0) % 8 != 0 else rows
+
+
 def _split(mixed_qkv: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """q and k [B,1,H,K], v [B,1,HV,V] of the packed rows. On CUDA, rows that lie at odd distances are copied: the kernels read four elements at once."""
-    if mixed_qkv.is_cuda and mixed_qkv.stride(0) % 8 != 0:
-        mixed_qkv = mixed_qkv.contiguous()
+    """q and k [B,1,H,K], v [B,1,HV,V] of the packed rows."""
+    mixed_qkv = _readable(mixed_qkv)
     HV, V, K = state.shape[1:]
     keys = (mixed_qkv.shape[-1] - HV * V) // 2
     q, k, v = mixed_qkv.split([keys, keys, HV * V], dim=-1)
@@ -60,7 +64,7 @@ def packed_step(
     B, (HV, V, K) = mixed_qkv.shape[0], state.shape[1:]
     q, k, v = _split(mixed_qkv, state)
     out = mixed_qkv.new_empty(B, 1, HV, V) if out is None else out
-    call = (q, k, v, g.reshape(B, 1, HV, K), beta.reshape(B, 1, HV), scale, out, A_log, dt_bias, lower_bound, state)
+    call = (q, k, v, _readable(g.reshape(B, 1, HV, K)), beta.reshape(B, 1, HV), scale, out, A_log, dt_bias, lower_bound, state)
     if q.shape[2] == HV:
         decode_fused(*call, slots=slots, slot_null=slot_null)
     else:
@@ -93,9 +97,9 @@ def fused_step(
     B, (H, V, K) = mixed_qkv.shape[0], state.shape[1:]
     q, k, v = _split(mixed_qkv, state)
     decode_fused(
-        q, k, v, g.reshape(B, 1, H, K), beta.reshape(B, 1, H), scale, out.view(B, 1, H, V), A_log, dt_bias, lower_bound, state,
+        q, k, v, _readable(g.reshape(B, 1, H, K)), beta.reshape(B, 1, H), scale, out.view(B, 1, H, V), A_log, dt_bias, lower_bound, state,
         conv_weight=conv_weight, conv_bias=None if conv_bias is None else conv_bias.view(3, H * K), conv_state=conv_state,
-        output_gate=None if output_gate is None else output_gate.reshape(B, 1, H, V), norm_weight=norm_weight, norm_eps=norm_eps,
+        output_gate=None if output_gate is None else _readable(output_gate.reshape(B, 1, H, V)), norm_weight=norm_weight, norm_eps=norm_eps,
         slots=slots, slot_null=slot_null,
     )  # fmt: skip
     return out

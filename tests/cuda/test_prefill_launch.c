@@ -129,8 +129,8 @@ static void test_grids(void **state)
     (void)state;
     const struct { fkdai_prefill_mapping asked; int64_t N, H, each; fkdai_prefill_mapping mapping; int workers; } wanted[] = {
         {FKDAI_EITHER, 0, 32, 100, FKDAI_QUAD, 0},     {FKDAI_EITHER, 1, 1, 100, FKDAI_QUAD, 1},      {FKDAI_EITHER, 1, 30, 1, FKDAI_QUAD, 30},
-        {FKDAI_EITHER, 1, 31, 2047, FKDAI_DUO, 31},   {FKDAI_EITHER, 1, 31, 2048, FKDAI_QUAD, 30},   {FKDAI_EITHER, 1, 39, 8192, FKDAI_QUAD, 30},
-        {FKDAI_EITHER, 13, 3, 2048, FKDAI_QUAD, 30},   {FKDAI_EITHER, 1, 40, 8192, FKDAI_DUO, 40},   {FKDAI_EITHER, 1, 66, 100, FKDAI_DUO, 66},
+        {FKDAI_EITHER, 1, 31, 2047, FKDAI_DUO, 31},   {FKDAI_EITHER, 1, 31, 2048, FKDAI_QUAD, 30},   {FKDAI_EITHER, 1, 45, 8192, FKDAI_QUAD, 30},
+        {FKDAI_EITHER, 13, 3, 2048, FKDAI_QUAD, 30},   {FKDAI_EITHER, 1, 46, 8192, FKDAI_DUO, 46},   {FKDAI_EITHER, 1, 66, 100, FKDAI_DUO, 66},
         {FKDAI_EITHER, 1, 67, 100, FKDAI_EITHER, 66},  {FKDAI_EITHER, 2, 66, 100, FKDAI_EITHER, 66},  {FKDAI_EITHER, 1 << 20, 96, 1, FKDAI_EITHER, 66},
         {FKDAI_QUAD, 1, 8, 100, FKDAI_QUAD, 8},        {FKDAI_QUAD, 8, 96, 100, FKDAI_QUAD, 30},      {FKDAI_DUO, 1, 8, 100, FKDAI_DUO, 8},
         {FKDAI_DUO, 8, 96, 100, FKDAI_DUO, 66},      {FKDAI_SOLO, 1, 131, 100, FKDAI_SOLO, 131},    {FKDAI_SOLO, 8, 96, 100, FKDAI_SOLO, 132},
