@@ -213,7 +213,7 @@ static void test_shapes(void **unused)
         {{.N = 1, .HV = 8, .S = 1}, FKDAI_DECODE_ONE},
         {{.N = 1, .HV = 96, .S = 1}, FKDAI_DECODE_ONE},
         {{.N = 8, .HV = 32, .S = 1}, FKDAI_DECODE_MANY},
-        {{.N = 64, .HV = 12, .S = 1}, FKDAI_DECODE_MANY},
+        {{.N = 64, .HV = 12, .S = 1}, FKDAI_DECODE_ONE},
         {{.N = 256, .HV = 32, .S = 1}, FKDAI_DECODE_FEW},
         {{.N = 256, .HV = 32, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_MANY},
         {{.N = 64, .HV = 32, .S = 1, .is_k_first = 1}, FKDAI_DECODE_MANY},
@@ -222,7 +222,7 @@ static void test_shapes(void **unused)
         {{.N = 64, .HV = 32, .S = 4}, FKDAI_DECODE_MANY},
         {{.N = 64, .HV = 32, .S = 2, .is_read_only = 1}, FKDAI_DECODE_MANY},
         {{.N = 1, .HV = 32, .S = 8}, FKDAI_DECODE_FEW},
-        {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_FEW},
+        {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK},
         {{.N = 8, .HV = 32, .S = 4}, FKDAI_DECODE_MANY},
         {{.N = 64, .HV = 32, .S = 1, .writes_steps = 1}, FKDAI_DECODE_STEPS},
     };

@@ -37,7 +37,7 @@ static fkda_fwd_args args_at(int offset)
 static fkda_fwd_args good_args(void) { return args_at(0); }
 
 /* The desc is refused with this status, and the sentence has these words. */
-static _Alignas(FKDA_WORKSPACE_ALIGN) unsigned char scratch[1 << 20];
+static _Alignas(FKDA_WORKSPACE_ALIGN) unsigned char scratch[1 << 21];
 
 static void assert_refused(const fkda_fwd_desc *d, fkda_status status, const char *words)
 {

@@ -148,7 +148,7 @@ static const fkdai_prefill_stops no_stops = {0, 0};
 static void test_workspace(void **state)
 {
     (void)state;
-    const size_t relay = 2 * 4 * 27 * 1024;    /* preparers, their stages, bytes of one without T */
+    const size_t relay = 2 * 6 * 27 * 1024;    /* preparers, their stages, bytes of one without T */
     const fkdai_prefill_grid pair = {FKDAI_DUO, 8}, solo = {FKDAI_SOLO, 8}, quad = {FKDAI_QUAD, 8}, none = {FKDAI_QUAD, 0};
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, no_stops), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, solo, no_stops), 0);

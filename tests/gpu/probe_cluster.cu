@@ -39,7 +39,8 @@ __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(32, 1) probe_kernel(
         for (int i = 0; i < 3; i++) barrier_init(arrived + 8 * i, 1);
         fence_barrier_init();
     }
-    cluster_sync();
+    cluster_arrive();
+    cluster_wait();
     const uint32_t to = peer_address(base + 64 * 1024, peer), to_barrier = peer_address(arrived, peer);
     long long start = 0;
     for (uint32_t round = 0; round < kRounds; round++) {
@@ -61,7 +62,8 @@ __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(32, 1) probe_kernel(
         wait(ready, round & 1);
     }
     if (lane == 0) cycles[blockIdx.x] = clock64() - start;
-    cluster_sync();
+    cluster_arrive();
+    cluster_wait();
 }
 
 }  // namespace

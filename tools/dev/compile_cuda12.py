@@ -15,7 +15,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "cuda12"
 WHEELS = ("nvidia-cuda-nvrtc-cu12==12.9.86", "nvidia-cuda-runtime-cu12==12.9.79", "nvidia-cuda-cccl-cu12==12.9.27")
-SOURCE = b'#include "prefill_sm90/prefill_kernel.cuh"\n#include "prefill_mma/prefill_mma_kernel.cuh"\n#include "strided_copy/strided_copy_kernel.cuh"\n'
+KERNELS = ("prefill_sm90/prefill_kernel.cuh", "prefill_mma/prefill_mma_kernel.cuh", "strided_copy/strided_copy_kernel.cuh")
+SOURCE = "".join(f'#include "{kernel}"\n' for kernel in KERNELS).encode()
 
 
 def fetch():

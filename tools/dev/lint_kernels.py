@@ -40,7 +40,7 @@ def findings_in_ptx(ptx):
     for reader in ("wgmma.mma_async", "cp.async.bulk.shared::cluster.shared::cta"):
         if reader in ptx and "fence.proxy.async.shared::cta" not in ptx:
             yield f"{reader} without any fence.proxy.async"
-    if "mbarrier.init" in ptx and "fence.mbarrier_init" not in ptx:
+    if "mbarrier.init" in ptx and "shared::cluster" in ptx and "fence.mbarrier_init" not in ptx:    # seen by a peer or the copy engine
         yield "mbarrier.init without fence.mbarrier_init"
     stores = len(re.findall(r"cp\.async\.bulk[\w.:]*global\.shared::cta", ptx))
     if stores and "cp.async.bulk.wait_group" not in ptx:
