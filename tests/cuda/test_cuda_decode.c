@@ -221,6 +221,7 @@ static void test_shapes(void **unused)
         {{.N = 64, .HV = 32, .S = 3}, FKDAI_DECODE_FEW},
         {{.N = 64, .HV = 32, .S = 4}, FKDAI_DECODE_MANY},
         {{.N = 64, .HV = 32, .S = 2, .is_read_only = 1}, FKDAI_DECODE_MANY},
+        {{.N = 64, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK},
         {{.N = 1, .HV = 32, .S = 8}, FKDAI_DECODE_FEW},
         {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK},
         {{.N = 8, .HV = 32, .S = 4}, FKDAI_DECODE_MANY},
