@@ -127,8 +127,12 @@ struct Kernels {
 };
 template <GateKind kind>
 constexpr Kernels kKernelsOf{prefill_kernel<kind, false>, prefill_quad_kernel<kind>, prefill_kernel<kind, true>};
+#ifdef FKDA_BOUNDED_ALONE  // a test program that has no other gate, and compiles a quarter
+constexpr Kernels kKernels[] = {kKernelsOf<GateKind::Bounded>};
+#else
 constexpr Kernels kKernels[] = {kKernelsOf<GateKind::Bounded>, kKernelsOf<GateKind::Softplus>, kKernelsOf<GateKind::Precomputed>,
                                 kKernelsOf<GateKind::PrecomputedF32>};
+#endif
 Kernel kernel_of(const fkdai_prefill_call &call) {
     const Kernels &of = kKernels[call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? FKDAI_GATES : call.gate];
     return call.is_raw != 0 ? of.raw : call.grid.mapping == FKDAI_QUAD ? of.quad : of.any;
