@@ -290,7 +290,7 @@ def choose_draws(is_long):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", choices=STEPS, help="run one step")
-    arguments.add_argument("--long", action="store_true", help="all draws in the release build, all suites under sanitizers, all architectures in the lint")
+    arguments.add_argument("--long", action="store_true", help="all draws, all suites under sanitizers, all architectures in the lint")
     arguments.add_argument("--record", action="store_true", help="write the counts of a green run as the new expectation")
     arguments = arguments.parse_args()
     steps = [arguments.only] if arguments.only else list(STEPS)
