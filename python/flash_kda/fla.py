@@ -8,6 +8,8 @@ Nothing is taken that would lose accuracy against the dtype of q: on GPUs, whose
 to FLA, unless ``flash_kda.fla.may_round`` is set to True; float64 is left to it everywhere. There is no backward: under grad mode
 ``chunk_kda`` is left to FLA if an argument requires grad.
 ``fused_recurrent_kda`` has no backward in FLA either, and is taken in any mode.
+
+One file, though long: what is asked of a call, and what is done with it, are read side by side.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-/* The C11 half of the CUDA backend: what it accepts, what it says when it refuses, what it calls. */
+/*
+ * The C11 half of the CUDA backend: what it accepts, what it says when it refuses, what it calls. One file, though long: its tests share one good call
+ * and the fake driver that it reaches.
+ */
 #include "harness.h"
 
 #include <stdint.h>

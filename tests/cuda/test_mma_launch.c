@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "backend/forward_scale.h"
 #include "fake_launches.h"
 #include "prefill_mma/prefill_mma_launch.h"
 
@@ -60,10 +61,13 @@ static void test_nothing_to_do_and_failures(void **unused)
 static void test_scale(void **unused)
 {
     (void)unused;
-    static const float scales[] = {0.08838835f, 0.125f, 1, -3.5f, 0, 1e-30f, 1e30f, 0x1p-140f};
+    static const float scales[] = {0.08838835f, 0.125f, 1, -3.5f, 0x1p-8f, -255, 256, 0x1p-9f, 0, 1e-20f, 1e30f, 0x1p-140f};
     for (size_t i = 0; i < sizeof scales / sizeof *scales; ++i) {
-        const fkdai_mma_scale s = fkdai_mma_split_scale(scales[i]);
+        const fkdai_scale s = fkdai_split_scale(scales[i]);
+        const float size = fabsf(scales[i]);
         assert_true(s.q * s.out == scales[i]);
+        if (size >= 0x1p-8f && size < 0x1p8f) assert_true(s.out == 1);
+        else if (size >= 0x1p-97f && size < 0x1p97f) assert_true(fabsf(s.q) >= 0.0625f && fabsf(s.q) < 0.125f);
     }
 }
 

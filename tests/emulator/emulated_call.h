@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "backend/forward_scale.h"
 #include "bars.h"
 #include "oracle_values.h"
 #include "prefill_sm90/problem/workspace.cuh"
@@ -120,7 +121,7 @@ struct Call {
         p.status = &status;
         if (spec.g == FKDA_F32) p.g_f32 = g_f32.data(), p.g_strides = {T * HV * 128, HV * 128, 128};
         p.heads = static_cast<int>(HV), p.lower_bound = static_cast<float>(spec.lower_bound), p.is_raw = spec.norm == FKDA_QK_NORM_NONE;
-        const fkdai_prefill_scale scale = fkdai_prefill_split_scale(static_cast<float>(spec.scale));
+        const fkdai_scale scale = fkdai_split_scale(static_cast<float>(spec.scale));
         p.scale = scale.q, p.out_factor = scale.out, p.usual_range = usual_range_of(p.out_factor);
         return p;
     }

@@ -1,6 +1,7 @@
 """``import flash_kda.fla``: what FLA's chunk_kda and fused_recurrent_kda then leave to this module, on CPU and CUDA tensors, and what not.
 
 The truth is a float64 recurrence. Without a GPU, what is not taken ends in FLA's kernels, which do not run there; that is how a test sees it.
+One file, though long: it is one part of the GPU check, which loads torch and FLA once for all of it.
 """
 
 import logging

@@ -1,6 +1,7 @@
 // On the host: from a call to the kernel's parameters.
 #pragma once
 
+#include "backend/forward_scale.h"
 #include "prefill_mma/mma_params.cuh"
 #include "prefill_mma/prefill_mma_launch.h"
 
@@ -21,7 +22,7 @@ inline GateKind gate_of(const fkdai_mma_call &call) {
 
 inline Params params_of(const fkdai_mma_call &call) {
     const auto tensor = [](const fkdai_tensor &x) { return Tensor{x.data, strides_of(x.stride)}; };
-    const fkdai_mma_scale scale = fkdai_mma_split_scale(call.scale);
+    const fkdai_scale scale = fkdai_split_scale(call.scale);
     Params p{};
     p.q = tensor(call.q), p.k = tensor(call.k), p.v = tensor(call.v), p.g = tensor(call.g);
     p.beta = {call.beta.data, strides_of(call.beta.stride), element_of(call.beta.element), call.is_beta_activated != 0, call.beta_multiplier};

@@ -7,6 +7,7 @@
 #include "device/gates.cuh"
 #include "device/phase_barrier.cuh"
 #include "device/shared_access.cuh"
+#include "device/shared_view.cuh"
 #include "prefill_mma/prefill_mma_plan.h"
 #include "schedule/jobs.cuh"
 
@@ -144,15 +145,7 @@ inline constexpr uint32_t kAlignment = 128;
 inline constexpr int kSharedBytes = sizeof(Smem) + kAlignment;  // dynamic_shared
 static_assert(kSharedBytes <= FKDAI_MMA_SHARED_BYTES);
 
-// The block's shared memory, and its 32-bit address.
-struct View {
-    Smem *memory;
-    uint32_t base;
-    __device__ __forceinline__ Smem *operator->() const { return memory; }
-    template <class T>
-    __device__ __forceinline__ uint32_t at(const T &member) const {
-        return base + static_cast<uint32_t>(reinterpret_cast<const uint8_t *>(&member) - reinterpret_cast<const uint8_t *>(memory));
-    }
+struct View : SharedView<Smem> {
     __device__ __forceinline__ uint32_t stage(int number) const { return base + (number & 1) * uint32_t{sizeof(Stage)}; }
 };
 

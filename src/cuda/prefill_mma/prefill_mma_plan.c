@@ -1,7 +1,5 @@
 #include "prefill_mma/prefill_mma_plan.h"
 
-#include <math.h>
-
 /* As many slices as leave every block a multiprocessor of its own; a power of two, so that they are equal. */
 fkdai_mma_grid fkdai_mma_make_grid(int64_t N, int64_t HV, int64_t V, int multiprocessors, int slices)
 {
@@ -16,12 +14,3 @@ fkdai_mma_grid fkdai_mma_make_grid(int64_t N, int64_t HV, int64_t V, int multipr
 }
 
 int fkdai_mma_threads(fkdai_mma_grid grid) { return 32 * (FKDAI_MMA_PREPARE_WARPS + grid.solve_warps + grid.chain_warps); }
-
-fkdai_mma_scale fkdai_mma_split_scale(float scale)
-{
-    int exponent = -3;
-    if (scale != 0) (void)frexpf(scale, &exponent);
-    const int power = exponent + 3, largest = 100;
-    const float out = ldexpf(1, power > largest ? largest : power < -largest ? -largest : power);
-    return (fkdai_mma_scale){scale / out, out};
-}

@@ -36,12 +36,6 @@ fkdai_mma_grid fkdai_mma_make_grid(int64_t N, int64_t HV, int64_t V, int multipr
 
 int fkdai_mma_threads(fkdai_mma_grid grid);
 
-/* scale = q * out; out is a power of two, and q between 1/16 and 1/8 where that is possible. */
-typedef struct fkdai_mma_scale {
-    float q, out;
-} fkdai_mma_scale;
-fkdai_mma_scale fkdai_mma_split_scale(float scale);
-
 #ifdef __cplusplus
 }
 #endif

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <ctime>
 
+#include "backend/forward_scale.h"
 #include "prefill_sm90/prefill_kernel.cuh"
 #include "prefill_sm90/problem/workspace.cuh"
 
@@ -94,7 +95,7 @@ cudaError_t fill_params(const fkdai_prefill_call &call, Params *p) {
                     static_cast<int>(call.T)};
     p->status = call.device_status;
     p->heads = static_cast<int>(call.HV), p->key_factor = key_factor_of(static_cast<uint32_t>(call.HV / call.H));
-    const fkdai_prefill_scale scale = fkdai_prefill_split_scale(call.scale);
+    const fkdai_scale scale = fkdai_split_scale(call.scale);
     p->scale = scale.q, p->out_factor = scale.out, p->lower_bound = call.lower_bound;
     p->is_raw = call.is_raw != 0, p->usual_range = usual_range_of(p->out_factor);
     return cudaSuccess;

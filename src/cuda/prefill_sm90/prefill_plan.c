@@ -1,8 +1,6 @@
 /* Grids and workspace of the prefill kernel: arithmetic, no CUDA. */
 #include "prefill_sm90/prefill_plan.h"
 
-#include <math.h>
-
 #include "prefill_sm90/prefill_tuning.h"
 
 enum { QUAD_RANKS = 4, DUO_RANKS = 2, WIDTH = 128, CHUNK = 32, HALVES = 2, ALIGN = 256 };
@@ -83,13 +81,4 @@ fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid gri
 size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid, fkdai_prefill_stops stops)
 {
     return fkdai_prefill_make_layout(N, grid, fkdai_prefill_who_schedules(N, H, grid), stops).bytes;
-}
-
-fkdai_prefill_scale fkdai_prefill_split_scale(float scale)
-{
-    int exponent = -3;
-    if (scale != 0) (void)frexpf(scale, &exponent);
-    const int power = exponent > -8 && exponent <= 8 ? 0 : exponent + 3, largest = 100;
-    const float out = ldexpf(1, power > largest ? largest : power < -largest ? -largest : power);
-    return (fkdai_prefill_scale){scale / out, out};
 }

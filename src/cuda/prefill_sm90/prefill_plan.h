@@ -59,16 +59,6 @@ fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid gri
 /* Bytes of workspace for a call, with the schedule that it takes. */
 size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid, fkdai_prefill_stops stops);
 
-/*
- * The caller's scale as two factors, of q and of out. That of out is a power of two: 1 for scales from 2^-8 up to 2^8, with which M, at most the scale,
- * fits fp16, and what M rounds to 0 is far below the rounding of out. Other scales leave 1/16 to 1/8 to q; a factor of out sends every chunk past the
- * chain's loop (roles/range_guard.cuh).
- */
-typedef struct fkdai_prefill_scale {
-    float q, out;
-} fkdai_prefill_scale;
-fkdai_prefill_scale fkdai_prefill_split_scale(float scale);
-
 /* Sizes of the device code, which asserts them. */
 enum { FKDAI_CUT_BYTES = 16, FKDAI_RELAY_BYTES = 2 * 6 * 27 * 1024 /* of a cluster: two preparers, six stages but for T */ };
 

@@ -4,24 +4,12 @@
 #include "device/sm90/barrier.cuh"
 #include "device/scalar_math.cuh"
 #include "device/shared_access.cuh"
+#include "device/shared_view.cuh"
 #include "prefill_sm90/problem/params.cuh"
 #include "prefill_sm90/problem/prefill_marks.cuh"
 #include "prefill_sm90/problem/segments.cuh"
 
 namespace fkdai::prefill {
-
-// The block's shared memory, and its 32-bit address: computed once and kept, since the compiler would otherwise
-// derive it anew, from a special register, at every use.
-template <class Smem>
-struct SharedView {
-    Smem *memory;
-    uint32_t base;
-    __device__ __forceinline__ Smem *operator->() const { return memory; }
-    template <class T>
-    __device__ __forceinline__ uint32_t at(const T &member) const {
-        return base + static_cast<uint32_t>(reinterpret_cast<const uint8_t *>(&member) - reinterpret_cast<const uint8_t *>(memory));
-    }
-};
 
 // Where turn n of a ring lies, and the parity of the phase that its barriers are waited for.
 struct RingSlot {
