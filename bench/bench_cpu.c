@@ -1,7 +1,7 @@
 /*
  * The CPU backend against plain token loops (plain_loop.h), in one process per instruction set, repetitions interleaved.
  *
- *     fkda_bench_cpu [--quick] [--json] [--isa scalar|avx2|avx512] [--tokens T] [--repeats N]
+ *     fkda_bench_cpu [--quick] [--json] [--isa scalar|avx2|avx512|neon] [--tokens T] [--repeats N]
  *     fkda_bench_cpu --busy N [--json] [--isa ...]    beside N processes that use up all the time they get; bench_busy.c
  *
  * One sequence of T = 1024 tokens, H = 32, K = V = 128, bf16, bounded gate. One thread is timed by its CPU time, which other processes disturb
@@ -37,6 +37,9 @@ static const struct { const char *isa; plain_loop *loop[VARIANTS]; } plain_loops
 #endif
 #ifdef BENCH_AVX2
     {"avx2", {plain_rows__avx2, plain_dots__avx2, plain_columns__avx2}},
+#endif
+#ifdef BENCH_NEON
+    {"neon", {plain_rows__neon, plain_dots__neon, plain_columns__neon}},
 #endif
     {"scalar", {plain_rows__scalar, plain_dots__scalar, plain_columns__scalar}},
 };
@@ -202,7 +205,7 @@ static options parse(int argc, char **argv)
             o.neighbours = (int)strtol(argv[++i], NULL, 10);
         }
         else {
-            fprintf(stderr, "usage: fkda_bench_cpu [--quick] [--json] [--isa scalar|avx2|avx512] [--tokens T] [--repeats N] [--busy N]\n");
+            fprintf(stderr, "usage: fkda_bench_cpu [--quick] [--json] [--isa scalar|avx2|avx512|neon] [--tokens T] [--repeats N] [--busy N]\n");
             exit(2);
         }
     }

@@ -29,5 +29,6 @@ typedef void plain_loop(const plain_head *head);
 plain_loop plain_rows__scalar, plain_dots__scalar, plain_columns__scalar;
 plain_loop plain_rows__avx2, plain_dots__avx2, plain_columns__avx2;
 plain_loop plain_rows__avx512, plain_dots__avx512, plain_columns__avx512;
+plain_loop plain_rows__neon, plain_dots__neon, plain_columns__neon;
 
 #endif

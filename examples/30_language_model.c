@@ -23,10 +23,11 @@ static double now(void)
 /* In nats: -log of the probability that these logits give to a byte. */
 static double loss(const float *logits, unsigned char byte)
 {
-    double most = logits[0], sum = 0;
-    for (int i = 1; i < BYTES; ++i) most = fmax(most, (double)logits[i]);
-    for (int i = 0; i < BYTES; ++i) sum += exp((double)logits[i] - most);
-    return most + log(sum) - (double)logits[byte];
+    float most = logits[0];
+    double sum = 0;
+    for (int i = 1; i < BYTES; ++i) most = fmaxf(most, logits[i]);
+    for (int i = 0; i < BYTES; ++i) sum += exp((double)logits[i] - (double)most);
+    return (double)most + log(sum) - (double)logits[byte];
 }
 
 /* A byte, each with its probability at this temperature; those far less likely than the likeliest never come. */

@@ -256,7 +256,7 @@ FKDA_API fkda_status fkda_fwd(const fkda_fwd_desc *desc, const fkda_fwd_args *ar
 
 /* ---------------------------------------------------------------- planned */
 
-/* Detects CPU and GPU and reads, once, the environment (FKDA_CPU_ISA = scalar | avx2 | avx512, in any case; OMP_NUM_THREADS) and the
+/* Detects CPU and GPU and reads, once, the environment (FKDA_CPU_ISA = scalar | avx2 | avx512 | neon, in any case; OMP_NUM_THREADS) and the
  * CPU quota. Optional: the first other call does it. Call it before stream capture or before timing. Idempotent. */
 FKDA_API fkda_status fkda_init(void);
 

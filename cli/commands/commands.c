@@ -17,7 +17,7 @@ const command_alias command_aliases[] = {
 
 const command_variable command_variables[] = {
     {"OMP_NUM_THREADS", "the most threads that the CPU backend starts where --threads is not given"},
-    {"FKDA_CPU_ISA", "scalar, avx2 or avx512: the instruction set of the CPU backend (default: the best that the CPU has)"},
+    {"FKDA_CPU_ISA", "scalar, avx2, avx512 or neon: the instruction set of the CPU backend (default: the best that the CPU has)"},
     {"CUDA_VISIBLE_DEVICES", "the first of these GPUs is the one that is used"},
     {"NO_COLOR", "if it is not empty: no colours and no progress bar"},
     {"TERM", "if it is unset or dumb: the same"},

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
+#include "each_ukr.h"
 #include "problem.h"
-#include "ukr/ukr.h"
 
 enum { C = FKDAI_CPU_CHUNK, G = FKDAI_CPU_GROUP, P = FKDAI_CPU_PANEL, W = FKDAI_CPU_MAX_WIDTH };
 
@@ -96,11 +96,8 @@ static double rms(const error_sum *s) { return s->error == 0 ? 0 : sqrt(s->error
 static void tokens_relate(void **state)
 {
     (void)state;
-    static const char *const isas[] = {"scalar", "avx2", "avx512"};
-    for (int x = 0; x < 3 * GATES; ++x) {
-        const fkdai_cpu_ukr *const u = fkdai_cpu_ukr_named(isas[x / GATES]);
-        if (u == NULL) continue;
-        fixture *const f = make_fixture(&gates[x % GATES], 11);
+    FOR_EACH_UKR(u) for (int x = 0; x < GATES; ++x) {
+        fixture *const f = make_fixture(&gates[x], 11);
         run_chunk(u, f);
         error_sum akk = {0, 1e-30}, mqk = {0, 1e-30}, operands = {0, 1e-30};
         for (int i = 0; i < C; ++i) {
@@ -112,7 +109,7 @@ static void tokens_relate(void **state)
                 compare(&operands, f->chunk.k_restored[i][c], (double)f->k[i][c] * decay(f, c, i + 1, C));
             }
         }
-        print_message("%s %s: A %.1e M %.1e K+ Q+ Kr %.1e\n", u->name, gates[x % GATES].name, rms(&akk), rms(&mqk), rms(&operands));
+        print_message("%s %s: A %.1e M %.1e K+ Q+ Kr %.1e\n", u->name, gates[x].name, rms(&akk), rms(&mqk), rms(&operands));
         assert_true(rms(&akk) < 5e-7 && rms(&mqk) < 5e-7 && rms(&operands) < 5e-7);
         free(f);
     }
@@ -142,12 +139,9 @@ static void recur(const fixture *f, double (*S)[P], double (*out)[P])
 static void panels_follow_the_recurrence(void **state)
 {
     (void)state;
-    static const char *const isas[] = {"scalar", "avx2", "avx512"};
     static double S[W][P], out[C][P];
-    for (int x = 0; x < 3 * GATES; ++x) {
-        const fkdai_cpu_ukr *const u = fkdai_cpu_ukr_named(isas[x / GATES]);
-        if (u == NULL) continue;
-        fixture *const f = make_fixture(&gates[x % GATES], 29);
+    FOR_EACH_UKR(u) for (int x = 0; x < GATES; ++x) {
+        fixture *const f = make_fixture(&gates[x], 29);
         run_chunk(u, f);
         recur(f, S, out);
         error_sum o = {0, 1e-30}, s = {0, 1e-30};
@@ -155,7 +149,7 @@ static void panels_follow_the_recurrence(void **state)
             for (int i = 0; i < C; ++i) compare(&o, f->out[i][v], out[i][v]);
             for (int c = 0; c < W; ++c) compare(&s, f->state[c][v], S[c][v]);
         }
-        print_message("%s %s: O %.1e S' %.1e\n", u->name, gates[x % GATES].name, rms(&o), rms(&s));
+        print_message("%s %s: O %.1e S' %.1e\n", u->name, gates[x].name, rms(&o), rms(&s));
         assert_true(rms(&o) < 1e-6 && rms(&s) < 1e-6);
         free(f);
     }

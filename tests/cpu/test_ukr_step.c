@@ -9,12 +9,10 @@
 
 #include <cmocka.h>
 
+#include "each_ukr.h"
 #include "problem.h"
-#include "ukr/ukr.h"
 
 enum { R = FKDAI_CPU_STEP_ROWS, W = FKDAI_CPU_MAX_WIDTH, STRIDE = W + 8, ROOM = W * STRIDE };
-
-static const char *const isas[] = {"scalar", "avx2", "avx512"};
 
 /* A token whose decays are of every size: near 1 as what is lost, elsewhere as what is kept. */
 static fkdai_cpu_token make_token(uint64_t seed, double *alpha)
@@ -78,14 +76,11 @@ static void check_part(const fkdai_cpu_ukr *u, int K, int count, int is_columns)
 static void one_token(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof isas / sizeof *isas; ++i) {
-        const fkdai_cpu_ukr *const u = fkdai_cpu_ukr_named(isas[i]);
-        if (u == NULL) continue;
+    FOR_EACH_UKR(u)
         for (int K = 64; K <= W; K += 64) {
             for (int width = FKDAI_CPU_STEP_COLUMNS; width <= W; width += FKDAI_CPU_STEP_COLUMNS) check_part(u, K, width, 1);
             check_part(u, K, R, 0);
         }
-    }
 }
 
 int main(void)

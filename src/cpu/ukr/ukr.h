@@ -106,7 +106,7 @@ typedef struct fkdai_cpu_ukr {
     fkdai_ukr_step_rows *step_rows;
 } fkdai_cpu_ukr;
 
-/* The micro-kernels of one instruction set, "scalar", "avx2" or "avx512", in any case; NULL if this build or this machine has none of that name. */
+/* The micro-kernels of one instruction set, "scalar", "avx2", "avx512" or "neon", in any case; NULL if this build or this machine has none of that name. */
 const fkdai_cpu_ukr *fkdai_cpu_ukr_named(const char *name);
 
 /* The best ones of this machine, or those that the environment variable FKDA_CPU_ISA names; decided once. NULL: it names none that exist

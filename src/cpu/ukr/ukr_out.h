@@ -11,12 +11,14 @@ ALWAYS_INLINE void out_tile(const fkdai_cpu_chunk *chunk, int64_t K, int i0, con
     UNROLL for (int r = 0; r < rows; ++r)
         UNROLL for (int x = 0; x < TILE_VECS; ++x) acc[r][x] = v_set1(0.0f);
 
-    for (int64_t c = 0; c < K; ++c) {    /* Q+ S */
-        vf s[TILE_VECS];
-        UNROLL for (int x = 0; x < TILE_VECS; ++x) s[x] = v_load(state + c * P + x * VL);
-        UNROLL for (int r = 0; r < rows; ++r) {
-            const vf q = v_set1(chunk->q_decayed[i0 + r][c]);
-            UNROLL for (int x = 0; x < TILE_VECS; ++x) acc[r][x] = v_fma(q, s[x], acc[r][x]);
+    for (int64_t c = 0; c < K; c += LANES) {    /* Q+ S */
+        v_lanes q[TILE_ROWS];
+        UNROLL for (int r = 0; r < rows; ++r) q[r] = v_load_lanes(&chunk->q_decayed[i0 + r][c]);
+        UNROLL for (int lane = 0; lane < LANES; ++lane) {
+            vf s[TILE_VECS];
+            UNROLL for (int x = 0; x < TILE_VECS; ++x) s[x] = v_load(state + (c + lane) * P + x * VL);
+            UNROLL for (int r = 0; r < rows; ++r)
+                UNROLL for (int x = 0; x < TILE_VECS; ++x) acc[r][x] = v_fma(v_lane(q[r], lane), s[x], acc[r][x]);
         }
     }
     for (int j = 0; j < i0; ++j)    /* M_ij U_j, earlier tiles */

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#ifdef FKDA_CPU_AARCH64
+#include <sys/auxv.h>
+#endif
 
 #include "ukr_list.h"
 
@@ -54,6 +57,23 @@ static const fkdai_cpu_ukr avx512 = {
 };
 #endif
 
+#ifdef FKDA_CPU_AARCH64
+static const fkdai_cpu_ukr neon = {
+    "neon",
+    ukr_gate_1x4__neon,
+    ukr_close_1x4__neon,
+    ukr_sigmoid_1x4__neon,
+    ukr_load_row_1x4__neon,
+    ukr_store_row_1x4__neon,
+    ukr_relate_4x4__neon,
+    ukr_solve_4x16__neon,
+    ukr_out_4x16__neon,
+    ukr_advance_4x16__neon,
+    ukr_step_columns_2x32__neon,
+    ukr_step_rows_2x32__neon,
+};
+#endif
+
 /* Best first. */
 static const fkdai_cpu_ukr *ukr_at(int i)
 {
@@ -63,6 +83,9 @@ static const fkdai_cpu_ukr *ukr_at(int i)
     const int has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
                            && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     const fkdai_cpu_ukr *const list[] = {has_avx512 ? &avx512 : &scalar, has_avx2 ? &avx2 : &scalar, &scalar, NULL};
+#elif defined FKDA_CPU_AARCH64
+    const int has_neon = (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
+    const fkdai_cpu_ukr *const list[] = {has_neon ? &neon : &scalar, &scalar, NULL};
 #else
     const fkdai_cpu_ukr *const list[] = {&scalar, NULL};
 #endif
@@ -80,13 +103,19 @@ static pthread_once_t chosen_once = PTHREAD_ONCE_INIT;
 static const fkdai_cpu_ukr *chosen;
 static char refusal[160];
 
+static void refuse(const char *wanted)
+{
+    size_t used = (size_t)snprintf(refusal, sizeof refusal, "FKDA_CPU_ISA is \"%.40s\", but on this machine it can be ", wanted);
+    for (int i = 0; ukr_at(i) != NULL; ++i)
+        if (ukr_at(i) != &scalar) used += (size_t)snprintf(refusal + used, sizeof refusal - used, "%s, ", ukr_at(i)->name);
+    snprintf(refusal + used, sizeof refusal - used, "%s", scalar.name);
+}
+
 static void choose(void)
 {
     const char *const wanted = getenv("FKDA_CPU_ISA");
     chosen = wanted == NULL || *wanted == 0 ? ukr_at(0) : fkdai_cpu_ukr_named(wanted);
-    if (chosen == NULL)
-        snprintf(refusal, sizeof refusal, "FKDA_CPU_ISA is \"%.40s\", but on this machine it can be%s%s scalar",
-                 wanted, fkdai_cpu_ukr_named("avx512") ? " avx512," : "", fkdai_cpu_ukr_named("avx2") ? " avx2," : "");
+    if (chosen == NULL) refuse(wanted);
 }
 
 const fkdai_cpu_ukr *fkdai_cpu_ukr_chosen(const char **reason)

@@ -16,12 +16,14 @@ ALWAYS_INLINE void solve_tile(const fkdai_cpu_chunk *chunk, int64_t K, int i0, c
     UNROLL for (int r = 0; r < rows; ++r)
         UNROLL for (int x = 0; x < TILE_VECS; ++x) acc[r][x] = v_set1(0.0f);
 
-    for (int64_t c = 0; c < K; ++c) {    /* K+ S */
-        vf s[TILE_VECS];
-        UNROLL for (int x = 0; x < TILE_VECS; ++x) s[x] = v_load(state + c * P + x * VL);
-        UNROLL for (int r = 0; r < rows; ++r) {
-            const vf k = v_set1(chunk->k_decayed[i0 + r][c]);
-            UNROLL for (int x = 0; x < TILE_VECS; ++x) acc[r][x] = v_fma(k, s[x], acc[r][x]);
+    for (int64_t c = 0; c < K; c += LANES) {    /* K+ S */
+        v_lanes k[TILE_ROWS];
+        UNROLL for (int r = 0; r < rows; ++r) k[r] = v_load_lanes(&chunk->k_decayed[i0 + r][c]);
+        UNROLL for (int lane = 0; lane < LANES; ++lane) {
+            vf s[TILE_VECS];
+            UNROLL for (int x = 0; x < TILE_VECS; ++x) s[x] = v_load(state + (c + lane) * P + x * VL);
+            UNROLL for (int r = 0; r < rows; ++r)
+                UNROLL for (int x = 0; x < TILE_VECS; ++x) acc[r][x] = v_fma(v_lane(k[r], lane), s[x], acc[r][x]);
         }
     }
     UNROLL for (int r = 0; r < rows; ++r)    /* b (V - K+ S) */

@@ -11,6 +11,14 @@
 #endif
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
+/* Factors that lie side by side, as many as one load brings. NEON multiplies by a lane of a vector; elsewhere each broadcast is a load. */
+#ifndef LANES
+#define LANES 1
+typedef float v_lanes;
+ALWAYS_INLINE v_lanes v_load_lanes(const float *p) { return *p; }
+ALWAYS_INLINE vf v_lane(v_lanes x, int lane) { (void)lane; return v_set1(x); }
+#endif
+
 /* Element i.. of a row in memory, as fp32. */
 ALWAYS_INLINE vf v_load_as(const void *row, fkda_dtype dtype, int64_t i)
 {
