@@ -1,10 +1,10 @@
 /* flashkda info: what this build is, and what it would run on. */
 #include <cjson/cJSON.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "commands.h"
+#include "cpu_facts.h"
 #include "device.h"
 #include "json_out.h"
 
@@ -12,47 +12,6 @@ static int as_json;
 static const option options[] = {{.name = "--json", .help = "print one JSON object instead of text", .kind = OPTION_FLAG, .to = &as_json}};
 
 enum { TEXT_BYTES = 512 };
-
-/* What the CPU offers, as far as a backend may care. */
-static void list_features(char *text, size_t size)
-{
-    text[0] = 0;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    size_t used = 0;
-#define FEATURE(name)                                     \
-    if (__builtin_cpu_supports(name) && used < size)      \
-        used += (size_t)snprintf(text + used, size - used, "%s%s", used ? " " : "", name);
-    FEATURE("sse4.2") FEATURE("avx") FEATURE("avx2") FEATURE("fma") FEATURE("avx512f") FEATURE("avx512dq") FEATURE("avx512bw") FEATURE("avx512vl")
-    FEATURE("avx512vnni") FEATURE("avx512bf16")
-#undef FEATURE
-#else
-    (void)size;
-#endif
-}
-
-static void read_model(char *text, size_t size)
-{
-    snprintf(text, size, "unknown");
-    FILE *const file = fopen("/proc/cpuinfo", "r");
-    if (file == NULL) return;
-    char line[TEXT_BYTES];
-    while (fgets(line, sizeof line, file) != NULL) {
-        const char *const colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || colon == NULL) continue;
-        line[strcspn(line, "\n")] = 0;
-        snprintf(text, size, "%s", colon + 1 + strspn(colon + 1, " "));
-        break;
-    }
-    fclose(file);
-}
-
-/* Cores that the process may use, which a container makes fewer than the machine has. */
-static int count_cores(void)
-{
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
 
 static void print_text(const char *model, const char *features)
 {
@@ -68,7 +27,7 @@ static void print_text(const char *model, const char *features)
         device_look(&facts);
         printf("  gpu       %s, driver %s, SM clock %d MHz now\n", facts.gpu, facts.driver, facts.sm_mhz);
     }
-    printf("  cpu       %s, %d cores for this process\n  features  %s\n", model, count_cores(), *features ? features : "none that matter here");
+    printf("  cpu       %s, %d cores for this process\n  features  %s\n", model, cpu_count_cores(), *features ? features : "none that matter here");
 }
 
 static void print_json(const char *model, const char *features)
@@ -96,7 +55,7 @@ static void print_json(const char *model, const char *features)
     }
     cJSON *const cpu = cJSON_AddObjectToObject(line, "cpu");
     json_add_text(cpu, "model", model);
-    json_add_number(cpu, "cores", count_cores());
+    json_add_number(cpu, "cores", cpu_count_cores());
     cJSON *const list = cJSON_AddArrayToObject(cpu, "features");
     char words[TEXT_BYTES], *rest = words;
     snprintf(words, sizeof words, "%s", features);
@@ -107,8 +66,10 @@ static void print_json(const char *model, const char *features)
 static cli_exit info(void)
 {
     char model[TEXT_BYTES], features[TEXT_BYTES];
-    read_model(model, sizeof model);
-    list_features(features, sizeof features);
+    FILE *const cpuinfo = fopen("/proc/cpuinfo", "r");
+    cpu_read_model(cpuinfo, model, sizeof model);
+    if (cpuinfo != NULL) fclose(cpuinfo);
+    cpu_list_features(features, sizeof features);
     if (as_json) print_json(model, features);
     else print_text(model, features);
     return CLI_OK;

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "accuracy.h"
+#include "cpu_facts.h"
 #include "failure.h"
 #include "generator.h"
 #include "harness.h"
@@ -303,6 +304,44 @@ static void mistyped_options_are_refused(void **state)
     }
 }
 
+/* ---------------------------------------------------------------- CPU */
+
+static void the_cpu_has_a_name(void **state)
+{
+    (void)state;
+    static const struct { const char *cpuinfo, *name; } cpus[] = {
+        {"processor\t: 0\nmodel\t\t: 143\nmodel name\t: A CPU @ 2 GHz\nprocessor\t: 1\nmodel name\t: B\n", "A CPU @ 2 GHz"},
+        {"processor\t: 0\nBogoMIPS\t: 50.00\nCPU implementer\t: 0x41\nCPU variant\t: 0x3\nCPU part\t: 0xd0c\nCPU part\t: 0xd0d\n",
+         "implementer 0x41, part 0xd0c"},
+        {"CPU part\t: 0xd0c\n", "implementer unknown, part 0xd0c"},
+        {"model name without a colon\n", "unknown"},
+        {"", "unknown"},
+    };
+    char name[64];
+    for (size_t i = 0; i < sizeof cpus / sizeof *cpus; ++i) {
+        FILE *const file = *cpus[i].cpuinfo ? fmemopen((void *)(uintptr_t)cpus[i].cpuinfo, strlen(cpus[i].cpuinfo), "r") : NULL;
+        memset(name, 'x', sizeof name);
+        cpu_read_model(file, name, sizeof name);
+        if (file != NULL) fclose(file);
+        assert_string_equal(name, cpus[i].name);
+    }
+}
+
+/* What the backend chooses by default is among what the CPU is said to offer. */
+static void the_cpu_offers_what_is_used(void **state)
+{
+    (void)state;
+    static const char *const needs[][2] = {{"avx512,", "avx512f"}, {"avx2,", "avx2"}, {"neon,", "asimd"}};
+    char features[512], used[256], few[12];
+    cpu_list_features(features, sizeof features);
+    assert_int_equal(fkda_backend_status(FKDA_BACKEND_CPU, used, sizeof used), FKDA_OK);
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; ++i)
+        if (strncmp(used, needs[i][0], strlen(needs[i][0])) == 0) assert_non_null(strstr(features, needs[i][1]));
+    cpu_list_features(few, sizeof few);    /* no room: cut */
+    assert_int_equal(strncmp(few, features, strlen(few)), 0);
+    assert_true(cpu_count_cores() >= 1);
+}
+
 /* ---------------------------------------------------------------- generator */
 
 static void generated_numbers_are_normal(void **state)
@@ -337,7 +376,8 @@ int main(void)
         cmocka_unit_test(text_for_people), cmocka_unit_test(numbers_are_strict), cmocka_unit_test(sizes_for_people),
         cmocka_unit_test(the_nearest_word), cmocka_unit_test(json_numbers_have_seven_digits), cmocka_unit_test(strays_are_counted),
         cmocka_unit_test(what_is_in_use_is_not_available), cmocka_unit_test(options_are_parsed),
-        cmocka_unit_test(mistyped_options_are_refused), cmocka_unit_test(generated_numbers_are_normal),
+        cmocka_unit_test(mistyped_options_are_refused), cmocka_unit_test(the_cpu_has_a_name), cmocka_unit_test(the_cpu_offers_what_is_used),
+        cmocka_unit_test(generated_numbers_are_normal),
     };
     return cmocka_run_group_tests_name("cli_parts", tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #ifndef TEST_CHILD_H
 #define TEST_CHILD_H
 
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,17 @@ static inline int run_in_child(int (*body)(void *context), void *context, unsign
     if (child < 0 || waitpid(child, &status, 0) != child) return -1000;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
+
+/* What is compiled for another machine CTest runs under qemu-user (cmake/aarch64-linux-gnu.cmake). It is no kernel: it cannot start the running
+ * program anew, and before version 8 it often breaks where a process with threads forks and the child starts a thread. */
+#define SKIP_UNDER_QEMU(what_it_lacks)                                      \
+    do {                                                                    \
+        if (getenv("FKDA_TEST_QEMU") == NULL) break;                        \
+        print_message("skipped: under qemu, without %s\n", what_it_lacks); \
+        skip();                                                             \
+    } while (0)
+#define A_PROGRAM_THAT_STARTS_ITSELF "a program that starts itself"
+#define THREADS_IN_A_CHILD "threads in a child of a process with threads"
 
 /* gcc tells by macros which sanitizer is on, clang by features. */
 #ifndef __has_feature

@@ -83,6 +83,7 @@ static void *compute_until_enough(void *context)
 static void child_computes_while_the_parent_does(void **state)
 {
     (void)state;
+    SKIP_UNDER_QEMU(THREADS_IN_A_CHILD);
     expectation e = expect();
     endless other = {.p = problem_make(&small)};
     pthread_t thread;
