@@ -34,7 +34,7 @@ typedef struct weights_file {
     float *next;             /* where the next tensor goes, as fp32 */
 } weights_file;
 
-static void refuse(const char *path, const char *why, const char *what)
+_Noreturn static void refuse(const char *path, const char *why, const char *what)
 {
     fprintf(stderr, "%s: %s%s\n", path, why, what);
     exit(1);

@@ -144,7 +144,7 @@ static int child_is_limited(void *context)    /* 0: a plan has the default numbe
 static void omp_num_threads_limits_the_default(void **state)
 {
     (void)state;
-    SKIP_UNDER_QEMU(A_PROGRAM_THAT_STARTS_ITSELF);
+    SKIP_IF(is_under_qemu(), "qemu cannot start the running program anew");
     const int one = 1;
     int all = fkdai_cpu_threads_available();
     static const struct { const char *text; int is_limit; } cases[] = {{"1", 1}, {"1,4", 1}, {"100000", 0}, {"garbage", 0}, {"", 0}, {"0", 0}};

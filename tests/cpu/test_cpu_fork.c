@@ -56,6 +56,7 @@ static int compute_and_fork(void *context)
 static void child_computes(void **state)
 {
     (void)state;
+    SKIP_WITHOUT_THREADS_IN_CHILDREN();
     expectation e = expect();
     assert_int_equal(run_in_child(compute, &e, 60), 0);
     assert_int_equal(run_in_child(compute_and_fork, &e, 60), 0);
@@ -83,7 +84,7 @@ static void *compute_until_enough(void *context)
 static void child_computes_while_the_parent_does(void **state)
 {
     (void)state;
-    SKIP_UNDER_QEMU(THREADS_IN_A_CHILD);
+    SKIP_WITHOUT_THREADS_IN_CHILDREN();
     expectation e = expect();
     endless other = {.p = problem_make(&small)};
     pthread_t thread;
@@ -125,6 +126,7 @@ static int exit_during_a_call(void *context)
 static void exit_waits_for_no_call(void **state)
 {
     (void)state;
+    SKIP_WITHOUT_THREADS_IN_CHILDREN();
     for (int i = 0; i < 20; ++i) {
         if (!draw_is_wanted(i, 4, 1)) continue;
         struct timespec wait = {0, 10000000 * i};

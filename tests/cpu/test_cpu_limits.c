@@ -106,7 +106,7 @@ static int exec_self(void *name)
 /* A process that no fork has touched: nothing of a pool can be left in it. */
 static void expect_under(char *name)
 {
-    SKIP_UNDER_QEMU(A_PROGRAM_THAT_STARTS_ITSELF);
+    SKIP_IF(is_under_qemu(), "qemu cannot start the running program anew");
     const int status = run_in_child(exec_self, name, 60);
     if (status == NOT_BOUND) {
         print_message("skipped: the limit does not bind here, or there is one CPU\n");

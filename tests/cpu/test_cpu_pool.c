@@ -286,7 +286,7 @@ static void forks_while_others_call(void **state)
         print_message("skipped: ThreadSanitizer does not follow a fork of several threads\n");
         skip();
     }
-    SKIP_UNDER_QEMU(THREADS_IN_A_CHILD);
+    SKIP_WITHOUT_THREADS_IN_CHILDREN();
     pthread_t threads[2];
     int is_good[2] = {1, 1};
     for (int i = 0; i < 2; ++i) assert_int_equal(pthread_create(&threads[i], NULL, call_until_enough, &is_good[i]), 0);

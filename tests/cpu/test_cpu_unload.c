@@ -125,7 +125,7 @@ static void load_call_unload(void **state)
 static void forks_before_and_after_unloading(void **state)
 {
     (void)state;
-    SKIP_UNDER_QEMU(THREADS_IN_A_CHILD);
+    SKIP_WITHOUT_THREADS_IN_CHILDREN();
     for (int i = 0; i < 20; ++i) {
         library lib;
         int threads;

@@ -16,7 +16,8 @@ fused_spec fused_draw(uint64_t number)
 #define PICK(n) ((int)rng_below(s, (uint64_t)i++, n))
 #define FLOAT() (PICK(2) ? FKDA_BF16 : FKDA_F32)
 #define OPTIONAL() (PICK(4) ? FLOAT() : FKDA_NONE)
-    fused_spec x = {.number = number, .N = 1 + PICK(6), .H = 1 + PICK(3), .W = 128, .nan_sequence = -1};
+    fused_spec x = {.number = number, .W = 128, .nan_sequence = -1};
+    x.N = 1 + PICK(6), x.H = 1 + PICK(3);
     x.x = PICK(3) ? FKDA_BF16 : FKDA_F32, x.g = FLOAT(), x.beta = FLOAT(), x.out = FLOAT(), x.output_gate = FLOAT();
     x.conv_weight = OPTIONAL(), x.norm_weight = OPTIONAL(), x.conv_bias = x.conv_weight == FKDA_NONE ? FKDA_NONE : OPTIONAL();
     x.gate = (fkda_gate)PICK(3), x.beta_kind = (fkda_beta)PICK(2), x.beta_multiplier = 1 + PICK(2), x.qk_norm = PICK(5) ? FKDA_QK_NORM_L2 : FKDA_QK_NORM_NONE;
