@@ -22,18 +22,12 @@
 
 typedef struct fkdai_fp_environment {
     fenv_t callers;
-#ifdef __aarch64__
-    uint64_t callers_fpcr;
-#endif
 } fkdai_fp_environment;
 
 static inline fkdai_fp_environment fkdai_fp_enter(void)
 {
     fkdai_fp_environment saved;
     fegetenv(&saved.callers);
-#ifdef __aarch64__
-    __asm__ volatile("mrs %0, fpcr" : "=r"(saved.callers_fpcr));
-#endif
     fesetenv(FE_DFL_ENV);
 #ifdef __SSE__
     _mm_setcsr(0x1f80);    /* the state after reset: C knows nothing of FTZ and DAZ, and not every C library clears them */
@@ -44,12 +38,6 @@ static inline fkdai_fp_environment fkdai_fp_enter(void)
     return saved;
 }
 
-static inline void fkdai_fp_leave(const fkdai_fp_environment *saved)
-{
-    fesetenv(&saved->callers);
-#ifdef __aarch64__
-    __asm__ volatile("msr fpcr, %0" : : "r"(saved->callers_fpcr));
-#endif
-}
+static inline void fkdai_fp_leave(const fkdai_fp_environment *saved) { fesetenv(&saved->callers); }
 
 #endif

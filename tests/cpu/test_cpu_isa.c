@@ -57,9 +57,32 @@ static void a_misspelling_is_an_error(void **state)
     for (size_t i = 0; i < sizeof values / sizeof *values; ++i) assert_int_equal(run_in_child(is_refused, values[i], 60), 0);
 }
 
+/* Without FKDA_CPU_ISA. */
+static int is_default(void *name)
+{
+    char text[512], begin[32];
+    snprintf(begin, sizeof begin, "cpu: %s, ", (const char *)name);
+    return plan_on(FKDA_BACKEND_AUTO, 128, text, sizeof text) == FKDA_OK && strncmp(text, begin, strlen(begin)) == 0 ? 0 : 1;
+}
+
+/* Which aarch64 always has, and nothing else ever. */
+static void neon_is_of_aarch64(void **state)
+{
+    (void)state;
+    char neon[] = "neon", of_others[] = "avx2";
+#ifdef __aarch64__
+    assert_int_equal(run_in_child(is_default, neon, 60), 0);
+    assert_int_equal(run_in_child(is_refused, of_others, 60), 0);
+#else
+    assert_int_equal(run_in_child(is_default, neon, 60), 1);
+    assert_int_equal(run_in_child(is_refused, neon, 60), 0);
+    (void)of_others;
+#endif
+}
+
 int main(void)
 {
     unsetenv("FKDA_CPU_ISA");
-    const struct CMUnitTest tests[] = {cmocka_unit_test(case_does_not_matter), cmocka_unit_test(a_misspelling_is_an_error)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(case_does_not_matter), cmocka_unit_test(a_misspelling_is_an_error), cmocka_unit_test(neon_is_of_aarch64)};
     return cmocka_run_group_tests_name("cpu_isa", tests, NULL, NULL);
 }
