@@ -21,10 +21,13 @@ ALWAYS_INLINE void out_tile(const fkdai_cpu_chunk *chunk, int64_t K, int i0, con
                 UNROLL for (int x = 0; x < TILE_VECS; ++x) acc[r][x] = v_fma(v_lane(q[r], lane), s[x], acc[r][x]);
         }
     }
-    for (int j = 0; j < i0; ++j)    /* M_ij U_j, earlier tiles */
-        UNROLL for (int r = 0; r < rows; ++r)
-            UNROLL for (int x = 0; x < TILE_VECS; ++x)
-                acc[r][x] = v_fma(v_set1(chunk->mqk[i0 + r][j]), v_load(update + j * P + x * VL), acc[r][x]);
+    for (int j = 0; j < i0; j += LANES)    /* M_ij U_j, earlier tiles */
+        UNROLL for (int r = 0; r < rows; ++r) {
+            const v_lanes mqk = v_load_lanes(&chunk->mqk[i0 + r][j]);
+            UNROLL for (int lane = 0; lane < LANES; ++lane)
+                UNROLL for (int x = 0; x < TILE_VECS; ++x)
+                    acc[r][x] = v_fma(v_lane(mqk, lane), v_load(update + (j + lane) * P + x * VL), acc[r][x]);
+        }
 
     UNROLL for (int j = 0; j < rows; ++j)    /* M_ij U_j, this tile */
         UNROLL for (int r = j; r < rows; ++r)

@@ -30,10 +30,13 @@ ALWAYS_INLINE void solve_tile(const fkdai_cpu_chunk *chunk, int64_t K, int i0, c
         UNROLL for (int x = 0; x < TILE_VECS; ++x)
             acc[r][x] = v_set1(chunk->beta[i0 + r]) * (v_load(v + (i0 + r) * W + x * VL) - acc[r][x]);
 
-    for (int j = 0; j < i0; ++j)    /* - A_ij U_j, earlier tiles */
-        UNROLL for (int r = 0; r < rows; ++r)
-            UNROLL for (int x = 0; x < TILE_VECS; ++x)
-                acc[r][x] = v_fnma(v_set1(chunk->akk[i0 + r][j]), v_load(update + j * P + x * VL), acc[r][x]);
+    for (int j = 0; j < i0; j += LANES)    /* - A_ij U_j, earlier tiles */
+        UNROLL for (int r = 0; r < rows; ++r) {
+            const v_lanes akk = v_load_lanes(&chunk->akk[i0 + r][j]);
+            UNROLL for (int lane = 0; lane < LANES; ++lane)
+                UNROLL for (int x = 0; x < TILE_VECS; ++x)
+                    acc[r][x] = v_fnma(v_lane(akk, lane), v_load(update + (j + lane) * P + x * VL), acc[r][x]);
+        }
 
     UNROLL for (int j = 0; j < rows; ++j)    /* - A_ij U_j, this tile */
         UNROLL for (int r = j + 1; r < rows; ++r)
