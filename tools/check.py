@@ -212,6 +212,7 @@ def source_suites():
         ("mypy", "-m", "mypy"),
         ("figures", "tools/report/figures.py", "--check"),
         ("report", "tools/report/report.py", "--check"),
+        ("API page", "tools/report/api.py", "--check"),
         ("kernel lint", *LINT),
     ]
     return [*(tool_suite(*tool) for tool in tools), debug_build_suite()]
