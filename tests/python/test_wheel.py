@@ -2,6 +2,7 @@
 (check-long) makes a wheel without CUDA."""
 
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -69,6 +70,14 @@ def test_an_older_library_is_asked_for_and_this_one_answers(stubs, tmp_path):
     assert subprocess.run([program], stdout=subprocess.PIPE, text=True, check=True).stdout == "2.71828182845905\n"
     module, said = compiled(tmp_path, USER, f"-L{folder}", "-shared", "-fPIC")
     assert module and list(faults(module, version)) == []
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the versions of other machines begin with 2.17")
+def test_of_older_versions_the_newest(stubs):
+    """The first pthread_cond_wait, say, has a pthread_cond_t of its own."""
+    printed = subprocess.run(["readelf", "--dyn-syms", "-W", stubs[1] / "libc.so.6"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    newest = {"pthread_cond_wait": "2.3.2", "memcpy": "2.14", "regexec": "2.3.4", "realpath": "2.3", "sched_setaffinity": "2.3.4", "nftw": "2.3.3"}
+    assert {name: re.findall(rf" {name}@@GLIBC_(\S*)", printed) for name in newest} == {name: [version] for name, version in newest.items()}
 
 
 def test_what_came_later_is_missing(stubs, tmp_path):
