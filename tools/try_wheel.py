@@ -44,7 +44,7 @@ def compare():
         errors = relative_rms(out, want) / arithmetic, relative_rms(state, want_state) / bar("f32", "any").state
         assert max(errors) <= 1, f"{dtype}: out and state are {errors} bars off the recurrence"
         worst = max(worst, *errors)
-    print(f"torch {torch.__version__}, {flash_kda.last_plan().partition(',')[0]}: {worst:.2f} bars off")
+    print(f"torch {torch.__version__}, {flash_kda.last_plan().partition(',')[0]}: errors up to {worst:.2f} of their bars")
 
 
 def must(*command, **options):
