@@ -20,31 +20,40 @@ OLDEST_TORCH = "2.4.0"
 
 
 def compare():
-    """In the environment: prefill in two dtypes, then decode, on tensors on the CPU. Prints what was compared."""
+    """In the environment: prefill, then decode, on the CPU and on the GPU if there is one. Prints what was compared."""
     sys.path.insert(0, str(ROOT / "tests/python"))
     import torch
 
-    import flash_kda
     from bars import bar
+
+    cpu = bar("f32", "any")
+    print(f"torch {torch.__version__}, {worst_error('cpu', torch.float32, cpu)}, {worst_error('cpu', torch.bfloat16, bar('stored', 'bf16'))}", end="")
+    print(f", {worst_error('cuda', torch.bfloat16, bar('bf16', 'any'))}" if torch.cuda.is_available() else "")
+
+
+def worst_error(device, dtype, limit):
+    """Of 64 tokens at once and 6 more, out and state, in bars."""
+    import torch
+
+    import flash_kda
     from recurrence import recurrence, relative_rms
 
-    random = torch.Generator().manual_seed(int.from_bytes(os.urandom(4), "little"))
-    normal = lambda *shape: torch.randn(*shape, generator=random)
+    seed = int.from_bytes(os.urandom(4), "little")
+    random = torch.Generator().manual_seed(seed)
+    normal = lambda *shape: torch.randn(*shape, generator=random).to(device)
     T, prompt, H = 70, 64, 3
-    worst = 0.0
-    for dtype, arithmetic in (torch.float32, bar("f32", "any").out), (torch.bfloat16, bar("stored", "bf16").out):
-        q, k, v, g = (normal(1, T, H, 128).to(dtype) for _ in range(4))
-        beta, A_log, dt_bias = normal(1, T, H).to(dtype), normal(H) * 0.5, normal(H, 128) - 2
-        want, want_state = recurrence(q, k, v, g, beta, 128**-0.5, A_log, dt_bias, -5.0)
-        out, state = torch.full_like(v, float("nan")), torch.full((1, H, 128, 128), float("nan"))
-        first, last = ([x[:, part].contiguous() for x in (q, k, v, g, beta)] for part in (slice(prompt), slice(prompt, T)))
-        with torch.no_grad():
-            flash_kda.fwd(*first, 128**-0.5, out[:, :prompt], A_log, dt_bias, -5.0, final_state=state)
-            flash_kda.decode(*last, 128**-0.5, out[:, prompt:], A_log, dt_bias, -5.0, state)
-        errors = relative_rms(out, want) / arithmetic, relative_rms(state, want_state) / bar("f32", "any").state
-        assert max(errors) <= 1, f"{dtype}: out and state are {errors} bars off the recurrence"
-        worst = max(worst, *errors)
-    print(f"torch {torch.__version__}, {flash_kda.last_plan().partition(',')[0]}: errors up to {worst:.2f} of their bars")
+    q, k, v, g = (normal(1, T, H, 128).to(dtype) for _ in range(4))
+    beta, A_log, dt_bias = normal(1, T, H).to(dtype), normal(H) * 0.5, normal(H, 128) - 2
+    want, want_state = recurrence(q, k, v, g, beta, 128**-0.5, A_log, dt_bias, -5.0)
+    out, state = torch.full_like(v, float("nan")), torch.full((1, H, 128, 128), float("nan"), device=device)
+    first, last = ([x[:, part].contiguous() for x in (q, k, v, g, beta)] for part in (slice(prompt), slice(prompt, T)))
+    with torch.no_grad():
+        flash_kda.fwd(*first, 128**-0.5, out[:, :prompt], A_log, dt_bias, -5.0, final_state=state)
+        plan = flash_kda.last_plan()
+        flash_kda.decode(*last, 128**-0.5, out[:, prompt:], A_log, dt_bias, -5.0, state)
+    worst = max(relative_rms(out, want) / limit.out, relative_rms(state, want_state) / limit.state)
+    assert worst <= 1, f"{plan}, {dtype}, seed {seed}: {worst} bars off the recurrence"
+    return f"{plan.partition(',')[0]} {str(dtype).removeprefix('torch.')} {worst:.2f} of its bar"
 
 
 def must(*command, **options):
