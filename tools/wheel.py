@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -73,8 +72,7 @@ def make_archive(folder):
 
 def make_wheel(archive, work, with_cuda):
     """The wheel as the compiler made it."""
-    with tarfile.open(archive) as opened:
-        opened.extractall(work, filter="data")
+    shutil.unpack_archive(archive, work)
     options = {"FKDA_CUDA": "ON" if with_cuda else "OFF", "FKDA_GLIBC": GLIBC, "FKDA_WERROR": "ON"}
     environment = {"CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count()), **os.environ}
     run(sys.executable, "-m", "build", "--wheel", "--outdir", work, *(f"-Ccmake.define.{name}={value}" for name, value in options.items()),
