@@ -70,7 +70,7 @@ def answer(python):
 
 def try_python(python, torch, work):
     """Prints a line for each of wheel and source archive."""
-    (wheel,), (archive,) = MADE.glob("*.whl"), MADE.glob("*.tar.gz")
+    (wheel,), (archive,) = MADE.glob("flashkda-*.whl"), MADE.glob("flashkda-*.tar.gz")
     must(python, "-m", "venv", work)
     inside = work / "bin/python"
     pip = [inside, "-m", "pip", "--disable-pip-version-check"]

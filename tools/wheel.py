@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What is published: `make wheel`. Makes the source archive, from it, and not from this checkout, the wheel for Linux, and puts both into out/wheel.
+"""What is published: `make wheel`. Makes the source archive, from it, and not from this checkout, the wheel for Linux, and the wheels of the plugins
+for SGLang and vLLM, which are Python alone, and puts them into out/wheel.
 
     tools/wheel.py                   with the CUDA backend, which needs an nvcc but no GPU
     tools/wheel.py --without-cuda    the CPU backends alone, into out/wheel-cpu: the file has the same name, so it is not for publishing
@@ -80,6 +81,13 @@ def make_wheel(archive, work, with_cuda):
     return only(work, "*.whl")
 
 
+def make_plugins(folder, work):
+    for name in ("sglang", "vllm"):
+        copy = shutil.copytree(ROOT / "integrations" / name, work / name)    # setuptools builds where the sources are
+        run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, copy)
+        yield only(folder, f"flashkda_{name}-*.whl")
+
+
 def check_wheel(wheel, work):
     """Stops with a sentence if the wheel is not fit to be published."""
     found = [f"{wheel.name} has {wheel.stat().st_size / 1e6:.1f} MB, more than {LIMIT_MB}"] if wheel.stat().st_size > LIMIT_MB * 1e6 else []
@@ -126,8 +134,10 @@ def main():
     printed = what_it_is(wheel, work / "environment")
     if with_cuda != ("CUDA off" not in printed):
         sys.exit(f"{wheel.name} was to be {'with' if with_cuda else 'without'} CUDA, but says:\n{printed}")
+    say("plugins")
+    plugins = list(make_plugins(folder, work))
     print(f"{printed}\n{verdict}\n")
-    for made in (archive, wheel):
+    for made in (archive, wheel, *plugins):
         print(f"{made.stat().st_size / 1e6:6.2f} MB  {made.relative_to(ROOT)}")
 
 
