@@ -183,7 +183,13 @@ fn worst_difference(a: &[f32], b: &[f32]) -> f32 {
 
 fn main() -> Result<(), String> {
     const T: usize = 100;
-    let tokens = Tokens { q: random(T * H * K, 1), k: random(T * H * K, 2), v: random(T * H * V, 3), g: random(T * H * K, 4), beta: random(T * H, 5) };
+    let tokens = Tokens {
+        q: random(T * H * K, 1),
+        k: random(T * H * K, 2),
+        v: random(T * H * V, 3),
+        g: random(T * H * K, 4),
+        beta: random(T * H, 5),
+    };
 
     let (mut whole, mut whole_state) = (vec![f32::NAN; T * H * V], vec![0.0; H * V * K]);
     forward(&tokens, 0, T, &mut whole, &mut whole_state)?;
