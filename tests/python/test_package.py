@@ -227,7 +227,8 @@ def test_nothing_leaks():
     def references():
         objects = (*(x for x in p.values() if isinstance(x, torch.Tensor)), copied["q"], copied["A_log"], wrong["q"], parameter, torch.Tensor,
                    torch.nn.Parameter, torch.float16, forward_ad.unpack_dual, None, True, False)  # fmt: skip
-        return [sys.getrefcount(x) for x in objects]
+        # What is immortal, True from Python 3.12 on, is counted by nobody but modules that were compiled for all versions with older headers.
+        return [count for count in map(sys.getrefcount, objects) if count < 2**30]
 
     calls(100)
     references_before = references()
