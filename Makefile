@@ -1,5 +1,5 @@
 # flashkda for people. The build itself is CMakeLists.txt; what is missing on the machine is installed by tools/bootstrap.
-.PHONY: help demo quick check check-long check-aarch64 check-gpu bench build clean
+.PHONY: help demo quick check check-long check-aarch64 check-gpu bench build wheel check-wheel clean
 help:
 	@echo "make demo    KDA prefill on recorded activations, on the best backend of this machine; then a language model writes"
 	@echo "make quick   what a change breaks most often, in ten seconds: the quick C suites on a build without CUDA, ruff"
@@ -9,6 +9,8 @@ help:
 	@echo "make check-gpu   what only a Hopper GPU can show: every GPU test, stress, sanitizers; without one it says so and stops"
 	@echo "make bench   CPU backend against plain loops, one thread and two; a table, JSON lines and a picture in out/"
 	@echo "make build   library and command line in build/release"
+	@echo "make wheel   what is published: source archive, from it the wheel for Linux with the CUDA backend, audited; in out/wheel"
+	@echo "make check-wheel  installs both in fresh environments of every Python on the PATH, with old and new torch (gigabytes)"
 	@echo "make clean   remove what was built (keeps .venv and .cache)"
 
 build:
@@ -49,6 +51,14 @@ bench:
 	@tools/bootstrap bench
 	@tools/build bench -DFKDA_BUILD_BENCH=ON
 	@python3 tools/bench.py
+
+wheel:
+	@tools/bootstrap wheel
+	@.venv/bin/python tools/wheel.py
+
+check-wheel:
+	@tools/bootstrap wheel
+	@.venv/bin/python tools/try_wheel.py
 
 clean:
 	rm -rf build out

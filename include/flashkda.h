@@ -59,7 +59,8 @@ extern "C" {
 
 /* ---------------------------------------------------------------- status */
 
-/* The one list of errors: X(enumerator, number, text). Numbers are never reused. */
+/* The one list of errors: X(enumerator, number, text). Numbers are never reused. What a desc breaks, every function says that takes one alone:
+ * plan, query, workspace_size. What args, workspace or stream break, run says, and so does the call that does all of it (fkda_fwd). */
 #define FKDA_STATUS_MAP(X)                                                                  \
     X(FKDA_OK,                    0, "success")                                             \
     X(FKDA_ERR_NULL_POINTER,      1, "a required pointer is NULL")                          \
@@ -456,6 +457,7 @@ FKDA_API fkda_status fkda_decode_fused_query(const fkda_decode_fused_desc *desc,
 
 /* ---------------------------------------------------------------- plans, backends, the library */
 
+/* Who runs the plan; FKDA_BACKEND_AUTO if it is not a plan. */
 FKDA_API fkda_backend fkda_plan_backend(const fkda_plan *plan);
 
 /* Bits 1u << FKDA_ARG_* of the arguments that every run of the plan copies through the workspace, because the kernel does not take their strides:

@@ -212,6 +212,7 @@ def source_suites():
         ("mypy", "-m", "mypy"),
         ("figures", "tools/report/figures.py", "--check"),
         ("report", "tools/report/report.py", "--check"),
+        ("API page", "tools/report/api.py", "--check"),
         ("kernel lint", *LINT),
     ]
     return [*(tool_suite(*tool) for tool in tools), debug_build_suite()]
@@ -235,6 +236,7 @@ def machine_lacks(name):
     """A suite for an instruction set or a compiler that this machine does not have is not expected to run."""
     cpu = pathlib.Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
     needs = ((r"_avx2$", " avx2" in cpu), (r"_avx512$", " avx512f" in cpu),
+             (r"example_rust$", shutil.which("rustc") is not None), (r"example_go$", shutil.which("go") is not None),
              (r"lint|cuda|prefill|first_capture|far_elements|_launch$|arrows_decode|: decode(_fused)?_cases", can_compile_kernels()))
     return any(re.search(pattern, name) and not present for pattern, present in needs)
 

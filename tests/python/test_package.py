@@ -85,7 +85,8 @@ def test_extension_serves_every_python():
 def test_needs_no_library_that_may_be_missing():
     dynamic = subprocess.run(["readelf", "-dW", _core.__file__], capture_output=True, text=True, check=True).stdout
     needed = set(re.findall(r"NEEDED.*\[(.*?)\]", dynamic))
-    system = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+    system = {"libc.so.6", "libm.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+    system |= {"libpthread.so.0", "libdl.so.2", "librt.so.1"}  # of the C library too; the published wheel names them
     assert needed <= system
     assert "RPATH" not in dynamic and "RUNPATH" not in dynamic
     assert [file.name for file in PACKAGE.rglob("*.so*")] == ["_core.abi3.so"]
@@ -226,7 +227,8 @@ def test_nothing_leaks():
     def references():
         objects = (*(x for x in p.values() if isinstance(x, torch.Tensor)), copied["q"], copied["A_log"], wrong["q"], parameter, torch.Tensor,
                    torch.nn.Parameter, torch.float16, forward_ad.unpack_dual, None, True, False)  # fmt: skip
-        return [sys.getrefcount(x) for x in objects]
+        # What is immortal, True from Python 3.12 on, is counted by nobody but modules that were compiled for all versions with older headers.
+        return [count for count in map(sys.getrefcount, objects) if count < 2**30]
 
     calls(100)
     references_before = references()
