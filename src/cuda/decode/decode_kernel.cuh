@@ -54,7 +54,20 @@ struct Block {
         states.find_first(p);
         rows.request(state_in(states.first), !states.starts_from_0());
         states.find_last(p, job);
+        if (p.null_is_padding && !states.has_first) {
+            clear_out();
+            return false;
+        }
         return true;
+    }
+
+    // Of the block's rows.
+    __device__ __forceinline__ void clear_out() const {
+        for (int i = static_cast<int>(unsigned_thread()); i < job.count * Config::kBlockRows; i += Config::kThreads) {
+            Line<Config::kInputs> at = line_of<Config::kInputs>(p, p.out, job, job.hv, job.first_row + i % Config::kBlockRows);
+            at.skip(job.begin);
+            store_float(at.of(i / Config::kBlockRows), 0, at.is_f32, 0.f);
+        }
     }
 
     __device__ __forceinline__ void place_out() {
