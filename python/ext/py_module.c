@@ -44,6 +44,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     for (int i = 0; i < PY_OBJECT_COUNT; ++i) Py_VISIT(core->objects[i]);
     for (int i = 0; i < PY_DTYPE_COUNT; ++i) Py_VISIT(core->dtypes[i]);
     Py_VISIT(core->plain.check);
+    for (int i = 0; i < PY_OPERATIONS * PY_RECIPES; ++i) Py_VISIT(core->recipes[i / PY_RECIPES][i % PY_RECIPES].plain.check);
     return 0;
 }
 
@@ -56,6 +57,7 @@ static int clear(PyObject *module)
     for (int i = 0; i < PY_DTYPE_COUNT; ++i) Py_CLEAR(core->dtypes[i]);
     for (int i = 0; i < PY_NAME_COUNT; ++i) Py_CLEAR(core->names[i]);
     Py_CLEAR(core->plain.check);
+    for (int i = 0; i < PY_OPERATIONS * PY_RECIPES; ++i) fkdai_py_forget_recipe(&core->recipes[i / PY_RECIPES][i % PY_RECIPES]);
     fkdai_py_free_scratch(core);
     return 0;
 }
