@@ -55,15 +55,16 @@ static int check_tensor(const py_core *core, modes on, const char *name, PyObjec
     return is_dual != 0 ? -1 : 0;
 }
 
-int fkdai_py_derivative_modes(const py_core *core)
+int fkdai_py_derivative_modes(const py_core *core, int asked)
 {
-    const modes on = {fkdai_py_is_true(PyObject_CallNoArgs(core->objects[OBJECT_IS_GRAD_ENABLED])), forward_mode_is_on(core)};
+    const modes on = {asked & PY_BACKWARD ? fkdai_py_is_true(PyObject_CallNoArgs(core->objects[OBJECT_IS_GRAD_ENABLED])) : 0,
+                      asked & PY_FORWARD ? forward_mode_is_on(core) : 0};
     return on.backward < 0 || on.forward < 0 ? -1 : (on.backward ? PY_BACKWARD : 0) | (on.forward ? PY_FORWARD : 0);
 }
 
 int fkdai_py_check_derivatives(py_core *core, const py_call *call, PyObject *scale, PyObject *lower_bound)
 {
-    const int all = fkdai_py_derivative_modes(core);
+    const int all = fkdai_py_derivative_modes(core, PY_BACKWARD | PY_FORWARD);
     if (all <= 0) return all;
     const modes on = {all & PY_BACKWARD, all & PY_FORWARD};
     const modes of_tensors = {on.backward && !call->asks_no_grad, on.forward};

@@ -240,7 +240,7 @@ int fkdai_py_is_true(PyObject *object);    /* consumes it, NULL too: 1, 0, or -1
 int fkdai_py_check_derivatives(py_core *core, const py_call *call, PyObject *scale, PyObject *lower_bound);
 
 enum { PY_BACKWARD = 1, PY_FORWARD = 2 };
-int fkdai_py_derivative_modes(const py_core *core);    /* would torch record a graph, carry tangents? -1: exception */
+int fkdai_py_derivative_modes(const py_core *core, int asked);    /* those of them that are on: would torch record a graph, carry tangents? -1: exception */
 
 /* After a call that wrote: out and final_state have changed in place. */
 int fkdai_py_count_writes(const py_core *core, const py_call *call);

@@ -123,9 +123,10 @@ static int are_plain(py_core *core, py_recipe *r, const taken *call)
         r->plain.patience = PATIENCE;
         return 0;
     }
-    const int modes = fkdai_py_derivative_modes(core);    /* where they matter, the long way asks tensor by tensor */
+    const int may_need_grad = is_patient || r->plain.requires_grad;    /* where it matters, the long way asks tensor by tensor */
+    const int modes = fkdai_py_derivative_modes(core, may_need_grad ? PY_BACKWARD | PY_FORWARD : PY_FORWARD);
     if (modes < 0) return forget_error();
-    return modes == 0 || (modes == PY_BACKWARD && !is_patient && !r->plain.requires_grad);
+    return modes == 0;
 }
 
 /* ---------------------------------------------------------------- running it */
