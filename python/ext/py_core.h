@@ -112,7 +112,7 @@ typedef struct py_core {
     int has_warned_of_reference, has_warned_of_copies;    /* these warnings have been given */
     py_recipe recipes[PY_OPERATIONS][PY_RECIPES];
     int next_recipe[PY_OPERATIONS];      /* the one that is learnt over */
-    uint64_t recipe_number;
+    uint64_t recipe_number, known_calls;    /* learnt so many; so many calls ran by one */
     void *kept_scratch;                  /* a workspace in host memory kept for the next call, or NULL */
     size_t kept_bytes;
 } py_core;

@@ -10,6 +10,12 @@ static PyObject *use_exchange_table(PyObject *module, PyObject *wanted)
     return PyBool_FromLong(core->exchange != NULL && truth);
 }
 
+static PyObject *known_calls(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(((const py_core *)PyModule_GetState(module))->known_calls);
+}
+
 #define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef methods[] = {
@@ -27,6 +33,7 @@ static PyMethodDef methods[] = {
     {"workspace_size", FASTCALL(fkdai_py_workspace_size), METH_FASTCALL, "workspace_size(T_total, H, N): bytes."},
     {"_use_exchange_table", use_exchange_table, METH_O, "False: read tensors attribute by attribute, as with a torch that has no "
      "exchange table. Returns whether the table is used from now on. For tests."},
+    {"_known_calls", known_calls, METH_NOARGS, "So many calls have run as one before them (py_recipe.c). For tests."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -166,6 +166,7 @@ static int run(py_core *core, const py_recipe *r, PyObject *const *arguments, co
     Py_END_ALLOW_THREADS
     fkdai_py_give_scratch(core, &scratch);
     if (status != FKDA_OK) return 0;
+    core->known_calls += 1;
     fkdai_py_keep_plan(&plan);
     return count_writes(core, written, arguments) < 0 ? -1 : 1;
 }
