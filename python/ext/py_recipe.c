@@ -129,6 +129,14 @@ static int are_plain(py_core *core, py_recipe *r, const taken *call)
     return modes == 0;
 }
 
+/* Host memory: as many threads as torch wants now. */
+static int has_its_threads(py_core *core, const py_recipe *r)
+{
+    int32_t threads = 0;
+    if (r->memory == FKDA_MEMORY_CUDA) return 1;
+    return fkdai_py_thread_count(core, &threads) < 0 ? forget_error() : threads == r->threads;
+}
+
 /* ---------------------------------------------------------------- running it */
 
 static int count_writes(const py_core *core, const int *positions, PyObject *const *arguments)
@@ -152,12 +160,11 @@ static int run(py_core *core, const py_recipe *r, PyObject *const *arguments, co
     fkda_plan plan;
     fkda_stream stream = NULL;
     py_scratch scratch;
-    int32_t threads = r->threads;
     if (memory == FKDA_MEMORY_CUDA) {
         plan = r->plan;
         if (fkdai_py_current_stream(core, device, &stream) < 0) return forget_error();
-    } else if (fkdai_py_thread_count(core, &threads) < 0 || threads != r->threads || operation->plan(&r->desc, &plan) != FKDA_OK) {
-        return forget_error();
+    } else if (operation->plan(&r->desc, &plan) != FKDA_OK) {
+        return 0;
     }
     if (fkdai_py_take_scratch(core, &first, fkda_plan_workspace_size(&plan), &scratch) < 0) return forget_error();
     fkda_status status;
@@ -177,7 +184,7 @@ int fkdai_py_run_again(py_core *core, const py_operation *operation, PyObject *c
     if (!has_table(core)) return 0;
     for (int i = 0; i < PY_RECIPES; ++i) {
         py_recipe *const r = &core->recipes[operation->id][i];
-        if (!is_known(core, r, operation, arguments, count, &call)) continue;
+        if (!is_known(core, r, operation, arguments, count, &call) || !has_its_threads(core, r)) continue;
         const uint64_t number = r->number;
         return are_plain(core, r, &call) && r->number == number ? run(core, r, arguments, &call) : 0;    /* torch may let others run */
     }
