@@ -138,6 +138,8 @@ typedef enum fkda_commit {
 #define FKDA_FLAG_INITIAL_MASK   1u   /* args.initial_mask is given */
 #define FKDA_FLAG_CHECK_SEQLENS  2u   /* CUDA: copy cu_seqlens to the host and check it; blocks the call. fkda_fwd alone */
 #define FKDA_FLAG_NO_OUT         4u   /* args.q and args.out are NULL: only states are computed. fkda_decode alone */
+#define FKDA_FLAG_NULL_IS_PADDING 8u  /* a sequence that begins with a null slot is a row of padding: zeros in out, whatever its inputs, and nothing
+                                         else of it is read or written. Not with FKDA_FLAG_NO_OUT. fkda_decode alone */
 
 /* Bits of *args.device_status: what a CUDA call found in device memory. On host memory the call is refused instead. */
 #define FKDA_DEVICE_SEQLENS_BROKEN     1u   /* cu_seqlens broke its rule */
@@ -320,7 +322,7 @@ typedef struct fkda_decode_desc {
     fkda_memory memory;
     int32_t device;
     int32_t threads;
-    uint32_t flags;              /* FKDA_FLAG_INITIAL_MASK, FKDA_FLAG_NO_OUT */
+    uint32_t flags;              /* FKDA_FLAG_INITIAL_MASK, FKDA_FLAG_NO_OUT, FKDA_FLAG_NULL_IS_PADDING */
     uint32_t reserved;           /* 0 */
 
     int64_t N;                   /* sequences, >= 0.  Without one nothing is read or written */
@@ -353,7 +355,7 @@ typedef struct fkda_decode_desc {
 } fkda_decode_desc;
 
 /* As fkda_fwd_args. A sequence without tokens is not touched: its state stays, whatever initial_mask says; so does one of which nothing is
- * accepted. A null slot reads 0 and writes no state, out is written. Where states are written, no two sequences may have one slot, with commit EACH
+ * accepted. A null slot reads 0 and writes no state, out is written (but see FKDA_FLAG_NULL_IS_PADDING). Where states are written, no two sequences may have one slot, with commit EACH
  * no two of the entries of slots that are used: FKDA_ERR_ALIAS on host memory; on CUDA memory such slots are undefined. */
 typedef struct fkda_decode_args {
     size_t struct_size;              /* sizeof(fkda_decode_args) */

@@ -18,7 +18,7 @@ int fkdai_py_is_true(PyObject *object)
 /* ---------------------------------------------------------------- derivatives */
 
 typedef struct modes {
-    int backward, forward;    /* would torch record a graph, carry tangents? */
+    int backward, forward;
 } modes;
 
 static int forward_mode_is_on(const py_core *core)
@@ -55,11 +55,18 @@ static int check_tensor(const py_core *core, modes on, const char *name, PyObjec
     return is_dual != 0 ? -1 : 0;
 }
 
+int fkdai_py_derivative_modes(const py_core *core, int asked)
+{
+    const modes on = {asked & PY_BACKWARD ? fkdai_py_is_true(PyObject_CallNoArgs(core->objects[OBJECT_IS_GRAD_ENABLED])) : 0,
+                      asked & PY_FORWARD ? forward_mode_is_on(core) : 0};
+    return on.backward < 0 || on.forward < 0 ? -1 : (on.backward ? PY_BACKWARD : 0) | (on.forward ? PY_FORWARD : 0);
+}
+
 int fkdai_py_check_derivatives(py_core *core, const py_call *call, PyObject *scale, PyObject *lower_bound)
 {
-    const modes on = {fkdai_py_is_true(PyObject_CallNoArgs(core->objects[OBJECT_IS_GRAD_ENABLED])), forward_mode_is_on(core)};
-    if (on.backward < 0 || on.forward < 0) return -1;
-    if (!on.backward && !on.forward) return 0;
+    const int all = fkdai_py_derivative_modes(core, PY_BACKWARD | PY_FORWARD);
+    if (all <= 0) return all;
+    const modes on = {all & PY_BACKWARD, all & PY_FORWARD};
     const modes of_tensors = {on.backward && !call->asks_no_grad, on.forward};
     for (int i = 0; i < PY_WORDS && (of_tensors.backward || of_tensors.forward); ++i)
         if (call->view[i].tensor != NULL && check_tensor(core, of_tensors, call->view[i].name, call->view[i].tensor) < 0) return -1;
@@ -91,9 +98,16 @@ int fkdai_py_count_writes(const py_core *core, const py_call *call)
 {
     PyObject *const outputs[] = {call->view[ARG_OUT].tensor, call->view[ARG_FINAL_STATE].tensor, call->view[ARG_CHECKPOINT_STATE].tensor};
     PyObject *written[3] = {NULL};
-    int count = 0, done = 0;
+    int count = 0;
     for (int i = 0; i < 3; ++i)
         if (outputs[i] != NULL) written[count++] = outputs[i];
+    return fkdai_py_count_these(core, written, count);
+}
+
+int fkdai_py_count_these(const py_core *core, PyObject *const *written, int count)
+{
+    int done = 0;
+    if (count == 0) return 0;
     if (core->counts_lists) {
         PyObject *const list = count == 1 ? PyTuple_Pack(1, written[0]) : count == 2 ? PyTuple_Pack(2, written[0], written[1])
                                                                                   : PyTuple_Pack(3, written[0], written[1], written[2]);

@@ -14,6 +14,7 @@
  *     py_fwd.c        numbers, plan, scratch, run
  *     py_decode.c     the same of decode: its arguments are read as those of a forward pass in place
  *     py_decode_fused.c   the same of decode_fused, and the tensors around its step
+ *     py_recipe.c     calls that come again: compared with an earlier one instead of read
  *     py_scratch.c    where a call's workspace comes from
  *     py_questions.c  backends, workspace_size
  *
@@ -58,6 +59,46 @@ typedef struct py_kind {
     int patience;         /* so many calls more of other kinds, before one of them is learnt */
 } py_kind;
 
+typedef enum py_operation_id { PY_FWD, PY_DECODE, PY_DECODE_FUSED, PY_OPERATIONS } py_operation_id;
+enum { PY_MAX_DIMS = 8, PY_MOST_ARGUMENTS = 32, PY_RECIPES = 4 };
+
+/* Of a function of the module, by the positions of its arguments. */
+typedef struct py_operation {
+    py_operation_id id;
+    size_t places[PY_MOST_ARGUMENTS];    /* where the address of a tensor is in args; 0: it is no tensor */
+    size_t desc_bytes, args_bytes;
+    fkda_status (*plan)(const void *desc, fkda_plan *plan);
+    fkda_status (*run)(const fkda_plan *plan, const void *args, void *workspace, size_t workspace_bytes, fkda_stream stream);
+} py_operation;
+
+typedef union py_any_args { fkda_fwd_args fwd; fkda_decode_args decode; fkda_decode_fused_args fused; } py_any_args;
+typedef union py_any_desc { fkda_fwd_desc fwd; fkda_decode_desc decode; fkda_decode_fused_desc fused; } py_any_desc;
+
+/* A tensor but for where it lies. */
+typedef struct py_key {
+    dl_device device;
+    dl_dtype dtype;
+    int32_t ndim;
+    uint32_t low_bits;    /* of its address */
+    int64_t shape[PY_MAX_DIMS], stride[PY_MAX_DIMS];
+} py_key;
+
+/* A call that has run (py_recipe.c). */
+typedef struct py_recipe {
+    const py_operation *operation;           /* NULL: none */
+    uint64_t number;                         /* no other one has it */
+    Py_ssize_t count;                        /* arguments */
+    PyObject *value[PY_MOST_ARGUMENTS];      /* those that are no tensors; NULL: a tensor, which has a key */
+    py_key key[PY_MOST_ARGUMENTS];
+    int written[3];                          /* positions, or -1 */
+    fkda_memory memory;
+    int32_t device, threads;
+    py_kind plain;
+    py_any_desc desc;
+    py_any_args args;
+    fkda_plan plan;
+} py_recipe;
+
 typedef struct py_core {
     PyObject *names[PY_NAME_COUNT];
     PyObject *objects[PY_OBJECT_COUNT];
@@ -69,6 +110,9 @@ typedef struct py_core {
     uint64_t cuda_devices;               /* bit d: CUDA device d was found to have kernels */
     py_kind plain;
     int has_warned_of_reference, has_warned_of_copies;    /* these warnings have been given */
+    py_recipe recipes[PY_OPERATIONS][PY_RECIPES];
+    int next_recipe[PY_OPERATIONS];      /* the one that is learnt over */
+    uint64_t recipe_number, known_calls;    /* learnt so many; so many calls ran by one */
     void *kept_scratch;                  /* a workspace in host memory kept for the next call, or NULL */
     size_t kept_bytes;
 } py_core;
@@ -87,7 +131,9 @@ int fkdai_py_current_stream(py_core *core, int32_t device, fkda_stream *stream);
 
 /* ---------------------------------------------------------------- py_tensor.c */
 
-enum { PY_MAX_DIMS = 8 };
+/* Tensors of torch without memory (zero tensors, functionalized or freed ones) have the address 0, and views of them the address 0 plus
+ * their offset. Memory of this machine has addresses below this bound only by chance, so that the offset is rarely asked for. */
+#define PY_CERTAIN_ADDRESS (UINT64_C(1) << 44)
 
 typedef struct py_view {
     const char *name;       /* the argument */
@@ -111,6 +157,8 @@ int fkdai_py_is_negated(const py_core *core, PyObject *tensor);    /* 1, 0, or -
 
 /* ---------------------------------------------------------------- py_plain.c */
 
+/* 1: all are of this kind, or found plain now, and the kind is learnt. */
+int fkdai_py_are_of_kind(const py_core *core, py_kind *kind, PyObject *const *tensors, int count);
 PyObject *fkdai_py_kind_of(const py_core *core, PyObject *tensors);    /* py_kind.check of these; NULL without an exception if torch has none */
 int fkdai_py_guards_tell(const py_core *core, PyObject *plain, PyObject *other);    /* 1: a kind of the one is not that of the other */
 
@@ -191,8 +239,12 @@ int fkdai_py_is_true(PyObject *object);    /* consumes it, NULL too: 1, 0, or -1
 /* scale and lower_bound may be tensors too. */
 int fkdai_py_check_derivatives(py_core *core, const py_call *call, PyObject *scale, PyObject *lower_bound);
 
+enum { PY_BACKWARD = 1, PY_FORWARD = 2 };
+int fkdai_py_derivative_modes(const py_core *core, int asked);    /* those of them that are on: would torch record a graph, carry tangents? -1: exception */
+
 /* After a call that wrote: out and final_state have changed in place. */
 int fkdai_py_count_writes(const py_core *core, const py_call *call);
+int fkdai_py_count_these(const py_core *core, PyObject *const *written, int count);    /* at most 3 */
 
 /* ---------------------------------------------------------------- py_scratch.c */
 
@@ -220,6 +272,7 @@ int fkdai_py_read_call(py_core *core, py_call *call, const char *const *names, P
 int fkdai_py_warn(py_core *core, const fkda_plan *plan);
 int fkdai_py_stream_of(py_core *core, const py_call *call, fkda_stream *stream);
 void fkdai_py_keep_plan(const fkda_plan *plan);    /* for last_plan */
+void fkdai_py_kept_plan(fkda_plan *plan);
 PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused);
 
 /* ---------------------------------------------------------------- py_decode.c */
@@ -230,6 +283,20 @@ PyObject *fkdai_py_query_decode(PyObject *module, PyObject *const *arguments, Py
 /* ---------------------------------------------------------------- py_decode_fused.c */
 
 PyObject *fkdai_py_decode_fused(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+
+/* ---------------------------------------------------------------- py_recipe.c */
+
+/* 1: the call was known, and has run. 0: it must be read, and nothing was written. -1: it has run, but an exception is set. */
+int fkdai_py_run_again(py_core *core, const py_operation *operation, PyObject *const *arguments, Py_ssize_t count);
+
+typedef struct py_learnt {
+    const void *desc, *args;
+    int written[3];          /* positions of tensors that count as written, which may be None, or -1 */
+} py_learnt;
+
+/* After a call that has run, of which nothing was copied. */
+void fkdai_py_learn(py_core *core, const py_operation *operation, PyObject *const *arguments, Py_ssize_t count, const py_learnt *what);
+void fkdai_py_forget_recipe(py_recipe *recipe);
 
 /* ---------------------------------------------------------------- py_questions.c */
 

@@ -5,7 +5,7 @@
 #include "py_core.h"
 
 enum {    /* positions in flash_kda._core.decode; those before are where they are in fwd */
-    DECODE_STATE = ARG_INITIAL_STATE, DECODE_CU_SEQLENS, DECODE_SLOTS, DECODE_INITIAL_MASK, DECODE_SLOT_NULL, DECODE_MAX_TOKENS,
+    DECODE_STATE = ARG_INITIAL_STATE, DECODE_CU_SEQLENS, DECODE_SLOTS, DECODE_INITIAL_MASK, DECODE_SLOT_NULL, DECODE_NULL_OUT, DECODE_MAX_TOKENS,
     DECODE_COMMIT, DECODE_NUM_ACCEPTED, DECODE_STEP_STATES, DECODE_PARENT, DECODE_MEANING,
     PY_DECODE_ARGUMENT_COUNT = DECODE_MEANING + PY_MEANING_COUNT
 };
@@ -37,6 +37,15 @@ static int read_commit(PyObject *object, fkda_commit *commit)
     int index;
     if (fkdai_py_read_word("commit", object, NULL, words, FKDA_COMMIT_EACH + 1, &index) < 0) return -1;
     *commit = (fkda_commit)index;
+    return 0;
+}
+
+static int read_null_out(PyObject *object, uint32_t *flag)
+{
+    static const char *const words[] = {"computed", "zero"};
+    int index;
+    if (fkdai_py_read_word("null_out", object, NULL, words, 2, &index) < 0) return -1;
+    *flag = index == 1 ? FKDA_FLAG_NULL_IS_PADDING : 0;
     return 0;
 }
 
@@ -168,21 +177,39 @@ static int read_decode(py_core *core, py_call *call, fkda_decode_desc *desc, fkd
     PyObject *as_fwd[PY_ARGUMENT_COUNT];
     int64_t max_tokens;
     fkda_commit commit;
+    uint32_t null_out;
     if (count != PY_DECODE_ARGUMENT_COUNT) {
         PyErr_Format(PyExc_TypeError, "_core.decode takes %d arguments, %zd given", (int)PY_DECODE_ARGUMENT_COUNT, count);
         return -1;
     }
     arrange(arguments, as_fwd);
-    if (read_commit(arguments[DECODE_COMMIT], &commit) < 0) return -1;
+    if (read_commit(arguments[DECODE_COMMIT], &commit) < 0 || read_null_out(arguments[DECODE_NULL_OUT], &null_out) < 0) return -1;
     memset(call, 0, sizeof *call);
     call->is_decode = 1, call->has_slot_rows = commit == FKDA_COMMIT_EACH;
     if (fkdai_py_read_call(core, call, names, as_fwd, PY_ARGUMENT_COUNT) < 0 || read_max_tokens(arguments[DECODE_MAX_TOKENS], &max_tokens) < 0)
         return -1;
     *desc = desc_of(&call->desc, max_tokens);
     *args = args_of(&call->args);
-    desc->commit = commit;
+    desc->commit = commit, desc->flags |= null_out;
     return describe_commit(call, desc, args) < 0 ? -1 : refuse_copies(call);
 }
+
+static fkda_status plan_again(const void *desc, fkda_plan *plan) { return fkda_decode_plan(desc, plan); }
+
+static fkda_status run_again(const fkda_plan *plan, const void *args, void *workspace, size_t workspace_bytes, fkda_stream stream)
+{
+    return fkda_decode_run(plan, args, workspace, workspace_bytes, stream);
+}
+
+#define AT(field) offsetof(fkda_decode_args, field)
+static const py_operation operation = {
+    .id = PY_DECODE,
+    .places = {[ARG_Q] = AT(q), [ARG_K] = AT(k), [ARG_V] = AT(v), [ARG_G] = AT(g), [ARG_BETA] = AT(beta), [ARG_OUT] = AT(out), [ARG_A_LOG] = AT(A_log),
+               [ARG_DT_BIAS] = AT(dt_bias), [DECODE_STATE] = AT(state), [DECODE_CU_SEQLENS] = AT(cu_seqlens), [DECODE_SLOTS] = AT(slots),
+               [DECODE_INITIAL_MASK] = AT(initial_mask), [DECODE_NUM_ACCEPTED] = AT(num_accepted), [DECODE_STEP_STATES] = AT(step_states),
+               [DECODE_PARENT] = AT(parent)},
+    .desc_bytes = sizeof(fkda_decode_desc), .args_bytes = sizeof(fkda_decode_args), .plan = plan_again, .run = run_again,
+};
 
 PyObject *fkdai_py_decode(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
@@ -190,9 +217,14 @@ PyObject *fkdai_py_decode(PyObject *module, PyObject *const *arguments, Py_ssize
     py_call call;
     fkda_decode_desc desc;
     fkda_decode_args args;
+    const int ran = fkdai_py_run_again(core, &operation, arguments, count);
+    if (ran < 0) return NULL;
+    if (ran > 0) Py_RETURN_NONE;
     if (read_decode(core, &call, &desc, &args, arguments, count) < 0 || run(core, &call, &desc, &args) < 0 ||
         count_writes(core, &call, desc.commit) < 0)
         return NULL;
+    const py_learnt learnt = {&desc, &args, {ARG_OUT, desc.commit == FKDA_COMMIT_NONE ? -1 : DECODE_STATE, DECODE_STEP_STATES}};
+    fkdai_py_learn(core, &operation, arguments, count, &learnt);
     Py_RETURN_NONE;
 }
 

@@ -185,6 +185,27 @@ static int run(py_core *core, fused_call *call)
     return fkdai_py_count_writes(core, &call->step);
 }
 
+static fkda_status plan_again(const void *desc, fkda_plan *plan) { return fkda_decode_fused_plan(desc, plan); }
+
+static fkda_status run_again(const fkda_plan *plan, const void *args, void *workspace, size_t workspace_bytes, fkda_stream stream)
+{
+    return fkda_decode_fused_run(plan, args, workspace, workspace_bytes, stream);
+}
+
+#define AT(field) offsetof(fkda_decode_fused_args, field)
+static const py_operation operation = {
+    .id = PY_DECODE_FUSED,
+    .places = {[ARG_Q] = AT(q), [ARG_K] = AT(k), [ARG_V] = AT(v), [ARG_G] = AT(g), [ARG_BETA] = AT(beta), [ARG_OUT] = AT(out), [ARG_A_LOG] = AT(A_log),
+               [ARG_DT_BIAS] = AT(dt_bias), [FUSED_STATE] = AT(state), [FUSED_SLOTS] = AT(slots), [FUSED_INITIAL_MASK] = AT(initial_mask),
+               [FUSED_EXTRAS + EXTRA_WEIGHT] = AT(conv_weight_q), [FUSED_EXTRAS + EXTRA_WEIGHT + 1] = AT(conv_weight_k),
+               [FUSED_EXTRAS + EXTRA_WEIGHT + 2] = AT(conv_weight_v), [FUSED_EXTRAS + EXTRA_BIAS] = AT(conv_bias_q),
+               [FUSED_EXTRAS + EXTRA_BIAS + 1] = AT(conv_bias_k), [FUSED_EXTRAS + EXTRA_BIAS + 2] = AT(conv_bias_v),
+               [FUSED_EXTRAS + EXTRA_CONV_STATE] = AT(conv_state), [FUSED_EXTRAS + EXTRA_OUTPUT_GATE] = AT(output_gate),
+               [FUSED_EXTRAS + EXTRA_NORM_WEIGHT] = AT(norm_weight)},
+    .desc_bytes = sizeof(fkda_decode_fused_desc), .args_bytes = sizeof(fkda_decode_fused_args), .plan = plan_again, .run = run_again,
+};
+_Static_assert((int)FUSED_COUNT <= (int)PY_MOST_ARGUMENTS, "py_operation.places is too small");
+
 PyObject *fkdai_py_decode_fused(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     py_core *const core = PyModule_GetState(module);
@@ -194,6 +215,9 @@ PyObject *fkdai_py_decode_fused(PyObject *module, PyObject *const *arguments, Py
         PyErr_Format(PyExc_TypeError, "_core.decode_fused takes %d arguments, %zd given", (int)FUSED_COUNT, count);
         return NULL;
     }
+    const int ran = fkdai_py_run_again(core, &operation, arguments, count);
+    if (ran < 0) return NULL;
+    if (ran > 0) Py_RETURN_NONE;
     memset(&call, 0, sizeof call);
     for (int i = 0; i < PY_ARGUMENT_COUNT; ++i) as_fwd[i] = i < FUSED_STATE ? arguments[i] : Py_None;
     as_fwd[ARG_INITIAL_STATE] = as_fwd[ARG_FINAL_STATE] = arguments[FUSED_STATE];
@@ -205,5 +229,7 @@ PyObject *fkdai_py_decode_fused(PyObject *module, PyObject *const *arguments, Py
         read_extras(core, &call, arguments + FUSED_EXTRAS) < 0 || describe_conv(&call) < 0 || describe_norm(&call, arguments[FUSED_NORM_EPS]) < 0 ||
         run(core, &call) < 0)
         return NULL;
+    const py_learnt learnt = {&call.desc, &call.args, {ARG_OUT, FUSED_STATE, FUSED_EXTRAS + EXTRA_CONV_STATE}};
+    fkdai_py_learn(core, &operation, arguments, count, &learnt);
     Py_RETURN_NONE;
 }

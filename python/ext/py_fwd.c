@@ -140,6 +140,7 @@ int fkdai_py_warn(py_core *core, const fkda_plan *plan)
 /* ---------------------------------------------------------------- the call */
 
 void fkdai_py_keep_plan(const fkda_plan *plan) { last_plan = *plan; }
+void fkdai_py_kept_plan(fkda_plan *plan) { *plan = last_plan; }
 
 int fkdai_py_read_call(py_core *core, py_call *call, const char *const *names, PyObject *const *arguments, Py_ssize_t count)
 {
@@ -200,12 +201,36 @@ static int read_fwd(py_core *core, py_call *call, PyObject *const *arguments, Py
     return -1;
 }
 
+static fkda_status plan_again(const void *desc, fkda_plan *plan) { return fkda_fwd_plan(desc, plan); }
+
+static fkda_status run_again(const fkda_plan *plan, const void *args, void *workspace, size_t workspace_bytes, fkda_stream stream)
+{
+    return fkda_fwd_run(plan, args, workspace, workspace_bytes, stream);
+}
+
+#define AT(field) offsetof(fkda_fwd_args, field)
+static const py_operation operation = {
+    .id = PY_FWD,
+    .places = {[ARG_Q] = AT(q), [ARG_K] = AT(k), [ARG_V] = AT(v), [ARG_G] = AT(g), [ARG_BETA] = AT(beta), [ARG_OUT] = AT(out), [ARG_A_LOG] = AT(A_log),
+               [ARG_DT_BIAS] = AT(dt_bias), [ARG_INITIAL_STATE] = AT(initial_state), [ARG_FINAL_STATE] = AT(final_state),
+               [ARG_CU_SEQLENS] = AT(cu_seqlens), [ARG_INITIAL_SLOTS] = AT(initial_slots), [ARG_FINAL_SLOTS] = AT(final_slots),
+               [ARG_INITIAL_MASK] = AT(initial_mask), [ARG_CHECKPOINT_STATE] = AT(checkpoint_state),
+               [ARG_CHECKPOINT_OFFSETS] = AT(checkpoint_offsets), [ARG_CHECKPOINT_SLOTS] = AT(checkpoint_slots)},
+    .desc_bytes = sizeof(fkda_fwd_desc), .args_bytes = sizeof(fkda_fwd_args), .plan = plan_again, .run = run_again,
+};
+
 PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     py_core *const core = PyModule_GetState(module);
     py_call call;
+    const int ran = fkdai_py_run_again(core, &operation, arguments, count);
+    if (ran < 0) return NULL;
+    if (ran > 0) Py_RETURN_NONE;
     memset(&call, 0, sizeof call);
-    return read_fwd(core, &call, arguments, count) < 0 ? NULL : run_or_ask(core, &call);
+    PyObject *const answer = read_fwd(core, &call, arguments, count) < 0 ? NULL : run_or_ask(core, &call);
+    const py_learnt learnt = {&call.desc, &call.args, {ARG_OUT, ARG_FINAL_STATE, count > ARG_CHECKPOINT_STATE ? ARG_CHECKPOINT_STATE : -1}};
+    if (answer == Py_None) fkdai_py_learn(core, &operation, arguments, count, &learnt);
+    return answer;
 }
 
 PyObject *fkdai_py_query(PyObject *module, PyObject *const *arguments, Py_ssize_t count)

@@ -10,6 +10,12 @@ static PyObject *use_exchange_table(PyObject *module, PyObject *wanted)
     return PyBool_FromLong(core->exchange != NULL && truth);
 }
 
+static PyObject *known_calls(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(((const py_core *)PyModule_GetState(module))->known_calls);
+}
+
 #define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef methods[] = {
@@ -27,6 +33,7 @@ static PyMethodDef methods[] = {
     {"workspace_size", FASTCALL(fkdai_py_workspace_size), METH_FASTCALL, "workspace_size(T_total, H, N): bytes."},
     {"_use_exchange_table", use_exchange_table, METH_O, "False: read tensors attribute by attribute, as with a torch that has no "
      "exchange table. Returns whether the table is used from now on. For tests."},
+    {"_known_calls", known_calls, METH_NOARGS, "So many calls have run as one before them (py_recipe.c). For tests."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -44,6 +51,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     for (int i = 0; i < PY_OBJECT_COUNT; ++i) Py_VISIT(core->objects[i]);
     for (int i = 0; i < PY_DTYPE_COUNT; ++i) Py_VISIT(core->dtypes[i]);
     Py_VISIT(core->plain.check);
+    for (int i = 0; i < PY_OPERATIONS * PY_RECIPES; ++i) Py_VISIT(core->recipes[i / PY_RECIPES][i % PY_RECIPES].plain.check);
     return 0;
 }
 
@@ -56,6 +64,7 @@ static int clear(PyObject *module)
     for (int i = 0; i < PY_DTYPE_COUNT; ++i) Py_CLEAR(core->dtypes[i]);
     for (int i = 0; i < PY_NAME_COUNT; ++i) Py_CLEAR(core->names[i]);
     Py_CLEAR(core->plain.check);
+    for (int i = 0; i < PY_OPERATIONS * PY_RECIPES; ++i) fkdai_py_forget_recipe(&core->recipes[i / PY_RECIPES][i % PY_RECIPES]);
     fkdai_py_free_scratch(core);
     return 0;
 }

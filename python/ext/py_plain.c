@@ -10,13 +10,13 @@
 
 enum { PATIENCE = 16 };    /* calls of other kinds in a row, before one is learnt: that costs more than a whole call */
 
-/* The tensors of a call, each once, as a new tuple. A state that is written in place is one tensor. */
-static PyObject *all_tensors(const py_call *call)
+/* Tensors, each once, as a new tuple. A state that is written in place is one tensor. NULL stands for none. */
+static PyObject *all_tensors(PyObject *const *given, int given_count)
 {
-    PyObject *list[PY_WORDS];
+    PyObject *list[PY_MOST_ARGUMENTS];
     int count = 0;
-    for (int i = 0; i < PY_WORDS; ++i) {
-        PyObject *const tensor = call->view[i].tensor;
+    for (int i = 0; i < given_count; ++i) {
+        PyObject *const tensor = given[i];
         int is_new = tensor != NULL;
         for (int j = 0; j < count && is_new; ++j) is_new = list[j] != tensor;
         if (is_new) list[count++] = tensor;
@@ -84,9 +84,8 @@ int fkdai_py_guards_tell(const py_core *core, PyObject *plain, PyObject *other)
 }
 
 /* The tensors are plain: the next ones of their kind will be, too. */
-static void learn(py_core *core, PyObject *tensors)
+static void learn(const py_core *core, py_kind *kind, PyObject *tensors)
 {
-    py_kind *const kind = &core->plain;
     PyObject *const check = fkdai_py_kind_of(core, tensors);
     int requires_grad = 0;
     for (Py_ssize_t i = 0; i < PyTuple_Size(tensors) && requires_grad >= 0; ++i) {
@@ -117,14 +116,34 @@ int fkdai_py_look_at_bits(py_core *core, py_call *call)
 {
     py_kind *const kind = &core->plain;
     if (core->objects[OBJECT_TENSOR_GUARDS] == NULL) return ask_one_by_one(core, call) < 0 ? -1 : 0;
-    PyObject *const tensors = all_tensors(call);
+    PyObject *given[PY_WORDS];
+    for (int i = 0; i < PY_WORDS; ++i) given[i] = call->view[i].tensor;
+    PyObject *const tensors = all_tensors(given, PY_WORDS);
     if (tensors == NULL) return -1;
     const int is_plain = kind->check != NULL && is_known(kind->check, tensors);
     if (is_plain) call->asks_no_grad = !kind->requires_grad;
     const int answer = is_plain ? 1 : ask_one_by_one(core, call);
     const int is_time = is_plain || kind->patience == 0;
     kind->patience = is_time ? PATIENCE : kind->patience - 1;
-    if (is_time && !is_plain && answer == 1) learn(core, tensors);
+    if (is_time && !is_plain && answer == 1) learn(core, kind, tensors);
     Py_DECREF(tensors);
     return answer < 0 ? -1 : 0;
+}
+
+int fkdai_py_are_of_kind(const py_core *core, py_kind *kind, PyObject *const *given, int count)
+{
+    int are = kind->check != NULL;
+    PyObject *const tensors = all_tensors(given, count);
+    if (tensors == NULL) PyErr_Clear();
+    if (tensors != NULL && !are) {
+        for (int i = 0; i < count; ++i)
+            if (fkdai_py_is_negated(core, given[i]) != 0) break;
+            else are = i == count - 1;
+        PyErr_Clear();
+        if (are) learn(core, kind, tensors);
+        are = are && kind->check != NULL;
+    }
+    are = tensors != NULL && are && is_known(kind->check, tensors);
+    Py_XDECREF(tensors);
+    return are;
 }

@@ -130,15 +130,11 @@ static int read_device(const py_core *core, py_view *view)
 
 /* ---------------------------------------------------------------- what the memory means */
 
-/* Tensors of torch without memory (zero tensors, functionalized or freed ones) have the address 0, and views of them the address 0 plus
- * their offset. Memory of this machine has addresses below this bound only by chance, so that the offset is rarely asked for. */
-#define CERTAIN_ADDRESS (UINT64_C(1) << 44)
-
 static int check_memory(const py_core *core, const py_view *view)
 {
     const uint64_t address = (uintptr_t)view->data;
     int64_t offset;
-    if (address >= CERTAIN_ADDRESS || view->is_empty) return 0;
+    if (address >= PY_CERTAIN_ADDRESS || view->is_empty) return 0;
     if (to_int64(PyObject_CallMethodObjArgs(view->tensor, core->names[NAME_STORAGE_OFFSET], NULL), &offset) < 0 ||
         address == (uint64_t)(offset * view->item_bytes))
         return fkdai_py_refuse_tensor(core, view);

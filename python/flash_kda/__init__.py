@@ -173,6 +173,7 @@ def decode(
     slots: torch.Tensor | None = None,
     initial_mask: torch.Tensor | None = None,
     slot_null: Literal["negative", "not_positive", "none"] = "negative",
+    null_out: Literal["computed", "zero"] = "computed",
     max_tokens: int = 8,
     commit: Literal["last", "none", "accepted", "each"] = "last",
     num_accepted: torch.Tensor | None = None,
@@ -206,6 +207,8 @@ def decode(
             written; its ``out`` is. With ``commit="each"`` ``[N,C]``, C at least S, rows any distance apart.
         initial_mask: ``[N]``, bool or uint8; 0: the sequence starts from 0, whatever its slot holds.
         slot_null: which slots are null: "negative", "not_positive" (0 too), or "none" of them.
+        null_out: "zero": a sequence that begins with a null slot is a row of padding: its ``out`` becomes 0, whatever its inputs, and nothing
+            else of it is read or written.
         max_tokens: with ``cu_seqlens``: the most tokens of a sequence, 1 to 8. The fewer, the better the kernel fits.
         commit: which state is written: "last", that after the last token, over the one before the first; "none"; "accepted", that after
             ``num_accepted[n]`` tokens, likewise; "each", that after token t to slot ``slots[n,t]``.
@@ -223,8 +226,8 @@ def decode(
     """
     try:
         _core.decode(
-            q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, cu_seqlens, slots, initial_mask, slot_null, max_tokens,
-            commit, num_accepted, step_states, parent, gate, beta_kind, beta_multiplier, qk_norm, state_layout,
+            q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, cu_seqlens, slots, initial_mask, slot_null, null_out,
+            max_tokens, commit, num_accepted, step_states, parent, gate, beta_kind, beta_multiplier, qk_norm, state_layout,
         )  # fmt: skip
     except TypeError:
         if not _is_traced("decode", locals()):

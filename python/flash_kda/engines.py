@@ -40,6 +40,9 @@ def _split(mixed_qkv: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, 
     mixed_qkv = _readable(mixed_qkv)
     HV, V, K = state.shape[1:]
     keys = (mixed_qkv.shape[-1] - HV * V) // 2
+    if K == V:    # heads of one width: two views, each of which costs a microsecond
+        q, k, v = mixed_qkv.view(-1, 1, mixed_qkv.shape[-1] // K, K).split([keys // K, keys // K, HV], dim=2)
+        return q, k, v
     q, k, v = mixed_qkv.split([keys, keys, HV * V], dim=-1)
     return _heads(q, K), _heads(k, K), _heads(v, V)
 
@@ -64,13 +67,8 @@ def packed_step(
     B, (HV, V, K) = mixed_qkv.shape[0], state.shape[1:]
     q, k, v = _split(mixed_qkv, state)
     out = mixed_qkv.new_empty(B, 1, HV, V) if out is None else out
-    call = (q, k, v, _readable(g.reshape(B, 1, HV, K)), beta.reshape(B, 1, HV), scale, out, A_log, dt_bias, lower_bound, state)
-    if q.shape[2] == HV:
-        decode_fused(*call, slots=slots, slot_null=slot_null)
-    else:
-        decode(*call, slots=slots, slot_null=slot_null)
-        is_null = slots < (0 if slot_null == "negative" else 1)
-        out.masked_fill_(is_null.view(B, 1, 1, 1), 0)
+    g, beta = _readable(g.reshape(B, 1, HV, K)), beta.reshape(B, 1, HV)
+    decode(q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, slots=slots, slot_null=slot_null, null_out="zero")
     return out
 
 

@@ -41,8 +41,8 @@ _SCHEMAS = {
     "Tensor? checkpoint_offsets=None, Tensor? checkpoint_slots=None, SymInt checkpoint_every=0, str slot_null='negative', "
     f"{_WORDS}, bool in_place=False",
     "decode": f"Tensor? q, {_TOKENS}, Tensor(a!)? out, {_GATE}, Tensor(b!) state, Tensor? cu_seqlens=None, *, Tensor? slots=None, "
-    "Tensor? initial_mask=None, str slot_null='negative', SymInt max_tokens=8, str commit='last', Tensor? num_accepted=None, "
-    f"Tensor(c!)? step_states=None, Tensor? parent=None, {_WORDS}",
+    "Tensor? initial_mask=None, str slot_null='negative', str null_out='computed', SymInt max_tokens=8, str commit='last', "
+    f"Tensor? num_accepted=None, Tensor(c!)? step_states=None, Tensor? parent=None, {_WORDS}",
     "decode_fused": f"Tensor q, {_TOKENS}, Tensor(a!) out, {_GATE}, Tensor(b!) state, *, Tensor[]? conv_weight=None, Tensor[]? conv_bias=None, "
     "Tensor(c!)? conv_state=None, Tensor? output_gate=None, Tensor? norm_weight=None, float norm_eps=1e-05, Tensor? slots=None, "
     f"Tensor? initial_mask=None, str slot_null='negative', {_WORDS}",

@@ -45,10 +45,11 @@ static fkda_status check_slot(const fkda_decode_desc *d, const fkda_decode_args 
     return FKDA_OK;
 }
 
-/* The slots of a sequence: that of its state, or those that its tokens are written to and that it begins with. */
+/* The slots of a sequence: that of its state, or those that its tokens are written to and that it begins with. Of padding none is used. */
 static fkda_status check_slots_of(const fkda_decode_desc *d, const fkda_decode_args *a, int64_t n, int64_t length, fkdai_slot_use *uses, int64_t *count)
 {
     if (d->commit != FKDA_COMMIT_EACH) return check_slot(d, a, n, 0, 1, uses, count);
+    if (length > 0 && fkdai_decode_is_padding(d, a, n)) return FKDA_OK;
     for (int64_t t = 0; t < length; ++t) TRY(check_slot(d, a, n, t, 1, uses, count));
     return length == 0 || fkdai_decode_is_masked(d, a, n) ? FKDA_OK : check_slot(d, a, n, fkdai_decode_first_slot(d, a, n), 0, uses, count);
 }

@@ -33,6 +33,12 @@ static int64_t row_of(const fkda_decode_desc *d, const fkda_decode_args *a, int6
     return fkdai_is_null_slot(&d->state, slot) ? FKDAI_NO_ROW : slot;
 }
 
+int fkdai_decode_is_padding(const fkda_decode_desc *d, const fkda_decode_args *a, int64_t n)
+{
+    if (!(d->flags & FKDA_FLAG_NULL_IS_PADDING)) return 0;
+    return row_of(d, a, n, fkdai_decode_is_masked(d, a, n) ? 0 : fkdai_decode_first_slot(d, a, n)) == FKDAI_NO_ROW;
+}
+
 int64_t fkdai_decode_initial_row(const fkda_decode_desc *d, const fkda_decode_args *a, int64_t n)
 {
     return fkdai_decode_is_masked(d, a, n) ? FKDAI_NO_ROW : row_of(d, a, n, fkdai_decode_first_slot(d, a, n));

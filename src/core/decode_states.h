@@ -16,6 +16,9 @@ int64_t fkdai_decode_first_slot(const fkda_decode_desc *d, const fkda_decode_arg
 
 int fkdai_decode_is_masked(const fkda_decode_desc *d, const fkda_decode_args *a, int64_t n);
 
+/* A row of padding: of out alone, which becomes 0. */
+int fkdai_decode_is_padding(const fkda_decode_desc *d, const fkda_decode_args *a, int64_t n);
+
 /* Row of args.state that the sequence begins with; FKDAI_NO_ROW: from 0. */
 int64_t fkdai_decode_initial_row(const fkda_decode_desc *d, const fkda_decode_args *a, int64_t n);
 

@@ -129,6 +129,8 @@ static fkda_status check_counts(const fkda_decode_desc *d)
     REQUIRE(d->N >= 0, FKDA_ERR_SHAPE, "desc.N = %" PRId64 " is negative", d->N);
     REQUIRE(d->N < INT64_MAX / 64, FKDA_ERR_OVERFLOW, "desc.N = %" PRId64 " needs more than 2^63 bytes", d->N);
     REQUIRE(d->S >= 1 && d->S <= FKDA_DECODE_MAX_TOKENS, FKDA_ERR_SHAPE, "desc.S = %" PRId64 " is outside [1, %d]", d->S, FKDA_DECODE_MAX_TOKENS);
+    REQUIRE(!(d->flags & FKDA_FLAG_NO_OUT) || !(d->flags & FKDA_FLAG_NULL_IS_PADDING), FKDA_ERR_BAD_VALUE,
+            "desc.flags has FKDA_FLAG_NULL_IS_PADDING and FKDA_FLAG_NO_OUT, but padding is what out shows of it");
     REQUIRE(d->T >= 0, FKDA_ERR_SHAPE, "desc.T = %" PRId64 " is negative", d->T);
     REQUIRE(is_packed(d) || d->T == 0 || d->T == d->S, FKDA_ERR_SHAPE, "desc.T = %" PRId64 " is neither 0 nor S = %" PRId64 " of a dense batch", d->T,
             d->S);
@@ -262,7 +264,7 @@ const fkdai_operation fkdai_op_decode = {
     .name = "decode",
     .desc = {"fkda_decode_desc", desc_sizes, sizeof desc_sizes / sizeof *desc_sizes},
     .args = {"fkda_decode_args", args_sizes, sizeof args_sizes / sizeof *args_sizes},
-    .flags = FKDA_FLAG_INITIAL_MASK | FKDA_FLAG_NO_OUT,
+    .flags = FKDA_FLAG_INITIAL_MASK | FKDA_FLAG_NO_OUT | FKDA_FLAG_NULL_IS_PADDING,
     .arguments = arguments,
     .argument_count = ARGUMENT_COUNT,
     .resolve = resolve,

@@ -166,6 +166,11 @@ static void step_head(const call *c, const fkdai_cpu_task *task, fkdai_cpu_decod
     const int64_t length = task->seq.end - task->seq.begin;
     head h = {.task = task, .s = s, .len = (int)fkdai_decode_needed(c->decode, c->decode_args, task->n, length)};
     if (h.len == 0) return;
+    if (fkdai_decode_is_padding(c->decode, c->decode_args, task->n)) {
+        memset(s->rows.out, 0, (size_t)h.len * sizeof s->rows.out[0]);
+        fkdai_cpu_write_out(task, task->first_head, task->seq.begin, h.len, &s->rows);
+        return;
+    }
     read_tokens(task, h.len, s);
     find_states(c, length, &h);
     step_parts(&h);

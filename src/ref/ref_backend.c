@@ -126,12 +126,23 @@ static void begin_token(const decode_call *c, int64_t n, int64_t t, int64_t hv, 
     else if (d->parent != FKDA_NONE) read_state(&c->as_fwd, &d->step_states, c->args->step_states, fkdai_decode_step_row(d, n, parent), hv, S);
 }
 
+static void clear_out(const decode_call *c, fkdai_sequence seq, int64_t hv)
+{
+    static const double zeros[FKDAI_REF_MAX_WIDTH];
+    const fkdai_ref_item item = {&c->as_fwd, &c->args_as_fwd, seq, hv};
+    for (int64_t t = seq.begin; t < seq.end; ++t) fkdai_ref_write_out(&item, t, zeros);
+}
+
 /* One head, token by token. */
 static void decode_head(const decode_call *c, int64_t n, int64_t hv, double *S)
 {
     const fkda_decode_desc *const d = c->desc;
     const fkdai_sequence seq = fkdai_sequence_at(&c->as_fwd, c->args->cu_seqlens, n);
     const int64_t length = seq.end - seq.begin, needed = fkdai_decode_needed(d, c->args, n, length);
+    if (length > 0 && fkdai_decode_is_padding(d, c->args, n)) {
+        clear_out(c, seq, hv);
+        return;
+    }
     for (int64_t t = 0; t < needed; ++t) {
         const fkdai_ref_item token = {&c->as_fwd, &c->args_as_fwd, {seq.batch, seq.begin + t, seq.begin + t + 1}, hv};
         begin_token(c, n, t, hv, S);

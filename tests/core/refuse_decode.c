@@ -119,6 +119,8 @@ void test_decode_descs(void **state)
     REFUSED(good_decode(), FKDA_ERR_OVERFLOW, "desc.N = ", c.desc.N = INT64_MAX);
     REFUSED(good_decode(), FKDA_ERR_BAD_VALUE, "desc.reserved2 = 1", c.desc.reserved2 = 1);
     REFUSED(good_decode(), FKDA_ERR_BAD_VALUE, "desc.flags = 0x2", c.desc.flags = FKDA_FLAG_CHECK_SEQLENS);
+    REFUSED(good_fold(), FKDA_ERR_BAD_VALUE, "FKDA_FLAG_NULL_IS_PADDING and FKDA_FLAG_NO_OUT", c.desc.flags |= FKDA_FLAG_NULL_IS_PADDING);
+    WORKS(good_decode(), c.desc.flags = FKDA_FLAG_NULL_IS_PADDING);
     REFUSED(good_decode(), FKDA_ERR_DTYPE, "desc.state has dtype 0; it takes bf16, f32", c.desc.state.dtype = FKDA_NONE);
     REFUSED(good_decode(), FKDA_ERR_DTYPE, "desc.state has dtype 4", c.desc.state.dtype = FKDA_I32);
     REFUSED(good_decode(), FKDA_ERR_UNSUPPORTED, "fp16", c.desc.state.dtype = FKDA_F16);

@@ -90,6 +90,7 @@ void test_fused_descs(void **state)
     REFUSED(FKDA_ERR_SHAPE, "desc.V = 32 differs from K = 64, but the convolution takes one width", c.desc.V = 32);
     REFUSED(FKDA_ERR_BAD_VALUE, "desc.reserved2 = 1", c.desc.reserved2 = 1);
     REFUSED(FKDA_ERR_BAD_VALUE, "desc.flags = 0x2", c.desc.flags = FKDA_FLAG_CHECK_SEQLENS);
+    REFUSED(FKDA_ERR_BAD_VALUE, "desc.flags = 0x8", c.desc.flags = FKDA_FLAG_NULL_IS_PADDING);
     REFUSED(FKDA_ERR_BAD_VALUE, "desc.norm_eps = 0 is not a positive normal number", c.desc.norm_eps = 0);
     REFUSED(FKDA_ERR_BAD_VALUE, "desc.norm_eps = -1e-05", c.desc.norm_eps = -1e-5f);
     REFUSED(FKDA_ERR_BAD_VALUE, "desc.norm_eps = inf", c.desc.norm_eps = 1e30f * 1e30f);

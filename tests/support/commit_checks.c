@@ -453,6 +453,48 @@ static void check_steps_beside(problem *p, fkda_commit commit, fkda_dtype dtype,
     free_trial(&t);
 }
 
+/* -------------------------------------------------------------- padding */
+
+/* Sequences that begin with a null slot, with v of NaN: zeros, and nothing else; their other slots are not looked at. The others are what they are
+ * without the flag. */
+static void check_padding(problem *p, fkda_commit commit, int has_steps)
+{
+    const form *const f = p->f;
+    int64_t kept[MOST_N] = {0};
+    for (int64_t n = 0; n < f->N; ++n) kept[n] = commit == FKDA_COMMIT_EACH ? 1 + random_below(p, "padding", n, f->S) : length_of(p, n);
+    trial t = make_trial(p, commit, kept, 0xa5);
+    t.desc.flags |= FKDA_FLAG_NULL_IS_PADDING;
+    for (int64_t n = 0; n < f->N; ++n)
+        for (int64_t j = 0; commit == FKDA_COMMIT_EACH && is_null(f, n) && j < t.columns; ++j)
+            if (j != (is_masked(p, n) ? 0 : first_column(&t, n))) store_index(t.slots, f->index, n * t.desc.slots_stride + j, t.desc.state.slot_count + j);
+    if (has_steps) place_steps(&t, f->step, 0xff);
+    if (commit == FKDA_COMMIT_NONE && p->way->together_from > 0 && f->S >= p->way->together_from && !has_steps) want_together(&t);
+    for (int64_t n = 0; n < f->N; ++n) {
+        uint8_t *const out = t.wanted[COMMIT_OUT] + (size_t)p->bounds[n] * p->out_bytes;
+        if (is_null(f, n)) memset(out, 0, (size_t)length_of(p, n) * p->out_bytes);
+        for (int64_t i = 0; !is_null(f, n) && i < length_of(p, n); ++i) {
+            if (commit == FKDA_COMMIT_EACH || (commit == FKDA_COMMIT_LAST && i == length_of(p, n) - 1))
+                want_state(&t, n, i + 1, commit == FKDA_COMMIT_EACH ? i : 0);
+            if (has_steps) want_step(&t, n, i, state_after(p, n, i));
+        }
+    }
+    check_trial(&t, "padding", 0);
+    free_trial(&t);
+}
+
+/* At the end of a problem: its inputs are not what they were. */
+static void check_paddings(problem *p)
+{
+    const form *const f = p->f;
+    for (int64_t n = 0; n < f->N; ++n)
+        for (int64_t i = p->bounds[n] * HV * f->width; is_null(f, n) && i < p->bounds[n + 1] * HV * f->width; ++i)
+            fkdai_store(p->input[COMMIT_V].data, f->input, i, (double)NAN);
+    check_padding(p, FKDA_COMMIT_LAST, 0);
+    check_padding(p, FKDA_COMMIT_NONE, 0);
+    check_padding(p, FKDA_COMMIT_NONE, 1);
+    check_padding(p, FKDA_COMMIT_EACH, 0);
+}
+
 static void check_step_states_of(problem *p)
 {
     check_steps_beside(p, FKDA_COMMIT_NONE, p->f->step, 1);
@@ -460,6 +502,7 @@ static void check_step_states_of(problem *p)
     check_steps_beside(p, FKDA_COMMIT_ACCEPTED, p->f->step, 1);
     check_steps_beside(p, FKDA_COMMIT_NONE, p->f->step, 0);
     check_steps_beside(p, FKDA_COMMIT_ACCEPTED, p->f->step, 0);
+    check_paddings(p);
 }
 
 /* Narrower than the state is inside: one rounding, and the state itself is not rounded. */

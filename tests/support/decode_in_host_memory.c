@@ -32,7 +32,8 @@ static fkda_state_desc step_states(const fkdai_decode_call *c)
 
 static uint32_t flags(const fkdai_decode_call *c)
 {
-    return (c->initial_mask != NULL ? FKDA_FLAG_INITIAL_MASK : 0) | (c->out.data == NULL ? FKDA_FLAG_NO_OUT : 0);
+    return (c->initial_mask != NULL ? FKDA_FLAG_INITIAL_MASK : 0) | (c->out.data == NULL ? FKDA_FLAG_NO_OUT : 0) |
+           (c->null_is_padding ? FKDA_FLAG_NULL_IS_PADDING : 0);
 }
 
 /* x / y, as the kernel divides. */

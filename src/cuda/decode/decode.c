@@ -157,7 +157,7 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
         .out = tensor(&d->out, a->out), .A_log = {a->A_log, d->A_log == FKDA_F32}, .dt_bias = {a->dt_bias, d->dt_bias == FKDA_F32},
         .cu_seqlens = {a->cu_seqlens, d->cu_seqlens == FKDA_I64}, .state = a->state, .row_stride = d->state.row_stride,
         .slots = {a->slots, d->state.slot_dtype == FKDA_I64}, .first_slot = first_slot(&d->state),
-        .slot_span = slot_span(&d->state), .null_below = null_below(&d->state), .initial_mask = a->initial_mask, .device_status = a->device_status,
+        .slot_span = slot_span(&d->state), .null_below = null_below(&d->state), .null_is_padding = (d->flags & FKDA_FLAG_NULL_IS_PADDING) != 0, .initial_mask = a->initial_mask, .device_status = a->device_status,
         .gate = (fkdai_decode_gate)d->gate, .T = d->T, .S = (int)d->S, .HV = (int)d->HV, .by_heads = fkdai_decode_make_divisor((uint32_t)d->HV),
         .by_group = fkdai_decode_make_divisor((uint32_t)(d->HV / d->H)), .is_normalised = d->qk_norm == FKDA_QK_NORM_L2,
         .is_beta_activated = d->beta_kind == FKDA_BETA_ACTIVATED, .beta_multiplier = (float)d->beta_multiplier, .lower_bound = d->lower_bound,

@@ -14,6 +14,8 @@ enum class Inputs { BF16, ANY };    // fkdai_decode_grid.has_plain_input
 template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 struct Config {
     static constexpr bool kIsOne = shape == FKDAI_DECODE_ONE, kIsChunk = shape == FKDAI_DECODE_CHUNK, kWritesSteps = shape == FKDAI_DECODE_STEPS;
+    static constexpr bool kGuesses = !kIsChunk && !kWritesSteps;    // the state is requested before its slot is known (Block::guess)
+    static constexpr bool kReleasesEarly = kIsOne;                  // the next kernel's blocks may start as soon as the kernel before has ended
     static constexpr Stored kStored = stored;
     static constexpr Axes kAxes = axes;
     static constexpr Inputs kInputs = inputs;

@@ -1,7 +1,7 @@
 // A few tokens of many sequences: S <- Diag(a) S;  u = b (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^, states in place. decode.md is its card.
 //
-// What needs no memory is known before the kernel before has ended. Then everything that a block reads is requested before anything is used: with
-// slots two round trips, slot and state. Every token is one turn of one loop, whatever their number, so that S tokens give the bits of S calls where
+// What needs no memory is known before the kernel before has ended, and so is a guess of the slot, whose state is asked into the cache. Then everything that
+// a block reads is requested before anything is used, the state of that slot too: one round trip, and another one where the slot has changed. Every token is one turn of one loop, whatever their number, so that S tokens give the bits of S calls where
 // states are fp32. Only where no state is written and there are many tokens, their outputs are computed together (decode_chunk.cuh).
 #pragma once
 
@@ -42,6 +42,16 @@ struct Block {
 
     __device__ __forceinline__ uint8_t *state_in(const IndexWords &slot) const { return rows.template in_row<kStored>(own, p.row_stride, slot.low); }
 
+    __device__ __forceinline__ uint8_t *guessed_state() const { return rows.template in_row<kStored>(own, p.row_stride, states.guess); }
+
+    // While the kernel before may still run: the slot as it is now, and its state into the second-level cache. Neither is more than a guess.
+    __device__ __forceinline__ void guess() {
+        if constexpr (Config::kGuesses) {
+            states.guess_first(p, job);
+            if (states.has_guess) rows.prefetch(guessed_state());
+        }
+    }
+
     // False: nothing to do.
     __device__ __forceinline__ bool request() {
         if (is_packed) {
@@ -49,12 +59,47 @@ struct Block {
             if (job.count <= 0) return false;
             reader.go_to(job.begin);
         }
-        states.request(job);
-        reader.request(p, job);
-        states.find_first(p);
-        rows.request(state_in(states.first), !states.starts_from_0());
+        if constexpr (Config::kGuesses) {
+            rows.request(guessed_state(), states.has_guess);
+            reader.request(p, job);
+            states.request(job);
+            if constexpr (Config::kTokens > 1) states.cut(p, job);
+            return true;
+        } else {
+            states.request(job);
+            reader.request(p, job);
+            states.find_first(p);
+            rows.request(state_in(states.first), !states.starts_from_0());
+            return find_last();
+        }
+    }
+
+    // The slot as it is: was that of the guess another one, the state is requested again. False: nothing to do.
+    __device__ __forceinline__ bool check_guess() {
+        if constexpr (Config::kGuesses) {
+            states.find_first(p);
+            if (states.guessed_wrong()) rows.request(state_in(states.first), !states.starts_from_0());
+            return find_last();
+        } else {
+            return true;
+        }
+    }
+
+    // False: padding, whose out is written.
+    __device__ __forceinline__ bool find_last() {
         states.find_last(p, job);
-        return true;
+        if (!p.null_is_padding || states.has_first) return true;
+        clear_out();
+        return false;
+    }
+
+    // Of the block's rows.
+    __device__ __forceinline__ void clear_out() const {
+        for (int i = static_cast<int>(unsigned_thread()); i < job.count * Config::kBlockRows; i += Config::kThreads) {
+            Line<Config::kInputs> at = line_of<Config::kInputs>(p, p.out, job, job.hv, job.first_row + i % Config::kBlockRows);
+            at.skip(job.begin);
+            store_float(at.of(i / Config::kBlockRows), 0, at.is_f32, 0.f);
+        }
     }
 
     __device__ __forceinline__ void place_out() {
@@ -128,7 +173,9 @@ template <class Config>
 __global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_kernel(const __grid_constant__ fkdai_decode_call p) {
     __shared__ Tokens<Config> tokens;
     Block<Config> block(p);
+    block.guess();
     await_previous_kernel(block.known(), &tokens.unread);
+    if constexpr (Config::kReleasesEarly) release_next_kernel();
     if (!block.request()) return;
     block.reader.finish(p, block.job, tokens);
     __syncthreads();
@@ -136,7 +183,8 @@ __global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_k
         relate_tokens(tokens, block.job.count);
         __syncthreads();
     }
-    release_next_kernel();  // not earlier: waiting blocks of it would fill the multiprocessors unevenly
+    if constexpr (!Config::kReleasesEarly) release_next_kernel();
+    if (!block.check_guess()) return;
     if constexpr (!Config::kIsChunk) block.rows.widen();
     block.place_out();
     if constexpr (Config::kWritesSteps) block.run_steps(tokens);

@@ -59,6 +59,7 @@ typedef struct fkdai_decode_call {
     fkdai_decode_commit commit;
     int only_accepted;                   /* nothing that tokens beyond the accepted ones change is written */
     fkdai_decode_tensor out;             /* [..,HV,128]; optional */
+    int null_is_padding;                 /* a sequence that begins with a null slot: zeros in out, and nothing else of it */
     int64_t null_below;                  /* with slots: an index below it is no state, which reads 0 and is not written; others than states are broken */
     uint32_t *device_status;             /* optional: gets FKDAI_DECODE_*_BROKEN */
     int64_t T;                           /* with cu_seqlens: token rows */

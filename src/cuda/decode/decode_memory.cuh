@@ -67,6 +67,9 @@ struct IndexPlace {
     __device__ __forceinline__ IndexWords request(uint32_t otherwise = 0) const {
         return {request_word(at, is_there, otherwise), request_word(at + 4, is_there && is_i64)};
     }
+    __device__ __forceinline__ IndexWords request_early(uint32_t otherwise) const {
+        return {request_early_word(at, is_there, otherwise), request_early_word(at + 4, is_there && is_i64)};
+    }
 };
 __device__ __forceinline__ IndexPlace place_of_index(const fkdai_decode_indices &x, int64_t i, bool is_wanted = true) {
     return {static_cast<const uint8_t *>(x.data) + i * (x.is_i64 ? 8 : 4), is_wanted && x.data != nullptr, x.is_i64 != 0};

@@ -62,6 +62,16 @@ struct Rows {
 
     // ---------------------------------------------------------------- from memory and back
 
+    // Every line that the group has, by one lane of those whose parts are in it.
+    __device__ __forceinline__ void prefetch(const uint8_t *own) const {
+        constexpr int kLanesOfLine = 128 / static_cast<int>(sizeof(Raw<Config::kStored>));
+#pragma unroll
+        for (int i = 0; i < kParts; i++)
+#pragma unroll
+            for (int j = 0; j < kFours; j++)
+                if (lane % kLanesOfLine == 0) prefetch_line(own + offset<Config::kStored>(i, j));
+    }
+
     __device__ __forceinline__ void request(const uint8_t *own, bool is_wanted) {
         constexpr Stored kStored = Config::kStored;
 #pragma unroll

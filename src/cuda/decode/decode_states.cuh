@@ -29,6 +29,8 @@ struct States {
     bool has_mask;
     IndexWords slot, accepted, parent;
     uint32_t mask;       // 0: from 0
+    uint32_t guess;      // a slot that was read early
+    bool has_guess;      // is it a row of states?
     IndexWords first;    // the slot that the sequence begins with
     bool has_first;      // is it a row of states?
     int store_after;     // the token whose state is written over the first; -1: none
@@ -60,6 +62,14 @@ struct States {
         }
     }
 
+    // Before the kernel before has ended: its slot as it is now. It may change.
+    __device__ __forceinline__ void guess_first(const fkdai_decode_call &p, const Job &job) {
+        const IndexWords now = slot_place.request_early(static_cast<uint32_t>(job.n));
+        guess = now.low, has_guess = is_row(p, now);
+    }
+    // Then rows that were requested by it are not those of `first`.
+    __device__ __forceinline__ bool guessed_wrong() const { return starts_from_0() ? has_guess : !has_guess || guess != first.low; }
+
     // What the first row of states depends on.
     __device__ __forceinline__ void find_first(const fkdai_decode_call &p) {
         first = slot;
@@ -68,12 +78,17 @@ struct States {
     }
     __device__ __forceinline__ bool starts_from_0() const { return !has_first || mask == 0; }
 
-    // The rest of it: when rows are requested. Cuts the tokens to those that are needed.
+    // The tokens that are needed, where only those that are accepted are.
+    __device__ __forceinline__ void cut(const fkdai_decode_call &p, Job &job) const {
+        if (p.only_accepted) job.count = accepted_of(p, accepted, 0, job.count);
+    }
+
+    // The rest of it: when rows are requested.
     __device__ __forceinline__ void find_last(const fkdai_decode_call &p, Job &job) {
         if (p.slots.data != nullptr && !(is_each(p) && mask == 0)) check_slot(p, first);
         store_after = p.commit == FKDAI_DECODE_LAST ? job.count - 1 : -1;
         if (p.commit == FKDAI_DECODE_ACCEPTED) store_after = accepted_of(p, accepted, 0, job.count) - 1;
-        if (p.only_accepted) job.count = store_after + 1;
+        cut(p, job);
         if (!has_first) store_after = -1;
     }
 

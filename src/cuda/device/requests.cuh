@@ -13,6 +13,18 @@ __device__ __forceinline__ uint32_t request_word(const void *at, bool is_wanted,
     return x;
 }
 
+// A word that the kernel before may still be writing (device/dependent_launch.cuh): old, new, and in each thread another. It comes from where kernels
+// meet, and leaves nothing in a cache that is asked again.
+__device__ __forceinline__ uint32_t request_early_word(const void *at, bool is_wanted, uint32_t otherwise = 0) {
+    uint32_t x;
+    asm volatile("{\n.reg .pred p;\nsetp.ne.s32 p, %2, 0;\nmov.b32 %0, %3;\n@p ld.relaxed.gpu.global.b32 %0, [%1];\n}"
+                 : "=r"(x) : "l"(at), "r"(int(is_wanted)), "r"(otherwise));
+    return x;
+}
+
+// Asks for the line of memory at this address, which changes nothing that anybody reads.
+__device__ __forceinline__ void prefetch_line(const void *at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
+
 __device__ __forceinline__ uint32_t request_byte(const void *at, bool is_wanted, uint32_t otherwise) {
     uint32_t x;
     asm volatile("{\n.reg .pred p;\nsetp.ne.s32 p, %2, 0;\nmov.b32 %0, %3;\n@p ld.global.u8 %0, [%1];\n}"
