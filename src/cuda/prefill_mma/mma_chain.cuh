@@ -246,12 +246,17 @@ struct ChainRole {
         TokenTiles r = {}, o = {}, u = {};
         Values v;
         TokensF16 r_f16, u_f16;
+        mark(mark_chain_begins, place().number, warp() == 0);
         load_values(place().now, v);
+        mark(mark_chain_has_asked, place().number, warp() == 0);
         operands_ready(stage).wait(place().phase());
+        mark(mark_chain_has_operands, place().number, warp() == 0);
         multiply_state(stage, state, r, o);
         add_values(v, r);
         if (!place().now.is_silent(work)) decay(stage, state);
+        mark(mark_chain_has_products, place().number, warp() == 0);
         solve_ready(stage).wait(place().phase());
+        mark(mark_chain_has_solve, place().number, warp() == 0);
         const bool has_factors = load_float(stage + uint32_t{offsetof(Stage, has_factors)}) != 0.f;
         if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, factors)}, r);
         as_f16(r_f16, r);
@@ -260,6 +265,7 @@ struct ChainRole {
         if (is_scaled) factors = scale_into_range(stage, place().now.is_silent(work), r, r_f16, o, state);
         solve(stage, r_f16, u);
         as_f16(u_f16, u);
+        mark(mark_chain_has_u, place().number, warp() == 0);
         if (place().now.is_silent(work)) {
             store_checkpoints(place().now, [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
             return chunk_done(stage).arrive(lane());
@@ -268,10 +274,12 @@ struct ChainRole {
         add_update(stage, u_f16, state);
         if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, out_factors)}, o);
         chunk_done(stage).arrive(lane());
+        mark(mark_chain_has_the_state, place().number, warp() == 0);
         const uint32_t undo = inverse_powers(factors);
         if (is_scaled) multiply_tiles(state, low_bf16(undo), high_bf16(undo));
         multiply_tiles(o, low_bf16(undo) * p.out_factor, high_bf16(undo) * p.out_factor);
         store_out(place().now, o);
+        mark(mark_chain_has_stored, place().number, warp() == 0);
     }
 
     __device__ __forceinline__ void load_initial(StateTiles &state) const {

@@ -8,6 +8,7 @@
 #include "device/phase_barrier.cuh"
 #include "device/shared_access.cuh"
 #include "device/shared_view.cuh"
+#include "prefill_mma/mma_marks.cuh"
 #include "prefill_mma/prefill_mma_plan.h"
 #include "schedule/jobs.cuh"
 

@@ -234,23 +234,34 @@ struct PrepareRole : PrepareWarp {
             const Step next = steps.behind(now);
             const uint32_t stage = s.stage(number);
             Lane x;
+            mark(mark_prepare_begins, number, warp == 0);
             await_copies<0>();
             meet();
             chunk_done(stage).wait(((number >> 1) & 1) ^ 1);
+            mark(mark_prepare_has_stage, number, warp == 0);
             read(stage, gates, now, x);
+            mark(mark_prepare_has_read, number, warp == 0);
             meet();
+            mark(mark_prepare_has_sums, number, warp == 0);
             copy_raw(next);
+            mark(mark_prepare_has_asked, number, warp == 0);
             RowNorms{*this}.make_norms(number, now.rows(), x);
             const Anchor anchor = load_anchor(stage);
             SteepScores steep = {};
             if constexpr (!is_bounded) SteepChannels{*this}.sum(number, stage, now.rows(), x, steep);
+            mark(mark_prepare_has_anchor, number, warp == 0);
             decay(stage, anchor, now.rows(), x);
+            mark(mark_prepare_has_tiles, number, warp == 0);
             meet();
+            mark(mark_prepare_may_score, number, warp == 0);
             scores(number, stage, steep);
+            mark(mark_prepare_has_scores, number, warp == 0);
             meet();
+            mark(mark_prepare_may_leave, number, warp == 0);
             if (warp == 0) scores_ready(stage).arrive(lane);
             leave_anchor(number, stage, anchor, x);
             operands_ready(stage).arrive(lane);
+            mark(mark_prepare_has_operands, number, warp == 0);
             now = next;
         }
     }

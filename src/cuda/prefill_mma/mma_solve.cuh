@@ -69,10 +69,13 @@ struct SolveRole {
     // One step; b is asked for before A/b is there.
     __device__ __forceinline__ void run_step(int number, const Step &now) const {
         const uint32_t stage = s.stage(number);
+        mark(mark_solve_waits, number, true);
         const float beta = load_beta(now);
         scores_ready(stage).wait(number >> 1 & 1);
+        mark(mark_solve_has_scores, number, true);
         solve(number, now.rows(), beta);
         solve_ready(stage).arrive(lane);
+        mark(mark_solve_has_solved, number, true);
     }
 
     // Every solve_warps-th step from this one on.
