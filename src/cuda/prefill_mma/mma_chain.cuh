@@ -52,16 +52,12 @@ struct ChainRole {
     // Four columns of V of one token in each eight, of this lane.
     using Values = uint2[kChunk / 8];
     __device__ __forceinline__ void load_values(const Step &at_step, Values &v) const {
-        const auto *const base = static_cast<const __nv_bfloat16 *>(p.v.data);
-        const int here = lane();
+        const int here = lane(), rows = at_step.rows() - (here >> 2);
+        const int64_t at = work.v + rows_on(p.v.strides.token, at_step.chunk() * kChunk + (here >> 2)) + column() + 4 * (here & 3);
+        const auto *from = static_cast<const __nv_bfloat16 *>(p.v.data) + at;
 #pragma unroll
-        for (int n = 0; n < kChunk / 8; n++) {
-            const int token = 8 * n + (here >> 2);
-            v[n] = make_uint2(0, 0);
-            if (token >= at_step.rows()) continue;
-            const int64_t at = p.v.strides.offset(work.span.batch, work.token(at_step.chunk()) + token, work.head) + column() + 4 * (here & 3);
-            v[n] = *reinterpret_cast<const uint2 *>(base + at);
-        }
+        for (int n = 0; n < kChunk / 8; n++, from += 8 * p.v.strides.token)
+            v[n] = 8 * n < rows ? *reinterpret_cast<const uint2 *>(from) : make_uint2(0, 0);
     }
     __device__ __forceinline__ static void add_values(const Values &v, TokenTiles &r) {
 #pragma unroll
@@ -71,35 +67,18 @@ struct ChainRole {
         }
     }
     __device__ __forceinline__ void store_out(const Step &at_step, const TokenTiles &o) const {
-        const int here = lane();
+        const int here = lane(), rows = at_step.rows() - (here >> 2);
+        __nv_bfloat16 *to = p.out + work.out + rows_on(p.out_strides.token, at_step.chunk() * kChunk + (here >> 2)) + column() + 4 * (here & 3);
 #pragma unroll
-        for (int n = 0; n < kChunk / 8; n++) {
+        for (int n = 0; n < kChunk / 8; n++, to += 8 * p.out_strides.token) {
             const uint2 x = make_uint2(transpose_matrix(pack_bf16(o[n][0], o[n][1])), transpose_matrix(pack_bf16(o[n][2], o[n][3])));
-            const int token = 8 * n + (here >> 2);
-            if (token >= at_step.rows()) continue;
-            const int64_t at = p.out_strides.offset(work.span.batch, work.token(at_step.chunk()) + token, work.head) + column() + 4 * (here & 3);
-            *reinterpret_cast<uint2 *>(p.out + at) = x;
+            if (8 * n < rows) *reinterpret_cast<uint2 *>(to) = x;
         }
     }
 
-    // Lane's row and unit for ldmatrix.x4: 16 rows of a right operand as they lie, of 16 columns; or, transposed, 16 rows that are summed over.
-    struct Place {
-        int row, unit;
-    };
-    __device__ __forceinline__ static Place place_as_it_lies() {
-        const int here = lane();
-        return {(here & 7) + (here >> 4) * 8, here >> 3 & 1};
-    }
-    __device__ __forceinline__ static Place place_transposed() {
-        const int here = lane();
-        return {here & 15, here >> 4};
-    }
-    // Of a lane's address in a tile, 2 k units on.
-    __device__ __forceinline__ static uint32_t units_on(uint32_t at, int k) { return (at ^ (k & 3) * 32) + (k >> 2) * 128; }
-
     // r += S^T (-K)^T, o = S^T Q^T.
     __device__ __forceinline__ void multiply_state(uint32_t stage, const StateTiles &state, TokenTiles &r, TokenTiles &o) const {
-        const Place at_first = place_as_it_lies();
+        const Place at_first = place_of_columns(lane());
         const uint32_t keys = stage + uint32_t{offsetof(Stage, k)} + tile_offset(at_first.row, at_first.unit);
         constexpr uint32_t kQueries = offsetof(Stage, q) - offsetof(Stage, k), kRows = 16 * kWidth * 2;
 #pragma unroll
@@ -130,7 +109,7 @@ struct ChainRole {
     // u = R^T T^T; j: tokens that are summed over.
     __device__ __forceinline__ void solve(uint32_t stage, const TokensF16 &r, TokenTiles &u) const {
         const uint32_t square = stage + uint32_t{offsetof(Stage, solve)};
-        const Place at = place_transposed();
+        const Place at = place_of_rows(lane());
 #pragma unroll
         for (int j = 0; j < 2; j++)
 #pragma unroll
@@ -143,7 +122,7 @@ struct ChainRole {
     // o += U^T M^T
     __device__ __forceinline__ void read_recent(uint32_t stage, const TokensF16 &u, TokenTiles &o) const {
         const uint32_t square = stage + uint32_t{offsetof(Stage, mqk)};
-        const Place at = place_as_it_lies();
+        const Place at = place_of_columns(lane());
 #pragma unroll
         for (int j = 0; j < 2; j++)
 #pragma unroll
@@ -155,7 +134,7 @@ struct ChainRole {
     }
     // S^T += U^T Kr
     __device__ __forceinline__ static uint32_t recent_keys(uint32_t stage) {
-        const Place at = place_transposed();
+        const Place at = place_of_rows(lane());
         return stage + uint32_t{offsetof(Stage, recent)} + tile_offset(at.row, at.unit);
     }
     __device__ __forceinline__ void add_update_tiles(uint32_t recent, const TokensF16 &u, int k, float (&x)[4], float (&y)[4]) const {
@@ -258,25 +237,25 @@ struct ChainRole {
         solve_ready(stage).wait(place().phase());
         mark(mark_chain_has_solve, place().number, warp() == 0);
         const bool has_factors = load_float(stage + uint32_t{offsetof(Stage, has_factors)}) != 0.f;
-        if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, factors)}, r);
+        if (has_factors) [[unlikely]] multiply_tokens(stage + uint32_t{offsetof(Stage, factors)}, r);
         as_f16(r_f16, r);
         const bool is_scaled = !__all_sync(~0u, is_in_range(r_f16, range_up_to(kLargestInRange)));
         uint32_t factors = 0x3f803f80;
-        if (is_scaled) factors = scale_into_range(stage, place().now.is_silent(work), r, r_f16, o, state);
+        if (is_scaled) [[unlikely]] factors = scale_into_range(stage, place().now.is_silent(work), r, r_f16, o, state);
         solve(stage, r_f16, u);
         as_f16(u_f16, u);
         mark(mark_chain_has_u, place().number, warp() == 0);
-        if (place().now.is_silent(work)) {
+        if (place().now.is_silent(work)) [[unlikely]] {
             store_checkpoints(place().now, [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
             return chunk_done(stage).arrive(lane());
         }
         read_recent(stage, u_f16, o);
         add_update(stage, u_f16, state);
-        if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, out_factors)}, o);
+        if (has_factors) [[unlikely]] multiply_tokens(stage + uint32_t{offsetof(Stage, out_factors)}, o);
         chunk_done(stage).arrive(lane());
         mark(mark_chain_has_the_state, place().number, warp() == 0);
         const uint32_t undo = inverse_powers(factors);
-        if (is_scaled) multiply_tiles(state, low_bf16(undo), high_bf16(undo));
+        if (is_scaled) [[unlikely]] multiply_tiles(state, low_bf16(undo), high_bf16(undo));
         multiply_tiles(o, low_bf16(undo) * p.out_factor, high_bf16(undo) * p.out_factor);
         store_out(place().now, o);
         mark(mark_chain_has_stored, place().number, warp() == 0);
@@ -314,7 +293,7 @@ struct ChainRole {
         while (!place().now.is_none(work)) {
             solve_in_turn();
             step(state);
-            if (has_checkpoints(p) && !place().now.is_silent(work))
+            if (has_checkpoints(p) && !place().now.is_silent(work)) [[unlikely]]
                 store_checkpoints(place().now, [&](const StateMatrix &to) { to.store(state); });
             set(Steps{p, work, lane()}.behind(place().now), place().number + 1);
         }

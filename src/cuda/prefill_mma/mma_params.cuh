@@ -28,6 +28,15 @@ struct alignas(128) Tile {
     uint8_t bytes[kChunk * kWidth * 2];
 };
 __device__ __forceinline__ uint32_t tile_offset(int token, int unit) { return token * (kWidth * 2) + (unit ^ (token & 7)) * 16; }
+// Of an address in a tile, 2 k units on.
+__device__ __forceinline__ uint32_t units_on(uint32_t at, int k) { return (at ^ (k & 3) * 32) + (k >> 2) * 128; }
+
+// A lane's row and unit for ldmatrix.x4 of 16 rows and 16 columns: a left operand, or, transposed, a right one; and a right operand as it lies.
+struct Place {
+    int row, unit;
+};
+__device__ __forceinline__ Place place_of_rows(int lane) { return {lane & 15, lane >> 4}; }
+__device__ __forceinline__ Place place_of_columns(int lane) { return {(lane & 7) + (lane >> 4) * 8, lane >> 3 & 1}; }
 
 // [32][32] of fp16. Likewise.
 struct alignas(128) Square {
@@ -39,16 +48,13 @@ __device__ __forceinline__ uint32_t square_offset(int row, int unit) { return ro
 struct Stage {
     Tile k, q;              // -k^ 2^gamma, scale q^ 2^gamma, bf16; before, both times 2^-m
     Tile recent;            // Kr = k^ 2^(gamma_C - gamma), fp16
-    union {
-        Square solve;                     // T [j][i], fp16
-        float sums[kGroups][kWidth];      // before: of log2 alpha, over eight tokens
-    };
+    Square solve;           // T [j][i], fp16
     Square mqk;             // M [i][j], fp16; what stands above the diagonal blocks is never read
     float decay[kWidth];    // 2^gamma_C, as decay_slot says
     // What columns of T lack, and rows of O, of each token: powers of two. They count where has_factors is not 0.
     float factors[kChunk], out_factors[kChunk];
     uint32_t has_factors;
-    // K, Q and Kr are there; A/b is, for a solve warp; T is, and all else; the chain has read it all.
+    // K, Q and Kr are there; A/b and M are; T is, and all else; the chain has read it all.
     alignas(8) uint64_t operands_ready, scores_ready, solve_ready, chunk_done;
 };
 
@@ -94,16 +100,24 @@ __device__ __forceinline__ int key_head(const Params &p, int head) {
     return static_cast<int>(__umulhi(static_cast<uint32_t>(head) + 1, p.key_factor));
 }
 
+// Elements from row 0 to row `row`, which is not negative; a stride may be anything.
+__device__ __forceinline__ int64_t rows_on(int64_t stride, int row) {
+    return static_cast<int64_t>(static_cast<uint64_t>(static_cast<uint32_t>(row)) * static_cast<uint64_t>(stride));
+}
+
 // The work of one block. It lies in shared memory: few registers are left.
 struct Work {
     int head, slice, sequence;
     SequenceSpan span;
     int chunks;
+    int64_t q, k, v, g, out;    // elements to the sequence's first token, and to the head
 
     __device__ static Work of(const Params &p, int block) {
-        const int job = block / p.slices, sequence = job / p.heads;
+        const int job = block / p.slices, sequence = job / p.heads, head = job - sequence * p.heads, key = key_head(p, head);
         const SequenceSpan span = p.sequences.span(sequence);
-        return {job - sequence * p.heads, block - job * p.slices, sequence, span, chunk_count<kChunk>(span.length)};
+        const auto first = [&span](const Strides &x, int of_head) { return x.offset(span.batch, span.start, of_head); };
+        return {head, block - job * p.slices, sequence, span, chunk_count<kChunk>(span.length), first(p.q.strides, key), first(p.k.strides, key),
+                first(p.v.strides, head), first(p.g.strides, head), first(p.out_strides, head)};
     }
     __device__ int rows(int chunk) const { return span.length - chunk * kChunk < kChunk ? span.length - chunk * kChunk : kChunk; }
     __device__ int token(int chunk) const { return span.start + chunk * kChunk; }
@@ -129,9 +143,10 @@ struct ChainPlace {
 
 struct Smem {
     Stage stages[kStages];
-    Tile raw[3];                                // k, q, g as they came; of the next chunk
+    Tile raw[2];                                // k, q as they came; of the next chunk
     Tile keys;                                  // k^ 2^(m - gamma), bf16
     alignas(16) float akk[kStages][16][kAkkPitch];    // A/b
+    float sums[kGroups][kWidth];                // of log2 alpha, over eight tokens
     float squares[2][3][kChunk];                // of k, of q, and their product, over half of the channels
     alignas(16) float norms[kPrepareWarps][16]; // 1/|k| of eight tokens, scale/|q|
     float diagonal[kChunk];                     // scale q^ k^

@@ -34,7 +34,7 @@ struct SolveRole {
         const float b = step_size(rows, beta);
         Stage &to = s->stages[number & 1];
         const uint32_t largest = warp_max(__float_as_uint(b));
-        if (is_far(largest) || is_small(largest) || p.is_raw) return solve_unusual(number, to, b);
+        if (is_far(largest) || is_small(largest) || p.is_raw) [[unlikely]] return solve_unusual(number, to, b);
         if (lane == 0) to.has_factors = 0;
         solve_usual(number, to, b);
     }

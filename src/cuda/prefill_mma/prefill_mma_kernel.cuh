@@ -23,7 +23,7 @@ __device__ __forceinline__ void begin(const Params &p, const View &s, int thread
     s->work = work, s->first_checkpoint = first;
     for (int i = 0; i < kStages; i++) {
         operands_ready(s.stage(i)).init(kPrepareWarps);
-        scores_ready(s.stage(i)).init(1);
+        scores_ready(s.stage(i)).init(kPrepareWarps);
         solve_ready(s.stage(i)).init(1);
         chunk_done(s.stage(i)).init(static_cast<uint32_t>(p.chain_warps));
     }
