@@ -46,8 +46,8 @@ struct ChainRole {
 
     // Asked for anew wherever they are wanted, like place(): registers are few.
     __device__ __forceinline__ static int lane() { return lane_here(); }
-    __device__ __forceinline__ int warp() const { return thread_here() / 32 - kPrepareWarps - p.solve_warps; }
-    __device__ __forceinline__ int column() const { return (work.slice * p.chain_warps + warp()) * kColumns; }
+    __device__ __forceinline__ int warp() const { return thread_here() >> 5; }
+    __device__ __forceinline__ int column() const { return place().column; }
 
     // Four columns of V of one token in each eight, of this lane.
     using Values = uint2[kChunk / 8];
@@ -220,20 +220,25 @@ struct ChainRole {
         if (p.solve_warps == 0 && at.number % p.chain_warps == warp()) SolveRole{p, s, work, lane()}.run_step(at.number, at.now);
     }
 
-    __device__ __forceinline__ void step(StateTiles &state) const {
-        const uint32_t stage = s.stage(place().number);
-        TokenTiles r = {}, o = {}, u = {};
+    // All that needs no T: r, o, and the state's decay.
+    __device__ __forceinline__ void begin_step(StateTiles &state, TokenTiles &r, TokenTiles &o) const {
         Values v;
-        TokensF16 r_f16, u_f16;
         mark(mark_chain_begins, place().number, warp() == 0);
         load_values(place().now, v);
         mark(mark_chain_has_asked, place().number, warp() == 0);
+        const uint32_t stage = s.stage(place().number);
         operands_ready(stage).wait(place().phase());
         mark(mark_chain_has_operands, place().number, warp() == 0);
         multiply_state(stage, state, r, o);
         add_values(v, r);
         if (!place().now.is_silent(work)) decay(stage, state);
         mark(mark_chain_has_products, place().number, warp() == 0);
+    }
+    __device__ __forceinline__ void step(StateTiles &state) const {
+        TokenTiles r = {}, o = {}, u = {};
+        TokensF16 r_f16, u_f16;
+        begin_step(state, r, o);
+        const uint32_t stage = s.stage(place().number);    // anew: registers are few
         solve_ready(stage).wait(place().phase());
         mark(mark_chain_has_solve, place().number, warp() == 0);
         const bool has_factors = load_float(stage + uint32_t{offsetof(Stage, has_factors)}) != 0.f;
@@ -287,6 +292,7 @@ struct ChainRole {
 
     __device__ __forceinline__ void run() const {
         StateTiles state;
+        if (lane() == 0) place().column = (work.slice * p.chain_warps + warp()) * kColumns;
         set(Steps{p, work, lane()}.first(), 0);
         load_initial(state);
 #pragma unroll 1

@@ -65,7 +65,7 @@ __device__ __forceinline__ PhaseBarrier chunk_done(uint32_t stage) { return {sta
 
 // `decay` keeps the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.
 __host__ __device__ constexpr int decay_slot(int channel) {
-    return (channel / 16) * 16 + (channel / 2 % 4) * 4 + (channel / 8 % 2) * 2 + channel % 2;
+    return (channel & ~15) + (channel & 6) * 2 + (channel >> 2 & 2) + (channel & 1);
 }
 
 struct Tensor {
@@ -138,6 +138,7 @@ struct Step {
 struct ChainPlace {
     Step now;
     int number;    // of steps before
+    int column;    // of V, its first
     __device__ __forceinline__ uint32_t phase() const { return static_cast<uint32_t>(number) >> 1 & 1; }
 };
 

@@ -84,7 +84,7 @@ struct PrepareRole : PrepareWarp {
 #pragma unroll
         for (int t = 0; t < 8; t++)
             x.k[t] = __float_as_uint(load_float(s.at(s->raw[0]) + pair(t))), x.q[t] = __float_as_uint(load_float(s.at(s->raw[1]) + pair(t)));
-        RowNorms{*this}.sum_squares();
+        RowNorms{{p, s, work, warp, lane_here()}}.sum_squares();
         if (is_bounded || p.gate == GateKind::Softplus) sum_gates(gates, g, now.rows(), x);
         else sum_gates(Gate<GateKind::Precomputed>{}, g, now.rows(), x);
     }
@@ -100,10 +100,12 @@ struct PrepareRole : PrepareWarp {
         uint32_t in_scores;    // all ones in the halves of a pair that take part
     };
     __device__ __forceinline__ Anchor load_anchor(uint32_t stage) const {
+        const int first = 64 * half() + 2 * lane_here();    // channel(), anew: registers are few
+        const uint32_t sums = s.at(s->sums) + first * 4;
         float before[2] = {0.f, 0.f}, middle[2] = {0.f, 0.f}, all[2] = {0.f, 0.f};
 #pragma unroll
         for (int i = 0; i < kGroups; i++) {
-            const float2 sum = load_float2(sums(i));
+            const float2 sum = load_float2(sums + i * (kWidth * 4));
             if (i == group()) before[0] = all[0], before[1] = all[1];
             all[0] += sum.x, all[1] += sum.y;
             if (i == kMiddle - 1) middle[0] = all[0], middle[1] = all[1];
@@ -122,7 +124,7 @@ struct PrepareRole : PrepareWarp {
             anchor.in_scores &= i == 0 ? 0xffff0000u : 0xffffu;
         }
         anchor.leave = pack_bf16(leave[0], leave[1]);
-        if (group() == 0) store_float2(stage + uint32_t{offsetof(Stage, decay)} + decay_slot(channel()) * 4, end[0], end[1]);
+        if (group() == 0) store_float2(stage + uint32_t{offsetof(Stage, decay)} + decay_slot(first) * 4, end[0], end[1]);
         return anchor;
     }
 
@@ -206,17 +208,18 @@ struct PrepareRole : PrepareWarp {
 
     // ---------------------------------------------------------------- 4
 
-    __device__ __forceinline__ void leave_anchor(int number, uint32_t stage, uint32_t leave, const LaneOperands &x) const {
+    __device__ __forceinline__ void leave_anchor(int number, uint32_t stage, uint32_t leave, LaneOperands &x) const {
 #pragma unroll
-        for (int t = 0; t < 8; t++) {
-            uint32_t key = multiply_pairs_bf16(x.k[t], leave);
-            if (p.is_raw) {  // K S is what the state holds for a key as it came
+        for (int t = 0; t < 8; t++) x.k[t] = multiply_pairs_bf16(x.k[t], leave), x.q[t] = multiply_pairs_bf16(x.q[t], leave);
+        if (p.is_raw) [[unlikely]]
+#pragma unroll
+            for (int t = 0; t < 8; t++) {  // K S is what the state holds for a key as it came
                 const float size = power_of_two(s->key_exponents[number & 1][8 * group() + t]);
-                key = multiply_pairs_bf16(key, pack_bf16(size, size));
+                x.k[t] = multiply_pairs_bf16(x.k[t], pack_bf16(size, size));
             }
-            store_word(stage + uint32_t{offsetof(Stage, k)} + pair(t), key);
-            store_word(stage + uint32_t{offsetof(Stage, q)} + pair(t), multiply_pairs_bf16(x.q[t], leave));
-        }
+#pragma unroll
+        for (int t = 0; t < 8; t++)
+            store_word(stage + uint32_t{offsetof(Stage, k)} + pair(t), x.k[t]), store_word(stage + uint32_t{offsetof(Stage, q)} + pair(t), x.q[t]);
     }
 
     // ---------------------------------------------------------------- all
@@ -226,7 +229,7 @@ struct PrepareRole : PrepareWarp {
         const uint32_t stage = s.stage(number);
         chunk_done(stage).wait(((number >> 1) & 1) ^ 1);
         mark(mark_prepare_has_stage, number, warp == 0);
-        RowNorms{*this}.make_norms(number, now.rows(), x);
+        RowNorms{{p, s, work, warp, lane_here()}}.make_norms(number, now.rows(), x);
         const Anchor anchor = load_anchor(stage);
         mark(mark_prepare_has_anchor, number, warp == 0);
         if constexpr (!is_bounded) SteepChannels{*this}.sum(number, now.rows(), x, steep);

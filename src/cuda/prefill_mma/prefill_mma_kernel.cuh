@@ -37,9 +37,9 @@ __global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __gr
     if (seqlens_are_broken(p, threads)) return refuse(p, threads);  // all blocks do
     begin(p, s, threads);
     __syncthreads();
-    if (warp < kPrepareWarps) PrepareRole<is_bounded>{{p, s, s->work, warp, lane_here()}}.run();
-    else if (warp < kPrepareWarps + p.solve_warps) SolveRole{p, s, s->work, lane_here()}.run(warp - kPrepareWarps);
-    else ChainRole{p, s, s->work}.run();
+    if (warp < p.chain_warps) ChainRole{p, s, s->work}.run();
+    else if (warp < p.chain_warps + kPrepareWarps) PrepareRole<is_bounded>{{p, s, s->work, warp - p.chain_warps, lane_here()}}.run();
+    else SolveRole{p, s, s->work, lane_here()}.run(warp - p.chain_warps - kPrepareWarps);
 }
 
 }  // namespace fkdai::portable
