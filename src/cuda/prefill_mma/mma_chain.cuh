@@ -214,10 +214,10 @@ struct ChainRole {
                                 [&](int64_t row) { store(StateMatrix(p, p.checkpoints, row, work.head, column(), lane())); });
     }
 
-    // Where no warp has the solves for itself: every so many steps one of them, before the step itself.
+    // Where no warp has the solves for itself: every chain_warps steps, a power of two, one of them, before the step itself.
     __device__ __forceinline__ void solve_in_turn() const {
         const ChainPlace &at = place();
-        if (p.solve_warps == 0 && at.number % p.chain_warps == warp()) SolveRole{p, s, work, lane()}.run_step(at.number, at.now);
+        if (p.solve_warps == 0 && (at.number & (p.chain_warps - 1)) == warp()) SolveRole{p, s, work, lane()}.run_step(at.number, at.now);
     }
 
     // All that needs no T: r, o, and the state's decay.

@@ -78,13 +78,13 @@ struct SolveRole {
         mark(mark_solve_has_solved, number, true);
     }
 
-    // Every solve_warps-th step from this one on.
+    // Every solve_warps-th step from this one on; they are a power of two.
     __device__ __forceinline__ void run(int first) const {
         const Steps steps{p, work, lane};
         int number = 0;
 #pragma unroll 1
         for (Step now = steps.first(); !now.is_none(work); now = steps.behind(now), number++)
-            if (number % p.solve_warps == first) run_step(number, now);
+            if ((number & (p.solve_warps - 1)) == first) run_step(number, now);
     }
 };
 
