@@ -80,7 +80,8 @@ def findings_elsewhere(nvcc, source, kernels, ledger, folder):
     others = {architecture for kernel in kernels for architecture in ledger.get(kernel, {}).get("also_for", [])}
     for architecture in sorted(others, key=int):
         yield from findings_in_sizes(kernel_code.report_for(nvcc, source, architecture, folder), ledger, f" on sm_{architecture}")
-    by_ptx = {(virtual, architecture) for kernel in kernels for virtual, on in ledger.get(kernel, {}).get("ptx_for", {}).items() for architecture in on}
+    wanted = [ledger.get(kernel, {}).get("ptx_for", {}) for kernel in kernels]
+    by_ptx = {(virtual, architecture) for versions in wanted for virtual, on in versions.items() for architecture in on}
     for virtual, architecture in sorted(by_ptx):
         report = kernel_code.report_for(nvcc, source, architecture, folder, virtual)
         yield from findings_in_sizes(report, ledger, f" on sm_{architecture} by PTX of compute_{virtual}")

@@ -53,7 +53,7 @@ struct ChainRole {
     using Values = uint2[kChunk / 8];
     __device__ __forceinline__ void load_values(const Step &at_step, Values &v) const {
         const int here = lane(), rows = at_step.rows() - (here >> 2);
-        const int64_t at = work.v + rows_on(p.v.strides.token, at_step.chunk() * kChunk + (here >> 2)) + column() + 4 * (here & 3);
+        const int64_t at = place().v + rows_on(p.v.strides.token, at_step.chunk() * kChunk + (here >> 2)) + 4 * (here & 3);
         const auto *from = static_cast<const __nv_bfloat16 *>(p.v.data) + at;
 #pragma unroll
         for (int n = 0; n < kChunk / 8; n++, from += 8 * p.v.strides.token)
@@ -68,7 +68,7 @@ struct ChainRole {
     }
     __device__ __forceinline__ void store_out(const Step &at_step, const TokenTiles &o) const {
         const int here = lane(), rows = at_step.rows() - (here >> 2);
-        __nv_bfloat16 *to = p.out + work.out + rows_on(p.out_strides.token, at_step.chunk() * kChunk + (here >> 2)) + column() + 4 * (here & 3);
+        __nv_bfloat16 *to = p.out + place().out + rows_on(p.out_strides.token, at_step.chunk() * kChunk + (here >> 2)) + 4 * (here & 3);
 #pragma unroll
         for (int n = 0; n < kChunk / 8; n++, to += 8 * p.out_strides.token) {
             const uint2 x = make_uint2(transpose_matrix(pack_bf16(o[n][0], o[n][1])), transpose_matrix(pack_bf16(o[n][2], o[n][3])));
@@ -231,7 +231,7 @@ struct ChainRole {
         mark(mark_chain_has_operands, place().number, warp() == 0);
         multiply_state(stage, state, r, o);
         add_values(v, r);
-        if (!place().now.is_silent(work)) decay(stage, state);
+        if (!place().now.is_silent()) decay(stage, state);
         mark(mark_chain_has_products, place().number, warp() == 0);
     }
     __device__ __forceinline__ void step(StateTiles &state) const {
@@ -246,11 +246,11 @@ struct ChainRole {
         as_f16(r_f16, r);
         const bool is_scaled = !__all_sync(~0u, is_in_range(r_f16, range_up_to(kLargestInRange)));
         uint32_t factors = 0x3f803f80;
-        if (is_scaled) [[unlikely]] factors = scale_into_range(stage, place().now.is_silent(work), r, r_f16, o, state);
+        if (is_scaled) [[unlikely]] factors = scale_into_range(stage, place().now.is_silent(), r, r_f16, o, state);
         solve(stage, r_f16, u);
         as_f16(u_f16, u);
         mark(mark_chain_has_u, place().number, warp() == 0);
-        if (place().now.is_silent(work)) [[unlikely]] {
+        if (place().now.is_silent()) [[unlikely]] {
             store_checkpoints(place().now, [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
             return chunk_done(stage).arrive(lane());
         }
@@ -292,14 +292,17 @@ struct ChainRole {
 
     __device__ __forceinline__ void run() const {
         StateTiles state;
-        if (lane() == 0) place().column = (work.slice * p.chain_warps + warp()) * kColumns;
+        if (lane() == 0) {
+            place().column = (work.slice * p.chain_warps + warp()) * kColumns;
+            place().v = work.v + place().column, place().out = work.out + place().column;
+        }
         set(Steps{p, work, lane()}.first(), 0);
         load_initial(state);
 #pragma unroll 1
-        while (!place().now.is_none(work)) {
+        while (!place().now.is_none()) {
             solve_in_turn();
             step(state);
-            if (has_checkpoints(p) && !place().now.is_silent(work)) [[unlikely]]
+            if (has_checkpoints(p) && !place().now.is_silent()) [[unlikely]]
                 store_checkpoints(place().now, [&](const StateMatrix &to) { to.store(state); });
             set(Steps{p, work, lane()}.behind(place().now), place().number + 1);
         }

@@ -123,22 +123,30 @@ struct Work {
     __device__ int token(int chunk) const { return span.start + chunk * kChunk; }
 };
 
-// A chunk, or a silent step of one (mma_steps.cuh). In one register.
+// A chunk, or a silent step of one (mma_steps.cuh). In one register: a chunk, whether it is silent, and 1 to 32 rows less 1.
 struct Step {
     uint32_t word;
     Step() = default;
-    __device__ __forceinline__ Step(int chunk, int rows) : word(static_cast<uint32_t>(chunk) << 6 | static_cast<uint32_t>(rows)) {}
-    __device__ __forceinline__ int chunk() const { return static_cast<int>(word >> 6); }    // Work::chunks: there is none
-    __device__ __forceinline__ int rows() const { return static_cast<int>(word & 63); }     // tokens that it sees
-    __device__ __forceinline__ bool is_none(const Work &work) const { return chunk() >= work.chunks; }
-    __device__ __forceinline__ bool is_silent(const Work &work) const { return rows() < work.rows(chunk()); }
+    __device__ __forceinline__ Step(int chunk, int rows, bool is_silent = false)
+        : word(static_cast<uint32_t>(chunk) << 6 | (is_silent ? 32u : 0u) | static_cast<uint32_t>(rows - 1)) {}
+    __device__ __forceinline__ static Step none() {
+        Step step;
+        step.word = ~0u;
+        return step;
+    }
+    __device__ __forceinline__ int chunk() const { return static_cast<int>(word >> 6); }
+    __device__ __forceinline__ int rows() const { return static_cast<int>(word & 31) + 1; }     // tokens that it sees
+    __device__ __forceinline__ bool is_none() const { return word == ~0u; }
+    __device__ __forceinline__ bool is_silent() const { return (word & 32) != 0; }
 };
+static_assert(kChunk == 32);
 
 // Where a warp of the chain is. It lies in shared memory: few registers are left.
 struct ChainPlace {
     Step now;
     int number;    // of steps before
     int column;    // of V, its first
+    int64_t v, out;    // elements to the sequence's first token, and to that column
     __device__ __forceinline__ uint32_t phase() const { return static_cast<uint32_t>(number) >> 1 & 1; }
 };
 
@@ -151,6 +159,7 @@ struct Smem {
     float squares[2][3][kChunk];                // of k, of q, and their product, over half of the channels
     alignas(16) float norms[kPrepareWarps][16]; // 1/|k| of eight tokens, scale/|q|
     float diagonal[kChunk];                     // scale q^ k^
+    uint32_t steep[kPrepareWarps][4][32];       // what steep channels add to a warp's scores: fp16 pairs, as they are at most 1, of each lane
     alignas(16) float beta[kStages][kChunk];
     int key_exponents[kStages][kChunk], query_exponents[kStages][kChunk];    // without norm: q and k are 2^n times what the operands hold
     float key_squares[kStages][kChunk];

@@ -36,7 +36,7 @@ struct PrepareRole : PrepareWarp {
     }
     // k and q of a step to shared memory, g as bf16 to the registers of the lane that wants it.
     __device__ __forceinline__ void ask_for(const Step &at_step, RawGates &g) const {
-        if (!at_step.is_none(work)) {
+        if (!at_step.is_none()) {
             copy_tile(s->raw[0], p.k, work.k, at_step);
             copy_tile(s->raw[1], p.q, work.q, at_step);
             if (is_bounded || p.gate != GateKind::PrecomputedF32) load_gates<__nv_bfloat16>(at_step, g);
@@ -158,14 +158,17 @@ struct PrepareRole : PrepareWarp {
     // ---------------------------------------------------------------- 3
 
     // Rows 16 i .. of keys or queries, by tokens 16 j ..: a warp has one such block of [-A/b ; M]. Those above the diagonal are not made.
-    __device__ __forceinline__ void scores(int number, uint32_t stage, const SteepScores &steep) const {
+    __device__ __forceinline__ void scores(int number, uint32_t stage, bool has_steep) const {
         const int i = score_row(), j = score_column();
         const bool is_query = scores_queries();
         if (j > i) return;
         float c[2][4] = {}, other[2][4] = {};    // two sums of each: half as long a chain of products
-        if (!is_bounded)
+        if (!is_bounded && has_steep) [[unlikely]]
 #pragma unroll
-            for (int n = 0; n < 4; n++) c[n >> 1][2 * (n & 1)] = low_f16(steep[n]), c[n >> 1][2 * (n & 1) + 1] = high_f16(steep[n]);
+            for (int n = 0; n < 4; n++) {
+                const uint32_t pair = s->steep[warp][n][lane];
+                c[n >> 1][2 * (n & 1)] = low_f16(pair), c[n >> 1][2 * (n & 1) + 1] = high_f16(pair);
+            }
         const Place a_place = place_of_rows(lane), b_place = place_of_columns(lane);
         const uint32_t a_tile = stage + (is_query ? uint32_t{offsetof(Stage, q)} : uint32_t{offsetof(Stage, k)});
         const uint32_t a_at = a_tile + tile_offset(16 * i + a_place.row, a_place.unit), b_at = s.at(s->keys) + tile_offset(16 * j + b_place.row, b_place.unit);
@@ -225,14 +228,14 @@ struct PrepareRole : PrepareWarp {
     // ---------------------------------------------------------------- all
 
     // Everything of a step but its scores, which want the tiles of all warps.
-    __device__ __forceinline__ uint32_t make_tiles(int number, const Step &now, Lane &x, SteepScores &steep, LaneOperands &to) const {
+    __device__ __forceinline__ uint32_t make_tiles(int number, const Step &now, Lane &x, bool &has_steep, LaneOperands &to) const {
         const uint32_t stage = s.stage(number);
         chunk_done(stage).wait(((number >> 1) & 1) ^ 1);
         mark(mark_prepare_has_stage, number, warp == 0);
         RowNorms{{p, s, work, warp, lane_here()}}.make_norms(number, now.rows(), x);
         const Anchor anchor = load_anchor(stage);
         mark(mark_prepare_has_anchor, number, warp == 0);
-        if constexpr (!is_bounded) SteepChannels{*this}.sum(number, now.rows(), x, steep);
+        if constexpr (!is_bounded) has_steep = SteepChannels{*this}.sum(number, now.rows(), x);
         decay(stage, anchor, now.rows(), x, to);
         mark(mark_prepare_has_tiles, number, warp == 0);
         return anchor.leave;
@@ -245,18 +248,18 @@ struct PrepareRole : PrepareWarp {
         Step now = steps.first();
         RawGates g;
         LaneOperands operands;
-        SteepScores steep;
         uint32_t leave = 0;
+        bool has_steep = false;
         ask_for(now, g);
         await_copies<0>();
         meet();
 #pragma unroll 1
         for (int number = 0;; number++) {
-            const bool is_end = now.is_none(work);
+            const bool is_end = now.is_none();
             const uint32_t before = s.stage(number - 1);
             mark(mark_prepare_begins, number, warp == 0);
             if (number > 0) {
-                scores(number - 1, before, steep);
+                scores(number - 1, before, has_steep);
                 scores_ready(before).arrive(lane);
             }
             mark(mark_prepare_has_scores, number, warp == 0);
@@ -274,8 +277,7 @@ struct PrepareRole : PrepareWarp {
             const Step next = steps.behind(now);
             ask_for(next, g);
             mark(mark_prepare_has_asked, number, warp == 0);
-            steep[0] = steep[1] = steep[2] = steep[3] = 0;
-            leave = make_tiles(number, now, x, steep, operands);
+            leave = make_tiles(number, now, x, has_steep, operands);
             await_copies<0>();
             meet();
             now = next;

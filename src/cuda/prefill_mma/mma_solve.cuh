@@ -83,7 +83,7 @@ struct SolveRole {
         const Steps steps{p, work, lane};
         int number = 0;
 #pragma unroll 1
-        for (Step now = steps.first(); !now.is_none(work); now = steps.behind(now), number++)
+        for (Step now = steps.first(); !now.is_none(); now = steps.behind(now), number++)
             if ((number & (p.solve_warps - 1)) == first) run_step(number, now);
     }
 };

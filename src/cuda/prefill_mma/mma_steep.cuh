@@ -11,7 +11,8 @@ struct SteepChannels : PrepareWarp {
 
     __device__ __forceinline__ float *steep_channel(int number, int i) const { return &s->akk[number & 1][0][0] + i * kSteepFloats; }
 
-    __device__ __forceinline__ void sum(int number, int rows, const Lane &x, SteepScores &steep) const {
+    // Into `steep`; false: there are none.
+    __device__ __forceinline__ bool sum(int number, int rows, const Lane &x) const {
         uint32_t masks[2][2];    // of halves, even and odd channels: bit l is that of lane l
         int count = 0;
 #pragma unroll
@@ -23,7 +24,7 @@ struct SteepChannels : PrepareWarp {
             masks[i][1] = __ballot_sync(~0u, is_steep(sum_of[0].y + sum_of[1].y, sum_of[2].y + sum_of[3].y));
             count += __popc(masks[i][0]) + __popc(masks[i][1]);
         }
-        if (count == 0) [[likely]] return;
+        if (count == 0) [[likely]] return false;
         float c[2][4] = {};
 #pragma unroll 1
         for (int first = 0; first < count; first += kSteepAtOnce) {
@@ -34,7 +35,8 @@ struct SteepChannels : PrepareWarp {
             meet();
         }
 #pragma unroll
-        for (int n = 0; n < 4; n++) steep[n] = pack_f16(c[n >> 1][2 * (n & 1)], c[n >> 1][2 * (n & 1) + 1]);
+        for (int n = 0; n < 4; n++) s->steep[warp][n][lane] = pack_f16(c[n >> 1][2 * (n & 1)], c[n >> 1][2 * (n & 1) + 1]);
+        return true;
     }
     __device__ __forceinline__ void place(int number, const uint32_t (&masks)[2][2], int first, int rows, const Lane &x) const {
         int rank = half() == 0 ? 0 : __popc(masks[0][0]) + __popc(masks[0][1]);

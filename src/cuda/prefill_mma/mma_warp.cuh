@@ -42,7 +42,4 @@ struct PrepareWarp {
     __device__ __forceinline__ int score_column() const { return warp & 1; }
 };
 
-// Of a warp's scores, what steep channels add, as fp16 pairs in the order of its accumulators: they are at most 1.
-using SteepScores = uint32_t[4];
-
 }  // namespace fkdai::portable
