@@ -44,16 +44,18 @@ struct ChainRole {
     View s;
     const Work &work;
 
-    // Asked for anew wherever they are wanted, like place(): registers are few.
+    // Asked for anew wherever they are wanted: registers are few.
     __device__ __forceinline__ static int lane() { return lane_here(); }
     __device__ __forceinline__ int warp() const { return thread_here() >> 5; }
-    __device__ __forceinline__ int column() const { return place().column; }
+    __device__ __forceinline__ ChainColumns &columns() const { return s->columns[warp()]; }
+    __device__ __forceinline__ int number() const { return columns().number; }
+    __device__ __forceinline__ int column() const { return columns().first; }
 
     // Four columns of V of one token in each eight, of this lane.
     using Values = uint2[kChunk / 8];
     __device__ __forceinline__ void load_values(const Step &at_step, Values &v) const {
         const int here = lane(), rows = at_step.rows() - (here >> 2);
-        const int64_t at = place().v + rows_on(p.v.strides.token, at_step.chunk() * kChunk + (here >> 2)) + 4 * (here & 3);
+        const int64_t at = columns().v + rows_on(p.v.strides.token, at_step.chunk() * kChunk + (here >> 2)) + 4 * (here & 3);
         const auto *from = static_cast<const __nv_bfloat16 *>(p.v.data) + at;
 #pragma unroll
         for (int n = 0; n < kChunk / 8; n++, from += 8 * p.v.strides.token)
@@ -68,7 +70,7 @@ struct ChainRole {
     }
     __device__ __forceinline__ void store_out(const Step &at_step, const TokenTiles &o) const {
         const int here = lane(), rows = at_step.rows() - (here >> 2);
-        __nv_bfloat16 *to = p.out + place().out + rows_on(p.out_strides.token, at_step.chunk() * kChunk + (here >> 2)) + 4 * (here & 3);
+        __nv_bfloat16 *to = p.out + columns().out + rows_on(p.out_strides.token, at_step.chunk() * kChunk + (here >> 2)) + 4 * (here & 3);
 #pragma unroll
         for (int n = 0; n < kChunk / 8; n++, to += 8 * p.out_strides.token) {
             const uint2 x = make_uint2(transpose_matrix(pack_bf16(o[n][0], o[n][1])), transpose_matrix(pack_bf16(o[n][2], o[n][3])));
@@ -215,55 +217,55 @@ struct ChainRole {
     }
 
     // Where no warp has the solves for itself: every chain_warps steps, a power of two, one of them, before the step itself.
-    __device__ __forceinline__ void solve_in_turn() const {
-        const ChainPlace &at = place();
-        if (p.solve_warps == 0 && (at.number & (p.chain_warps - 1)) == warp()) SolveRole{p, s, work, lane()}.run_step(at.number, at.now);
+    __device__ __forceinline__ void solve_in_turn(int number) const {
+        if (p.solve_warps == 0 && (number & (p.chain_warps - 1)) == warp()) SolveRole{p, s, work, lane()}.run_step(number, s.step(number));
     }
 
     // All that needs no T: r, o, and the state's decay.
-    __device__ __forceinline__ void begin_step(StateTiles &state, TokenTiles &r, TokenTiles &o) const {
+    __device__ __forceinline__ void begin_step(const int number, StateTiles &state, TokenTiles &r, TokenTiles &o) const {
+        const uint32_t stage = s.stage(number);
         Values v;
-        mark(mark_chain_begins, place().number, warp() == 0);
-        load_values(place().now, v);
-        mark(mark_chain_has_asked, place().number, warp() == 0);
-        const uint32_t stage = s.stage(place().number);
-        operands_ready(stage).wait(place().phase());
-        mark(mark_chain_has_operands, place().number, warp() == 0);
+        mark(mark_chain_begins, number, warp() == 0);
+        load_values(s.step(number), v);
+        mark(mark_chain_has_asked, number, warp() == 0);
+        operands_ready(stage).wait(number >> 1 & 1);
+        mark(mark_chain_has_operands, number, warp() == 0);
         multiply_state(stage, state, r, o);
         add_values(v, r);
-        if (!place().now.is_silent()) decay(stage, state);
-        mark(mark_chain_has_products, place().number, warp() == 0);
+        if (!s.step(number).is_silent()) decay(stage, state);
+        mark(mark_chain_has_products, number, warp() == 0);
     }
     __device__ __forceinline__ void step(StateTiles &state) const {
         TokenTiles r = {}, o = {}, u = {};
         TokensF16 r_f16, u_f16;
-        begin_step(state, r, o);
-        const uint32_t stage = s.stage(place().number);    // anew: registers are few
-        solve_ready(stage).wait(place().phase());
-        mark(mark_chain_has_solve, place().number, warp() == 0);
+        begin_step(this->number(), state, r, o);
+        const int number = this->number();
+        const uint32_t stage = s.stage(number);
+        solve_ready(stage).wait(number >> 1 & 1);
+        mark(mark_chain_has_solve, number, warp() == 0);
         const bool has_factors = load_float(stage + uint32_t{offsetof(Stage, has_factors)}) != 0.f;
         if (has_factors) [[unlikely]] multiply_tokens(stage + uint32_t{offsetof(Stage, factors)}, r);
         as_f16(r_f16, r);
         const bool is_scaled = !__all_sync(~0u, is_in_range(r_f16, range_up_to(kLargestInRange)));
         uint32_t factors = 0x3f803f80;
-        if (is_scaled) [[unlikely]] factors = scale_into_range(stage, place().now.is_silent(), r, r_f16, o, state);
+        if (is_scaled) [[unlikely]] factors = scale_into_range(stage, s.step(number).is_silent(), r, r_f16, o, state);
         solve(stage, r_f16, u);
         as_f16(u_f16, u);
-        mark(mark_chain_has_u, place().number, warp() == 0);
-        if (place().now.is_silent()) [[unlikely]] {
-            store_checkpoints(place().now, [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
+        mark(mark_chain_has_u, number, warp() == 0);
+        if (s.step(number).is_silent()) [[unlikely]] {
+            store_checkpoints(s.step(number), [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
             return chunk_done(stage).arrive(lane());
         }
         read_recent(stage, u_f16, o);
         add_update(stage, u_f16, state);
         if (has_factors) [[unlikely]] multiply_tokens(stage + uint32_t{offsetof(Stage, out_factors)}, o);
         chunk_done(stage).arrive(lane());
-        mark(mark_chain_has_the_state, place().number, warp() == 0);
+        mark(mark_chain_has_the_state, number, warp() == 0);
         const uint32_t undo = inverse_powers(factors);
         if (is_scaled) [[unlikely]] multiply_tiles(state, low_bf16(undo), high_bf16(undo));
         multiply_tiles(o, low_bf16(undo) * p.out_factor, high_bf16(undo) * p.out_factor);
-        store_out(place().now, o);
-        mark(mark_chain_has_stored, place().number, warp() == 0);
+        store_out(s.step(this->number()), o);
+        mark(mark_chain_has_stored, number, warp() == 0);
     }
 
     __device__ __forceinline__ void load_initial(StateTiles &state) const {
@@ -282,29 +284,23 @@ struct ChainRole {
         if (row != kNoRow) StateMatrix(p, p.final_state, row, work.head, column(), lane()).store(state);
     }
 
-    __device__ __forceinline__ ChainPlace &place() const { return s->places[warp()]; }
-
-    __device__ __forceinline__ void set(Step now, int number) const {
-        __syncwarp();
-        if (lane() == 0) place().now = now, place().number = number;
-        __syncwarp();
-    }
-
     __device__ __forceinline__ void run() const {
         StateTiles state;
         if (lane() == 0) {
-            place().column = (work.slice * p.chain_warps + warp()) * kColumns;
-            place().v = work.v + place().column, place().out = work.out + place().column;
+            const int first = (work.slice * p.chain_warps + warp()) * kColumns;
+            columns() = {0, first, work.v + first, work.out + first};
         }
-        set(Steps{p, work, lane()}.first(), 0);
+        __syncwarp();
         load_initial(state);
 #pragma unroll 1
-        while (!place().now.is_none()) {
-            solve_in_turn();
+        while (!s.step(number()).is_none()) {
+            solve_in_turn(number());
             step(state);
-            if (has_checkpoints(p) && !place().now.is_silent()) [[unlikely]]
-                store_checkpoints(place().now, [&](const StateMatrix &to) { to.store(state); });
-            set(Steps{p, work, lane()}.behind(place().now), place().number + 1);
+            if (has_checkpoints(p) && !s.step(number()).is_silent()) [[unlikely]]
+                store_checkpoints(s.step(number()), [&](const StateMatrix &to) { to.store(state); });
+            __syncwarp();
+            if (lane() == 0) columns().number++;
+            __syncwarp();
         }
         store_final(state);
     }

@@ -141,13 +141,11 @@ struct Step {
 };
 static_assert(kChunk == 32);
 
-// Where a warp of the chain is. It lies in shared memory: few registers are left.
-struct ChainPlace {
-    Step now;
-    int number;    // of steps before
-    int column;    // of V, its first
+// What a warp of the chain works on. It lies in shared memory: few registers are left.
+struct ChainColumns {
+    int number;        // of steps before
+    int first;         // of V
     int64_t v, out;    // elements to the sequence's first token, and to that column
-    __device__ __forceinline__ uint32_t phase() const { return static_cast<uint32_t>(number) >> 1 & 1; }
 };
 
 struct Smem {
@@ -164,7 +162,8 @@ struct Smem {
     int key_exponents[kStages][kChunk], query_exponents[kStages][kChunk];    // without norm: q and k are 2^n times what the operands hold
     float key_squares[kStages][kChunk];
     Work work;
-    ChainPlace places[FKDAI_MMA_WIDTH / kColumns];
+    ChainColumns columns[FKDAI_MMA_WIDTH / kColumns];
+    Step steps[8];                              // of step n at n % 8; the first warp of the preparation writes it two steps ahead
     int64_t first_checkpoint;                   // of this sequence, with `every`
 };
 inline constexpr uint32_t kAlignment = 128;
@@ -172,6 +171,11 @@ inline constexpr int kSharedBytes = sizeof(Smem) + kAlignment;  // dynamic_share
 static_assert(kSharedBytes <= FKDAI_MMA_SHARED_BYTES);
 
 struct View : SharedView<Smem> {
+    __device__ __forceinline__ Step step(int number) const {
+        Step step;
+        step.word = __float_as_uint(load_float(at(memory->steps) + (number & 7) * 4));
+        return step;
+    }
     __device__ __forceinline__ uint32_t stage(int number) const { return base + (number & 1) * uint32_t{sizeof(Stage)}; }
 };
 

@@ -46,11 +46,16 @@ struct PrepareRole : PrepareWarp {
     // Two channels of eight tokens; 0 where the sequence or the channels end.
     template <class T, class Pair>
     __device__ __forceinline__ void load_gates(const Step &at_step, Pair (&g)[8]) const {
-        const int rows = channel() < p.K ? at_step.rows() - 8 * group() : 0;
+        const int rows = 64 * half() < p.K ? at_step.rows() - 8 * group() : 0;
         const int64_t stride = p.g.strides.token, at = work.g + rows_on(stride, at_step.chunk() * kChunk + 8 * group()) + channel();
         const T *from = static_cast<const T *>(p.g.data) + at;
+        if (rows >= 8) [[likely]] {
 #pragma unroll
-        for (int t = 0; t < 8; t++, from += stride) g[t] = t < rows ? *reinterpret_cast<const Pair *>(from) : Pair{};
+            for (int t = 0; t < 8; t++, from += stride) g[t] = *reinterpret_cast<const Pair *>(from);
+        } else {
+#pragma unroll
+            for (int t = 0; t < 8; t++, from += stride) g[t] = t < rows ? *reinterpret_cast<const Pair *>(from) : Pair{};
+        }
     }
 
     // ---------------------------------------------------------------- 1
@@ -241,11 +246,17 @@ struct PrepareRole : PrepareWarp {
         return anchor.leave;
     }
 
+    // One warp, before it says that it has made the scores of the last step.
+    __device__ __forceinline__ void look_ahead(int number) const {
+        const Step behind = Steps{p, work, lane}.behind(s.step(number + 1));
+        if (lane == 0) s->steps[(number + 2) & 7] = behind;
+        __syncwarp();
+    }
+
     // A turn reads step `number` and ends the one before.
     __device__ __forceinline__ void run() const {
-        const Steps steps{p, work, lane};
         const Gates gates = gates_here();
-        Step now = steps.first();
+        Step now = s.step(0);
         RawGates g;
         LaneOperands operands;
         uint32_t leave = 0;
@@ -258,6 +269,7 @@ struct PrepareRole : PrepareWarp {
             const bool is_end = now.is_none();
             const uint32_t before = s.stage(number - 1);
             mark(mark_prepare_begins, number, warp == 0);
+            if (warp == 0) look_ahead(number);
             if (number > 0) {
                 scores(number - 1, before, has_steep);
                 scores_ready(before).arrive(lane);
@@ -274,7 +286,7 @@ struct PrepareRole : PrepareWarp {
             }
             if (is_end) return;
             mark(mark_prepare_has_operands, number, warp == 0);
-            const Step next = steps.behind(now);
+            const Step next = s.step(number + 1);
             ask_for(next, g);
             mark(mark_prepare_has_asked, number, warp == 0);
             leave = make_tiles(number, now, x, has_steep, operands);

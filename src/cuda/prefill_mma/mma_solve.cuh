@@ -78,13 +78,11 @@ struct SolveRole {
         mark(mark_solve_has_solved, number, true);
     }
 
-    // Every solve_warps-th step from this one on; they are a power of two.
+    // Every second step from this one on: who has waited for the scores of a step knows the one behind the next (Smem::steps).
     __device__ __forceinline__ void run(int first) const {
-        const Steps steps{p, work, lane};
-        int number = 0;
+        static_assert(FKDAI_MMA_SOLVE_WARPS == 2);
 #pragma unroll 1
-        for (Step now = steps.first(); !now.is_none(); now = steps.behind(now), number++)
-            if ((number & (p.solve_warps - 1)) == first) run_step(number, now);
+        for (int number = first; !s.step(number).is_none(); number += FKDAI_MMA_SOLVE_WARPS) run_step(number, s.step(number));
     }
 };
 

@@ -18,9 +18,11 @@ __device__ __forceinline__ void begin(const Params &p, const View &s, int thread
     if (p.K < kWidth) clear(s.at(s->raw), sizeof(Smem::raw), threads);
     if (thread_here() >= 32) return;
     const Work work = Work::of(p, static_cast<int>(blockIdx.x));
-    const int64_t first = Steps{p, work, lane_here()}.begin();
+    const Steps steps{p, work, lane_here()};
+    const int64_t first_checkpoint = steps.begin();
+    const Step first = steps.first(), second = steps.behind(first);
     if (thread_here() > 0) return;
-    s->work = work, s->first_checkpoint = first;
+    s->work = work, s->first_checkpoint = first_checkpoint, s->steps[0] = first, s->steps[1] = second;
     for (int i = 0; i < kStages; i++) {
         operands_ready(s.stage(i)).init(kPrepareWarps);
         scores_ready(s.stage(i)).init(kPrepareWarps);
