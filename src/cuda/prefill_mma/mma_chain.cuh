@@ -78,24 +78,25 @@ struct ChainRole {
         }
     }
 
-    // r += S^T (-K)^T, o = S^T Q^T.
-    __device__ __forceinline__ void multiply_state(uint32_t stage, const StateTiles &state, TokenTiles &r, TokenTiles &o) const {
+    // r += S^T (-K)^T, o = S^T Q^T. While two products are made, what the next two need comes from shared memory.
+    __device__ __forceinline__ static void multiply_state(uint32_t stage, const StateTiles &state, TokenTiles &r, TokenTiles &o) {
         const Place at_first = place_of_columns(lane());
         const uint32_t keys = stage + uint32_t{offsetof(Stage, k)} + tile_offset(at_first.row, at_first.unit);
         constexpr uint32_t kQueries = offsetof(Stage, q) - offsetof(Stage, k), kRows = 16 * kWidth * 2;
+        constexpr int kLoads = kWidth / 16 * 4;    // of channels 16 k to 16 k + 15: keys and queries of tokens 0 to 15, then of 16 to 31
+        uint32_t a[4], b[2][4];
+        load_matrices(b[0], keys);
 #pragma unroll
-        for (int k = 0; k < kWidth / 16; k++) {
-            const float(&x)[4] = state[2 * k], (&y)[4] = state[2 * k + 1];
-            const uint32_t a[4] = {pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(y[0], y[1]), pack_bf16(y[2], y[3])};
-#pragma unroll
-            for (int n = 0; n < 2; n++) {
-                uint32_t b[4];
-                const uint32_t at = units_on(keys, k) + n * kRows;
-                load_matrices(b, at);
-                multiply_16_bf16(r[2 * n], a, b[0], b[1]), multiply_16_bf16(r[2 * n + 1], a, b[2], b[3]);
-                load_matrices(b, at + kQueries);
-                multiply_16_bf16(o[2 * n], a, b[0], b[1]), multiply_16_bf16(o[2 * n + 1], a, b[2], b[3]);
+        for (int i = 0; i < kLoads; i++) {
+            const int k = i >> 2, n = i >> 1 & 1;
+            if (i + 1 < kLoads) load_matrices(b[(i + 1) & 1], units_on(keys, (i + 1) >> 2) + ((i + 1) >> 1 & 1) * kRows + ((i + 1) & 1) * kQueries);
+            if ((i & 3) == 0) {
+                const float(&x)[4] = state[2 * k], (&y)[4] = state[2 * k + 1];
+                a[0] = pack_bf16(x[0], x[1]), a[1] = pack_bf16(x[2], x[3]), a[2] = pack_bf16(y[0], y[1]), a[3] = pack_bf16(y[2], y[3]);
             }
+            TokenTiles &to = i & 1 ? o : r;
+            const uint32_t(&now)[4] = b[i & 1];
+            multiply_16_bf16(to[2 * n], a, now[0], now[1]), multiply_16_bf16(to[2 * n + 1], a, now[2], now[3]);
         }
     }
     // Two tiles of the state, those of channels 16 k to 16 k + 15.
@@ -222,26 +223,26 @@ struct ChainRole {
     }
 
     // All that needs no T: r, o, and the state's decay.
-    __device__ __forceinline__ void begin_step(const int number, StateTiles &state, TokenTiles &r, TokenTiles &o) const {
+    __device__ __forceinline__ void begin_step(const int number, StateTiles &state, TokenTiles &r, TokenTiles &o, Values &v) const {
         const uint32_t stage = s.stage(number);
-        Values v;
         mark(mark_chain_begins, number, warp() == 0);
-        load_values(s.step(number), v);
-        mark(mark_chain_has_asked, number, warp() == 0);
         operands_ready(stage).wait(number >> 1 & 1);
         mark(mark_chain_has_operands, number, warp() == 0);
         multiply_state(stage, state, r, o);
-        add_values(v, r);
-        if (!s.step(number).is_silent()) decay(stage, state);
         mark(mark_chain_has_products, number, warp() == 0);
+        if (!s.step(number).is_silent()) decay(stage, state);
+        load_values(s.step(number), v);    // not before: the products need the registers
+        mark(mark_chain_has_decayed, number, warp() == 0);
     }
     __device__ __forceinline__ void step(StateTiles &state) const {
         TokenTiles r = {}, o = {}, u = {};
         TokensF16 r_f16, u_f16;
-        begin_step(this->number(), state, r, o);
+        Values v;
+        begin_step(this->number(), state, r, o, v);
         const int number = this->number();
         const uint32_t stage = s.stage(number);
         solve_ready(stage).wait(number >> 1 & 1);
+        add_values(v, r);
         mark(mark_chain_has_solve, number, warp() == 0);
         const bool has_factors = load_float(stage + uint32_t{offsetof(Stage, has_factors)}) != 0.f;
         if (has_factors) [[unlikely]] multiply_tokens(stage + uint32_t{offsetof(Stage, factors)}, r);

@@ -34,11 +34,18 @@ struct PrepareRole : PrepareWarp {
         if (rows > 0) copy_async(reinterpret_cast<uint4 *>(here), reinterpret_cast<const uint4 *>(from));
         if (rows > 16) copy_async(reinterpret_cast<uint4 *>(here + 16 * kWidth * 2), reinterpret_cast<const uint4 *>(from + 16 * stride));
     }
+    // The chain reads V itself, but has no registers to do it early.
+    __device__ __forceinline__ void prefetch_values(const Step &at_step) const {
+        const int token = 4 * warp + (lane >> 3), column = 16 * (lane & 7);
+        const int64_t at = work.v + rows_on(p.v.strides.token, at_step.chunk() * kChunk + token) + column;
+        if (token < at_step.rows() && column < p.V) prefetch_sector(static_cast<const __nv_bfloat16 *>(p.v.data) + at);
+    }
     // k and q of a step to shared memory, g as bf16 to the registers of the lane that wants it.
     __device__ __forceinline__ void ask_for(const Step &at_step, RawGates &g) const {
         if (!at_step.is_none()) {
             copy_tile(s->raw[0], p.k, work.k, at_step);
             copy_tile(s->raw[1], p.q, work.q, at_step);
+            prefetch_values(at_step);
             if (is_bounded || p.gate != GateKind::PrecomputedF32) load_gates<__nv_bfloat16>(at_step, g);
         }
         close_copies();
