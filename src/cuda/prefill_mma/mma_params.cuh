@@ -74,7 +74,7 @@ struct Tensor {
 };
 
 struct Params {
-    Tensor q, k, v, g;               // [B,T,H or HV,K or V]
+    Tensor keys_queries[2], v, g;    // [B,T,H or HV,K or V]
     Betas beta;
     __nv_bfloat16 *out;
     Strides out_strides;
@@ -110,13 +110,14 @@ struct Work {
     int head, slice, sequence;
     SequenceSpan span;
     int chunks;
-    int64_t q, k, v, g, out;    // elements to the sequence's first token, and to the head
+    int64_t keys_queries[2], v, g, out;    // elements to the sequence's first token, and to the head
 
     __device__ static Work of(const Params &p, int block) {
         const int job = block / p.slices, sequence = job / p.heads, head = job - sequence * p.heads, key = key_head(p, head);
         const SequenceSpan span = p.sequences.span(sequence);
         const auto first = [&span](const Strides &x, int of_head) { return x.offset(span.batch, span.start, of_head); };
-        return {head, block - job * p.slices, sequence, span, chunk_count<kChunk>(span.length), first(p.q.strides, key), first(p.k.strides, key),
+        return {head, block - job * p.slices, sequence, span, chunk_count<kChunk>(span.length),
+                {first(p.keys_queries[0].strides, key), first(p.keys_queries[1].strides, key)},
                 first(p.v.strides, head), first(p.g.strides, head), first(p.out_strides, head)};
     }
     __device__ int rows(int chunk) const { return span.length - chunk * kChunk < kChunk ? span.length - chunk * kChunk : kChunk; }

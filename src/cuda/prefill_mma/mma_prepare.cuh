@@ -43,8 +43,8 @@ struct PrepareRole : PrepareWarp {
     // k and q of a step to shared memory, g as bf16 to the registers of the lane that wants it.
     __device__ __forceinline__ void ask_for(const Step &at_step, RawGates &g) const {
         if (!at_step.is_none()) {
-            copy_tile(s->raw[0], p.k, work.k, at_step);
-            copy_tile(s->raw[1], p.q, work.q, at_step);
+#pragma unroll 1    // less code: what does not fit its cache is fetched anew every step
+            for (int i = 0; i < 2; i++) copy_tile(s->raw[i], p.keys_queries[i], work.keys_queries[i], at_step);
             prefetch_values(at_step);
             if (is_bounded || p.gate != GateKind::PrecomputedF32) load_gates<__nv_bfloat16>(at_step, g);
         }
@@ -206,19 +206,22 @@ struct PrepareRole : PrepareWarp {
         }
     }
     // The diagonal comes from q k in fp32; what stands above it may be inf, and becomes zero by select.
-    __device__ __forceinline__ void store_mqk(uint32_t stage, int i, int j, const float (&c)[2][4]) const {
+    __device__ __forceinline__ void store_mqk(uint32_t stage, int i, int j, float (&c)[2][4]) const {
+        const int row = 16 * i + (lane >> 2), above = (lane >> 2) - 2 * (lane & 3);    // in 8x8 matrices of the diagonal: of how many columns the row is right
+        if (i == j) {
+            c[1][0] = c[1][1] = 0.f;
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const int row = 16 * i + 8 * h + (lane >> 2);
-            const float diagonal = s->diagonal[row];
+            for (int h = 0; h < 2; h++) {
+                const float diagonal = s->diagonal[row + 8 * h];
 #pragma unroll
-            for (int n = 0; n < 2; n++) {
-                const int column = 16 * j + 8 * n + 2 * (lane & 3);
-                const float first = column < row ? c[n][2 * h] : column == row ? diagonal : 0.f;
-                const float second = column + 1 < row ? c[n][2 * h + 1] : column + 1 == row ? diagonal : 0.f;
-                store_word(stage + uint32_t{offsetof(Stage, mqk)} + square_offset(row, 2 * j + n) + (lane & 3) * 4, pack_f16(first, second));
+                for (int e = 0; e < 2; e++) c[h][2 * h + e] = above > e ? c[h][2 * h + e] : above == e ? diagonal : 0.f;
             }
         }
+        const uint32_t to = stage + uint32_t{offsetof(Stage, mqk)} + square_offset(row, 2 * j) + (lane & 3) * 4;
+#pragma unroll
+        for (int h = 0; h < 2; h++)    // eight rows on, units change places alike; the unit beside it is one bit away
+            store_word(to + h * (8 * kChunk * 2), pack_f16(c[0][2 * h], c[0][2 * h + 1])),
+                store_word((to ^ 16) + h * (8 * kChunk * 2), pack_f16(c[1][2 * h], c[1][2 * h + 1]));
     }
 
     // ---------------------------------------------------------------- 4
