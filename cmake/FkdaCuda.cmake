@@ -118,6 +118,8 @@ if(FKDA_WITH_CUDA)
   if(NOT TARGET CUDA::cudart_static)
     fkda_refuse_nvcc("has no static CUDA runtime (libcudart_static.a) beside it")
   endif()
+  # Machine code for many architectures, small: a quarter or less. What it is packed with, drivers before CUDA 12.4 cannot read.
+  set(FKDA_CUDA_PACKING $<$<VERSION_GREATER_EQUAL:${FKDA_CUDA_VERSION},13>:--compress-mode=size>)
   list(JOIN FKDA_CUDA_ARCHITECTURES " sm_" named)
   set(FKDA_CUDA_TEXT "CUDA ${FKDA_CUDA_VERSION} sm_${named}")
 
@@ -153,7 +155,7 @@ function(fkda_cuda_code target)
     list(APPEND gencode -gencode=arch=compute_${architecture},code=compute_${architecture})
   endforeach()
   set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES OFF CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF)
-  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${gencode};-O3;$<$<BOOL:${FKDA_CUDA_LINEINFO}>:-lineinfo>>")
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${gencode};-O3;${FKDA_CUDA_PACKING};$<$<BOOL:${FKDA_CUDA_LINEINFO}>:-lineinfo>>")
 endfunction()
 
 # fkda_cuda_kernel(name ARCHITECTURES 90a... [PTX 80] SOURCES file.cu... file.c...): one kernel's folder, host side included.

@@ -228,12 +228,17 @@ static void test_machines(void **unused)
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_ERR_DRIVER);
     m = (fkdai_cuda_machine){.device_count = 1, .devices = {{"GPU", 8, 0, 108, 166912}}};
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_OK);
+    assert_non_null(strstr(plan.choice, "slices of 16 columns; the one for sm_80"));
     m.devices[0].major = 7, m.devices[0].minor = 5;
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_ERR_ARCH);
     assert_non_null(strstr(fkda_last_error(), "sm_75, kernels exist for sm_90, sm_80 and newer"));
     m.devices[0] = (fkdai_cuda_device){"GPU", 9, 0, 132, 232448};
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_OK);
-    assert_non_null(strstr(plan.choice, "2 clusters of 4"));
+    assert_non_null(strstr(plan.choice, "2 clusters of 4; faster than prefill_mma in all that was measured"));
+    plan.desc.fwd.K = 64;
+    assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_OK);
+    assert_true(strstr(plan.choice, "mma prefill") == plan.choice);
+    assert_non_null(strstr(plan.choice, "; not prefill_sm90: K = 64, kernels exist for K = 128"));
     m.devices[0].shared_bytes = 100000;
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_ERR_UNSUPPORTED);
 }
@@ -259,7 +264,8 @@ static void test_portable_kernel_on_each_generation(void **unused)
             if (fkdai_cuda_plan(&m, &plan) != FKDA_OK) fail_msg("%s: %s", m.devices[0].name, fkda_last_error());
             const int slices = generations[i].slices[j];
             snprintf(words, sizeof words, "in %d slice%s of %d columns", slices, slices > 1 ? "s" : "", 128 / slices);
-            if (strstr(plan.choice, "mma prefill") != plan.choice || strstr(plan.choice, words) == NULL)
+            if (strstr(plan.choice, "mma prefill") != plan.choice || strstr(plan.choice, words) == NULL ||
+                strstr(plan.choice, "; chosen by FKDA_CUDA_KERNEL") == NULL)
                 fail_msg("%s, %d heads: '%s', not '%s'", m.devices[0].name, heads[j], plan.choice, words);
             assert_int_equal(plan.workspace_bytes, 0);
             const fkdai_mma_grid grid = fkdai_mma_make_grid(1, heads[j], 128, m.devices[0].multiprocessors, 0);

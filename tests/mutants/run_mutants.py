@@ -21,6 +21,7 @@ OPERATION, ADVISE = "test_operation", "test_advise"
 ON_CPU, ON_REF = "test_backends cpu", "test_backends ref"
 COPY, CALLS = "test_strided_copy", "test_copied_calls"
 DECODE = "test_decode_emulated"
+MMA, MMA_SIZES, MMA_BROKEN = "test_mma_emulated cases", "test_mma_emulated sizes", "test_mma_emulated broken"
 TIMEOUT_S = 180
 
 MUTANTS = [
@@ -153,6 +154,19 @@ MUTANTS = [
     ("src/cuda/backend/cuda_copies.c", "d->N * fkdai_dtype_bytes(d->cu_seqlens)", "(d->N - 1) * fkdai_dtype_bytes(d->cu_seqlens)", CALLS),
     ("src/cuda/backend/cuda_copies.c", "copy->packed + bytes - FKDAI_COPY_ROW, 1, 0}", "copy->packed + 0 * bytes, 1, 0}", CALLS),
     ("src/cuda/backend/cuda_copies.c", "at += room_of(d, copied[i]);", "at += FKDAI_COPY_ROW;", CALLS),
+
+    # the portable prefill kernel
+    ("src/cuda/prefill_mma/prefill_mma_kernel.cuh", "scores_ready(s.stage(i)).init(kPrepareWarps);", "scores_ready(s.stage(i)).init(1);", MMA),
+    ("src/cuda/prefill_mma/mma_prepare.cuh", "            meet();\n            mark(mark_prepare_has_sums", "            mark(mark_prepare_has_sums", MMA),
+    ("src/cuda/prefill_mma/mma_prepare.cuh", "            await_copies<0>();\n            meet();\n            now = next;", "            await_copies<0>();\n            now = next;", MMA),
+    ("src/cuda/prefill_mma/mma_prepare.cuh", "        chunk_done(stage).wait(((number >> 1) & 1) ^ 1);\n", "", MMA),
+    ("src/cuda/prefill_mma/mma_prepare.cuh", "if (rows > 16) copy_async", "if (rows > 17) copy_async", MMA),
+    ("src/cuda/prefill_mma/mma_prepare.cuh", "x.gamma[0][t] = x.gamma[1][t] = 0.f;", ";", MMA_BROKEN),
+    ("src/cuda/prefill_mma/mma_prepare.cuh", "if (!is_bounded && has_steep)", "if (!is_bounded && !has_steep)", MMA),
+    ("src/cuda/prefill_mma/mma_norms.cuh", "8 * group() + (lane >> 2)] = sum;", "8 * group() + (lane & 7)] = sum;", MMA_SIZES),
+    ("src/cuda/prefill_mma/mma_params.cuh", "(is_silent ? 32u : 0u) |", "(is_silent ? 0u : 0u) |", MMA),
+    ("src/cuda/prefill_mma/mma_chain.cuh", "if (is_scaled) [[unlikely]] multiply_tiles(state", "if (false) multiply_tiles(state", MMA_SIZES),
+    ("src/cuda/prefill_mma/mma_solve.cuh", "(number & (p.solve_warps - 1)) == first", "(number & p.solve_warps) == first", MMA),
 ]
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Compiles the device code with CUDA 12.9, the oldest that is promised, through its run-time compiler from PyPI. Needs no GPU and no toolkit.
 
-    tools/dev/compile_cuda12.py      prints registers and spills of each kernel; exit code 1 if it does not compile or spills
+    tools/dev/compile_cuda12.py [sm_80 ...]      prints registers and spills of the prefill and copy kernels on each of their architectures, or on
+                                                 these; exit code 1 if it does not compile or spills
 
 The wheels go into .cache/cuda12. NVRTC has no C library of its own: tools/dev/nvrtc_headers stands in for the few names that are used.
 """
@@ -15,8 +16,19 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "cuda12"
 WHEELS = ("nvidia-cuda-nvrtc-cu12==12.9.86", "nvidia-cuda-runtime-cu12==12.9.79", "nvidia-cuda-cccl-cu12==12.9.27")
-KERNELS = ("prefill_sm90/prefill_kernel.cuh", "prefill_mma/prefill_mma_kernel.cuh", "strided_copy/strided_copy_kernel.cuh")
-SOURCE = "".join(f'#include "{kernel}"\n' for kernel in KERNELS).encode()
+HOPPER, PORTABLE, COPIES = "prefill_sm90/prefill_kernel.cuh", "prefill_mma/prefill_mma_kernel.cuh", "strided_copy/strided_copy_kernel.cuh"
+
+
+def instances(kernel, space, *arguments):
+    """Of a template what its launcher instantiates, as nothing else is compiled."""
+    return "".join(f"template __global__ void fkdai::{space}::{kernel}<{a}>(const __grid_constant__ fkdai::{space}::Params);\n" for a in arguments)
+
+
+INSTANCES = {HOPPER: instances("prefill_kernel", "prefill", "fkdai::GateKind::Bounded, false") +
+                     instances("prefill_quad_kernel", "prefill", "fkdai::GateKind::Bounded"),
+             PORTABLE: instances("mma_prefill_kernel", "portable", "false", "true")}
+COMPILED = [("sm_90a", (HOPPER, PORTABLE, COPIES)),
+            *((f"sm_{number}", (PORTABLE, COPIES)) for number in (80, 86, 89, 100, 103, 120))]
 
 
 def fetch():
@@ -29,13 +41,15 @@ def fetch():
         wheel.unlink()
 
 
-def compile_device_code():
+def compile_device_code(architecture, kernels):
     """Returns (status, log) of NVRTC."""
+    source = "".join(f'#include "{kernel}"\n' for kernel in kernels) + "".join(INSTANCES.get(kernel, "") for kernel in kernels)
     nvrtc = ctypes.CDLL(str(CACHE / "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"))
     includes = (ROOT / "src/cuda", ROOT / "tools/dev/nvrtc_headers", CACHE / "nvidia/cuda_runtime/include", CACHE / "nvidia/cuda_cccl/include")
-    options = [b"--gpu-architecture=sm_90a", b"-std=c++20", b"-default-device", b"--ptxas-options=-v", *(f"-I{i}".encode() for i in includes)]
+    options = [f"--gpu-architecture={architecture}".encode(), b"-std=c++20", b"-default-device", b"--ptxas-options=-v",
+               *(f"-I{i}".encode() for i in includes)]
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
-    if nvrtc.nvrtcCreateProgram(ctypes.byref(program), SOURCE, b"prefill.cu", 0, None, None) != 0:
+    if nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"prefill.cu", 0, None, None) != 0:
         sys.exit("nvrtcCreateProgram failed")
     status = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
     nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
@@ -46,17 +60,23 @@ def compile_device_code():
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.parse_args()
+    arguments.add_argument("architectures", nargs="*")
+    asked = arguments.parse_args().architectures
     fetch()
-    status, log = compile_device_code()
-    if status != 0:
-        print(log)
-        return 1
-    for block in log.split("Compiling entry function ")[1:]:
-        name = re.search(r"\d+([a-z_]+_kernel)", block).group(1)
-        used, spilled = re.search(r"Used (.*)", block).group(1), re.search(r"(\d+) bytes spill stores", block).group(1)
-        print(f"CUDA 12.9: {name}: {used}; {spilled} bytes spilled")
-    return 1 if re.search(r"[1-9]\d* bytes spill", log) else 0
+    is_bad = False
+    for architecture, kernels in COMPILED:
+        if asked and architecture not in asked:
+            continue
+        status, log = compile_device_code(architecture, kernels)
+        if status != 0:
+            print(f"{architecture}: {log}")
+            return 1
+        for block in log.split("Compiling entry function ")[1:]:
+            name = re.search(r"\d+([a-z_]+_kernel)", block).group(1)
+            used, spilled = re.search(r"Used (.*)", block).group(1), re.search(r"(\d+) bytes spill stores", block).group(1)
+            print(f"CUDA 12.9, {architecture}: {name}: {used}; {spilled} bytes spilled")
+        is_bad |= re.search(r"[1-9]\d* bytes spill", log) is not None
+    return 1 if is_bad else 0
 
 
 if __name__ == "__main__":

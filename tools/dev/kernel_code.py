@@ -27,9 +27,9 @@ def compile_kernel(nvcc, source, folder):
     return report, ptx.read_text(), cubin
 
 
-def report_for(nvcc, source, architecture, folder):
-    """The compiler's report alone, for another architecture."""
-    gencode, cubin = f"arch=compute_{architecture},code=sm_{architecture}", folder / f"sm_{architecture}.cubin"
+def report_for(nvcc, source, architecture, folder, virtual=None):
+    """The compiler's report alone, for another architecture; virtual: by way of that one's PTX, as a driver compiles it."""
+    gencode, cubin = f"arch=compute_{virtual or architecture},code=sm_{architecture}", folder / f"sm_{architecture}.cubin"
     options = ["-gencode", gencode, *FLAGS[2:], f"-I{source.parents[1]}", "-Xptxas", "-v", "-cubin"]
     built = subprocess.run([nvcc, *options, source, "-o", cubin], capture_output=True, text=True)
     if built.returncode != 0:

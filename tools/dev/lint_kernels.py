@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Compiles every kernel for sm_90a and reads what the compiler says and what it emitted. Needs nvcc, no GPU. For other architectures
-that the ledger names (also_for) only registers, spills and stack are looked at.
+that the ledger names (also_for; ptx_for: by way of an older one's PTX) only registers, spills and stack are looked at.
 
 Fails on: serialized wgmma (C75xx), float atomics, missing proxy fences or waits, mbarrier operations of cluster scope (they
 become device-wide barriers), and registers, spills or stack above tools/dev/kernel_ledger.json. Where nvdisasm is found (a CUDA
@@ -80,6 +80,11 @@ def findings_elsewhere(nvcc, source, kernels, ledger, folder):
     others = {architecture for kernel in kernels for architecture in ledger.get(kernel, {}).get("also_for", [])}
     for architecture in sorted(others, key=int):
         yield from findings_in_sizes(kernel_code.report_for(nvcc, source, architecture, folder), ledger, f" on sm_{architecture}")
+    wanted = [ledger.get(kernel, {}).get("ptx_for", {}) for kernel in kernels]
+    by_ptx = {(virtual, architecture) for versions in wanted for virtual, on in versions.items() for architecture in on}
+    for virtual, architecture in sorted(by_ptx):
+        report = kernel_code.report_for(nvcc, source, architecture, folder, virtual)
+        yield from findings_in_sizes(report, ledger, f" on sm_{architecture} by PTX of compute_{virtual}")
 
 
 def lint(nvcc, source, ledger, is_quick):

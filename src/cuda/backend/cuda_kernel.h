@@ -16,6 +16,7 @@ typedef struct fkdai_cuda_kernel_plan {
 typedef struct fkdai_cuda_kernel {
     const char *name;              /* begins its refusals: "prefill_sm90" */
     const char *architectures;     /* for people: "sm_90" */
+    const char *preferred;         /* why it comes before the others in the list that do the same; NULL: there are none */
     fkdai_operation_id operation;  /* whose desc and args the functions below are given */
 
     int (*runs_on)(const fkdai_cuda_device *device);

@@ -93,15 +93,30 @@ static fkda_status ask(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device 
     return FKDA_OK;
 }
 
+/* Behind the choice, where several kernels do the operation: why it is this one. refusals: of those that come before. */
+static void describe_reason(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *on, const char *refusals, fkdai_plan *plan)
+{
+    if (kernel->operation != FKDAI_OP_FWD) return;
+    const size_t used = strlen(plan->choice), room = sizeof plan->choice - used;
+    const char *const asked = getenv("FKDA_CUDA_KERNEL");
+    if (asked != NULL && *asked != 0) snprintf(plan->choice + used, room, "; chosen by FKDA_CUDA_KERNEL");
+    else if (*refusals != 0) snprintf(plan->choice + used, room, "; not %s", refusals);
+    else if (kernel->preferred != NULL) snprintf(plan->choice + used, room, "; %s", kernel->preferred);
+    else snprintf(plan->choice + used, room, "; the one for sm_%d%d", on->major, on->minor);
+}
+
 fkda_status fkdai_cuda_plan(const fkdai_cuda_machine *machine, fkdai_plan *plan)
 {
     TRY(check_device(machine, &plan->desc.head));
     const fkdai_cuda_device *const on = &machine->devices[plan->desc.head.device];
-    char reasons[FKDAI_SENTENCE_BYTES];
+    char reasons[FKDAI_SENTENCE_BYTES] = "";
     size_t used = 0;
     for (const fkdai_cuda_kernel *const *k = fkdai_cuda_kernels; *k != NULL; ++k) {
         if (!serves(*k, on, plan)) continue;
-        if (ask(*k, on, plan) == FKDA_OK) return FKDA_OK;
+        if (ask(*k, on, plan) == FKDA_OK) {
+            describe_reason(*k, on, reasons, plan);
+            return FKDA_OK;
+        }
         if (used < sizeof reasons)
             used += (size_t)snprintf(reasons + used, sizeof reasons - used, "%s%s: %s", used ? "; " : "", (*k)->name, fkda_last_error());
     }

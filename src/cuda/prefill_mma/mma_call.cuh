@@ -24,7 +24,7 @@ inline Params params_of(const fkdai_mma_call &call) {
     const auto tensor = [](const fkdai_tensor &x) { return Tensor{x.data, strides_of(x.stride)}; };
     const fkdai_scale scale = fkdai_split_scale(call.scale);
     Params p{};
-    p.q = tensor(call.q), p.k = tensor(call.k), p.v = tensor(call.v), p.g = tensor(call.g);
+    p.keys_queries[0] = tensor(call.k), p.keys_queries[1] = tensor(call.q), p.v = tensor(call.v), p.g = tensor(call.g);
     p.beta = {call.beta.data, strides_of(call.beta.stride), element_of(call.beta.element), call.is_beta_activated != 0, call.beta_multiplier};
     p.out = static_cast<__nv_bfloat16 *>(call.out), p.out_strides = strides_of(call.out_stride);
     p.key_factor = key_factor_of(static_cast<uint32_t>(call.HV / call.H));

@@ -44,24 +44,22 @@ struct ChainRole {
     View s;
     const Work &work;
 
-    // Asked for anew wherever they are wanted, like place(): registers are few.
+    // Asked for anew wherever they are wanted: registers are few.
     __device__ __forceinline__ static int lane() { return lane_here(); }
-    __device__ __forceinline__ int warp() const { return thread_here() / 32 - kPrepareWarps - p.solve_warps; }
-    __device__ __forceinline__ int column() const { return (work.slice * p.chain_warps + warp()) * kColumns; }
+    __device__ __forceinline__ int warp() const { return thread_here() >> 5; }
+    __device__ __forceinline__ ChainColumns &columns() const { return s->columns[warp()]; }
+    __device__ __forceinline__ int number() const { return columns().number; }
+    __device__ __forceinline__ int column() const { return columns().first; }
 
     // Four columns of V of one token in each eight, of this lane.
     using Values = uint2[kChunk / 8];
     __device__ __forceinline__ void load_values(const Step &at_step, Values &v) const {
-        const auto *const base = static_cast<const __nv_bfloat16 *>(p.v.data);
-        const int here = lane();
+        const int here = lane(), rows = at_step.rows() - (here >> 2);
+        const int64_t at = columns().v + rows_on(p.v.strides.token, at_step.chunk() * kChunk + (here >> 2)) + 4 * (here & 3);
+        const auto *from = static_cast<const __nv_bfloat16 *>(p.v.data) + at;
 #pragma unroll
-        for (int n = 0; n < kChunk / 8; n++) {
-            const int token = 8 * n + (here >> 2);
-            v[n] = make_uint2(0, 0);
-            if (token >= at_step.rows()) continue;
-            const int64_t at = p.v.strides.offset(work.span.batch, work.token(at_step.chunk()) + token, work.head) + column() + 4 * (here & 3);
-            v[n] = *reinterpret_cast<const uint2 *>(base + at);
-        }
+        for (int n = 0; n < kChunk / 8; n++, from += 8 * p.v.strides.token)
+            v[n] = 8 * n < rows ? *reinterpret_cast<const uint2 *>(from) : make_uint2(0, 0);
     }
     __device__ __forceinline__ static void add_values(const Values &v, TokenTiles &r) {
 #pragma unroll
@@ -71,50 +69,34 @@ struct ChainRole {
         }
     }
     __device__ __forceinline__ void store_out(const Step &at_step, const TokenTiles &o) const {
-        const int here = lane();
+        const int here = lane(), rows = at_step.rows() - (here >> 2);
+        __nv_bfloat16 *to = p.out + columns().out + rows_on(p.out_strides.token, at_step.chunk() * kChunk + (here >> 2)) + 4 * (here & 3);
 #pragma unroll
-        for (int n = 0; n < kChunk / 8; n++) {
+        for (int n = 0; n < kChunk / 8; n++, to += 8 * p.out_strides.token) {
             const uint2 x = make_uint2(transpose_matrix(pack_bf16(o[n][0], o[n][1])), transpose_matrix(pack_bf16(o[n][2], o[n][3])));
-            const int token = 8 * n + (here >> 2);
-            if (token >= at_step.rows()) continue;
-            const int64_t at = p.out_strides.offset(work.span.batch, work.token(at_step.chunk()) + token, work.head) + column() + 4 * (here & 3);
-            *reinterpret_cast<uint2 *>(p.out + at) = x;
+            if (8 * n < rows) *reinterpret_cast<uint2 *>(to) = x;
         }
     }
 
-    // Lane's row and unit for ldmatrix.x4: 16 rows of a right operand as they lie, of 16 columns; or, transposed, 16 rows that are summed over.
-    struct Place {
-        int row, unit;
-    };
-    __device__ __forceinline__ static Place place_as_it_lies() {
-        const int here = lane();
-        return {(here & 7) + (here >> 4) * 8, here >> 3 & 1};
-    }
-    __device__ __forceinline__ static Place place_transposed() {
-        const int here = lane();
-        return {here & 15, here >> 4};
-    }
-    // Of a lane's address in a tile, 2 k units on.
-    __device__ __forceinline__ static uint32_t units_on(uint32_t at, int k) { return (at ^ (k & 3) * 32) + (k >> 2) * 128; }
-
-    // r += S^T (-K)^T, o = S^T Q^T.
-    __device__ __forceinline__ void multiply_state(uint32_t stage, const StateTiles &state, TokenTiles &r, TokenTiles &o) const {
-        const Place at_first = place_as_it_lies();
+    // r += S^T (-K)^T, o = S^T Q^T. While two products are made, what the next two need comes from shared memory.
+    __device__ __forceinline__ static void multiply_state(uint32_t stage, const StateTiles &state, TokenTiles &r, TokenTiles &o) {
+        const Place at_first = place_of_columns(lane());
         const uint32_t keys = stage + uint32_t{offsetof(Stage, k)} + tile_offset(at_first.row, at_first.unit);
         constexpr uint32_t kQueries = offsetof(Stage, q) - offsetof(Stage, k), kRows = 16 * kWidth * 2;
+        constexpr int kLoads = kWidth / 16 * 4;    // of channels 16 k to 16 k + 15: keys and queries of tokens 0 to 15, then of 16 to 31
+        uint32_t a[4], b[2][4];
+        load_matrices(b[0], keys);
 #pragma unroll
-        for (int k = 0; k < kWidth / 16; k++) {
-            const float(&x)[4] = state[2 * k], (&y)[4] = state[2 * k + 1];
-            const uint32_t a[4] = {pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(y[0], y[1]), pack_bf16(y[2], y[3])};
-#pragma unroll
-            for (int n = 0; n < 2; n++) {
-                uint32_t b[4];
-                const uint32_t at = units_on(keys, k) + n * kRows;
-                load_matrices(b, at);
-                multiply_16_bf16(r[2 * n], a, b[0], b[1]), multiply_16_bf16(r[2 * n + 1], a, b[2], b[3]);
-                load_matrices(b, at + kQueries);
-                multiply_16_bf16(o[2 * n], a, b[0], b[1]), multiply_16_bf16(o[2 * n + 1], a, b[2], b[3]);
+        for (int i = 0; i < kLoads; i++) {
+            const int k = i >> 2, n = i >> 1 & 1;
+            if (i + 1 < kLoads) load_matrices(b[(i + 1) & 1], units_on(keys, (i + 1) >> 2) + ((i + 1) >> 1 & 1) * kRows + ((i + 1) & 1) * kQueries);
+            if ((i & 3) == 0) {
+                const float(&x)[4] = state[2 * k], (&y)[4] = state[2 * k + 1];
+                a[0] = pack_bf16(x[0], x[1]), a[1] = pack_bf16(x[2], x[3]), a[2] = pack_bf16(y[0], y[1]), a[3] = pack_bf16(y[2], y[3]);
             }
+            TokenTiles &to = i & 1 ? o : r;
+            const uint32_t(&now)[4] = b[i & 1];
+            multiply_16_bf16(to[2 * n], a, now[0], now[1]), multiply_16_bf16(to[2 * n + 1], a, now[2], now[3]);
         }
     }
     // Two tiles of the state, those of channels 16 k to 16 k + 15.
@@ -130,7 +112,7 @@ struct ChainRole {
     // u = R^T T^T; j: tokens that are summed over.
     __device__ __forceinline__ void solve(uint32_t stage, const TokensF16 &r, TokenTiles &u) const {
         const uint32_t square = stage + uint32_t{offsetof(Stage, solve)};
-        const Place at = place_transposed();
+        const Place at = place_of_rows(lane());
 #pragma unroll
         for (int j = 0; j < 2; j++)
 #pragma unroll
@@ -143,7 +125,7 @@ struct ChainRole {
     // o += U^T M^T
     __device__ __forceinline__ void read_recent(uint32_t stage, const TokensF16 &u, TokenTiles &o) const {
         const uint32_t square = stage + uint32_t{offsetof(Stage, mqk)};
-        const Place at = place_as_it_lies();
+        const Place at = place_of_columns(lane());
 #pragma unroll
         for (int j = 0; j < 2; j++)
 #pragma unroll
@@ -155,7 +137,7 @@ struct ChainRole {
     }
     // S^T += U^T Kr
     __device__ __forceinline__ static uint32_t recent_keys(uint32_t stage) {
-        const Place at = place_transposed();
+        const Place at = place_of_rows(lane());
         return stage + uint32_t{offsetof(Stage, recent)} + tile_offset(at.row, at.unit);
     }
     __device__ __forceinline__ void add_update_tiles(uint32_t recent, const TokensF16 &u, int k, float (&x)[4], float (&y)[4]) const {
@@ -235,43 +217,56 @@ struct ChainRole {
                                 [&](int64_t row) { store(StateMatrix(p, p.checkpoints, row, work.head, column(), lane())); });
     }
 
-    // Where no warp has the solves for itself: every so many steps one of them, before the step itself.
-    __device__ __forceinline__ void solve_in_turn() const {
-        const ChainPlace &at = place();
-        if (p.solve_warps == 0 && at.number % p.chain_warps == warp()) SolveRole{p, s, work, lane()}.run_step(at.number, at.now);
+    // Where no warp has the solves for itself: every chain_warps steps, a power of two, one of them, before the step itself.
+    __device__ __forceinline__ void solve_in_turn(int number) const {
+        if (p.solve_warps == 0 && (number & (p.chain_warps - 1)) == warp()) SolveRole{p, s, work, lane()}.run_step(number, s.step(number));
     }
 
-    __device__ __forceinline__ void step(StateTiles &state) const {
-        const uint32_t stage = s.stage(place().number);
-        TokenTiles r = {}, o = {}, u = {};
-        Values v;
-        TokensF16 r_f16, u_f16;
-        load_values(place().now, v);
-        operands_ready(stage).wait(place().phase());
+    // All that needs no T: r, o, and the state's decay.
+    __device__ __forceinline__ void begin_step(const int number, StateTiles &state, TokenTiles &r, TokenTiles &o, Values &v) const {
+        const uint32_t stage = s.stage(number);
+        mark(mark_chain_begins, number, warp() == 0);
+        operands_ready(stage).wait(number >> 1 & 1);
+        mark(mark_chain_has_operands, number, warp() == 0);
         multiply_state(stage, state, r, o);
+        mark(mark_chain_has_products, number, warp() == 0);
+        if (!s.step(number).is_silent()) decay(stage, state);
+        load_values(s.step(number), v);    // not before: the products need the registers
+        mark(mark_chain_has_decayed, number, warp() == 0);
+    }
+    __device__ __forceinline__ void step(StateTiles &state) const {
+        TokenTiles r = {}, o = {}, u = {};
+        TokensF16 r_f16, u_f16;
+        Values v;
+        begin_step(this->number(), state, r, o, v);
+        const int number = this->number();
+        const uint32_t stage = s.stage(number);
+        solve_ready(stage).wait(number >> 1 & 1);
         add_values(v, r);
-        if (!place().now.is_silent(work)) decay(stage, state);
-        solve_ready(stage).wait(place().phase());
+        mark(mark_chain_has_solve, number, warp() == 0);
         const bool has_factors = load_float(stage + uint32_t{offsetof(Stage, has_factors)}) != 0.f;
-        if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, factors)}, r);
+        if (has_factors) [[unlikely]] multiply_tokens(stage + uint32_t{offsetof(Stage, factors)}, r);
         as_f16(r_f16, r);
         const bool is_scaled = !__all_sync(~0u, is_in_range(r_f16, range_up_to(kLargestInRange)));
         uint32_t factors = 0x3f803f80;
-        if (is_scaled) factors = scale_into_range(stage, place().now.is_silent(work), r, r_f16, o, state);
+        if (is_scaled) [[unlikely]] factors = scale_into_range(stage, s.step(number).is_silent(), r, r_f16, o, state);
         solve(stage, r_f16, u);
         as_f16(u_f16, u);
-        if (place().now.is_silent(work)) {
-            store_checkpoints(place().now, [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
+        mark(mark_chain_has_u, number, warp() == 0);
+        if (s.step(number).is_silent()) [[unlikely]] {
+            store_checkpoints(s.step(number), [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
             return chunk_done(stage).arrive(lane());
         }
         read_recent(stage, u_f16, o);
         add_update(stage, u_f16, state);
-        if (has_factors) multiply_tokens(stage + uint32_t{offsetof(Stage, out_factors)}, o);
+        if (has_factors) [[unlikely]] multiply_tokens(stage + uint32_t{offsetof(Stage, out_factors)}, o);
         chunk_done(stage).arrive(lane());
+        mark(mark_chain_has_the_state, number, warp() == 0);
         const uint32_t undo = inverse_powers(factors);
-        if (is_scaled) multiply_tiles(state, low_bf16(undo), high_bf16(undo));
+        if (is_scaled) [[unlikely]] multiply_tiles(state, low_bf16(undo), high_bf16(undo));
         multiply_tiles(o, low_bf16(undo) * p.out_factor, high_bf16(undo) * p.out_factor);
-        store_out(place().now, o);
+        store_out(s.step(this->number()), o);
+        mark(mark_chain_has_stored, number, warp() == 0);
     }
 
     __device__ __forceinline__ void load_initial(StateTiles &state) const {
@@ -290,25 +285,23 @@ struct ChainRole {
         if (row != kNoRow) StateMatrix(p, p.final_state, row, work.head, column(), lane()).store(state);
     }
 
-    __device__ __forceinline__ ChainPlace &place() const { return s->places[warp()]; }
-
-    __device__ __forceinline__ void set(Step now, int number) const {
-        __syncwarp();
-        if (lane() == 0) place().now = now, place().number = number;
-        __syncwarp();
-    }
-
     __device__ __forceinline__ void run() const {
         StateTiles state;
-        set(Steps{p, work, lane()}.first(), 0);
+        if (lane() == 0) {
+            const int first = (work.slice * p.chain_warps + warp()) * kColumns;
+            columns() = {0, first, work.v + first, work.out + first};
+        }
+        __syncwarp();
         load_initial(state);
 #pragma unroll 1
-        while (!place().now.is_none(work)) {
-            solve_in_turn();
+        while (!s.step(number()).is_none()) {
+            solve_in_turn(number());
             step(state);
-            if (has_checkpoints(p) && !place().now.is_silent(work))
-                store_checkpoints(place().now, [&](const StateMatrix &to) { to.store(state); });
-            set(Steps{p, work, lane()}.behind(place().now), place().number + 1);
+            if (has_checkpoints(p) && !s.step(number()).is_silent()) [[unlikely]]
+                store_checkpoints(s.step(number()), [&](const StateMatrix &to) { to.store(state); });
+            __syncwarp();
+            if (lane() == 0) columns().number++;
+            __syncwarp();
         }
         store_final(state);
     }

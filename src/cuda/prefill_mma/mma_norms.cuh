@@ -39,11 +39,12 @@ struct RowNorms : PrepareWarp {
     __device__ __forceinline__ void make_norms(int number, int rows, const Lane &x) const {
         const int t = lane & 7, token = 8 * group() + t;
         const bool is_valid = token < rows;
-        Squares of = squares_of(token);
+        const Squares of = squares_of(token);
         float k = p.is_raw ? 1.f : inverse_sqrt(of.key + 1e-6f), q = p.is_raw ? 1.f : inverse_sqrt(of.query + 1e-6f);
         int k_exponent = 0, q_exponent = 0;
         float product = of.product * k * q;
-        if (__any_sync(~0u, is_valid && !(is_usual(of.key) && is_usual(of.query) && fabsf(of.product) <= 3e38f)))
+        const bool are_usual = is_usual(of.key) & is_usual(of.query) & (fabsf(of.product) <= 3e38f);
+        if (__any_sync(~0u, is_valid && !are_usual)) [[unlikely]]
             product = make_unusual_norms(x, of, k, q, k_exponent, q_exponent);
         __syncwarp();
         if (lane < 16) s->norms[warp][lane] = !is_valid ? 0.f : lane < 8 ? k : q * p.scale;
@@ -57,20 +58,26 @@ struct RowNorms : PrepareWarp {
         __syncwarp();
     }
     __device__ __forceinline__ bool is_usual(float squares) const {
-        return p.is_raw ? squares >= 0x1p-4f && squares <= 0x1p4f : squares <= 3e38f;
+        const float low = p.is_raw ? 0x1p-4f : 0.f, high = p.is_raw ? 0x1p4f : 3e38f;
+        return (squares >= low) & (squares <= high);
     }
     // Squares that overflow are made from x 2^-70, without norm those that vanish from x 2^70. The product of both, times their factors.
     __device__ __forceinline__ float make_unusual_norms(const Lane &x, const Squares &of, float &k, float &q, int &k_exponent, int &q_exponent) const {
         const int k_shift = shift_of(of.key), q_shift = shift_of(of.query);
-        const Squares shifted = scaled_squares(x, power_of_two(-k_shift), power_of_two(-q_shift));
-        if (p.is_raw) {
-            k_exponent = exponent_of_size(of.key, shifted.key, k_shift), q_exponent = exponent_of_size(of.query, shifted.query, q_shift);
-            k = power_of_two(-k_exponent), q = power_of_two(-q_exponent);
-        } else {
-            if (k_shift != 0) k = inverse_sqrt(shifted.key) * power_of_two(-k_shift);
-            if (q_shift != 0) q = inverse_sqrt(shifted.query) * power_of_two(-q_shift);
+        float k_factor = power_of_two(-k_shift), q_factor = power_of_two(-q_shift);
+#pragma unroll 1
+        for (int turn = 0;; turn++) {    // the second time with the norms
+            const Squares shifted = scaled_squares(x, k_factor, q_factor);
+            if (turn == 1) return shifted.product;
+            if (p.is_raw) {
+                k_exponent = exponent_of_size(of.key, shifted.key, k_shift), q_exponent = exponent_of_size(of.query, shifted.query, q_shift);
+                k = power_of_two(-k_exponent), q = power_of_two(-q_exponent);
+            } else {
+                if (k_shift != 0) k = inverse_sqrt(shifted.key) * power_of_two(-k_shift);
+                if (q_shift != 0) q = inverse_sqrt(shifted.query) * power_of_two(-q_shift);
+            }
+            k_factor = k, q_factor = q;
         }
-        return scaled_squares(x, k, q).product;
     }
     __device__ __forceinline__ int shift_of(float squares) const {
         return !(squares <= 3e38f) ? 70 : p.is_raw && squares < 0x1p-100f ? -70 : 0;
@@ -82,20 +89,32 @@ struct RowNorms : PrepareWarp {
     // Squares of this lane's token with k and q times these factors. Both warps that share the tokens come here.
     __device__ __forceinline__ Squares scaled_squares(const Lane &x, float k_factor, float q_factor) const {
         meet_pair();
+#pragma unroll 1
+        for (int i = 0; i < 3; i++) {
+            float sums[8];
 #pragma unroll
-        for (int t = 0; t < 8; t++) {
-            const float k = __shfl_sync(~0u, k_factor, t), q = __shfl_sync(~0u, q_factor, t);
-            const float k0 = low_bf16(x.k[t]) * k, k1 = high_bf16(x.k[t]) * k, q0 = low_bf16(x.q[t]) * q, q1 = high_bf16(x.q[t]) * q;
-            float sums[3] = {fmaf(k0, k0, k1 * k1), fmaf(q0, q0, q1 * q1), fmaf(k0, q0, k1 * q1)};
-#pragma unroll
-            for (int i = 0; i < 3; i++) {
-#pragma unroll
-                for (int d = 16; d > 0; d /= 2) sums[i] += __shfl_xor_sync(~0u, sums[i], d);
-                if (lane == 0) s->squares[half()][i][8 * group() + t] = sums[i];
+            for (int t = 0; t < 8; t++) {
+                const uint32_t a = i == 1 ? x.q[t] : x.k[t], b = i == 0 ? x.k[t] : x.q[t];
+                const float a_factor = __shfl_sync(~0u, i == 1 ? q_factor : k_factor, t), b_factor = __shfl_sync(~0u, i == 0 ? k_factor : q_factor, t);
+                sums[t] = fmaf(low_bf16(a) * a_factor, low_bf16(b) * b_factor, high_bf16(a) * a_factor * (high_bf16(b) * b_factor));
             }
+            const float sum = sum_of_lanes(sums);
+            if ((lane & 3) == 0) s->squares[half()][i][8 * group() + (lane >> 2)] = sum;
         }
         meet_pair();
         return squares_of(8 * group() + (lane & 7));
+    }
+    // Element lane/4, summed over all lanes.
+    __device__ __forceinline__ float sum_of_lanes(float (&x)[8]) const {
+#pragma unroll
+        for (int d = 4; d > 0; d /= 2)
+#pragma unroll
+            for (int t = 0; t < d; t++) {
+                const bool is_upper = (lane & 4 * d) != 0;
+                x[t] = (is_upper ? x[t + d] : x[t]) + __shfl_xor_sync(~0u, is_upper ? x[t] : x[t + d], 4 * d);
+            }
+        x[0] += __shfl_xor_sync(~0u, x[0], 2);
+        return x[0] + __shfl_xor_sync(~0u, x[0], 1);
     }
 };
 

@@ -8,6 +8,7 @@
 #include "device/phase_barrier.cuh"
 #include "device/shared_access.cuh"
 #include "device/shared_view.cuh"
+#include "prefill_mma/mma_marks.cuh"
 #include "prefill_mma/prefill_mma_plan.h"
 #include "schedule/jobs.cuh"
 
@@ -27,6 +28,15 @@ struct alignas(128) Tile {
     uint8_t bytes[kChunk * kWidth * 2];
 };
 __device__ __forceinline__ uint32_t tile_offset(int token, int unit) { return token * (kWidth * 2) + (unit ^ (token & 7)) * 16; }
+// Of an address in a tile, 2 k units on.
+__device__ __forceinline__ uint32_t units_on(uint32_t at, int k) { return (at ^ (k & 3) * 32) + (k >> 2) * 128; }
+
+// A lane's row and unit for ldmatrix.x4 of 16 rows and 16 columns: a left operand, or, transposed, a right one; and a right operand as it lies.
+struct Place {
+    int row, unit;
+};
+__device__ __forceinline__ Place place_of_rows(int lane) { return {lane & 15, lane >> 4}; }
+__device__ __forceinline__ Place place_of_columns(int lane) { return {(lane & 7) + (lane >> 4) * 8, lane >> 3 & 1}; }
 
 // [32][32] of fp16. Likewise.
 struct alignas(128) Square {
@@ -38,16 +48,13 @@ __device__ __forceinline__ uint32_t square_offset(int row, int unit) { return ro
 struct Stage {
     Tile k, q;              // -k^ 2^gamma, scale q^ 2^gamma, bf16; before, both times 2^-m
     Tile recent;            // Kr = k^ 2^(gamma_C - gamma), fp16
-    union {
-        Square solve;                     // T [j][i], fp16
-        float sums[kGroups][kWidth];      // before: of log2 alpha, over eight tokens
-    };
+    Square solve;           // T [j][i], fp16
     Square mqk;             // M [i][j], fp16; what stands above the diagonal blocks is never read
     float decay[kWidth];    // 2^gamma_C, as decay_slot says
     // What columns of T lack, and rows of O, of each token: powers of two. They count where has_factors is not 0.
     float factors[kChunk], out_factors[kChunk];
     uint32_t has_factors;
-    // K, Q and Kr are there; A/b is, for a solve warp; T is, and all else; the chain has read it all.
+    // K, Q and Kr are there; A/b and M are; T is, and all else; the chain has read it all.
     alignas(8) uint64_t operands_ready, scores_ready, solve_ready, chunk_done;
 };
 
@@ -58,7 +65,7 @@ __device__ __forceinline__ PhaseBarrier chunk_done(uint32_t stage) { return {sta
 
 // `decay` keeps the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.
 __host__ __device__ constexpr int decay_slot(int channel) {
-    return (channel / 16) * 16 + (channel / 2 % 4) * 4 + (channel / 8 % 2) * 2 + channel % 2;
+    return (channel & ~15) + (channel & 6) * 2 + (channel >> 2 & 2) + (channel & 1);
 }
 
 struct Tensor {
@@ -67,7 +74,7 @@ struct Tensor {
 };
 
 struct Params {
-    Tensor q, k, v, g;               // [B,T,H or HV,K or V]
+    Tensor keys_queries[2], v, g;    // [B,T,H or HV,K or V]
     Betas beta;
     __nv_bfloat16 *out;
     Strides out_strides;
@@ -93,52 +100,71 @@ __device__ __forceinline__ int key_head(const Params &p, int head) {
     return static_cast<int>(__umulhi(static_cast<uint32_t>(head) + 1, p.key_factor));
 }
 
+// Elements from row 0 to row `row`, which is not negative; a stride may be anything.
+__device__ __forceinline__ int64_t rows_on(int64_t stride, int row) {
+    return static_cast<int64_t>(static_cast<uint64_t>(static_cast<uint32_t>(row)) * static_cast<uint64_t>(stride));
+}
+
 // The work of one block. It lies in shared memory: few registers are left.
 struct Work {
     int head, slice, sequence;
     SequenceSpan span;
     int chunks;
+    int64_t keys_queries[2], v, g, out;    // elements to the sequence's first token, and to the head
 
     __device__ static Work of(const Params &p, int block) {
-        const int job = block / p.slices, sequence = job / p.heads;
+        const int job = block / p.slices, sequence = job / p.heads, head = job - sequence * p.heads, key = key_head(p, head);
         const SequenceSpan span = p.sequences.span(sequence);
-        return {job - sequence * p.heads, block - job * p.slices, sequence, span, chunk_count<kChunk>(span.length)};
+        const auto first = [&span](const Strides &x, int of_head) { return x.offset(span.batch, span.start, of_head); };
+        return {head, block - job * p.slices, sequence, span, chunk_count<kChunk>(span.length),
+                {first(p.keys_queries[0].strides, key), first(p.keys_queries[1].strides, key)},
+                first(p.v.strides, head), first(p.g.strides, head), first(p.out_strides, head)};
     }
     __device__ int rows(int chunk) const { return span.length - chunk * kChunk < kChunk ? span.length - chunk * kChunk : kChunk; }
     __device__ int token(int chunk) const { return span.start + chunk * kChunk; }
 };
 
-// A chunk, or a silent step of one (mma_steps.cuh). In one register.
+// A chunk, or a silent step of one (mma_steps.cuh). In one register: a chunk, whether it is silent, and 1 to 32 rows less 1.
 struct Step {
     uint32_t word;
     Step() = default;
-    __device__ __forceinline__ Step(int chunk, int rows) : word(static_cast<uint32_t>(chunk) << 6 | static_cast<uint32_t>(rows)) {}
-    __device__ __forceinline__ int chunk() const { return static_cast<int>(word >> 6); }    // Work::chunks: there is none
-    __device__ __forceinline__ int rows() const { return static_cast<int>(word & 63); }     // tokens that it sees
-    __device__ __forceinline__ bool is_none(const Work &work) const { return chunk() >= work.chunks; }
-    __device__ __forceinline__ bool is_silent(const Work &work) const { return rows() < work.rows(chunk()); }
+    __device__ __forceinline__ Step(int chunk, int rows, bool is_silent = false)
+        : word(static_cast<uint32_t>(chunk) << 6 | (is_silent ? 32u : 0u) | static_cast<uint32_t>(rows - 1)) {}
+    __device__ __forceinline__ static Step none() {
+        Step step;
+        step.word = ~0u;
+        return step;
+    }
+    __device__ __forceinline__ int chunk() const { return static_cast<int>(word >> 6); }
+    __device__ __forceinline__ int rows() const { return static_cast<int>(word & 31) + 1; }     // tokens that it sees
+    __device__ __forceinline__ bool is_none() const { return word == ~0u; }
+    __device__ __forceinline__ bool is_silent() const { return (word & 32) != 0; }
 };
+static_assert(kChunk == 32);
 
-// Where a warp of the chain is. It lies in shared memory: few registers are left.
-struct ChainPlace {
-    Step now;
-    int number;    // of steps before
-    __device__ __forceinline__ uint32_t phase() const { return static_cast<uint32_t>(number) >> 1 & 1; }
+// What a warp of the chain works on. It lies in shared memory: few registers are left.
+struct ChainColumns {
+    int number;        // of steps before
+    int first;         // of V
+    int64_t v, out;    // elements to the sequence's first token, and to that column
 };
 
 struct Smem {
     Stage stages[kStages];
-    Tile raw[3];                                // k, q, g as they came; of the next chunk
+    Tile raw[2];                                // k, q as they came; of the next chunk
     Tile keys;                                  // k^ 2^(m - gamma), bf16
     alignas(16) float akk[kStages][16][kAkkPitch];    // A/b
+    float sums[kGroups][kWidth];                // of log2 alpha, over eight tokens
     float squares[2][3][kChunk];                // of k, of q, and their product, over half of the channels
     alignas(16) float norms[kPrepareWarps][16]; // 1/|k| of eight tokens, scale/|q|
     float diagonal[kChunk];                     // scale q^ k^
+    uint32_t steep[kPrepareWarps][4][32];       // what steep channels add to a warp's scores: fp16 pairs, as they are at most 1, of each lane
     alignas(16) float beta[kStages][kChunk];
     int key_exponents[kStages][kChunk], query_exponents[kStages][kChunk];    // without norm: q and k are 2^n times what the operands hold
     float key_squares[kStages][kChunk];
     Work work;
-    ChainPlace places[FKDAI_MMA_WIDTH / kColumns];
+    ChainColumns columns[FKDAI_MMA_WIDTH / kColumns];
+    Step steps[8];                              // of step n at n % 8; the first warp of the preparation writes it two steps ahead
     int64_t first_checkpoint;                   // of this sequence, with `every`
 };
 inline constexpr uint32_t kAlignment = 128;
@@ -146,6 +172,11 @@ inline constexpr int kSharedBytes = sizeof(Smem) + kAlignment;  // dynamic_share
 static_assert(kSharedBytes <= FKDAI_MMA_SHARED_BYTES);
 
 struct View : SharedView<Smem> {
+    __device__ __forceinline__ Step step(int number) const {
+        Step step;
+        step.word = __float_as_uint(load_float(at(memory->steps) + (number & 7) * 4));
+        return step;
+    }
     __device__ __forceinline__ uint32_t stage(int number) const { return base + (number & 1) * uint32_t{sizeof(Stage)}; }
 };
 

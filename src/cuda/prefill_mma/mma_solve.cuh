@@ -34,7 +34,7 @@ struct SolveRole {
         const float b = step_size(rows, beta);
         Stage &to = s->stages[number & 1];
         const uint32_t largest = warp_max(__float_as_uint(b));
-        if (is_far(largest) || is_small(largest) || p.is_raw) return solve_unusual(number, to, b);
+        if (is_far(largest) || is_small(largest) || p.is_raw) [[unlikely]] return solve_unusual(number, to, b);
         if (lane == 0) to.has_factors = 0;
         solve_usual(number, to, b);
     }
@@ -69,19 +69,20 @@ struct SolveRole {
     // One step; b is asked for before A/b is there.
     __device__ __forceinline__ void run_step(int number, const Step &now) const {
         const uint32_t stage = s.stage(number);
+        mark(mark_solve_waits, number, true);
         const float beta = load_beta(now);
         scores_ready(stage).wait(number >> 1 & 1);
+        mark(mark_solve_has_scores, number, true);
         solve(number, now.rows(), beta);
         solve_ready(stage).arrive(lane);
+        mark(mark_solve_has_solved, number, true);
     }
 
-    // Every solve_warps-th step from this one on.
+    // Every second step from this one on: who has waited for the scores of a step knows the one behind the next (Smem::steps).
     __device__ __forceinline__ void run(int first) const {
-        const Steps steps{p, work, lane};
-        int number = 0;
+        static_assert(FKDAI_MMA_SOLVE_WARPS == 2);
 #pragma unroll 1
-        for (Step now = steps.first(); !now.is_none(work); now = steps.behind(now), number++)
-            if (number % p.solve_warps == first) run_step(number, now);
+        for (int number = first; !s.step(number).is_none(); number += FKDAI_MMA_SOLVE_WARPS) run_step(number, s.step(number));
     }
 };
 

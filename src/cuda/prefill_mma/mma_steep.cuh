@@ -11,32 +11,34 @@ struct SteepChannels : PrepareWarp {
 
     __device__ __forceinline__ float *steep_channel(int number, int i) const { return &s->akk[number & 1][0][0] + i * kSteepFloats; }
 
-    __device__ __forceinline__ void sum(int number, uint32_t stage, int rows, const Lane &x, SteepScores &steep) const {
+    // Into `steep`; false: there are none.
+    __device__ __forceinline__ bool sum(int number, int rows, const Lane &x) const {
         uint32_t masks[2][2];    // of halves, even and odd channels: bit l is that of lane l
         int count = 0;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             float2 sum_of[kGroups];
 #pragma unroll
-            for (int n = 0; n < kGroups; n++) sum_of[n] = load_float2(stage + uint32_t{offsetof(Stage, sums)} + (n * kWidth + 64 * i + 2 * lane) * 4);
+            for (int n = 0; n < kGroups; n++) sum_of[n] = load_float2(s.at(s->sums[n]) + (64 * i + 2 * lane) * 4);
             masks[i][0] = __ballot_sync(~0u, is_steep(sum_of[0].x + sum_of[1].x, sum_of[2].x + sum_of[3].x));
             masks[i][1] = __ballot_sync(~0u, is_steep(sum_of[0].y + sum_of[1].y, sum_of[2].y + sum_of[3].y));
             count += __popc(masks[i][0]) + __popc(masks[i][1]);
         }
-        if (count == 0) return;
+        if (count == 0) [[likely]] return false;
         float c[2][4] = {};
 #pragma unroll 1
         for (int first = 0; first < count; first += kSteepAtOnce) {
             const int here = count - first < kSteepAtOnce ? count - first : kSteepAtOnce;
-            place(number, stage, masks, first, rows, x);
+            place(number, masks, first, rows, x);
             meet();
             if (score_column() <= score_row()) add(number, here, c);
             meet();
         }
 #pragma unroll
-        for (int n = 0; n < 4; n++) steep[n] = pack_f16(c[n >> 1][2 * (n & 1)], c[n >> 1][2 * (n & 1) + 1]);
+        for (int n = 0; n < 4; n++) s->steep[warp][n][lane] = pack_f16(c[n >> 1][2 * (n & 1)], c[n >> 1][2 * (n & 1) + 1]);
+        return true;
     }
-    __device__ __forceinline__ void place(int number, uint32_t stage, const uint32_t (&masks)[2][2], int first, int rows, const Lane &x) const {
+    __device__ __forceinline__ void place(int number, const uint32_t (&masks)[2][2], int first, int rows, const Lane &x) const {
         int rank = half() == 0 ? 0 : __popc(masks[0][0]) + __popc(masks[0][1]);
 #pragma unroll
         for (int e = 0; e < 2; e++) {
@@ -46,7 +48,7 @@ struct SteepChannels : PrepareWarp {
             if ((mask >> lane & 1) == 0 || mine < 0 || mine >= kSteepAtOnce) continue;
             float *const to = steep_channel(number, mine) + 8 * group();
             float before = 0.f;
-            for (int n = 0; n < group(); n++) before += load_float(sums(stage, n) + 4 * e);
+            for (int n = 0; n < group(); n++) before += load_float(sums(n) + 4 * e);
 #pragma unroll
             for (int t = 0; t < 8; t++) {
                 const bool is_valid = 8 * group() + t < rows;

@@ -19,15 +19,15 @@ struct Steps {
 
     __device__ __forceinline__ Step first() const { return from(0, 0); }
     __device__ __forceinline__ Step behind(const Step &step) const {
-        return step.is_silent(work) ? from(step.chunk(), step.rows()) : from(step.chunk() + 1, 0);
+        return from(step.chunk() + (step.is_silent() ? 0 : 1), step.is_silent() ? step.rows() : 0);
     }
 
     // The next one behind `inside` tokens of a chunk.
     __device__ __forceinline__ Step from(int chunk, int inside) const {
-        if (chunk >= work.chunks) return {chunk, 0};
+        if (chunk >= work.chunks) return Step::none();
         const int start = chunk * kChunk, rows = work.rows(chunk);
-        if (has_checkpoints(p))
-            if (const int tokens = checkpoint_between(start + inside, start + rows); tokens > 0) return {chunk, tokens - start};
+        if (has_checkpoints(p)) [[unlikely]]
+            if (const int tokens = checkpoint_between(start + inside, start + rows); tokens > 0) return {chunk, tokens - start, true};
         return {chunk, rows};
     }
     // The first one after more than `low` and less than `high` tokens; 0: none.

@@ -7,10 +7,14 @@ namespace fkdai::portable {
 
 inline constexpr int kPrepareMeets = 1, kPairMeets = 2;    // of the named barriers; of the two warps that share eight tokens, the first
 
-// A lane's channels of eight tokens: q and k as they came, later as operands; gamma inside the eight tokens.
+// A lane's channels of eight tokens: q and k as they came; gamma inside the eight tokens.
 struct Lane {
     uint32_t k[8], q[8];
     float gamma[2][8];
+};
+// The same as operands: -K 2^-m, Q 2^-m.
+struct LaneOperands {
+    uint32_t k[8], q[8];
 };
 
 struct PrepareWarp {
@@ -30,17 +34,12 @@ struct PrepareWarp {
     __device__ __forceinline__ uint32_t pair(int t) const { return tile_offset(8 * group() + t, 8 * half() + (lane >> 2)) + (lane & 3) * 4; }
 
     // Where the sums of an eight of tokens stand, of this lane's channels.
-    __device__ __forceinline__ uint32_t sums(uint32_t stage, int eight) const {
-        return stage + uint32_t{offsetof(Stage, sums)} + (eight * kWidth + channel()) * 4;
-    }
+    __device__ __forceinline__ uint32_t sums(int eight) const { return s.at(s->sums[eight]) + channel() * 4; }
 
     // The block of 16 x 16 scores that a warp makes: of keys or of queries, by keys.
     __device__ __forceinline__ bool scores_queries() const { return warp >= 4; }
     __device__ __forceinline__ int score_row() const { return warp >> 1 & 1; }
     __device__ __forceinline__ int score_column() const { return warp & 1; }
 };
-
-// Of a warp's scores, what steep channels add, as fp16 pairs in the order of its accumulators: they are at most 1.
-using SteepScores = uint32_t[4];
 
 }  // namespace fkdai::portable

@@ -18,12 +18,14 @@ __device__ __forceinline__ void begin(const Params &p, const View &s, int thread
     if (p.K < kWidth) clear(s.at(s->raw), sizeof(Smem::raw), threads);
     if (thread_here() >= 32) return;
     const Work work = Work::of(p, static_cast<int>(blockIdx.x));
-    const int64_t first = Steps{p, work, lane_here()}.begin();
+    const Steps steps{p, work, lane_here()};
+    const int64_t first_checkpoint = steps.begin();
+    const Step first = steps.first(), second = steps.behind(first);
     if (thread_here() > 0) return;
-    s->work = work, s->first_checkpoint = first;
+    s->work = work, s->first_checkpoint = first_checkpoint, s->steps[0] = first, s->steps[1] = second;
     for (int i = 0; i < kStages; i++) {
         operands_ready(s.stage(i)).init(kPrepareWarps);
-        scores_ready(s.stage(i)).init(1);
+        scores_ready(s.stage(i)).init(kPrepareWarps);
         solve_ready(s.stage(i)).init(1);
         chunk_done(s.stage(i)).init(static_cast<uint32_t>(p.chain_warps));
     }
@@ -37,9 +39,9 @@ __global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __gr
     if (seqlens_are_broken(p, threads)) return refuse(p, threads);  // all blocks do
     begin(p, s, threads);
     __syncthreads();
-    if (warp < kPrepareWarps) PrepareRole<is_bounded>{{p, s, s->work, warp, lane_here()}}.run();
-    else if (warp < kPrepareWarps + p.solve_warps) SolveRole{p, s, s->work, lane_here()}.run(warp - kPrepareWarps);
-    else ChainRole{p, s, s->work}.run();
+    if (warp < p.chain_warps) ChainRole{p, s, s->work}.run();
+    else if (warp < p.chain_warps + kPrepareWarps) PrepareRole<is_bounded>{{p, s, s->work, warp - p.chain_warps, lane_here()}}.run();
+    else SolveRole{p, s, s->work, lane_here()}.run(warp - p.chain_warps - kPrepareWarps);
 }
 
 }  // namespace fkdai::portable

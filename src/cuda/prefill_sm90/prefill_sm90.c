@@ -6,6 +6,7 @@
 #include "cuda_forward.h"
 #include "cuda_kernel.h"
 #include "prefill_sm90/prefill_launch.h"
+#include "prefill_sm90/prefill_tuning.h"
 #include "status.h"
 
 _Static_assert(sizeof(fkdai_prefill_grid) <= sizeof(fkdai_cuda_kernel_plan), "fkdai_cuda_kernel_plan is too small");
@@ -81,6 +82,6 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
 }
 
 const fkdai_cuda_kernel fkdai_prefill_sm90 = {
-    .name = "prefill_sm90", .architectures = "sm_90", .operation = FKDAI_OP_FWD,
+    .name = "prefill_sm90", .architectures = "sm_90", .preferred = FKDAI_PREFILL_PREFERRED, .operation = FKDAI_OP_FWD,
     .runs_on = runs_on, .plan = plan, .check_args = fkdai_forward_check_args, .suit = fkdai_forward_suit, .load = fkdai_prefill_load, .run = run,
 };

@@ -1,0 +1,2 @@
+// NVRTC brings no C library: <stddef.h> is cstddef.
+#include <cstddef>
