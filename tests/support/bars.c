@@ -13,7 +13,7 @@ static int is_one_of(const char *word, const char *const *words)
 
 accuracy_bar bar_bf16_of(const case_spec *s)
 {
-    static const char *const parallel[] = {"same", "cos90", "cos99", "period16", "uniform", NULL};
+    static const char *const parallel[] = {"same", "cos90", "cos99", "period16", "uniform", "rank8", NULL};
     static const char *const usual_gates[] = {"usual", "slow", "floor", NULL};
     if (is_one_of(s->keys, parallel)) return BAR(bf16, parallel);
     int64_t shortest = INT64_MAX;    /* of the sequences with tokens */

@@ -43,6 +43,12 @@ static double key_value(const char *word, uint64_t stream, int64_t t, int64_t h,
     if (strcmp(word, "onehot") == 0) return rng_below(stream, (uint64_t)(t * H + h), K) == c ? 1 : 0;
     if (strcmp(word, "zero") == 0) return 0;
     if (strcmp(word, "bits") == 0) return random_bits(stream, own);
+    if (strcmp(word, "rank8") == 0) {    /* in a space of eight dimensions */
+        double sum = 0;
+        for (int64_t j = 0; j < 8; ++j)
+            sum += rng_normal(stream, base + (uint64_t)(j * H * K)) * rng_normal(stream, (uint64_t)((t * H + h) * 8 + j) + (UINT64_C(1) << 61));
+        return sum / sqrt(8);
+    }
     if (strncmp(word, "cos", 3) == 0) {    /* two keys of a head have this cosine */
         const double cosine = 0.01 * strtod(word + 3, NULL);
         return sqrt(cosine) * rng_normal(stream, base) + sqrt(1 - cosine) * rng_normal(stream, own);
