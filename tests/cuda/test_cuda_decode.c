@@ -89,7 +89,7 @@ static void test_everything_reaches_the_launcher(void **unused)
     d.beta_kind = FKDA_BETA_ACTIVATED, d.beta_multiplier = 2, d.qk_norm = FKDA_QK_NORM_NONE, d.beta.dtype = FKDA_F32, d.v.token_stride = 600;
     d.state = (fkda_state_desc){.dtype = FKDA_BF16, .layout = FKDA_STATE_NHKV, .row_stride = 70000, .slot_count = 7, .slot_dtype = FKDA_I64,
                                 .slot_null = FKDA_SLOT_NULL_NOT_POSITIVE};
-    d.flags = FKDA_FLAG_INITIAL_MASK, a.initial_mask = (const uint8_t *)(memory + 43000), a.slots = memory + 44000;
+    d.flags = FKDA_FLAG_INITIAL_MASK | FKDA_FLAG_NULL_IS_PADDING, a.initial_mask = (const uint8_t *)(memory + 43000), a.slots = memory + 44000;
     a.device_status = (uint32_t *)(void *)(memory + 45000);
     static char far[1 << 21] __attribute__((aligned(256)));
     a.state = far;
@@ -99,7 +99,7 @@ static void test_everything_reaches_the_launcher(void **unused)
     assert_true(c->A_log.data == a.A_log && c->A_log.is_f32 && c->dt_bias.data == a.dt_bias && !c->dt_bias.is_f32);
     assert_true(c->cu_seqlens.data == a.cu_seqlens && c->cu_seqlens.is_i64 && c->T == 9 && c->S == 5 && c->HV == 4);
     assert_true(c->state == a.state && c->row_stride == 70000 && c->slots.data == a.slots && c->slots.is_i64);
-    assert_true(c->first_slot == 1 && c->slot_span == 6 && c->null_below == 1 && c->commit == FKDAI_DECODE_LAST && !c->only_accepted);
+    assert_true(c->first_slot == 1 && c->slot_span == 6 && c->null_below == 1 && c->commit == FKDAI_DECODE_LAST && !c->only_accepted && c->null_is_padding);
     assert_true(c->gate == FKDAI_DECODE_SOFTPLUS && c->initial_mask == a.initial_mask && c->device_status == a.device_status);
     assert_true(!c->is_normalised && c->is_beta_activated && c->beta_multiplier == 2.0f && c->scale == 0.5f && c->lower_bound == -5.0f);
     assert_true(c->grid.shape != FKDAI_DECODE_ONE && c->grid.is_bf16_state && c->grid.is_k_first && c->grid.is_programmatic && !c->grid.has_plain_input);
@@ -108,7 +108,7 @@ static void test_everything_reaches_the_launcher(void **unused)
     d = good_desc(), a = good_args();
     assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
     assert_true(c->grid.shape == FKDAI_DECODE_ONE && c->grid.blocks == 12 * 8 && c->slots.data == NULL && c->cu_seqlens.data == NULL);
-    assert_true(c->grid.has_plain_input && c->first_slot == 0 && c->slot_span == UINT32_MAX);
+    assert_true(c->grid.has_plain_input && !c->null_is_padding && c->first_slot == 0 && c->slot_span == UINT32_MAX);
     assert_int_equal(fake.synchronisations, 0);
 }
 
@@ -208,27 +208,33 @@ static void test_grids(void **unused)
 static void test_shapes(void **unused)
 {
     (void)unused;
-    static const struct { fkdai_decode_request request; fkdai_decode_shape shape; } cases[] = {
-        {{.N = 64, .HV = 32, .S = 1}, FKDAI_DECODE_ONE},
-        {{.N = 1, .HV = 8, .S = 1}, FKDAI_DECODE_ONE},
-        {{.N = 1, .HV = 96, .S = 1}, FKDAI_DECODE_ONE},
-        {{.N = 8, .HV = 32, .S = 1}, FKDAI_DECODE_MANY},
-        {{.N = 64, .HV = 12, .S = 1}, FKDAI_DECODE_ONE},
-        {{.N = 256, .HV = 32, .S = 1}, FKDAI_DECODE_FEW},
-        {{.N = 256, .HV = 32, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_MANY},
-        {{.N = 64, .HV = 32, .S = 1, .is_k_first = 1}, FKDAI_DECODE_MANY},
-        {{.N = 64, .HV = 32, .S = 1, .is_read_only = 1}, FKDAI_DECODE_MANY},
-        {{.N = 64, .HV = 32, .S = 3}, FKDAI_DECODE_FEW},
-        {{.N = 64, .HV = 32, .S = 4}, FKDAI_DECODE_MANY},
-        {{.N = 64, .HV = 32, .S = 2, .is_read_only = 1}, FKDAI_DECODE_MANY},
-        {{.N = 64, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK},
-        {{.N = 1, .HV = 32, .S = 8}, FKDAI_DECODE_FEW},
-        {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK},
-        {{.N = 8, .HV = 32, .S = 4}, FKDAI_DECODE_MANY},
-        {{.N = 64, .HV = 32, .S = 1, .writes_steps = 1}, FKDAI_DECODE_STEPS},
+    enum { EARLY = 1 };
+    static const struct { fkdai_decode_request request; fkdai_decode_shape shape; int is_early; } cases[] = {
+        {{.N = 64, .HV = 32, .S = 1}, FKDAI_DECODE_FEW, EARLY},
+        {{.N = 1, .HV = 8, .S = 1}, FKDAI_DECODE_ONE, EARLY},
+        {{.N = 1, .HV = 96, .S = 1}, FKDAI_DECODE_ONE, EARLY},
+        {{.N = 1, .HV = 96, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_ONE, EARLY},
+        {{.N = 8, .HV = 32, .S = 1}, FKDAI_DECODE_MANY, 0},
+        {{.N = 64, .HV = 12, .S = 1}, FKDAI_DECODE_FEW, EARLY},
+        {{.N = 64, .HV = 32, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_ONE, 0},
+        {{.N = 256, .HV = 32, .S = 1}, FKDAI_DECODE_FEW, EARLY},
+        {{.N = 256, .HV = 32, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_MANY, 0},
+        {{.N = 64, .HV = 32, .S = 1, .is_k_first = 1}, FKDAI_DECODE_MANY, 0},
+        {{.N = 64, .HV = 32, .S = 1, .is_read_only = 1}, FKDAI_DECODE_MANY, 0},
+        {{.N = 64, .HV = 32, .S = 3}, FKDAI_DECODE_FEW, EARLY},
+        {{.N = 64, .HV = 32, .S = 4}, FKDAI_DECODE_MANY, EARLY},
+        {{.N = 64, .HV = 32, .S = 2, .is_read_only = 1}, FKDAI_DECODE_MANY, 0},
+        {{.N = 64, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK, 0},
+        {{.N = 1, .HV = 32, .S = 8}, FKDAI_DECODE_FEW, EARLY},
+        {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK, 0},
+        {{.N = 8, .HV = 32, .S = 4}, FKDAI_DECODE_MANY, EARLY},
+        {{.N = 64, .HV = 32, .S = 1, .writes_steps = 1}, FKDAI_DECODE_STEPS, 0},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i)
-        assert_int_equal(fkdai_decode_make_grid(&cases[i].request, 9).shape, cases[i].shape);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        const fkdai_decode_grid hopper = fkdai_decode_make_grid(&cases[i].request, 9), ampere = fkdai_decode_make_grid(&cases[i].request, 8);
+        assert_true(hopper.shape == cases[i].shape && hopper.is_early == cases[i].is_early);
+        assert_true(ampere.shape == cases[i].shape && !ampere.is_early && !ampere.is_programmatic);
+    }
 }
 
 int main(void)

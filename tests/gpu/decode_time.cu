@@ -64,7 +64,7 @@ struct Problem {
     fkdai_decode_tensor tensor(const void *data, int64_t width) const {
         return {const_cast<void *>(data), row.S * row.H * width, row.H * width, width, 0};
     }
-    fkdai_decode_call call(int launch, fkdai_decode_shape shape) const {
+    fkdai_decode_call call(int launch, fkdai_decode_shape shape, int is_early) const {
         fkdai_decode_call c{};
         c.q = tensor(q, 128), c.k = tensor(k, 128), c.v = tensor(v, 128), c.g = tensor(g, 128), c.beta = tensor(beta, 1), c.out = tensor(out, 128);
         c.A_log = {A_log, 1}, c.dt_bias = {dt_bias, 1}, c.slots = {states.slots, 0}, c.slot_span = static_cast<uint32_t>(states.slot_count());
@@ -76,7 +76,7 @@ struct Problem {
         c.commit = commits[static_cast<int>(row.commit)], c.slots_stride = c.slots_per_sequence = states.rows_of_sequence;
         if (c.commit == FKDAI_DECODE_ACCEPTED) c.num_accepted = {accepted, 0};
         if (row.commit == Commit::FOLD) c.only_accepted = 1, c.out.data = nullptr;
-        c.grid.shape = shape, c.grid.is_bf16_state = row.is_bf16, c.grid.is_k_first = row.is_k_first, c.grid.is_programmatic = 1;
+        c.grid.shape = shape, c.grid.is_bf16_state = row.is_bf16, c.grid.is_k_first = row.is_k_first, c.grid.is_programmatic = 1, c.grid.is_early = is_early;
         c.grid.has_plain_input = fkdai_decode_is_built(shape, row.is_bf16, row.is_k_first, 1);
         c.grid.blocks = static_cast<uint32_t>(row.N * row.H * fkdai_decode_blocks_per_state(shape, row.is_bf16));
         return c;
@@ -105,12 +105,13 @@ int main(int argc, char **argv) {
         const Problem p(rows[i]);
         const bool is_each = rows[i].commit == Commit::EACH;
         const fkdai_decode_request request{rows[i].N, rows[i].H, rows[i].S, is_each, rows[i].commit == Commit::NONE, rows[i].is_bf16, rows[i].is_k_first, 1};
-        const fkdai_decode_shape planned = fkdai_decode_make_grid(&request, 9).shape;
+        const fkdai_decode_grid grid = fkdai_decode_make_grid(&request, 9);
+        const fkdai_decode_shape planned = grid.shape;
         double us[FKDAI_DECODE_SHAPES] = {};
         const auto time_shape = [&](int shape) {
             watched = "the decode kernel";
             us[shape] = time_of(p.states.launches(), repeats, [&](int layer, cudaStream_t s) {
-                const fkdai_decode_call call = p.call(layer, static_cast<fkdai_decode_shape>(shape));
+                const fkdai_decode_call call = p.call(layer, static_cast<fkdai_decode_shape>(shape), grid.is_early);
                 return static_cast<cudaError_t>(fkdai_decode_launch(&call, s));
             });
         };

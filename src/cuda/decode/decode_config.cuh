@@ -11,11 +11,16 @@ inline constexpr int kWidth = 128;  // K and V
 
 enum class Inputs { BF16, ANY };    // fkdai_decode_grid.has_plain_input
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 1000
+inline constexpr int kSpillsOften = 1;    // with the registers that suffice elsewhere
+#else
+inline constexpr int kSpillsOften = 0;
+#endif
+
 template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 struct Config {
     static constexpr bool kIsOne = shape == FKDAI_DECODE_ONE, kIsChunk = shape == FKDAI_DECODE_CHUNK, kWritesSteps = shape == FKDAI_DECODE_STEPS;
-    static constexpr bool kGuesses = !kIsChunk && !kWritesSteps;    // the state is requested before its slot is known (Block::guess)
-    static constexpr bool kReleasesEarly = kIsOne;                  // the next kernel's blocks may start as soon as the kernel before has ended
+    static constexpr bool kGuesses = !kIsChunk && !kWritesSteps;    // the state may be requested before its slot is known (fkdai_decode_grid.is_early)
     static constexpr Stored kStored = stored;
     static constexpr Axes kAxes = axes;
     static constexpr Inputs kInputs = inputs;
@@ -28,7 +33,7 @@ struct Config {
                                      FKDAI_DECODE_CHUNK_LANES, FKDAI_DECODE_STEPS_LANES);
     static constexpr int kWarps = of(FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
                                      FKDAI_DECODE_CHUNK_WARPS, FKDAI_DECODE_STEPS_WARPS);
-    static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS, FKDAI_DECODE_FEW_BLOCKS,
+    static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS - kSpillsOften, FKDAI_DECODE_FEW_BLOCKS - kSpillsOften,
                                          FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), FKDAI_DECODE_CHUNK_BLOCKS - (inputs == Inputs::ANY && axes == Axes::KV),
                                          FKDAI_DECODE_STEPS_BLOCKS);    // the rare ones would spill
     static constexpr int kThreads = 32 * kWarps;

@@ -46,10 +46,9 @@ struct Block {
 
     // While the kernel before may still run: the slot as it is now, and its state into the second-level cache. Neither is more than a guess.
     __device__ __forceinline__ void guess() {
-        if constexpr (Config::kGuesses) {
-            states.guess_first(p, job);
-            if (states.has_guess) rows.prefetch(guessed_state());
-        }
+        if (!Config::kGuesses || !p.grid.is_early) return;
+        states.guess_first(p, job);
+        if (states.has_guess) rows.prefetch(guessed_state());
     }
 
     // False: nothing to do.
@@ -59,15 +58,17 @@ struct Block {
             if (job.count <= 0) return false;
             reader.go_to(job.begin);
         }
+        states.request(job);
+        reader.request(p, job);
         if constexpr (Config::kGuesses) {
+            if (!p.grid.is_early) {
+                states.find_first(p);
+                states.guess_what_is_known();
+            }
             rows.request(guessed_state(), states.has_guess);
-            reader.request(p, job);
-            states.request(job);
             if constexpr (Config::kTokens > 1) states.cut(p, job);
             return true;
         } else {
-            states.request(job);
-            reader.request(p, job);
             states.find_first(p);
             rows.request(state_in(states.first), !states.starts_from_0());
             return find_last();
@@ -175,7 +176,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_k
     Block<Config> block(p);
     block.guess();
     await_previous_kernel(block.known(), &tokens.unread);
-    if constexpr (Config::kReleasesEarly) release_next_kernel();
+    if (Config::kGuesses && p.grid.is_early) release_next_kernel();
     if (!block.request()) return;
     block.reader.finish(p, block.job, tokens);
     __syncthreads();
@@ -183,7 +184,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_k
         relate_tokens(tokens, block.job.count);
         __syncthreads();
     }
-    if constexpr (!Config::kReleasesEarly) release_next_kernel();
+    if (!Config::kGuesses || !p.grid.is_early) release_next_kernel();    // not earlier: waiting blocks of it would fill the multiprocessors unevenly
     if (!block.check_guess()) return;
     if constexpr (!Config::kIsChunk) block.rows.widen();
     block.place_out();

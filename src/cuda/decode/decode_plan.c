@@ -32,8 +32,17 @@ static fkdai_decode_shape shape_of_one(const fkdai_decode_request *r)
     const int64_t states = r->N * r->HV;
     if (r->is_k_first || r->is_read_only) return FKDAI_DECODE_MANY;
     if (states >= FKDAI_DECODE_SOME_STATES && states < FKDAI_DECODE_ROUNDS_STATES) return FKDAI_DECODE_MANY;
-    if (states < FKDAI_DECODE_BULK_STATES) return FKDAI_DECODE_ONE;
+    if (states < (r->is_bf16_state ? FKDAI_DECODE_BULK_BF16_STATES : FKDAI_DECODE_ROUNDS_STATES)) return FKDAI_DECODE_ONE;
     return r->is_bf16_state ? FKDAI_DECODE_MANY : FKDAI_DECODE_FEW;
+}
+
+/* Where it gains: measured. */
+static int is_early(const fkdai_decode_request *r)
+{
+    const int64_t states = r->N * r->HV;
+    if (r->is_read_only || r->writes_steps || r->is_k_first) return 0;
+    if (states < FKDAI_DECODE_SOME_STATES) return 1;
+    return !r->is_bf16_state && (r->S > 1 || states >= FKDAI_DECODE_ROUNDS_STATES);
 }
 
 /* N HV is at most FKDAI_DECODE_MAX_STATES. */
@@ -52,6 +61,7 @@ fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *r, int majo
     fkdai_decode_grid grid = {.is_bf16_state = r->is_bf16_state, .is_k_first = r->is_k_first, .is_programmatic = major >= 9};
     if (r->N > FKDAI_DECODE_MAX_STATES / r->HV) return grid;
     grid.shape = shape_of(r);
+    grid.is_early = grid.is_programmatic && is_early(r);
     grid.has_plain_input = r->has_plain_input && fkdai_decode_is_built(grid.shape, r->is_bf16_state, r->is_k_first, 1);
     grid.blocks = (uint32_t)(r->N * r->HV) * (uint32_t)fkdai_decode_blocks_per_state(grid.shape, r->is_bf16_state);
     return grid;

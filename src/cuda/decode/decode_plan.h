@@ -33,6 +33,7 @@ typedef struct fkdai_decode_grid {
     int has_plain_input;              /* q, k, v, g, beta and out in bf16, dt_bias and A_log, where they are, in fp32; token rows and strides
                                          below 2^30. Else: anything */
     int is_programmatic;              /* may start before the kernel before has ended */
+    int is_early;                     /* and then guesses its slots, and lets the kernel behind it start as early (decode_kernel.cuh) */
     uint32_t blocks;                  /* 0: nothing to do */
 } fkdai_decode_grid;
 

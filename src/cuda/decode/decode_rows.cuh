@@ -62,14 +62,13 @@ struct Rows {
 
     // ---------------------------------------------------------------- from memory and back
 
-    // Every line that the group has, by one lane of those whose parts are in it.
+    // Every line of [V,K] rows that the group has, a lane each. own: where the lane's part begins.
     __device__ __forceinline__ void prefetch(const uint8_t *own) const {
-        constexpr int kLanesOfLine = 128 / static_cast<int>(sizeof(Raw<Config::kStored>));
+        constexpr int kBytes = Four<Config::kStored>::kBytes / 4, kLines = kRows * kWidth * kBytes / 128;
+        const uint8_t *const first = own - Config::channel(lane, 0) * kBytes;
 #pragma unroll
-        for (int i = 0; i < kParts; i++)
-#pragma unroll
-            for (int j = 0; j < kFours; j++)
-                if (lane % kLanesOfLine == 0) prefetch_line(own + offset<Config::kStored>(i, j));
+        for (int i = 0; i < kLines; i += Config::kLanes)
+            if (Config::kAxes == Axes::VK && i + lane < kLines) prefetch_line(first + (i + lane) * 128);
     }
 
     __device__ __forceinline__ void request(const uint8_t *own, bool is_wanted) {
