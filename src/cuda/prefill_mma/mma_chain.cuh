@@ -42,12 +42,12 @@ __device__ __forceinline__ float largest_element(const float (&x)[n][4], int h) 
 struct ChainRole {
     const Params &p;
     View s;
-    const Work &work;
 
     // Asked for anew wherever they are wanted: registers are few.
     __device__ __forceinline__ static int lane() { return lane_here(); }
     __device__ __forceinline__ int warp() const { return thread_here() >> 5; }
     __device__ __forceinline__ ChainColumns &columns() const { return s->columns[warp()]; }
+    __device__ __forceinline__ const Work &work() const { return columns().work; }
     __device__ __forceinline__ int number() const { return columns().number; }
     __device__ __forceinline__ int column() const { return columns().first; }
 
@@ -213,32 +213,34 @@ struct ChainRole {
     // Of the place where a step ends.
     template <class Store>
     __device__ __forceinline__ void store_checkpoints(const Step &at_step, const Store &store) const {
-        Steps{p, work, lane()}.at(at_step.chunk() * kChunk + at_step.rows(), s->first_checkpoint,
-                                [&](int64_t row) { store(StateMatrix(p, p.checkpoints, row, work.head, column(), lane())); });
+        Steps{p, work(), lane()}.at(at_step.chunk() * kChunk + at_step.rows(), s->first_checkpoint,
+                                [&](int64_t row) { store(StateMatrix(p, p.checkpoints, row, work().head, column(), lane())); });
     }
 
     // Where no warp has the solves for itself: every chain_warps steps, a power of two, one of them, before the step itself.
     __device__ __forceinline__ void solve_in_turn(int number) const {
-        if (p.solve_warps == 0 && (number & (p.chain_warps - 1)) == warp()) SolveRole{p, s, work, lane()}.run_step(number, s.step(number));
+        if (p.solve_warps == 0 && (number & (p.chain_warps - 1)) == warp()) SolveRole{p, s, work(), lane()}.run_step(number, s.step(number));
     }
 
     // All that needs no T: r, o, and the state's decay.
-    __device__ __forceinline__ void begin_step(const int number, StateTiles &state, TokenTiles &r, TokenTiles &o, Values &v) const {
+    __device__ __forceinline__ void begin_step(StateTiles &state, TokenTiles &r, TokenTiles &o, Values &v) const {
+        const int number = this->number();
         const uint32_t stage = s.stage(number);
         mark(mark_chain_begins, number, warp() == 0);
         operands_ready(stage).wait(number >> 1 & 1);
         mark(mark_chain_has_operands, number, warp() == 0);
         multiply_state(stage, state, r, o);
         mark(mark_chain_has_products, number, warp() == 0);
-        if (!s.step(number).is_silent()) decay(stage, state);
-        load_values(s.step(number), v);    // not before: the products need the registers
+        const Step now = s.step(this->number());    // anew: registers are few
+        if (!now.is_silent()) decay(stage, state);
+        load_values(now, v);    // not before: the products need the registers
         mark(mark_chain_has_decayed, number, warp() == 0);
     }
     __device__ __forceinline__ void step(StateTiles &state) const {
         TokenTiles r = {}, o = {}, u = {};
         TokensF16 r_f16, u_f16;
         Values v;
-        begin_step(this->number(), state, r, o, v);
+        begin_step(state, r, o, v);
         const int number = this->number();
         const uint32_t stage = s.stage(number);
         solve_ready(stage).wait(number >> 1 & 1);
@@ -270,10 +272,10 @@ struct ChainRole {
     }
 
     __device__ __forceinline__ void load_initial(StateTiles &state) const {
-        const int n = work.sequence;
+        const int n = work().sequence;
         const bool is_wanted = p.initial_state.element != Element::Absent && (p.initial_mask == nullptr || p.initial_mask[n] != 0);
         const int64_t row = is_wanted ? p.initial_state.row_of(n, p.status) : kNoRow;
-        if (row != kNoRow) return StateMatrix(p, p.initial_state, row, work.head, column(), lane()).load(state);
+        if (row != kNoRow) return StateMatrix(p, p.initial_state, row, work().head, column(), lane()).load(state);
 #pragma unroll
         for (int b = 0; b < kWidth / 8; b++)
 #pragma unroll
@@ -281,15 +283,15 @@ struct ChainRole {
     }
     __device__ __forceinline__ void store_final(const StateTiles &state) const {
         if (p.final_state.element == Element::Absent) return;
-        const int64_t row = p.final_state.row_of(work.sequence, p.status);
-        if (row != kNoRow) StateMatrix(p, p.final_state, row, work.head, column(), lane()).store(state);
+        const int64_t row = p.final_state.row_of(work().sequence, p.status);
+        if (row != kNoRow) StateMatrix(p, p.final_state, row, work().head, column(), lane()).store(state);
     }
 
     __device__ __forceinline__ void run() const {
         StateTiles state;
         if (lane() == 0) {
-            const int first = (work.slice * p.chain_warps + warp()) * kColumns;
-            columns() = {0, first, work.v + first, work.out + first};
+            const int first = (s->work.slice * p.chain_warps + warp()) * kColumns;
+            columns() = {0, first, s->work.v + first, s->work.out + first, s->work};
         }
         __syncwarp();
         load_initial(state);

@@ -147,6 +147,7 @@ struct ChainColumns {
     int number;        // of steps before
     int first;         // of V
     int64_t v, out;    // elements to the sequence's first token, and to that column
+    Work work;         // the block's
 };
 
 struct Smem {

@@ -23,6 +23,8 @@ struct PrepareWarp {
     const Work &work;
     int warp, lane;
 
+    __device__ __forceinline__ static PrepareWarp of(const Params &p, const View &s, int warp) { return {p, s, s->work, warp, lane_here()}; }
+
     __device__ __forceinline__ static void meet() { warps_meet<kPrepareThreads>(kPrepareMeets); }
     __device__ __forceinline__ void meet_pair() const { warps_meet<64>(kPairMeets + group()); }
 

@@ -31,17 +31,21 @@ __device__ __forceinline__ void begin(const Params &p, const View &s, int thread
     }
 }
 
+// Made anew by every role: what lives from the start of the kernel on costs a register in all of them.
+__device__ __forceinline__ View view_here() {
+    Smem &memory = dynamic_shared<Smem, kAlignment>();
+    return {&memory, uniform(shared_address(&memory))};
+}
+
 template <bool is_bounded>
 __global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __grid_constant__ Params p) {
-    Smem &memory = dynamic_shared<Smem, kAlignment>();
-    const View s{&memory, uniform(shared_address(&memory))};
     const int threads = 32 * (kPrepareWarps + p.solve_warps + p.chain_warps), warp = uniform(thread_here() / 32);
     if (seqlens_are_broken(p, threads)) return refuse(p, threads);  // all blocks do
-    begin(p, s, threads);
+    begin(p, view_here(), threads);
     __syncthreads();
-    if (warp < p.chain_warps) ChainRole{p, s, s->work}.run();
-    else if (warp < p.chain_warps + kPrepareWarps) PrepareRole<is_bounded>{{p, s, s->work, warp - p.chain_warps, lane_here()}}.run();
-    else SolveRole{p, s, s->work, lane_here()}.run(warp - p.chain_warps - kPrepareWarps);
+    if (warp < p.chain_warps) return ChainRole{p, view_here()}.run();
+    if (warp < p.chain_warps + kPrepareWarps) return PrepareRole<is_bounded>{PrepareWarp::of(p, view_here(), warp - p.chain_warps)}.run();
+    SolveRole::of(p, view_here()).run(warp - p.chain_warps - kPrepareWarps);
 }
 
 }  // namespace fkdai::portable
