@@ -39,6 +39,7 @@ __device__ __forceinline__ float largest_element(const float (&x)[n][4], int h) 
     return largest;
 }
 
+template <bool with_checkpoints>
 struct ChainRole {
     const Params &p;
     View s;
@@ -49,6 +50,7 @@ struct ChainRole {
     __device__ __forceinline__ ChainColumns &columns() const { return s->columns[warp()]; }
     __device__ __forceinline__ const Work &work() const { return columns().work; }
     __device__ __forceinline__ int number() const { return columns().number; }
+    __device__ __forceinline__ bool is_silent(int number) const { return with_checkpoints && s.step(number).is_silent(); }
     __device__ __forceinline__ int column() const { return columns().first; }
 
     // Four columns of V of one token in each eight, of this lane.
@@ -213,8 +215,8 @@ struct ChainRole {
     // Of the place where a step ends.
     template <class Store>
     __device__ __forceinline__ void store_checkpoints(const Step &at_step, const Store &store) const {
-        Steps{p, work(), lane()}.at(at_step.chunk() * kChunk + at_step.rows(), s->first_checkpoint,
-                                [&](int64_t row) { store(StateMatrix(p, p.checkpoints, row, work().head, column(), lane())); });
+        Steps<with_checkpoints>{p, work(), lane()}.at(at_step.chunk() * kChunk + at_step.rows(), s->first_checkpoint,
+                                                      [&](int64_t row) { store(StateMatrix(p, p.checkpoints, row, work().head, column(), lane())); });
     }
 
     // Where no warp has the solves for itself: every chain_warps steps, a power of two, one of them, before the step itself.
@@ -232,8 +234,9 @@ struct ChainRole {
         multiply_state(stage, state, r, o);
         mark(mark_chain_has_products, number, warp() == 0);
         const Step now = s.step(this->number());    // anew: registers are few
-        if (!now.is_silent()) decay(stage, state);
-        load_values(now, v);    // not before: the products need the registers
+        // V not before: the products need the registers. Where no step is silent, a branch that is always taken keeps the compiler from it.
+        if (with_checkpoints ? !now.is_silent() : lane() < 32) decay(stage, state);
+        load_values(now, v);
         mark(mark_chain_has_decayed, number, warp() == 0);
     }
     __device__ __forceinline__ void step(StateTiles &state) const {
@@ -251,11 +254,11 @@ struct ChainRole {
         as_f16(r_f16, r);
         const bool is_scaled = !__all_sync(~0u, is_in_range(r_f16, range_up_to(kLargestInRange)));
         uint32_t factors = 0x3f803f80;
-        if (is_scaled) [[unlikely]] factors = scale_into_range(stage, s.step(number).is_silent(), r, r_f16, o, state);
+        if (is_scaled) [[unlikely]] factors = scale_into_range(stage, is_silent(number), r, r_f16, o, state);
         solve(stage, r_f16, u);
         as_f16(u_f16, u);
         mark(mark_chain_has_u, number, warp() == 0);
-        if (s.step(number).is_silent()) [[unlikely]] {
+        if (is_silent(number)) {
             store_checkpoints(s.step(number), [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
             return chunk_done(stage).arrive(lane());
         }
@@ -299,7 +302,7 @@ struct ChainRole {
         while (!s.step(number()).is_none()) {
             solve_in_turn(number());
             step(state);
-            if (has_checkpoints(p) && !s.step(number()).is_silent()) [[unlikely]]
+            if (with_checkpoints && !is_silent(number()))
                 store_checkpoints(s.step(number()), [&](const StateMatrix &to) { to.store(state); });
             __syncwarp();
             if (lane() == 0) columns().number++;
