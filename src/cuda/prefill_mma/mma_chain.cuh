@@ -71,7 +71,8 @@ struct ChainRole {
         }
     }
     __device__ __forceinline__ void store_out(const Step &at_step, const TokenTiles &o) const {
-        const int here = lane(), rows = at_step.rows() - (here >> 2);
+        const uint32_t me = lane();
+        const int here = static_cast<int>(kept(me, static_cast<int>(me))), rows = at_step.rows() - (here >> 2);    // or load_values' would be kept
         __nv_bfloat16 *to = p.out + columns().out + rows_on(p.out_strides.token, at_step.chunk() * kChunk + (here >> 2)) + 4 * (here & 3);
 #pragma unroll
         for (int n = 0; n < kChunk / 8; n++, to += 8 * p.out_strides.token) {
