@@ -18,6 +18,7 @@
 namespace fkdai::portable {
 
 inline constexpr int kMiddle = kGroups / 2;    // eights of tokens up to the anchor
+inline constexpr int kLookAheadWarp = 1;       // its scores would be above the diagonal
 using RawGates = uint32_t[8];                  // g of a lane as it came: pairs of bf16
 
 // is_bounded: the gate is the bounded one, whose channels are never steep.
@@ -256,7 +257,7 @@ struct PrepareRole : PrepareWarp {
         return anchor.leave;
     }
 
-    // One warp, before it says that it has made the scores of the last step.
+    // One warp, that has no scores to make, before it says that those of the last step are there.
     __device__ __forceinline__ void look_ahead(int number) const {
         const Step behind = Steps<with_checkpoints>{p, work, lane}.behind(s.step(number + 1));
         if (lane == 0) s->steps[(number + 2) & 7] = behind;
@@ -279,7 +280,7 @@ struct PrepareRole : PrepareWarp {
             const bool is_end = now.is_none();
             const uint32_t before = s.stage(number - 1);
             mark(mark_prepare_begins, number, warp == 0);
-            if (warp == 0) look_ahead(number);
+            if (warp == kLookAheadWarp) look_ahead(number);
             if (number > 0) {
                 scores(number - 1, before, has_steep);
                 scores_ready(before).arrive(lane);
