@@ -17,7 +17,8 @@ extern "C" int fkdai_mma_launch(const fkdai_mma_call *call, void *) {
     const Params p = params_of(*call);
     const auto threads = static_cast<unsigned>(fkdai_mma_threads(call->grid));
     return emulator::launch(call->grid.blocks, 1, threads, kSharedBytes - kAlignment, mma_emulated_seed, [&p] {
-        if (p.gate == fkdai::GateKind::Bounded) mma_prefill_kernel<true>(p);
-        else mma_prefill_kernel<false>(p);
+        if (p.gate != fkdai::GateKind::Bounded) mma_prefill_kernel<false, true>(p);
+        else if (p.checkpoints.element != fkdai::Element::Absent) mma_prefill_kernel<true, true>(p);
+        else mma_prefill_kernel<true, false>(p);
     }) ? 0 : 1;
 }

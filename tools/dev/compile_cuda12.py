@@ -26,7 +26,7 @@ def instances(kernel, space, *arguments):
 
 INSTANCES = {HOPPER: instances("prefill_kernel", "prefill", "fkdai::GateKind::Bounded, false") +
                      instances("prefill_quad_kernel", "prefill", "fkdai::GateKind::Bounded"),
-             PORTABLE: instances("mma_prefill_kernel", "portable", "false", "true")}
+             PORTABLE: instances("mma_prefill_kernel", "portable", "true, false", "true, true", "false, true")}
 COMPILED = [("sm_90a", (HOPPER, PORTABLE, COPIES)),
             *((f"sm_{number}", (PORTABLE, COPIES)) for number in (80, 86, 89, 100, 103, 120))]
 

@@ -39,16 +39,18 @@ __device__ __forceinline__ float largest_element(const float (&x)[n][4], int h) 
     return largest;
 }
 
+template <bool with_checkpoints>
 struct ChainRole {
     const Params &p;
     View s;
-    const Work &work;
 
     // Asked for anew wherever they are wanted: registers are few.
     __device__ __forceinline__ static int lane() { return lane_here(); }
     __device__ __forceinline__ int warp() const { return thread_here() >> 5; }
     __device__ __forceinline__ ChainColumns &columns() const { return s->columns[warp()]; }
+    __device__ __forceinline__ const Work &work() const { return columns().work; }
     __device__ __forceinline__ int number() const { return columns().number; }
+    __device__ __forceinline__ bool is_silent(int number) const { return with_checkpoints && s.step(number).is_silent(); }
     __device__ __forceinline__ int column() const { return columns().first; }
 
     // Four columns of V of one token in each eight, of this lane.
@@ -69,7 +71,8 @@ struct ChainRole {
         }
     }
     __device__ __forceinline__ void store_out(const Step &at_step, const TokenTiles &o) const {
-        const int here = lane(), rows = at_step.rows() - (here >> 2);
+        const uint32_t me = lane();
+        const int here = static_cast<int>(kept(me, static_cast<int>(me))), rows = at_step.rows() - (here >> 2);    // or load_values' would be kept
         __nv_bfloat16 *to = p.out + columns().out + rows_on(p.out_strides.token, at_step.chunk() * kChunk + (here >> 2)) + 4 * (here & 3);
 #pragma unroll
         for (int n = 0; n < kChunk / 8; n++, to += 8 * p.out_strides.token) {
@@ -213,32 +216,35 @@ struct ChainRole {
     // Of the place where a step ends.
     template <class Store>
     __device__ __forceinline__ void store_checkpoints(const Step &at_step, const Store &store) const {
-        Steps{p, work, lane()}.at(at_step.chunk() * kChunk + at_step.rows(), s->first_checkpoint,
-                                [&](int64_t row) { store(StateMatrix(p, p.checkpoints, row, work.head, column(), lane())); });
+        Steps<with_checkpoints>{p, work(), lane()}.at(at_step.chunk() * kChunk + at_step.rows(), s->first_checkpoint,
+                                                      [&](int64_t row) { store(StateMatrix(p, p.checkpoints, row, work().head, column(), lane())); });
     }
 
     // Where no warp has the solves for itself: every chain_warps steps, a power of two, one of them, before the step itself.
     __device__ __forceinline__ void solve_in_turn(int number) const {
-        if (p.solve_warps == 0 && (number & (p.chain_warps - 1)) == warp()) SolveRole{p, s, work, lane()}.run_step(number, s.step(number));
+        if (p.solve_warps == 0 && (number & (p.chain_warps - 1)) == warp()) SolveRole{p, s, work(), lane()}.run_step(number, s.step(number));
     }
 
     // All that needs no T: r, o, and the state's decay.
-    __device__ __forceinline__ void begin_step(const int number, StateTiles &state, TokenTiles &r, TokenTiles &o, Values &v) const {
+    __device__ __forceinline__ void begin_step(StateTiles &state, TokenTiles &r, TokenTiles &o, Values &v) const {
+        const int number = this->number();
         const uint32_t stage = s.stage(number);
         mark(mark_chain_begins, number, warp() == 0);
         operands_ready(stage).wait(number >> 1 & 1);
         mark(mark_chain_has_operands, number, warp() == 0);
         multiply_state(stage, state, r, o);
         mark(mark_chain_has_products, number, warp() == 0);
-        if (!s.step(number).is_silent()) decay(stage, state);
-        load_values(s.step(number), v);    // not before: the products need the registers
+        const Step now = s.step(this->number());    // anew: registers are few
+        // V not before: the products need the registers. Where no step is silent, a branch that is always taken keeps the compiler from it.
+        if (with_checkpoints ? !now.is_silent() : lane() < 32) decay(stage, state);
+        load_values(now, v);
         mark(mark_chain_has_decayed, number, warp() == 0);
     }
     __device__ __forceinline__ void step(StateTiles &state) const {
         TokenTiles r = {}, o = {}, u = {};
         TokensF16 r_f16, u_f16;
         Values v;
-        begin_step(this->number(), state, r, o, v);
+        begin_step(state, r, o, v);
         const int number = this->number();
         const uint32_t stage = s.stage(number);
         solve_ready(stage).wait(number >> 1 & 1);
@@ -249,11 +255,11 @@ struct ChainRole {
         as_f16(r_f16, r);
         const bool is_scaled = !__all_sync(~0u, is_in_range(r_f16, range_up_to(kLargestInRange)));
         uint32_t factors = 0x3f803f80;
-        if (is_scaled) [[unlikely]] factors = scale_into_range(stage, s.step(number).is_silent(), r, r_f16, o, state);
+        if (is_scaled) [[unlikely]] factors = scale_into_range(stage, is_silent(number), r, r_f16, o, state);
         solve(stage, r_f16, u);
         as_f16(u_f16, u);
         mark(mark_chain_has_u, number, warp() == 0);
-        if (s.step(number).is_silent()) [[unlikely]] {
+        if (is_silent(number)) {
             store_checkpoints(s.step(number), [&](const StateMatrix &to) { store_checkpoint(stage, u_f16, factors, to, state); });
             return chunk_done(stage).arrive(lane());
         }
@@ -270,10 +276,10 @@ struct ChainRole {
     }
 
     __device__ __forceinline__ void load_initial(StateTiles &state) const {
-        const int n = work.sequence;
+        const int n = work().sequence;
         const bool is_wanted = p.initial_state.element != Element::Absent && (p.initial_mask == nullptr || p.initial_mask[n] != 0);
         const int64_t row = is_wanted ? p.initial_state.row_of(n, p.status) : kNoRow;
-        if (row != kNoRow) return StateMatrix(p, p.initial_state, row, work.head, column(), lane()).load(state);
+        if (row != kNoRow) return StateMatrix(p, p.initial_state, row, work().head, column(), lane()).load(state);
 #pragma unroll
         for (int b = 0; b < kWidth / 8; b++)
 #pragma unroll
@@ -281,15 +287,15 @@ struct ChainRole {
     }
     __device__ __forceinline__ void store_final(const StateTiles &state) const {
         if (p.final_state.element == Element::Absent) return;
-        const int64_t row = p.final_state.row_of(work.sequence, p.status);
-        if (row != kNoRow) StateMatrix(p, p.final_state, row, work.head, column(), lane()).store(state);
+        const int64_t row = p.final_state.row_of(work().sequence, p.status);
+        if (row != kNoRow) StateMatrix(p, p.final_state, row, work().head, column(), lane()).store(state);
     }
 
     __device__ __forceinline__ void run() const {
         StateTiles state;
         if (lane() == 0) {
-            const int first = (work.slice * p.chain_warps + warp()) * kColumns;
-            columns() = {0, first, work.v + first, work.out + first};
+            const int first = (s->work.slice * p.chain_warps + warp()) * kColumns;
+            columns() = {0, first, s->work.v + first, s->work.out + first, s->work};
         }
         __syncwarp();
         load_initial(state);
@@ -297,7 +303,7 @@ struct ChainRole {
         while (!s.step(number()).is_none()) {
             solve_in_turn(number());
             step(state);
-            if (has_checkpoints(p) && !s.step(number()).is_silent()) [[unlikely]]
+            if (with_checkpoints && !is_silent(number()))
                 store_checkpoints(s.step(number()), [&](const StateMatrix &to) { to.store(state); });
             __syncwarp();
             if (lane() == 0) columns().number++;

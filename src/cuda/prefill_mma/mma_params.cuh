@@ -147,6 +147,7 @@ struct ChainColumns {
     int number;        // of steps before
     int first;         // of V
     int64_t v, out;    // elements to the sequence's first token, and to that column
+    Work work;         // the block's
 };
 
 struct Smem {
@@ -164,7 +165,7 @@ struct Smem {
     float key_squares[kStages][kChunk];
     Work work;
     ChainColumns columns[FKDAI_MMA_WIDTH / kColumns];
-    Step steps[8];                              // of step n at n % 8; the first warp of the preparation writes it two steps ahead
+    Step steps[8];                              // of step n at n % 8; a warp of the preparation writes it two steps ahead
     int64_t first_checkpoint;                   // of this sequence, with `every`
 };
 inline constexpr uint32_t kAlignment = 128;

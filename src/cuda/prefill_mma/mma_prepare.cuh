@@ -18,10 +18,11 @@
 namespace fkdai::portable {
 
 inline constexpr int kMiddle = kGroups / 2;    // eights of tokens up to the anchor
+inline constexpr int kLookAheadWarp = 1;       // its scores would be above the diagonal
 using RawGates = uint32_t[8];                  // g of a lane as it came: pairs of bf16
 
 // is_bounded: the gate is the bounded one, whose channels are never steep.
-template <bool is_bounded>
+template <bool is_bounded, bool with_checkpoints>
 struct PrepareRole : PrepareWarp {
     // ---------------------------------------------------------------- raw tiles
 
@@ -54,7 +55,7 @@ struct PrepareRole : PrepareWarp {
     template <class T, class Pair>
     __device__ __forceinline__ void load_gates(const Step &at_step, Pair (&g)[8]) const {
         const int rows = 64 * half() < p.K ? at_step.rows() - 8 * group() : 0;
-        const int64_t stride = p.g.strides.token, at = work.g + rows_on(stride, at_step.chunk() * kChunk + 8 * group()) + channel();
+        const int64_t stride = p.g.strides.token, at = work.g + rows_on(stride, at_step.chunk() * kChunk + 8 * group()) + channel_here();
         const T *from = static_cast<const T *>(p.g.data) + at;
         if (rows >= 8) [[likely]] {
 #pragma unroll
@@ -77,7 +78,7 @@ struct PrepareRole : PrepareWarp {
                 if (8 * group() + t >= rows) x.gamma[0][t] = x.gamma[1][t] = 0.f;
 #pragma unroll
         for (int t = 1; t < 8; t++) x.gamma[0][t] += x.gamma[0][t - 1], x.gamma[1][t] += x.gamma[1][t - 1];
-        store_float2(sums(group()), x.gamma[0][7], x.gamma[1][7]);
+        store_float2(s.at(s->sums) + (group() * kWidth + channel_here()) * 4, x.gamma[0][7], x.gamma[1][7]);
     }
     // What the gates of this lane's channels read beside g.
     using Gates = Gate<is_bounded ? GateKind::Bounded : GateKind::Softplus>;
@@ -112,7 +113,7 @@ struct PrepareRole : PrepareWarp {
         uint32_t in_scores;    // all ones in the halves of a pair that take part
     };
     __device__ __forceinline__ Anchor load_anchor(uint32_t stage) const {
-        const int first = 64 * half() + 2 * lane_here();    // channel(), anew: registers are few
+        const int first = channel_here();
         const uint32_t sums = s.at(s->sums) + first * 4;
         float before[2] = {0.f, 0.f}, middle[2] = {0.f, 0.f}, all[2] = {0.f, 0.f};
 #pragma unroll
@@ -256,9 +257,9 @@ struct PrepareRole : PrepareWarp {
         return anchor.leave;
     }
 
-    // One warp, before it says that it has made the scores of the last step.
+    // One warp, that has no scores to make, before it says that those of the last step are there.
     __device__ __forceinline__ void look_ahead(int number) const {
-        const Step behind = Steps{p, work, lane}.behind(s.step(number + 1));
+        const Step behind = Steps<with_checkpoints>{p, work, lane}.behind(s.step(number + 1));
         if (lane == 0) s->steps[(number + 2) & 7] = behind;
         __syncwarp();
     }
@@ -279,7 +280,7 @@ struct PrepareRole : PrepareWarp {
             const bool is_end = now.is_none();
             const uint32_t before = s.stage(number - 1);
             mark(mark_prepare_begins, number, warp == 0);
-            if (warp == 0) look_ahead(number);
+            if (warp == kLookAheadWarp) look_ahead(number);
             if (number > 0) {
                 scores(number - 1, before, has_steep);
                 scores_ready(before).arrive(lane);

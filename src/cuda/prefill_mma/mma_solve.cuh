@@ -13,6 +13,8 @@ struct SolveRole {
     const Work &work;
     int lane;
 
+    __device__ __forceinline__ static SolveRole of(const Params &p, const View &s) { return {p, s, s->work, lane_here()}; }
+
     // beta of the lane's token, as the caller gave it. Rows past the sequence are not read.
     __device__ __forceinline__ float load_beta(const Step &at_step) const {
         if (lane >= at_step.rows()) return 0.f;
@@ -29,6 +31,8 @@ struct SolveRole {
     __device__ __forceinline__ static bool is_far(uint32_t size) { return size > __float_as_uint(kLargestStep); }
     __device__ __forceinline__ static bool is_small(uint32_t size) { return size - 1 < __float_as_uint(kSmallestStep) - 1; }  // and not 0
 
+    __device__ __forceinline__ uint32_t solve_square(int number) const { return s.stage(number) + uint32_t{offsetof(Stage, solve)}; }
+
     // T, and what its columns lack. As bits, a negative b is above all others.
     __device__ __forceinline__ void solve(int number, int rows, float beta) const {
         const float b = step_size(rows, beta);
@@ -41,7 +45,7 @@ struct SolveRole {
     __device__ __forceinline__ void solve_usual(int number, Stage &to, float b) const {
         s->beta[number & 1][lane] = b;
         const int half = lane / 8;    // two blocks above the diagonal
-        if (half < 2) store_uint4(s.at(to.solve) + square_offset(8 + lane % 8 + 16 * half, 2 * half), 0, 0, 0, 0);
+        if (half < 2) store_uint4(solve_square(number) + square_offset(8 + lane % 8 + 16 * half, 2 * half), 0, 0, 0, 0);
         __syncwarp();
         TrilSolve<kAkkPitch>{s->akk[number & 1], to.solve.bytes, s->beta[number & 1], lane}.run();
     }
@@ -50,7 +54,7 @@ struct SolveRole {
         const int key = p.is_raw ? s->key_exponents[number & 1][lane] : 0, query = p.is_raw ? s->query_exponents[number & 1][lane] : 0;
         const float squares = p.is_raw ? s->key_squares[number & 1][lane] : 0.f;
         const uint32_t largest = warp_max(key != 0 ? ~0u : __float_as_uint(b * fmaxf(squares, 1.f)));
-        if (is_far(largest)) return set_factors(to, FarSolve<kAkkPitch>{s.at(s->akk[number & 1]), s.at(to.solve), lane}.run(b, key), query);
+        if (is_far(largest)) return set_factors(to, FarSolve<kAkkPitch>{s.at(s->akk[number & 1]), solve_square(number), lane}.run(b, key), query);
         const int lacks = is_small(largest) ? clamped_exponent(exponent_of(__uint_as_float(largest))) : 0;
         set_factors(to, lacks, query);
         if (lacks != 0) {

@@ -9,9 +9,9 @@
 
 namespace fkdai::portable {
 
-__device__ __forceinline__ bool has_checkpoints(const Params &p) { return p.checkpoints.element != Element::Absent; }
-
-// By whole warps, which go through the same steps.
+// By whole warps, which go through the same steps. with_checkpoints: the call has some; else their code, which is rarely wanted, is not there to be
+// jumped over.
+template <bool with_checkpoints>
 struct Steps {
     const Params &p;
     const Work &work;
@@ -19,14 +19,15 @@ struct Steps {
 
     __device__ __forceinline__ Step first() const { return from(0, 0); }
     __device__ __forceinline__ Step behind(const Step &step) const {
-        return from(step.chunk() + (step.is_silent() ? 0 : 1), step.is_silent() ? step.rows() : 0);
+        const bool is_silent = with_checkpoints && step.is_silent();
+        return from(step.chunk() + (is_silent ? 0 : 1), is_silent ? step.rows() : 0);
     }
 
     // The next one behind `inside` tokens of a chunk.
     __device__ __forceinline__ Step from(int chunk, int inside) const {
         if (chunk >= work.chunks) return Step::none();
         const int start = chunk * kChunk, rows = work.rows(chunk);
-        if (has_checkpoints(p)) [[unlikely]]
+        if constexpr (with_checkpoints)
             if (const int tokens = checkpoint_between(start + inside, start + rows); tokens > 0) return {chunk, tokens - start, true};
         return {chunk, rows};
     }
@@ -67,7 +68,7 @@ struct Steps {
 
     // Before the first step, by one warp of the block: reports checkpoints beyond the sequence; how many those before it have.
     __device__ __forceinline__ int64_t begin() const {
-        if (!has_checkpoints(p)) return 0;
+        if (!with_checkpoints) return 0;
         if (p.every > 0) {
             if (p.sequences.cu_seqlens == nullptr) return static_cast<int64_t>(work.sequence) * (p.sequences.tokens / p.every);
             uint32_t marks = 0;

@@ -23,6 +23,8 @@ struct PrepareWarp {
     const Work &work;
     int warp, lane;
 
+    __device__ __forceinline__ static PrepareWarp of(const Params &p, const View &s, int warp) { return {p, s, s->work, uniform(warp), lane_here()}; }
+
     __device__ __forceinline__ static void meet() { warps_meet<kPrepareThreads>(kPrepareMeets); }
     __device__ __forceinline__ void meet_pair() const { warps_meet<64>(kPairMeets + group()); }
 
@@ -30,6 +32,7 @@ struct PrepareWarp {
     __device__ __forceinline__ int half() const { return warp & 1; }
     __device__ __forceinline__ int group() const { return warp >> 1; }
     __device__ __forceinline__ int channel() const { return 64 * half() + 2 * lane; }
+    __device__ __forceinline__ int channel_here() const { return 64 * half() + 2 * lane_here(); }    // anew: registers are few
     // This lane's pair of channels of token 8 group + t in a tile.
     __device__ __forceinline__ uint32_t pair(int t) const { return tile_offset(8 * group() + t, 8 * half() + (lane >> 2)) + (lane & 3) * 4; }
 

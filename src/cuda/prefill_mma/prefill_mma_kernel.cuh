@@ -14,11 +14,12 @@ __device__ __forceinline__ void clear(uint32_t at, uint32_t bytes, int threads) 
 }
 
 // What is written here and never again: channels beyond K, the barriers, where the block's work lies.
+template <bool with_checkpoints>
 __device__ __forceinline__ void begin(const Params &p, const View &s, int threads) {
     if (p.K < kWidth) clear(s.at(s->raw), sizeof(Smem::raw), threads);
     if (thread_here() >= 32) return;
     const Work work = Work::of(p, static_cast<int>(blockIdx.x));
-    const Steps steps{p, work, lane_here()};
+    const Steps<with_checkpoints> steps{p, work, lane_here()};
     const int64_t first_checkpoint = steps.begin();
     const Step first = steps.first(), second = steps.behind(first);
     if (thread_here() > 0) return;
@@ -31,17 +32,22 @@ __device__ __forceinline__ void begin(const Params &p, const View &s, int thread
     }
 }
 
-template <bool is_bounded>
-__global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __grid_constant__ Params p) {
+// Made anew by every role: what lives from the start of the kernel on costs a register in all of them.
+__device__ __forceinline__ View view_here() {
     Smem &memory = dynamic_shared<Smem, kAlignment>();
-    const View s{&memory, uniform(shared_address(&memory))};
+    return {&memory, uniform(shared_address(&memory))};
+}
+
+template <bool is_bounded, bool with_checkpoints>
+__global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __grid_constant__ Params p) {
     const int threads = 32 * (kPrepareWarps + p.solve_warps + p.chain_warps), warp = uniform(thread_here() / 32);
     if (seqlens_are_broken(p, threads)) return refuse(p, threads);  // all blocks do
-    begin(p, s, threads);
+    begin<with_checkpoints>(p, view_here(), threads);
     __syncthreads();
-    if (warp < p.chain_warps) ChainRole{p, s, s->work}.run();
-    else if (warp < p.chain_warps + kPrepareWarps) PrepareRole<is_bounded>{{p, s, s->work, warp - p.chain_warps, lane_here()}}.run();
-    else SolveRole{p, s, s->work, lane_here()}.run(warp - p.chain_warps - kPrepareWarps);
+    if (warp < p.chain_warps) return ChainRole<with_checkpoints>{p, view_here()}.run();
+    if (warp < p.chain_warps + kPrepareWarps)
+        return PrepareRole<is_bounded, with_checkpoints>{PrepareWarp::of(p, view_here(), warp - p.chain_warps)}.run();
+    SolveRole::of(p, view_here()).run(warp - p.chain_warps - kPrepareWarps);
 }
 
 }  // namespace fkdai::portable

@@ -11,7 +11,12 @@ using namespace fkdai::portable;
 namespace {
 
 using Kernel = void (*)(Params);
-constexpr Kernel kKernels[] = {mma_prefill_kernel<false>, mma_prefill_kernel<true>};    // of other gates, of the bounded one
+constexpr Kernel kKernels[] = {mma_prefill_kernel<true, false>, mma_prefill_kernel<true, true>, mma_prefill_kernel<false, true>};
+// The usual call has the bounded gate and no checkpoints.
+Kernel kernel_of(const Params &p) {
+    if (p.gate != fkdai::GateKind::Bounded) return kKernels[2];
+    return kKernels[p.checkpoints.element != fkdai::Element::Absent];
+}
 
 }  // namespace
 
@@ -31,5 +36,5 @@ extern "C" int fkdai_mma_launch(const fkdai_mma_call *call, void *stream) {
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(call->grid.blocks), config.blockDim = dim3(static_cast<unsigned>(fkdai_mma_threads(call->grid)));
     config.dynamicSmemBytes = kSharedBytes, config.stream = static_cast<cudaStream_t>(stream);
-    return cudaLaunchKernelEx(&config, kKernels[p.gate == fkdai::GateKind::Bounded], p);
+    return cudaLaunchKernelEx(&config, kernel_of(p), p);
 }
