@@ -55,8 +55,7 @@ static int read_key(const py_core *core, PyObject *object, py_key *key, char **d
     if (tensor.ndim > PY_MAX_DIMS || tensor.data == NULL) return -1;
     *data = (char *)tensor.data + tensor.byte_offset;
     *key = (py_key){.device = tensor.device, .dtype = tensor.dtype, .ndim = tensor.ndim, .low_bits = (uint32_t)((uintptr_t)*data % FKDA_COPY_ALIGN)};
-    memcpy(key->shape, tensor.shape, (size_t)tensor.ndim * sizeof *key->shape);
-    memcpy(key->stride, tensor.strides, (size_t)tensor.ndim * sizeof *key->stride);
+    for (int i = 0; i < tensor.ndim; ++i) key->shape[i] = tensor.shape[i], key->stride[i] = tensor.strides[i];
     return (uintptr_t)*data >= PY_CERTAIN_ADDRESS ? 0 : -1;
 }
 
