@@ -81,7 +81,7 @@ struct alignas(512) StateStaging {
 };
 
 // `gate` keeps the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.
-__host__ __device__ constexpr int decay_slot(int channel) {
+__host__ __device__ constexpr uint32_t decay_slot(uint32_t channel) {
     return (channel / 16) * 16 + (channel / 2 % 4) * 4 + (channel / 8 % 2) * 2 + channel % 2;
 }
 

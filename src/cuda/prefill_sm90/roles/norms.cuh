@@ -44,11 +44,7 @@ struct RowNorms {
         if constexpr (is_raw) return store_sizes(stage, rows, eight, keys, queries, squares.product(lane));
         float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
         const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
-        if (__any_sync(~0u, overflows)) {
-            if (keys > 3e38f) k_norm = scaled_norm(row + (lane >> 2) * 128, lane >> 2);
-            if (queries > 3e38f) q_norm = scaled_norm(row + kQueryRows + (lane >> 2) * 128, lane >> 2);
-            if (overflows) product = scaled_product(row + (lane >> 2) * 128, lane >> 2, k_norm, q_norm);
-        }
+        if (__any_sync(~0u, overflows)) mend(row + (lane >> 2) * 128, keys > 3e38f, queries > 3e38f, overflows, k_norm, q_norm, product);
         if (!RowSquares::knows(lane)) return;
         const int token = 8 * eight + (lane >> 2);
         const bool is_valid = token < rows;
@@ -77,21 +73,30 @@ struct RowNorms {
         int shift = 0;
         if (!(squares <= 3e38f)) shift = 70;
         else if (squares < 0x1p-100f) shift = -70;
-        if (shift != 0) squares = scaled_product_of<0>(row, lane >> 2, power_of_two(-shift), power_of_two(-shift));
+        if (shift != 0) squares = scaled_product_of(row, 0, lane >> 2, power_of_two(-shift), power_of_two(-shift));
         return squares == 0.f ? 0 : clamped_exponent(((exponent_of(squares) + 1) >> 1) + shift);
     }
     __device__ __forceinline__ static float inverse_norm(float squares) { return inverse_sqrt(squares + 1e-6f); }
 
-    // 1/|x| of a row whose squares overflow, from x 2^-70.
-    __device__ __forceinline__ static float scaled_norm(uint32_t row, int swizzle) {
-        return inverse_sqrt(scaled_product_of<0>(row, swizzle, 0x1p-70f, 0x1p-70f)) * 0x1p-70f;
+    // Where squares overflow: 1/|x| from x 2^-70, and the product from rows times their norms. One loop for all three: it is rare, and its code lies
+    // among code that is not.
+    __device__ __forceinline__ void mend(uint32_t row, bool key, bool query, bool any, float &k_norm, float &q_norm, float &product) const {
+#pragma unroll 1
+        for (int turn = 0; turn < 3; turn++) {
+            const bool is_product = turn == 2;
+            const float sum = scaled_product_of(row + (turn == 1 ? kQueryRows : 0), is_product ? kQueryRows : 0, lane >> 2,
+                                                is_product ? k_norm : 0x1p-70f, is_product ? q_norm : 0x1p-70f);
+            const float norm = inverse_sqrt(sum) * 0x1p-70f;
+            if (turn == 0 && key) k_norm = norm;
+            if (turn == 1 && query) q_norm = norm;
+            if (is_product && any) product = sum;
+        }
     }
     // The product of a row of k and one of q, each times its factor.
     __device__ __forceinline__ static float scaled_product(uint32_t row, int swizzle, float k_factor, float q_factor) {
-        return scaled_product_of<kQueryRows>(row, swizzle, k_factor, q_factor);
+        return scaled_product_of(row, kQueryRows, swizzle, k_factor, q_factor);
     }
-    template <uint32_t distance>
-    __device__ __forceinline__ static float scaled_product_of(uint32_t row, int swizzle, float first, float second) {
+    __device__ __forceinline__ static float scaled_product_of(uint32_t row, uint32_t distance, int swizzle, float first, float second) {
         float sum = 0.f;
 #pragma unroll 1
         for (int unit = 0; unit < 16; unit++) {
