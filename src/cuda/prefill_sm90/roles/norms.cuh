@@ -44,7 +44,11 @@ struct RowNorms {
         if constexpr (is_raw) return store_sizes(stage, rows, eight, keys, queries, squares.product(lane));
         float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
         const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
-        if (__any_sync(~0u, overflows)) mend(row + (lane >> 2) * 128, keys > 3e38f, queries > 3e38f, overflows, k_norm, q_norm, product);
+        if (__any_sync(~0u, overflows)) {
+            const Norm3 mended = mend(row + (lane >> 2) * 128, lane >> 2, keys > 3e38f, queries > 3e38f, k_norm, q_norm);
+            k_norm = mended.k, q_norm = mended.q;
+            if (overflows) product = mended.product;
+        }
         if (!RowSquares::knows(lane)) return;
         const int token = 8 * eight + (lane >> 2);
         const bool is_valid = token < rows;
@@ -78,19 +82,22 @@ struct RowNorms {
     }
     __device__ __forceinline__ static float inverse_norm(float squares) { return inverse_sqrt(squares + 1e-6f); }
 
-    // Where squares overflow: 1/|x| from x 2^-70, and the product from rows times their norms. One loop for all three: it is rare, and its code lies
-    // among code that is not.
-    __device__ __forceinline__ void mend(uint32_t row, bool key, bool query, bool any, float &k_norm, float &q_norm, float &product) const {
+    // Where squares overflow: 1/|x| from x 2^-70, and the product from rows times their norms. It is rare: so it lies elsewhere, a call and one loop.
+    struct Norm3 {
+        float k, q, product;
+    };
+    __device__ __noinline__ static Norm3 mend(uint32_t row, int swizzle, bool key, bool query, float k_norm, float q_norm) {
+        float product = 0.f;
 #pragma unroll 1
         for (int turn = 0; turn < 3; turn++) {
             const bool is_product = turn == 2;
-            const float sum = scaled_product_of(row + (turn == 1 ? kQueryRows : 0), is_product ? kQueryRows : 0, lane >> 2,
-                                                is_product ? k_norm : 0x1p-70f, is_product ? q_norm : 0x1p-70f);
-            const float norm = inverse_sqrt(sum) * 0x1p-70f;
+            product = scaled_product_of(row + (turn == 1 ? kQueryRows : 0), is_product ? kQueryRows : 0, swizzle, is_product ? k_norm : 0x1p-70f,
+                                        is_product ? q_norm : 0x1p-70f);
+            const float norm = inverse_sqrt(product) * 0x1p-70f;
             if (turn == 0 && key) k_norm = norm;
             if (turn == 1 && query) q_norm = norm;
-            if (is_product && any) product = sum;
         }
+        return {k_norm, q_norm, product};
     }
     // The product of a row of k and one of q, each times its factor.
     __device__ __forceinline__ static float scaled_product(uint32_t row, int swizzle, float k_factor, float q_factor) {
@@ -99,13 +106,10 @@ struct RowNorms {
     __device__ __forceinline__ static float scaled_product_of(uint32_t row, uint32_t distance, int swizzle, float first, float second) {
         float sum = 0.f;
 #pragma unroll 1
-        for (int unit = 0; unit < 16; unit++) {
-            const uint32_t at = row + (unit >> 3) * uint32_t{sizeof(Stage::kq[0])} + (((unit & 7) ^ swizzle) * 16);
-            const uint4 x = load_uint4(at), y = load_uint4(at + distance);
-            const uint32_t pair[4] = {x.x, x.y, x.z, x.w}, other[4] = {y.x, y.y, y.z, y.w};
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-                sum = fmaf(low_bf16(pair[j]) * first, low_bf16(other[j]) * second, fmaf(high_bf16(pair[j]) * first, high_bf16(other[j]) * second, sum));
+        for (int pair = 0; pair < kWidth / 2; pair++) {
+            const uint32_t at = row + (pair >> 5) * uint32_t{sizeof(Stage::kq[0])} + ((pair >> 2 & 7) ^ swizzle) * 16 + (pair & 3) * 4;
+            const uint32_t x = __float_as_uint(load_float(at)), y = __float_as_uint(load_float(at + distance));
+            sum = fmaf(low_bf16(x) * first, low_bf16(y) * second, fmaf(high_bf16(x) * first, high_bf16(y) * second, sum));
         }
         return sum;
     }
