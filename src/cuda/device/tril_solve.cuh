@@ -75,33 +75,26 @@ struct TrilSolve {
     // which waits where T21 will stand, and then of T21 = -T22 W. What is above the diagonal becomes zero.
     __device__ __forceinline__ void small_blocks() const {
         const int half = lane >> 4, h = (lane >> 3) & 1, column = lane & 7;
-        const float *a21 = block(2 * half + 1, 2 * half) + 4 * h * kAkkPitch, *t22 = scratch(16 * half + 8) + 8 + 4 * h;
-        float *const t11 = scratch(16 * half + column), *w_to = t11 + 8 + 4 * h;
+        const float *const a21 = block(2 * half + 1, 2 * half) + 4 * h * kAkkPitch;
+        float *const t11 = scratch(16 * half + column);
         const float4 low = four(t11), high = four(t11 + 4);
-#pragma unroll 1
-        for (int i2 = 0; i2 < 2; i2++, a21 += 2 * kAkkPitch, w_to += 2) {
-            float w[2];
+        float w[4];
 #pragma unroll
-            for (int i = 0; i < 2; i++) {
-                const float4 a = four(a21 + i * kAkkPitch), b = four(a21 + i * kAkkPitch + 4);
-                w[i] = (fmaf(a.x, low.x, a.y * low.y) + fmaf(a.z, low.z, a.w * low.w)) +
-                       (fmaf(b.x, high.x, b.y * high.y) + fmaf(b.z, high.z, b.w * high.w));
-            }
-            *reinterpret_cast<float2 *>(w_to) = make_float2(w[0], w[1]);
+        for (int i = 0; i < 4; i++) {
+            const float4 a = four(a21 + i * kAkkPitch), b = four(a21 + i * kAkkPitch + 4);
+            w[i] = (fmaf(a.x, low.x, a.y * low.y) + fmaf(a.z, low.z, a.w * low.w)) +
+                   (fmaf(b.x, high.x, b.y * high.y) + fmaf(b.z, high.z, b.w * high.w));
         }
+        *reinterpret_cast<float4 *>(t11 + 8 + 4 * h) = make_float4(w[0], w[1], w[2], w[3]);
         __syncwarp();
+        const float4 w_low = four(t11 + 8), w_high = four(t11 + 12);
+        const float w_column[8] = {w_low.x, w_low.y, w_low.z, w_low.w, w_high.x, w_high.y, w_high.z, w_high.w};
         float t21[4] = {};
-        const float *w_from = t11 + 8;
-#pragma unroll 1
-        for (int j4 = 0; j4 < 2; j4++, t22 += 4 * kAkkPitch, w_from += 4) {
-            const float4 w_four = four(w_from);
-            const float w[4] = {w_four.x, w_four.y, w_four.z, w_four.w};
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const float4 t = four(t22 + j * kAkkPitch);
-                t21[0] = fmaf(t.x, -w[j], t21[0]), t21[1] = fmaf(t.y, -w[j], t21[1]);
-                t21[2] = fmaf(t.z, -w[j], t21[2]), t21[3] = fmaf(t.w, -w[j], t21[3]);
-            }
+        for (int j = 0; j < 8; j++) {
+            const float4 t22 = four(scratch(16 * half + 8 + j) + 8 + 4 * h);
+            t21[0] = fmaf(t22.x, -w_column[j], t21[0]), t21[1] = fmaf(t22.y, -w_column[j], t21[1]);
+            t21[2] = fmaf(t22.z, -w_column[j], t21[2]), t21[3] = fmaf(t22.w, -w_column[j], t21[3]);
         }
         __syncwarp();
         *reinterpret_cast<float4 *>(t11 + 8 + 4 * h) = make_float4(t21[0], t21[1], t21[2], t21[3]);
