@@ -100,7 +100,7 @@ struct CaseStates {
         if (s.is_masked && !s.is_plain) p.initial_mask = mask.data();
         if (s.checkpoints == FKDA_NONE) return;
         p.checkpoints.states = s.checkpoint_pool == FKDA_NONE ? checkpoints.states() : checkpoints.pool(checkpoint_slots, s.slot_null);
-        p.checkpoints.offsets = offsets.view(), p.checkpoints.per_sequence = static_cast<int>(case_per_sequence(&s));
+        p.offsets = offsets.view(), p.per_sequence = static_cast<int>(case_per_sequence(&s));
         p.checkpoints.count = checkpoint_count, p.mark_every = static_cast<int>(s.checkpoint_every);
     }
     static fkdai_prefill_stops stops(const case_spec &s) {

@@ -74,7 +74,7 @@ void fill_checkpoints(const fkdai_checkpoints &from, Params *p) {
     if (from.rows.element == FKDAI_ABSENT) return;
     Checkpoints &to = p->checkpoints;
     to.states = states(from.state, from.rows), to.count = from.count;
-    to.offsets = indices(from.offsets), to.per_sequence = static_cast<int>(from.stops.per_sequence);
+    p->offsets = indices(from.offsets), p->per_sequence = static_cast<int>(from.stops.per_sequence);
     p->mark_every = static_cast<int>(from.stops.every < INT32_MAX ? from.stops.every : INT32_MAX);  // longer than any sequence
 }
 

@@ -1,6 +1,6 @@
 // How jobs are laid out over workers. A job is one (sequence, head); a worker is a cluster or a block: one timeline, cut into equal spans.
 //
-// Every job has `chunks + kJobCost` units; jobs stand end to end, sequences outermost, heads inside.
+// Every job has `chunks + kJobCost` units, and some for the checkpoints of its state (Stops); jobs stand end to end, sequences outermost, heads inside.
 // Worker p works on span p of the timeline, [p*span, (p+1)*span), with span = max(longest job, total / workers): no
 // schedule ends earlier (McNaughton's wrap-around rule), whatever the order of the sequences. A job that a cut
 // crosses is done in two pieces: worker p does its first chunks *first* and leaves the fp32 state in hand-over
@@ -12,11 +12,15 @@
 
 #include <cstdint>
 
+#include "device/call_tensors.cuh"
+#include "device/scalar_math.cuh"
 #include "schedule/schedule_tuning.h"
 
 namespace fkdai {
 
 inline constexpr int kJobCost = FKDAI_JOB_COST;              // units a job costs beside its chunks
+inline constexpr int kBorderCost = FKDAI_BORDER_COST, kForkCost = FKDAI_FORK_COST;
+inline constexpr int kMostStopCost = 15;                     // a chunk, on average: so that a prefix sum of units fits an int
 inline constexpr int kSmallestPiece = FKDAI_SMALLEST_PIECE;  // chunks; a cut that would leave less moves to the end of the job
 
 struct SequenceSpan {
@@ -91,13 +95,15 @@ __host__ __device__ constexpr int chunk_count(int length) {
     return static_cast<int>((static_cast<int64_t>(length) + kChunk - 1) / kChunk);
 }
 
-// What an iterator reads: it stays in constant memory.
+// What an iterator reads: it stays in constant memory. Copies of the state are wanted inside the sequences, every so many tokens or at the caller's offsets.
 struct Timeline {
     Sequences sequences;
     Schedule schedule;
     WorkerKind kinds[2];
     int heads;
-    int mark_every;  // tokens from one mark of a sequence to the next, the first after so many; 0: there are none
+    int mark_every;    // tokens from one mark of a sequence to the next, the first after so many; 0: there are none
+    Indices offsets;   // [N][per_sequence], at most 0: none; where there are no marks
+    int per_sequence;
 
     // Without a schedule: the job of a worker, (sequence, head).
     __device__ int2 lone_job(int worker) const {
@@ -105,6 +111,27 @@ struct Timeline {
         return {n, worker - n * heads};
     }
     __device__ int marks_of(int length) const { return length / mark_every; }
+    __device__ int64_t offset(int n, int i) const { return offsets.at(static_cast<int64_t>(n) * per_sequence + i); }
+
+    // What the checkpoints of sequence n cost a job, in units.
+    template <int kChunk>
+    __device__ int stop_units(int n, int length) const {
+        int64_t borders = 0, forks = 0;
+        if (mark_every > 0) {
+            const int of = mark_every | kChunk, marks = marks_of(length), step = kChunk / (of & -of);  // every `step`-th lies at a border
+            borders = marks / step, forks = marks - borders;
+            if (length % kChunk != 0 && marks > 0 && length % mark_every == 0) borders++, forks--;
+        } else {
+#pragma unroll 4
+            for (int i = 0; i < per_sequence; i++) {
+                const int64_t tokens = offset(n, i);
+                const bool is_inside = tokens > 0 && tokens <= length, is_border = tokens % kChunk == 0 || tokens == length;
+                borders += is_inside && is_border, forks += is_inside && !is_border;
+            }
+        }
+        const int64_t units = borders * kBorderCost + forks * kForkCost, most = int64_t{kMostStopCost} * ((length + kChunk - 1) / kChunk);
+        return static_cast<int>(units < most ? units : most);
+    }
     __device__ Schedule schedule_here() const {
         if (!schedule.is_own) return schedule;
         const int block = blockIdx.x;
@@ -156,11 +183,13 @@ struct PieceIterator {
                              (schedule.prefix[n + 1] - schedule.prefix[n]));
     }
 
-    // Chunks of a job of `chunks` that lie before position `cut`, the job starting at `start`.
-    __device__ static int chunks_before(int64_t cut, int64_t start, int chunks) {
-        const int64_t offset = cut - start - kJobCost;
-        if (offset < kSmallestPiece) return 0;
-        return offset > chunks - kSmallestPiece ? chunks : static_cast<int>(offset);
+    // Chunks of a job of `chunks` and `weight` units that lie before a cut so many units inside: as if its checkpoints lay evenly.
+    __device__ __noinline__ static int chunks_before(int cut, int chunks, int weight) {
+        int before = cut - kJobCost;
+        if (weight > chunks + kJobCost && before > 0)  // whoever asks gets the same answer
+            before = static_cast<int>(static_cast<float>(before) * (static_cast<float>(chunks) * reciprocal(static_cast<float>(weight - kJobCost))));
+        if (before < kSmallestPiece) return 0;
+        return before > chunks - kSmallestPiece ? chunks : before;
     }
 
     __device__ bool next(const Timeline &timeline, Piece &piece) {
@@ -171,14 +200,14 @@ struct PieceIterator {
         const Span span(timeline, schedule, worker);
         const int64_t low = span.low, high = span.high;
         while (n >= 0) {
-            const int64_t weight = schedule.prefix[n + 1] - schedule.prefix[n];
-            const int64_t start = static_cast<int64_t>(schedule.prefix[n]) * heads + h * weight, end = start + weight;
+            const int weight = schedule.prefix[n + 1] - schedule.prefix[n];
+            const int64_t start = static_cast<int64_t>(schedule.prefix[n]) * heads + int64_t{h} * weight, end = start + weight;
             const int2 at = schedule.sequence[n];
             const int chunks = chunk_count<kChunk>(at.y);
             piece.sequence_index = n, piece.head = h;
             piece.sequence = timeline.sequences.cu_seqlens == nullptr ? SequenceSpan{0, n, at.y} : SequenceSpan{at.x, 0, at.y};
-            piece.begin = start >= low ? 0 : chunks_before(low, start, chunks);
-            piece.end = end <= high ? chunks : chunks_before(high, start, chunks);
+            piece.begin = start >= low ? 0 : chunks_before(static_cast<int>(low - start), chunks, weight);
+            piece.end = end <= high ? chunks : chunks_before(static_cast<int>(high - start), chunks, weight);
             piece.takes_over = piece.begin > 0;
             piece.hands_over = piece.end < chunks;
             const bool is_mine = chunks > 0 ? piece.begin < piece.end : end <= high;

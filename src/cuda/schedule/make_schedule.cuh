@@ -68,8 +68,8 @@ __device__ void make_schedule(const Timeline &timeline, const Schedule &out, voi
     for (int n = first; n < last; n++) {
         bool is_broken;
         const SequenceSpan at_n = sequences.span(n, is_broken);
-        const int weight = chunk_count<kChunk>(at_n.length) + kJobCost;
-        out.sequence[n] = make_int2(at_n.start, at_n.length);
+        const int weight = chunk_count<kChunk>(at_n.length) + kJobCost + timeline.stop_units<kChunk>(n, at_n.length);
+        out.sequence[n] = make_int2(at_n.start, at_n.length), out.prefix[n] = weight;
         units += weight, longest = max(longest, is_broken ? kBrokenWeight : weight);
     }
     if (thread_here() == 0 && sequences.is_broken_at(sequences.count)) longest = kBrokenWeight;
@@ -77,8 +77,9 @@ __device__ void make_schedule(const Timeline &timeline, const Schedule &out, voi
     block_scan<threads>(end, longest, static_cast<int *>(scratch));
     int at_n = end - units;
     for (int n = first; n < last; n++) {
+        const int weight = out.prefix[n];
         out.prefix[n] = at_n;
-        at_n += chunk_count<kChunk>(out.sequence[n].y) + kJobCost;
+        at_n += weight;
     }
     if (out.marks != nullptr) count_marks<threads>(timeline, out, first, last, static_cast<int *>(scratch));
     if (thread_here() == threads - 1) {

@@ -8,6 +8,7 @@
 #define __device__
 #define __global__ inline    // kernels are in headers
 #define __forceinline__ inline
+#define __noinline__
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __shared__ static    // of the one block that uses it (plan_kernel)

@@ -31,7 +31,7 @@ struct LoadRole {
                 info.is_last = raw.chunk + 1 == raw.segment.end && !next.valid;
                 const bool is_own = loads_raw && raw.number % kRanks == static_cast<uint32_t>(rank);
                 if (!is_own) {
-                    if (lane == 0) s->chunk_infos[raw.number % Memory::kChunkInfos] = info;
+                    if (lane == 0) leave_chunk_info(s, raw.number, info);
                     __syncwarp();
                 } else if (raw.number >= early) {
                     load_raw(info, raw.number);
@@ -57,7 +57,7 @@ struct LoadRole {
     __device__ __forceinline__ void load_raw(const ChunkInfo &at, uint32_t number) const {
         const RingSlot slot = own_slot<Memory>(number / kRanks);
         const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);
-        if (lane == 0) s->chunk_infos[number % Memory::kChunkInfos] = at;
+        if (lane == 0) leave_chunk_info(s, number, at);
         mark(mark_load_wants_stage, number, lane == 0);
         prefetch_gates<kind>(p, at, lane);
         wait_together(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);

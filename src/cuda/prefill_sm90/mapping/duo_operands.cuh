@@ -12,27 +12,39 @@ struct OperandRole {
     SharedView<Memory> s;
     int group, rank, warp, lane;  // warp 0..3 of the group
 
+    // What a new head needs is loaded outside of the loop over chunks, which stays small so.
     __device__ __forceinline__ void run() const {
-        int head = -1;
-        Gate<kind> gate{};
-        for (uint32_t i = group;; i += Memory::kPrepareGroups) {
-            const RingSlot slot = own_slot<Memory>(i);
-            const uint32_t stage = slot.index, number = i * kRanks;  // the first CTA's
-            const bool is_reader = warp == 0 && lane == 0;
-            mark(mark_operand_waits, number, is_reader);
-            wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
-            mark(mark_operand_has_tiles, number, is_reader);
-            const ChunkInfo info = s->chunk_infos[(number + rank) % Memory::kChunkInfos];
-            if (info.rows == 0) return;
-            const Operands<Memory, kind, kFours, kAhead, true, kMakesNorms, false> operands{p, s, group, warp, lane_here()};  // not kept meanwhile
-            if (info.head != head) gate = operands.load_gate(head = info.head);
-            operands.make(stage, stage, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
-                          [&] { if constexpr (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [] {},
-                          [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane); },
-                          [&](Mark moment) { mark(moment, number, is_reader); });
-            warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
-            mark(mark_operand_has_operands, number, is_reader);
+        uint32_t i = group;
+        for (ChunkInfo info = await_tiles(i); info.rows > 0;) {
+            const int head = info.head;
+            const Gate<kind> gate = operands().load_gate(head);
+            do {
+                make(i, info, gate);
+                info = await_tiles(i += Memory::kPrepareGroups);
+            } while (info.rows > 0 && info.head == head);
         }
+    }
+
+    __device__ __forceinline__ Operands<Memory, kind, kFours, kAhead, true, kMakesNorms, false> operands() const {
+        return {p, s, group, warp, lane_here()};  // the lane is not kept meanwhile
+    }
+    __device__ __forceinline__ bool is_reader() const { return warp == 0 && lane == 0; }
+    __device__ __forceinline__ ChunkInfo await_tiles(uint32_t i) const {
+        const RingSlot slot = own_slot<Memory>(i);
+        mark(mark_operand_waits, i * kRanks, is_reader());
+        wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
+        mark(mark_operand_has_tiles, i * kRanks, is_reader());
+        return s->chunk_infos[(i * kRanks + rank) % Memory::kChunkInfos];
+    }
+    __device__ __forceinline__ void make(uint32_t i, const ChunkInfo &info, const Gate<kind> &gate) const {
+        const RingSlot slot = own_slot<Memory>(i);
+        const uint32_t stage = slot.index;
+        operands().make(stage, stage, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
+                        [&] { if constexpr (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [] {},
+                        [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane); },
+                        [&](Mark moment) { mark(moment, i * kRanks, is_reader()); });
+        warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
+        mark(mark_operand_has_operands, i * kRanks, is_reader());
     }
 };
 

@@ -1,6 +1,7 @@
 // The store role of duo and quad: O from shared memory to the caller's tensor; and what the chain has read is free again.
 #pragma once
 
+#include "device/requests.cuh"
 #include "prefill_sm90/mapping/quad_config.cuh"
 
 namespace fkdai::prefill::duo {
@@ -16,15 +17,20 @@ struct StoreRole {
     __device__ __forceinline__ void run() const {
         if (!has_chunks(p, cluster)) return;
         uint32_t arrived = 0;  // chunks of the peer that it knows to be here
+        const uint32_t unit = kept(((lane >> 3) * 128) + ((lane & 7) ^ (lane >> 3)) * 16, lane);  // of the first four tokens
         for (uint32_t number = 0;; number++) {
             const uint32_t slot = number % kOutStages;
             mark(mark_store_waits, number, lane == 0);
-            wait_here(s.at(s->barriers.chunk_done[number % kDoneStages]), (number / kDoneStages) & 1, arrived);
-            if (lane == 0) release(number);
-            wait_here(s.at(s->barriers.out_ready[slot]), (number / kOutStages) & 1, arrived);
+            const RingSlot done = ring_slot<kDoneStages>(number), out = ring_slot<kOutStages>(number);
+#pragma unroll 1
+            for (int turn = 0; turn < 2; turn++) {
+                const bool is_out = turn != 0;
+                wait_here(is_out ? s.at(s->barriers.out_ready[out.index]) : s.at(s->barriers.chunk_done[done.index]), is_out ? out.phase : done.phase, arrived);
+                if (!is_out && lane == 0) release(number);
+            }
             mark(mark_store_has_o, number, lane == 0);
             const ChunkInfo at = s->chunk_infos[number % Smem::kChunkInfos];
-            store_rows(slot, at.rows_out, p.out + p.out_strides.offset(at.batch, at.token + (lane >> 3), at.head) + rank * kHalf + (lane & 7) * 8);
+            store_rows(slot, unit, at.rows_out, p.out + p.out_strides.offset_of(at.batch, at.token + (lane >> 3), at.head) + rank * kHalf + (lane & 7) * 8);
             mark(mark_store_has_stored, number, lane == 0);
             if (at.is_last) return;
         }
@@ -66,18 +72,19 @@ struct StoreRole {
         }
     }
 
-    __device__ __forceinline__ void store_rows(uint32_t slot, int rows, __nv_bfloat16 *row) const {
+    // unit: this lane's 16 bytes in the tile; row: where they go, of the first four tokens.
+    __device__ __forceinline__ void store_rows(uint32_t slot, uint32_t unit, int rows, __nv_bfloat16 *row) const {
+        uint32_t from = s.at(s->out[slot]) + unit;
+        int left = rows - (lane >> 3);
 #pragma unroll 1
-        for (int i2 = 0; i2 < 8; i2 += 4) {
+        for (int half = 0; half < 2; half++) {
             uint4 x[4];
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int token = 4 * (i2 + i) + (lane >> 3);
-                x[i] = load_uint4(s.at(s->out[slot]) + token * 128 + (((lane & 7) ^ (token & 7)) * 16));
-            }
+            for (int i = 0; i < 4; i++) x[i] = load_uint4((from ^ (i & 1) * 64) + i * 512);
 #pragma unroll
             for (int i = 0; i < 4; i++, row += 4 * p.out_strides.token)
-                if (4 * (i2 + i) + (lane >> 3) < rows) *reinterpret_cast<uint4 *>(row) = x[i];
+                store_16(row, x[i], left > 4 * i);
+            from += 4 * 512, left -= 16;
         }
         warp_arrive(s.at(s->barriers.out_free[slot]), lane);
     }

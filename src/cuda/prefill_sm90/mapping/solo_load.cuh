@@ -36,7 +36,7 @@ struct LoadRole {
     __device__ __forceinline__ void load_raw(uint32_t number, const ChunkInfo &at) const {
         const RingSlot stage = stage_slot(number);
         const uint32_t ready = s.at(s->barriers.raw_ready[stage.index]);
-        if (lane_here() == 0) s->chunk_infos[number % kChunkInfos] = at;
+        if (lane_here() == 0) leave_chunk_info(s, number, at);
         prefetch_gates<kind>(p, at, lane_here());
         if (number >= kStages) wait(s.at(s->barriers.chunk_done[stage.index]), stage.phase ^ 1);
         __syncwarp();

@@ -81,7 +81,7 @@ struct alignas(512) StateStaging {
 };
 
 // `gate` keeps the two channels of lane l%4 in tiles of 8 side by side: one 16-byte load serves two tiles.
-__host__ __device__ constexpr int decay_slot(int channel) {
+__host__ __device__ constexpr uint32_t decay_slot(uint32_t channel) {
     return (channel / 16) * 16 + (channel / 2 % 4) * 4 + (channel / 8 % 2) * 2 + channel % 2;
 }
 
@@ -99,16 +99,13 @@ struct HandOver {  // of the state of a job that two workers share; slot w belon
     uint64_t number;     // of the launch, drawn at random: no earlier owner of the memory has left it there
 };
 
-// Copies of the state inside the sequences. State n per_sequence + i is the one after offsets[n][i] tokens; or, with Timeline::mark_every, there
-// is one at each mark, and those of a sequence follow those of the sequence before.
+// Copies of the state inside the sequences. State n Timeline::per_sequence + i is the one after offset(n, i) tokens; or, with Timeline::mark_every,
+// there is one at each mark, and those of a sequence follow those of the sequence before.
 struct Checkpoints {
     States states;
-    Indices offsets;     // [N][per_sequence], at most 0: none
-    int per_sequence;
     int64_t count;       // of states
     float *parked;       // [workers][V][K], if some may lie inside a chunk
     __device__ bool exist() const { return states.element != Element::Absent; }
-    __device__ int64_t tokens(int n, int i) const { return offsets.at(static_cast<int64_t>(n) * per_sequence + i); }
 };
 
 inline constexpr int kClusterKind = 0, kSingleKind = 1;  // of Timeline::kinds

@@ -116,11 +116,10 @@ struct SegmentIterator {
                 which = (end < piece.sequence.length ? end : piece.sequence.length) / p.mark_every, first = which * p.mark_every;
             }
         } else {
-            const Checkpoints &of = p.checkpoints;
             bool is_broken = false;
 #pragma unroll 1
-            for (int i = 0; i < of.per_sequence; i++) {
-                const int64_t tokens = of.tokens(piece.sequence_index, i);
+            for (int i = 0; i < p.per_sequence; i++) {
+                const int64_t tokens = p.offset(piece.sequence_index, i);
                 is_broken |= tokens > piece.sequence.length;
                 const int at = is_inside(tokens) ? key_of(tokens) : 0;
                 if ((at > key || (at == key && i > index)) && at < first) first = at, which = i;

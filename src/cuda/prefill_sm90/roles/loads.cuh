@@ -18,6 +18,7 @@ __device__ __forceinline__ void load_raw_tiles(const Params &p, const SharedView
     const int key = key_head(p, at.head);
     constexpr bool copies_g = kind != GateKind::PrecomputedF32;
     arrive_expecting(ready, copies_g ? kRawBytes : kRawBytes / 3 * 2);
+#pragma unroll 1
     for (int half = 0; half < kHalves; half++) {
         load_tile(s.at(to.kq[half]), p.k, half * kHalf, key, at.token, at.batch, ready);
         load_tile(s.at(to.kq[half]) + kQueryRows, p.q, half * kHalf, key, at.token, at.batch, ready);
@@ -58,7 +59,7 @@ __device__ __forceinline__ void prefetch_gates(const Params &p, const ChunkInfo 
 // beta of the lane's token, as the caller gave it: it travels while something else is waited for. Rows past the sequence are not read.
 __device__ __forceinline__ float load_beta(const Params &p, const ChunkInfo &at, int lane) {
     if (lane >= at.rows) return 0.f;
-    const int64_t i = p.beta.strides.offset(at.batch, at.token + lane, at.head);
+    const int64_t i = p.beta.strides.offset_of(at.batch, at.token + lane, at.head);
     if (p.beta.element == Element::F32) return static_cast<const float *>(p.beta.data)[i];
     return __bfloat162float(static_cast<const __nv_bfloat16 *>(p.beta.data)[i]);
 }

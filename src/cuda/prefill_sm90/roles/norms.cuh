@@ -45,9 +45,9 @@ struct RowNorms {
         float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
         const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
         if (__any_sync(~0u, overflows)) {
-            if (keys > 3e38f) k_norm = scaled_norm(row + (lane >> 2) * 128, lane >> 2);
-            if (queries > 3e38f) q_norm = scaled_norm(row + kQueryRows + (lane >> 2) * 128, lane >> 2);
-            if (overflows) product = scaled_product(row + (lane >> 2) * 128, lane >> 2, k_norm, q_norm);
+            const Norm3 mended = mend(row + (lane >> 2) * 128, lane >> 2, keys > 3e38f, queries > 3e38f, k_norm, q_norm);
+            k_norm = mended.k, q_norm = mended.q;
+            if (overflows) product = mended.product;
         }
         if (!RowSquares::knows(lane)) return;
         const int token = 8 * eight + (lane >> 2);
@@ -77,30 +77,39 @@ struct RowNorms {
         int shift = 0;
         if (!(squares <= 3e38f)) shift = 70;
         else if (squares < 0x1p-100f) shift = -70;
-        if (shift != 0) squares = scaled_product_of<0>(row, lane >> 2, power_of_two(-shift), power_of_two(-shift));
+        if (shift != 0) squares = scaled_product_of(row, 0, lane >> 2, power_of_two(-shift), power_of_two(-shift));
         return squares == 0.f ? 0 : clamped_exponent(((exponent_of(squares) + 1) >> 1) + shift);
     }
     __device__ __forceinline__ static float inverse_norm(float squares) { return inverse_sqrt(squares + 1e-6f); }
 
-    // 1/|x| of a row whose squares overflow, from x 2^-70.
-    __device__ __forceinline__ static float scaled_norm(uint32_t row, int swizzle) {
-        return inverse_sqrt(scaled_product_of<0>(row, swizzle, 0x1p-70f, 0x1p-70f)) * 0x1p-70f;
+    // Where squares overflow: 1/|x| from x 2^-70, and the product from rows times their norms. It is rare: so it lies elsewhere, a call and one loop.
+    struct Norm3 {
+        float k, q, product;
+    };
+    __device__ __noinline__ static Norm3 mend(uint32_t row, int swizzle, bool key, bool query, float k_norm, float q_norm) {
+        float product = 0.f;
+#pragma unroll 1
+        for (int turn = 0; turn < 3; turn++) {
+            const bool is_product = turn == 2;
+            product = scaled_product_of(row + (turn == 1 ? kQueryRows : 0), is_product ? kQueryRows : 0, swizzle, is_product ? k_norm : 0x1p-70f,
+                                        is_product ? q_norm : 0x1p-70f);
+            const float norm = inverse_sqrt(product) * 0x1p-70f;
+            if (turn == 0 && key) k_norm = norm;
+            if (turn == 1 && query) q_norm = norm;
+        }
+        return {k_norm, q_norm, product};
     }
     // The product of a row of k and one of q, each times its factor.
     __device__ __forceinline__ static float scaled_product(uint32_t row, int swizzle, float k_factor, float q_factor) {
-        return scaled_product_of<kQueryRows>(row, swizzle, k_factor, q_factor);
+        return scaled_product_of(row, kQueryRows, swizzle, k_factor, q_factor);
     }
-    template <uint32_t distance>
-    __device__ __forceinline__ static float scaled_product_of(uint32_t row, int swizzle, float first, float second) {
+    __device__ __forceinline__ static float scaled_product_of(uint32_t row, uint32_t distance, int swizzle, float first, float second) {
         float sum = 0.f;
 #pragma unroll 1
-        for (int unit = 0; unit < 16; unit++) {
-            const uint32_t at = row + (unit >> 3) * uint32_t{sizeof(Stage::kq[0])} + (((unit & 7) ^ swizzle) * 16);
-            const uint4 x = load_uint4(at), y = load_uint4(at + distance);
-            const uint32_t pair[4] = {x.x, x.y, x.z, x.w}, other[4] = {y.x, y.y, y.z, y.w};
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-                sum = fmaf(low_bf16(pair[j]) * first, low_bf16(other[j]) * second, fmaf(high_bf16(pair[j]) * first, high_bf16(other[j]) * second, sum));
+        for (int pair = 0; pair < kWidth / 2; pair++) {
+            const uint32_t at = row + (pair >> 5) * uint32_t{sizeof(Stage::kq[0])} + ((pair >> 2 & 7) ^ swizzle) * 16 + (pair & 3) * 4;
+            const uint32_t x = __float_as_uint(load_float(at)), y = __float_as_uint(load_float(at + distance));
+            sum = fmaf(low_bf16(x) * first, low_bf16(y) * second, fmaf(high_bf16(x) * first, high_bf16(y) * second, sum));
         }
         return sum;
     }

@@ -57,9 +57,9 @@ __device__ __forceinline__ void refuse(const Params &p) {
     }
     refuse_states<threads>(p, p.final_state, p.sequences.count, [](int64_t) { return true; });
     const Checkpoints &checkpoints = p.checkpoints;
-    const int64_t most = p.mark_every > 0 ? p.marks_of(p.sequences.tokens) : int64_t{p.sequences.count} * checkpoints.per_sequence;
+    const int64_t most = p.mark_every > 0 ? p.marks_of(p.sequences.tokens) : int64_t{p.sequences.count} * p.per_sequence;
     refuse_states<threads>(p, checkpoints.states, most < checkpoints.count ? most : checkpoints.count,
-                           [&](int64_t i) { return p.mark_every > 0 || checkpoints.offsets.at(i) > 0; });
+                           [&](int64_t i) { return p.mark_every > 0 || p.offsets.at(i) > 0; });
 }
 
 }  // namespace fkdai::prefill

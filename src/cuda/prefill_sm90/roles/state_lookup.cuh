@@ -70,7 +70,7 @@ struct StateLookup {
     __device__ __forceinline__ void count_checkpoints(PieceQueue &queue) const {
         const int n = queue.iterator.piece.sequence_index;
         const Schedule schedule = p.schedule_here();
-        if (p.mark_every == 0) queue.first_checkpoint = static_cast<int64_t>(n) * p.checkpoints.per_sequence;
+        if (p.mark_every == 0) queue.first_checkpoint = static_cast<int64_t>(n) * p.per_sequence;
         else if (p.sequences.cu_seqlens == nullptr) queue.first_checkpoint = static_cast<int64_t>(n) * p.marks_of(p.sequences.tokens);
         else if (schedule.marks != nullptr) queue.first_checkpoint = schedule.marks[n];
     }
