@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["REFUSALS", "Refusals", "fused_step", "packed_step", "when_imported"]
+__all__ = ["REFUSALS", "Refusals", "fused_step", "packed_step", "readable", "when_imported"]
 
 REFUSALS = (TypeError, ValueError, RuntimeError)  # what flash_kda raises before it has written anything
 SlotNull = Literal["negative", "not_positive"]
@@ -30,14 +30,15 @@ def _heads(rows: torch.Tensor, width: int) -> torch.Tensor:
     return rows.unflatten(-1, (rows.shape[-1] // width, width)).unsqueeze(1)
 
 
-def _readable(rows: torch.Tensor) -> torch.Tensor:
-    """Rows that the CUDA kernels can read, four elements at once: those at odd distances are copied."""
-    return rows.contiguous() if rows.is_cuda and rows.stride(0) % 8 != 0 else rows
+def readable(x: torch.Tensor) -> torch.Tensor:
+    """As the CUDA kernels of decode read it, four elements at once: a tensor whose rows lie at odd distances is copied."""
+    is_odd = x.is_cuda and any(size > 1 and step % 4 != 0 for size, step in zip(x.shape[:-1], x.stride(), strict=False))
+    return x.contiguous() if is_odd else x
 
 
 def _split(mixed_qkv: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """q and k [B,1,H,K], v [B,1,HV,V] of the packed rows."""
-    mixed_qkv = _readable(mixed_qkv)
+    mixed_qkv = readable(mixed_qkv)
     HV, V, K = state.shape[1:]
     keys = (mixed_qkv.shape[-1] - HV * V) // 2
     if K == V:    # heads of one width: two views, each of which costs a microsecond
@@ -67,7 +68,7 @@ def packed_step(
     B, (HV, V, K) = mixed_qkv.shape[0], state.shape[1:]
     q, k, v = _split(mixed_qkv, state)
     out = mixed_qkv.new_empty(B, 1, HV, V) if out is None else out
-    g, beta = _readable(g.reshape(B, 1, HV, K)), beta.reshape(B, 1, HV)
+    g, beta = readable(g.reshape(B, 1, HV, K)), beta.reshape(B, 1, HV)
     decode(q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, slots=slots, slot_null=slot_null, null_out="zero")
     return out
 
@@ -95,9 +96,9 @@ def fused_step(
     B, (H, V, K) = mixed_qkv.shape[0], state.shape[1:]
     q, k, v = _split(mixed_qkv, state)
     decode_fused(
-        q, k, v, _readable(g.reshape(B, 1, H, K)), beta.reshape(B, 1, H), scale, out.view(B, 1, H, V), A_log, dt_bias, lower_bound, state,
+        q, k, v, readable(g.reshape(B, 1, H, K)), beta.reshape(B, 1, H), scale, out.view(B, 1, H, V), A_log, dt_bias, lower_bound, state,
         conv_weight=conv_weight, conv_bias=None if conv_bias is None else conv_bias.view(3, H * K), conv_state=conv_state,
-        output_gate=None if output_gate is None else _readable(output_gate.reshape(B, 1, H, V)), norm_weight=norm_weight, norm_eps=norm_eps,
+        output_gate=None if output_gate is None else readable(output_gate.reshape(B, 1, H, V)), norm_weight=norm_weight, norm_eps=norm_eps,
         slots=slots, slot_null=slot_null,
     )  # fmt: skip
     return out

@@ -34,7 +34,11 @@ static void test_geometry(void **unused)
             assert_int_equal(fkdai_mma_launch(&call, NULL), cudaSuccess);
             assert_true(fake.launched == 1 && seen->grid == calls[i].grid && seen->block == calls[i].block && seen->ranks == 1 && !seen->may_overlap);
             assert_true(seen->shared_bytes == (size_t)fkdai_mma_shared_bytes() && seen->shared_bytes <= 99 * 1024);
-            assert_non_null(strstr(seen->kernel, gate == FKDAI_GATE_BOUNDED ? "mma_prefill_kernelILb1E" : "mma_prefill_kernelILb0E"));
+            assert_non_null(strstr(seen->kernel, gate == FKDAI_GATE_BOUNDED ? "mma_prefill_kernelILb1ELb0E" : "mma_prefill_kernelILb0ELb1E"));
+            call.checkpoints.rows.element = FKDAI_F32;
+            reset();
+            assert_int_equal(fkdai_mma_launch(&call, NULL), cudaSuccess);
+            assert_non_null(strstr(seen->kernel, gate == FKDAI_GATE_BOUNDED ? "mma_prefill_kernelILb1ELb1E" : "mma_prefill_kernelILb0ELb1E"));
         }
 }
 
@@ -42,10 +46,10 @@ static void test_nothing_to_do_and_failures(void **unused)
 {
     (void)unused;
     fkdai_mma_call call = make_call(2, 128, 0);
-    for (int fail_at = 1; fail_at <= 3; ++fail_at) {
+    for (int fail_at = 1; fail_at <= 4; ++fail_at) {
         reset();
         fake.fail_at = fail_at;
-        assert_int_equal(fkdai_mma_load(), fail_at <= 2 ? cudaErrorUnknown : cudaSuccess);
+        assert_int_equal(fkdai_mma_load(), fail_at <= 3 ? cudaErrorUnknown : cudaSuccess);
     }
     assert_int_equal(fake.largest_shared, fkdai_mma_shared_bytes());
     reset();

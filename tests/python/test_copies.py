@@ -109,7 +109,7 @@ def check(package, p, expected, by_library=()):
     assert copies_of(package, p) == (expected or None)
     package.fwd(**p)
     assert package.last_plan().startswith("cuda: ")
-    assert (f", copies {', '.join(by_library)}: strides," in package.last_plan()) == bool(by_library), package.last_plan()
+    assert (f", copies {', '.join(by_library)}: strides;" in package.last_plan()) == bool(by_library), package.last_plan()
     assert ("copies" in package.last_plan()) == bool(by_library)
     assert relative_rms(plain["out"], want) <= 2 * BOUND
     if plain.get("final_state") is not None:
@@ -175,7 +175,7 @@ def test_slices_of_a_fused_projection(package):
 
 def test_says_once_that_it_copies(package):
     assert len(package.said) == 1
-    assert re.match(r"flash_kda copies tensors in each such call, .* \(said once\): cuda: .*, copies q: strides, workspace", package.said[0])
+    assert re.match(r"flash_kda copies tensors in each such call, .* \(said once\): cuda: .*, copies q: strides; .*, workspace", package.said[0])
 
 
 def test_any_pitch_of_beta(package):

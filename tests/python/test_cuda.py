@@ -143,7 +143,7 @@ def test_pitches(road, name, extra, is_copied):
     p[name] = wide[..., :128]
     assert not copies_of(p)
     check(p)
-    assert (f", copies {name}: strides," in flash_kda.last_plan()) == is_copied
+    assert (f", copies {name}: strides;" in flash_kda.last_plan()) == is_copied
     assert wide[..., 128:].isnan().all()
 
 
@@ -188,7 +188,7 @@ def test_slices_of_a_fused_projection(H, extra):
     slices["out"].fill_(float("nan"))
     slices["final_state"].fill_(float("nan"))
     out, state = slices.run()
-    assert ", copies q, k, v, g, out: strides," in flash_kda.last_plan()
+    assert ", copies q, k, v, g, out: strides;" in flash_kda.last_plan()
     assert same_bits((out.contiguous(), state), want) and (rows[..., H * 128 :] == 7).all()
 
 
@@ -225,7 +225,7 @@ def test_pool_of_odd_pitch(dtype, null):
     dense[2] = 0
     out, state = run_fresh(Problem(p, initial_state=dense, final_state=torch.empty_like(dense)))
     got, _ = Problem(p, initial_state=states, final_state=states, initial_slots=slots, final_slots=slots).run()
-    assert ", copies initial_state, final_state: strides," in flash_kda.last_plan()
+    assert ", copies initial_state, final_state: strides;" in flash_kda.last_plan()
     assert same_bits((got, states[[4, 0, 2]]), (out, state[[0, 1, 3]]))
     assert (states[[1, 3, 5]] == 7).all() and (pool[:, row:] == 7).all()
 
@@ -242,7 +242,7 @@ def test_checkpoints_of_odd_pitch(where, has_slots):
     run_fresh(Problem(p, checkpoint_state=plain, **where))
     wide = torch.full((rows, row + 3), 7.0, device="cuda")
     run_fresh(Problem(p, checkpoint_state=wide[:, :row].unflatten(-1, (2, 128, 128)), **where))
-    assert ", copies checkpoint_state: strides," in flash_kda.last_plan()
+    assert ", copies checkpoint_state: strides;" in flash_kda.last_plan()
     assert torch.equal(wide[:, :row].unflatten(-1, (2, 128, 128)), plain) and (wide[:, row:] == 7).all()
     assert (plain == 7).flatten(1).all(1).any() and (plain != 7).any()
 

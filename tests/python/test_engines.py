@@ -74,3 +74,18 @@ def test_a_reason_is_said_once(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         f"flashkda: {call} goes to the engine's own kernel: {reason}" for call, reason in (("decode", "a"), ("decode", "b"), ("extend", "a"))
     ]
+
+
+class OnCuda(torch.Tensor):
+    is_cuda = True
+
+
+@pytest.mark.parametrize("pitch,is_copied", [(1, True), (2, True), (4, False), (8, False)])
+def test_rows_at_odd_distances_are_copied(pitch, is_copied):
+    rows = torch.arange(6.0 * (256 + pitch)).view(6, 256 + pitch)
+    for x in (rows[:, :256], rows[None, :, :256].unflatten(-1, (2, 128)), rows[:, None, :128]):
+        assert engines.readable(x) is x
+        there = x.as_subclass(OnCuda)
+        got = engines.readable(there)
+        assert (got is not there) == is_copied and torch.equal(got.as_subclass(torch.Tensor), x) and (got.is_contiguous() or not is_copied)
+    assert engines.readable(rows[:1, :256].as_subclass(OnCuda)).data_ptr() == rows.data_ptr()

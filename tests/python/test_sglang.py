@@ -148,14 +148,7 @@ class Server:
             )[0]  # fmt: skip
         q, k, v, a, b = self.inputs(rows)
         return self.kernel.decode(
-            q=q,
-            k=k,
-            v=v,
-            a=a,
-            b=b,
-            ssm_states=self.pool,
-            cache_indices=slots,
-            query_start_loc=self.layer.starts(*[1] * len(slots)),
+            q=q, k=k, v=v, a=a, b=b, ssm_states=self.pool, cache_indices=slots, query_start_loc=self.layer.starts(*[1] * len(slots)),
             **self.gate,
         )[0]
 
@@ -238,9 +231,7 @@ def test_what_is_chosen(sglang, monkeypatch):
     mine = make()
     triton = importlib.import_module(KDA_TRITON).TritonKDAKernel
     for kernel in (mine.decode_kernel, mine.extend_kernel, mine.verify_kernel):
-        assert (
-            type(kernel).__name__ == "FlashKDAKernel" and type(kernel).__module__ == "flashkda_sglang.kernel" and isinstance(kernel, triton)
-        )
+        assert type(kernel).__name__ == "FlashKDAKernel" and type(kernel).__module__ == "flashkda_sglang.kernel" and isinstance(kernel, triton)
     assert type(mine.triton_kernel) is triton
     assert mine.supports_packed_decode and mine.supports_packed_decode_safe_gate
     assert [line for line in SAID if line.startswith("flashkda")] == [
@@ -292,13 +283,12 @@ def test_fused_decode_has_the_bits_of_decode_fused(dispatcher, device):
     weights, bias, norm, gate = [normal(4, H * 128) for _ in range(3)], normal(3 * H * 128), normal(128), normal(3, H * 128).to(BF16)
     taps, pool, slots = normal(5, 3, 3 * H * 128).to(BF16), normal(5, H, 128, 128), layer.indices([4, -1, 2])
     mine = taps.clone(), pool.clone()
-    out = fused(
-        qkv, a, b, mine[0], *weights, bias, layer.A_log, layer.dt_bias, gate, norm, mine[1], slots, 128**-0.5, 1e-5, layer.lower_bound
-    )
+    out = fused(qkv, a, b, mine[0], *weights, bias, layer.A_log, layer.dt_bias, gate, norm, mine[1], slots, 128**-0.5, 1e-5, layer.lower_bound)
     heads = lambda x: x.unflatten(-1, (H, 128)).unsqueeze(1)
     want = torch.full((3, 1, H, 128), float("nan"), dtype=BF16, device=device)
     flash_kda.decode_fused(
-        *(heads(x) for x in qkv.contiguous().split(H * 128, dim=-1)), heads(a.contiguous()), b[:, None], 128**-0.5, want, layer.A_log, layer.dt_bias, layer.lower_bound, pool,
+        *(heads(x) for x in qkv.contiguous().split(H * 128, dim=-1)), heads(a.contiguous()), b[:, None], 128**-0.5,
+        want, layer.A_log, layer.dt_bias, layer.lower_bound, pool,
         conv_weight=weights, conv_bias=bias.split(H * 128), conv_state=taps, output_gate=heads(gate), norm_weight=norm, slots=slots,
     )  # fmt: skip
     assert out.shape == (1, 3, H, 128) and torch.equal(out[0], want[:, 0]) and not out[0, 1].any() and out[0, 0].any()
@@ -340,3 +330,5 @@ def test_what_goes_to_triton(dispatcher, monkeypatch, caplog):
         "flashkda: extend goes to the engine's own kernel: beta has dtype torch.int32, but it must be a floating point dtype"
     ]
     assert torch.equal(pool, before)
+
+

@@ -10,7 +10,7 @@ from sglang.srt.layers.attention.linear.kernels.kda_triton import TritonKDAKerne
 from sglang.srt.layers.attention.linear.utils import pp_spec_stable_rows_enabled
 
 import flash_kda
-from flash_kda.engines import REFUSALS, Refusals, packed_step
+from flash_kda.engines import REFUSALS, Refusals, packed_step, readable
 
 CHUNK = 64  # tokens between the states that SGLang's prefix cache may track
 MAX_TOKENS = 8  # of one sequence in flash_kda.decode
@@ -83,8 +83,8 @@ class FlashKDAKernel(TritonKDAKernel):
         out = torch.empty(v.shape, dtype=v.dtype, device=v.device)
         try:
             flash_kda.decode(
-                q, k, v, a.reshape(*v.shape[:3], -1), b.reshape(v.shape[:3]), q.shape[-1] ** -0.5, out, A_log, dt_bias, lower_bound, ssm_states,
-                query_start_loc, slots=cache_indices, max_tokens=1,
+                readable(q), readable(k), readable(v), readable(a.reshape(*v.shape[:3], -1)), b.reshape(v.shape[:3]), q.shape[-1] ** -0.5,
+                out, A_log, dt_bias, lower_bound, ssm_states, query_start_loc, slots=cache_indices, max_tokens=1,
             )  # fmt: skip
         except REFUSALS as reason:
             _refusals.say("decode", reason)
@@ -111,9 +111,9 @@ class FlashKDAKernel(TritonKDAKernel):
         out = torch.empty(v.shape, dtype=v.dtype, device=v.device)
         try:
             flash_kda.decode(
-                q, k, v, a.reshape(*v.shape[:3], -1), b.reshape(v.shape[:3]), q.shape[-1] ** -0.5, out, A_log, dt_bias, lower_bound, ssm_states,
-                query_start_loc, slots=cache_indices[:N], max_tokens=cache_steps, commit="none", step_states=buffer[:N],
-                parent=_parents(retrieve_parent_token, N),
+                readable(q), readable(k), readable(v), readable(a.reshape(*v.shape[:3], -1)), b.reshape(v.shape[:3]), q.shape[-1] ** -0.5,
+                out, A_log, dt_bias, lower_bound, ssm_states, query_start_loc, slots=cache_indices[:N], max_tokens=cache_steps, commit="none",
+                step_states=buffer[:N], parent=_parents(retrieve_parent_token, N),
             )  # fmt: skip
         except REFUSALS as reason:
             _refusals.say("target_verify", reason)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import flash_kda
-from flash_kda.engines import REFUSALS, Refusals, packed_step
+from flash_kda.engines import REFUSALS, Refusals, packed_step, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,7 @@ def _recurrent(
     how: dict[str, Any] = {"max_tokens": 1}
     if slots.dim() == 2:
         how = {"max_tokens": slots.shape[1], "commit": "each", "num_accepted": None if num_accepted is None else num_accepted[:N]}
+    q, k, v, g = readable(q), readable(k), readable(v), readable(g)
     flash_kda.decode(
         q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, cu_seqlens, slots=slots[:N], slot_null="not_positive", **how
     )
