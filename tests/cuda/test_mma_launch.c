@@ -35,7 +35,7 @@ static void test_geometry(void **unused)
             assert_true(fake.launched == 1 && seen->grid == calls[i].grid && seen->block == calls[i].block && seen->ranks == 1 && !seen->may_overlap);
             assert_true(seen->shared_bytes == (size_t)fkdai_mma_shared_bytes() && seen->shared_bytes <= 99 * 1024);
             assert_non_null(strstr(seen->kernel, gate == FKDAI_GATE_BOUNDED ? "mma_prefill_kernelILb1ELb0E" : "mma_prefill_kernelILb0ELb1E"));
-            call.checkpoints.rows.element = FKDAI_F32;
+            call.checkpoint_rows.element = FKDAI_F32;
             reset();
             assert_int_equal(fkdai_mma_launch(&call, NULL), cudaSuccess);
             assert_non_null(strstr(seen->kernel, gate == FKDAI_GATE_BOUNDED ? "mma_prefill_kernelILb1ELb1E" : "mma_prefill_kernelILb0ELb1E"));
