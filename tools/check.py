@@ -237,7 +237,7 @@ def machine_lacks(name):
     cpu = pathlib.Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
     needs = ((r"_avx2$", " avx2" in cpu), (r"_avx512$", " avx512f" in cpu),
              (r"example_rust$", shutil.which("rustc") is not None), (r"example_go$", shutil.which("go") is not None),
-             (r"lint|cuda|prefill|first_capture|far_elements|_launch$|arrows_decode|: decode(_fused)?_cases", can_compile_kernels()))
+             (r"lint|cuda|prefill|library_size|first_capture|far_elements|_launch$|arrows_decode|: decode(_fused)?_cases", can_compile_kernels()))
     return any(re.search(pattern, name) and not present for pattern, present in needs)
 
 

@@ -132,7 +132,8 @@ int fkdai_py_current_stream(py_core *core, int32_t device, fkda_stream *stream);
 /* ---------------------------------------------------------------- py_tensor.c */
 
 /* Tensors of torch without memory (zero tensors, functionalized or freed ones) have the address 0, and views of them the address 0 plus
- * their offset. Memory of this machine has addresses below this bound only by chance, so that the offset is rarely asked for. */
+ * their offset. Memory of this machine has addresses below this bound only by chance, so that the offset is rarely asked for. The exception: small tensors of a Python
+ * that is not position-independent. Calls with those are read anew each time (py_recipe.c). */
 #define PY_CERTAIN_ADDRESS (UINT64_C(1) << 44)
 
 typedef struct py_view {

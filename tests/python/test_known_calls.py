@@ -1,5 +1,8 @@
 """Calls that come again are compared with an earlier one (python/ext/py_recipe.c): with the same bits, and nothing unseen."""
 
+import concurrent.futures
+import functools
+
 import pytest
 import torch
 
@@ -41,6 +44,24 @@ def same_bits(a, b):
     return all(torch.equal(x.contiguous().view(torch.uint8), y.contiguous().view(torch.uint8)) for x, y in zip(a, b, strict=True))
 
 
+def far_memory(test):
+    """In a thread of its own, whose heap is mapped. Where Python is not position-independent (Debian's), the main thread's lies
+    below 2^44, and calls with small tensors in host memory are read anew each time."""
+
+    @functools.wraps(test)
+    def run(**fixtures):
+        is_enabled = torch.is_grad_enabled()
+
+        def body():
+            with torch.set_grad_enabled(is_enabled):
+                test(**fixtures)
+
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            thread.submit(body).result()
+
+    return run
+
+
 @pytest.fixture
 def learnt(no_grad):
     """A kind of call that has come so often that everything about it is known."""
@@ -55,6 +76,7 @@ def learnt(no_grad):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@far_memory
 def test_bits_and_versions(name, learnt):
     learnt(name)
     for seed in range(3):
@@ -70,6 +92,7 @@ def test_bits_and_versions(name, learnt):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@far_memory
 def test_the_negative_bit(name, learnt):
     call = learnt(name)
     if name == "fwd":
@@ -86,6 +109,7 @@ def test_the_negative_bit(name, learnt):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@far_memory
 def test_derivatives(name, learnt):
     call = learnt(name)
     before = [x.clone() for x in written(call)]
@@ -102,6 +126,7 @@ def test_derivatives(name, learnt):
         getattr(flash_kda, name)(**call)
 
 
+@far_memory
 def test_a_parameter_that_requires_grad(no_grad):
     for _ in range(MANY + 2):
         known = is_known("decode", {**make("decode"), "A_log": torch.nn.Parameter(torch.zeros(1))})
@@ -110,6 +135,7 @@ def test_a_parameter_that_requires_grad(no_grad):
         flash_kda.decode(**{**make("decode"), "A_log": torch.nn.Parameter(torch.zeros(1))})
 
 
+@far_memory
 def test_values(learnt):
     call = learnt("decode")
     assert is_known("decode", {**make("decode"), "scale": float(str(call["scale"])), "slot_null": "".join(["neg", "ative"])})
@@ -121,6 +147,7 @@ def test_values(learnt):
     assert not is_known("decode", {**make("decode"), "scale": torch.tensor(call["scale"])})
 
 
+@far_memory
 def test_states_that_are_only_read_have_their_version(no_grad):
     for _ in range(3):
         call = {**make("decode"), "commit": "none"}
@@ -130,6 +157,7 @@ def test_states_that_are_only_read_have_their_version(no_grad):
     assert known
 
 
+@far_memory
 def test_shapes_strides_dtypes(learnt):
     call = learnt("decode")
     wide = torch.zeros(2, 3, 1, 128, dtype=torch.bfloat16)
@@ -143,6 +171,7 @@ def test_shapes_strides_dtypes(learnt):
         is_known("decode", {**call, "k": call["k"].tolist()})
 
 
+@far_memory
 def test_addresses_are_checked(learnt):
     call = learnt("decode")
     both = torch.zeros(5, 1, 64, 64)
@@ -153,6 +182,7 @@ def test_addresses_are_checked(learnt):
             is_known("decode", {**call, "state": both, "slots": torch.tensor(slots)})
 
 
+@far_memory
 def test_threads(learnt):
     call, count = learnt("decode"), torch.get_num_threads()
     try:
@@ -162,6 +192,7 @@ def test_threads(learnt):
         torch.set_num_threads(count)
 
 
+@far_memory
 def test_nothing_is_held(learnt):
     import gc
     import weakref
