@@ -147,7 +147,6 @@ static int count_writes(const py_core *core, const int *positions, PyObject *con
     return fkdai_py_count_these(core, written, count);
 }
 
-
 /* 1: it ran. 0: it did not, and nothing was written. -1: it ran, and an exception is set. */
 static int run(py_core *core, const py_recipe *r, PyObject *const *arguments, const taken *call)
 {
