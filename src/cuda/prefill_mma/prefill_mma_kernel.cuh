@@ -41,7 +41,9 @@ __device__ __forceinline__ View view_here() {
 template <bool is_bounded, bool with_checkpoints>
 __global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __grid_constant__ Params p) {
     const int threads = 32 * (kPrepareWarps + p.solve_warps + p.chain_warps), warp = uniform(thread_here() / 32);
+    if (p.is_cut != nullptr && (*p.is_cut != 0) != p.wants_cut) return;  // another launch does the call
     if (seqlens_are_broken(p, threads)) return refuse(p, threads);  // all blocks do
+    if (p.spans != nullptr && (p.spans[static_cast<int>(blockIdx.x) / p.slices / p.heads].flags & FKDAI_SPAN_UNWANTED) != 0) return;
     begin<with_checkpoints>(p, view_here(), threads);
     __syncthreads();
     if (warp < p.chain_warps) return ChainRole<with_checkpoints>{p, view_here()}.run();
