@@ -23,7 +23,7 @@ inline fkda_state_desc state_of(const fkdai_state_rows &rows, const void *state)
 
 inline fkda_fwd_desc desc_of(const DeviceCase &c) {
     const fkdai_prefill_call &call = c.call;
-    const auto tensor = [](const fkdai_strides &s) { return fkda_tensor_desc{s.batch, s.token, s.head, FKDA_BF16}; };
+    const auto tensor = [](const fkdai_strides &s) { return fkda_tensor_desc{s.batch, s.token, s.head, FKDA_BF16, 0}; };
     fkda_fwd_desc d{};
     d.struct_size = sizeof d, d.backend = FKDA_BACKEND_CUDA, d.memory = FKDA_MEMORY_CUDA;
     d.B = call.B, d.T = call.T, d.N = call.N, d.H = call.H, d.HV = call.HV, d.K = d.V = 128;

@@ -181,7 +181,7 @@ struct DeviceCase {
     fkdai_mma_call mma_call() const {
         const fkdai_checkpoints &c = call.checkpoints;
         return {.q = call.q, .k = call.k, .v = call.v, .g = call.g, .beta = call.beta, .is_beta_activated = call.is_beta_activated,
-                .beta_multiplier = call.beta_multiplier, .A_log = call.A_log, .dt_bias = call.dt_bias, .cu_seqlens = call.cu_seqlens,
+                .beta_multiplier = call.beta_multiplier, .A_log = call.A_log, .dt_bias = call.dt_bias, .cu_seqlens = call.cu_seqlens, .spans = {},
                 .initial_state = call.initial_state, .final_state = call.final_state, .out = call.out, .initial_rows = call.initial_rows,
                 .final_rows = call.final_rows, .initial_mask = call.initial_mask, .checkpoint_state = c.state, .checkpoint_rows = c.rows,
                 .checkpoint_count = c.count, .checkpoints_per_sequence = c.stops.per_sequence, .checkpoint_every = c.stops.every,

@@ -13,28 +13,26 @@
 
 enum { WIDTH = 128, ROW = 256 };
 
-typedef enum which_launch { EARLY, ALL, LAUNCHES } which_launch;
+typedef enum which_launch { EARLY, LATE, LAUNCHES } which_launch;
 
 /* Of a call whose sequences are cut. */
 typedef struct sizes {
     fkdai_span_counts count;
-    int64_t per_span;            /* checkpoints that a span may have, where they are rewritten */
+    int64_t per_entry;           /* checkpoints that a span may have */
     int64_t state_bytes;         /* of all heads, fp32 */
     int may_be_whole;            /* it may be that no sequence is long: only the device knows */
 } sizes;
 
-/* Marks that fall on every cut are those of the spans, one behind the other; all others become offsets. */
-static int64_t offsets_of_a_span(const fkda_fwd_desc *d, fkdai_span_rule rule)
+static int64_t checkpoints_of_a_span(const fkda_fwd_desc *d, fkdai_span_rule rule)
 {
     const int64_t every = d->checkpoint_every, longest = rule.first > rule.next ? rule.first : rule.next;
     if (d->checkpoints.dtype == FKDA_NONE) return 0;
-    if (every == 0) return d->checkpoints_per_sequence;
-    return rule.first % every == 0 && rule.next % every == 0 ? 0 : (longest + every - 1) / every;
+    return every == 0 ? d->checkpoints_per_sequence : (longest + every - 1) / every;
 }
 
 static sizes sizes_of(const fkda_fwd_desc *d, fkdai_span_rule rule)
 {
-    return (sizes){.count = fkdai_span_count(d->N, d->T, d->cu_seqlens != FKDA_NONE, rule), .per_span = offsets_of_a_span(d, rule),
+    return (sizes){.count = fkdai_span_count(d->N, d->T, d->cu_seqlens != FKDA_NONE, rule), .per_entry = checkpoints_of_a_span(d, rule),
                    .state_bytes = d->HV * WIDTH * WIDTH * (int64_t)sizeof(float),
                    .may_be_whole = d->cu_seqlens != FKDA_NONE && d->N > 1};
 }
@@ -81,14 +79,13 @@ static fkdai_desc seen_by(const fkdai_desc *desc, const sizes *of, which_launch 
 {
     fkdai_desc seen = *desc;
     fkda_fwd_desc *const d = &seen.fwd;
-    d->N = launch == ALL ? of->count.all : of->count.own + of->count.transitions;
+    d->N = launch == LATE ? of->count.late : of->count.own + of->count.transitions;
     d->flags &= ~(uint32_t)FKDA_FLAG_INITIAL_MASK;
     d->initial_state = slots_of(&desc->fwd.initial_state, desc->fwd.N);
-    d->final_state = launch == ALL ? slots_of(&desc->fwd.final_state, desc->fwd.N) : workspace_states(d, d->N);
-    if (launch != ALL) d->checkpoints.dtype = FKDA_NONE;
-    if (launch != ALL || of->per_span == 0) return seen;
+    d->final_state = launch == LATE ? slots_of(&desc->fwd.final_state, desc->fwd.N) : workspace_states(d, d->N);
+    if (of->per_entry == 0) return seen;
     d->checkpoints = slots_of(&d->checkpoints, desc->fwd.checkpoint_count);
-    d->checkpoint_every = 0, d->checkpoints_per_sequence = of->per_span, d->checkpoint_count = d->N * of->per_span;
+    d->checkpoint_every = 0, d->checkpoints_per_sequence = of->per_entry, d->checkpoint_count = d->N * of->per_entry;
     d->checkpoint_offset_dtype = FKDA_I32;
     return seen;
 }
@@ -109,12 +106,14 @@ static char *take(char **at, int64_t bytes)
     return taken;
 }
 
-static fkdai_span_entries take_entries(char **at, int64_t count)
+static fkdai_span_entries take_entries(char **at, int64_t count, int64_t per_entry)
 {
     fkdai_span_entries entries = {.count = count};
     entries.table = (fkdai_span *)(void *)take(at, count * (int64_t)sizeof(fkdai_span));
     entries.initial = (int64_t *)(void *)take(at, count * (int64_t)sizeof(int64_t));
     entries.final = (int64_t *)(void *)take(at, count * (int64_t)sizeof(int64_t));
+    entries.offsets = (int32_t *)(void *)take(at, count * per_entry * (int64_t)sizeof(int32_t));
+    entries.slots = (int64_t *)(void *)take(at, count * per_entry * (int64_t)sizeof(int64_t));
     return entries;
 }
 
@@ -123,18 +122,16 @@ static places place(const fkda_fwd_desc *d, const sizes *of, char *workspace)
 {
     places p = {0};
     fkdai_span_setup *const s = &p.setup;
-    const int64_t per_sequence = (d->N + 1) * (int64_t)sizeof(int32_t), offsets = of->count.all * of->per_span;
+    const int64_t per_sequence = (d->N + 1) * (int64_t)sizeof(int32_t);
     char *at = workspace;
     s->identity = (float *)(void *)take(&at, of->state_bytes);
     p.starts = (float *)(void *)take(&at, (of->count.own + of->count.transitions) * of->state_bytes);
     p.transitions = (uint16_t *)(void *)((char *)p.starts + of->count.own * of->state_bytes);
-    s->first_transition = of->count.own, s->most_cut = of->count.cut;
-    s->early = take_entries(&at, of->count.own + of->count.transitions), s->spans = take_entries(&at, of->count.all);
+    s->first_transition = of->count.own;
+    s->early = take_entries(&at, of->count.own + of->count.transitions, of->per_entry), s->late = take_entries(&at, of->count.late, of->per_entry);
     s->before = (int32_t *)(void *)take(&at, per_sequence), s->cut_before = (int32_t *)(void *)take(&at, per_sequence);
     s->marks_before = (int32_t *)(void *)take(&at, per_sequence);
     s->cut = (int32_t *)(void *)take(&at, of->count.cut * (int64_t)sizeof(int32_t));
-    s->checkpoints.span_offsets = (int32_t *)(void *)take(&at, offsets * (int64_t)sizeof(int32_t));
-    s->checkpoints.span_slots = (int64_t *)(void *)take(&at, offsets * (int64_t)sizeof(int64_t));
     p.of_kernel = at;
     return p;
 }
@@ -147,7 +144,7 @@ static size_t bytes_before_the_kernel(const fkda_fwd_desc *d, const sizes *of)
 
 fkda_status fkdai_cuda_plan_spans(const fkdai_cuda_kernel *kernel, const fkdai_cuda_device *device, fkdai_plan *plan, fkdai_cuda_spans *spans)
 {
-    fkdai_cuda_span_plan *const plans[LAUNCHES] = {&spans->early, &spans->all};
+    fkdai_cuda_span_plan *const plans[LAUNCHES] = {&spans->early, &spans->late};
     const fkdai_desc desc = plan->desc;
     const sizes of = sizes_of(&desc.fwd, spans->rule);
     size_t most = plan->workspace_bytes;
@@ -190,16 +187,16 @@ static void fill_setup(const fkda_fwd_desc *d, const fkda_fwd_args *a, const siz
     s->checkpoints.offsets = indices_of(a->checkpoint_offsets, d->checkpoint_offset_dtype, d->checkpoint_every == 0);
     s->checkpoints.slots = indices_of(a->checkpoint_slots, d->checkpoints.slot_dtype, d->checkpoints.slot_count > 0);
     s->checkpoints.first_slot = first_slot(&d->checkpoints), s->checkpoints.per_sequence = d->checkpoints_per_sequence;
-    s->checkpoints.every = d->checkpoint_every, s->checkpoints.count = d->checkpoint_count, s->checkpoints.per_span = of->per_span;
+    s->checkpoints.every = d->checkpoint_every, s->checkpoints.count = d->checkpoint_count, s->checkpoints.per_entry = of->per_entry;
 }
 
-static fkda_fwd_args args_of(const fkda_fwd_args *given, const sizes *of, const places *p, which_launch launch)
+static fkda_fwd_args args_of(const fkda_fwd_args *given, const places *p, which_launch launch)
 {
-    const fkdai_span_entries *const entries = launch == EARLY ? &p->setup.early : &p->setup.spans;
+    const fkdai_span_entries *const entries = launch == EARLY ? &p->setup.early : &p->setup.late;
     fkda_fwd_args a = *given;
     a.initial_slots = entries->initial, a.final_slots = entries->final, a.initial_mask = NULL;
     if (launch == EARLY) a.final_state = p->starts;
-    if (launch == ALL && of->per_span > 0) a.checkpoint_offsets = p->setup.checkpoints.span_offsets, a.checkpoint_slots = p->setup.checkpoints.span_slots;
+    a.checkpoint_offsets = entries->offsets, a.checkpoint_slots = entries->slots;
     return a;
 }
 
@@ -207,9 +204,9 @@ static int run_launch(const fkdai_cuda_span_kernel *kernel, const fkdai_cuda_spa
                       const sizes *of, const places *p, which_launch launch, fkda_stream stream)
 {
     const fkdai_desc seen = seen_by(desc, of, launch);
-    const fkda_fwd_args seen_args = args_of(args, of, p, launch);
-    const fkdai_spans spans = {.table = launch == EARLY ? p->setup.early.table : p->setup.spans.table,
-                               .states = launch == EARLY ? p->setup.identity : p->starts, .is_silent = launch == EARLY,
+    const fkda_fwd_args seen_args = args_of(args, p, launch);
+    const fkdai_spans spans = {.table = launch == EARLY ? p->setup.early.table : p->setup.late.table,
+                               .states = launch == EARLY ? p->setup.identity : p->starts,
                                .is_cut = of->may_be_whole ? p->setup.cut_before + desc->fwd.N : NULL, .wants_cut = 1};
     fkdai_cuda_kernel_plan own = {{0}};
     memcpy(&own, plan, sizeof *plan);
@@ -236,6 +233,6 @@ int fkdai_cuda_run_spans(const fkdai_cuda_kernel *kernel, const fkdai_cuda_spans
     const fkdai_span_carry carry = {.N = d->N, .HV = d->HV, .most_cut = of.count.cut, .before = p.setup.before, .cut_before = p.setup.cut_before,
                                     .cut = p.setup.cut, .starts = p.starts, .transitions = p.transitions};
     if (error == 0 && of.count.transitions > 0) error = fkdai_span_carry_states(&carry, stream);
-    if (error == 0) error = run_launch(kernel->spans, &spans->all, desc, args, &of, &p, ALL, stream);
+    if (error == 0) error = run_launch(kernel->spans, &spans->late, desc, args, &of, &p, LATE, stream);
     return error == 0 && of.may_be_whole ? run_whole(kernel->spans, whole, desc, args, &p, stream) : error;
 }

@@ -2,10 +2,9 @@
  * Long sequences of few heads, cut in spans that are worked on at the same time (span_call.h): several launches of a forward kernel instead of one.
  *
  *     set up   the entries that the kernel sees instead of sequences
- *     early    every span but the last of its sequence from 0 (the first: from the caller's state); and of these every one but the first without
- *              values from the identity
+ *     early    of each long sequence the first span; and every other but the last from 0, and without values from the identity
  *     carry    the state that each span starts from
- *     all      from these states every span, as if each were a sequence: out, final states, checkpoints
+ *     late     from these states every span but the first, as if each were a sequence; and the sequences that are not long
  *     whole    the kernel as it is, where no sequence turned out to be long: all launches but set-up and this one end at once then
  *
  * Whether and where a sequence is cut follows from what every call of a model has alike (heads, beta, norm) and from places inside the sequence
@@ -23,7 +22,7 @@ typedef struct fkdai_cuda_span_plan {
 
 typedef struct fkdai_cuda_spans {
     fkdai_span_rule rule;                        /* next 0: no sequence of the call can be long enough to be cut */
-    fkdai_cuda_span_plan early, all;
+    fkdai_cuda_span_plan early, late;
 } fkdai_cuda_spans;
 
 /* Is it a call whose sequences may be cut by this kernel? Fills in spans->rule. Pure. */

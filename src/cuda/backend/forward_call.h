@@ -49,12 +49,12 @@ typedef struct fkdai_span {
 } fkdai_span;
 #define FKDAI_SPAN_TRANSITION  1        /* its values count as 0, and the state behind its last token is left in parts (span_call.h) */
 #define FKDAI_SPAN_UNWANTED    2        /* nobody asks for it */
+#define FKDAI_SPAN_SILENT      4        /* no out is written */
 #define FKDAI_SPAN_STATE (-2)           /* initial slots: slot FKDAI_SPAN_STATE - i is row i of `states` */
 
 typedef struct fkdai_spans {
     const fkdai_span *table;            /* [N]; NULL: sequences as they are */
     const float *states;                /* [rows][HV][V][K] */
-    int is_silent;                      /* no out is written */
     const int32_t *is_cut;              /* optional, on the device: not 0 if some sequence of the call is cut. Whether that is so must be wants_cut, else the */
     int wants_cut;                      /* launch does nothing */
 } fkdai_spans;

@@ -21,6 +21,8 @@ typedef struct fkdai_span_entries {
     int64_t count;               /* there is room for; the last ones may be empty, without states */
     fkdai_span *table;           /* [count] */
     int64_t *initial, *final;    /* [count]: slots; below 0 null, or FKDAI_SPAN_STATE - i */
+    int32_t *offsets;            /* [count][per_entry] of checkpoints, tokens of the entry; 0: none */
+    int64_t *slots;              /* likewise */
 } fkdai_span_entries;
 
 typedef struct fkdai_span_setup {
@@ -31,30 +33,28 @@ typedef struct fkdai_span_setup {
     int initial_first_slot, final_first_slot;      /* below it: null */
     const uint8_t *initial_mask;                   /* optional */
 
-    struct {                     /* rewritten as so many offsets a span; per_span 0: they are left as they are */
+    struct {                     /* rewritten as so many offsets an entry; per_entry 0: there are none */
         fkdai_vector offsets;    /* [N][per_sequence], where every is 0 */
         fkdai_vector slots;      /* absent: the number of the checkpoint */
         int first_slot;
-        int64_t per_sequence, every, count, per_span;
-        int32_t *span_offsets;   /* [spans.count][per_span] */
-        int64_t *span_slots;     /* likewise */
+        int64_t per_sequence, every, count, per_entry;
     } checkpoints;
 
-    /* spans: all, from the states they start from, which for sequences that have several are rows of `starts`.
-     * early: of each such sequence an empty one first, which leaves its initial state, and all but the last; final: rows of `starts`. Behind these the
-     * ones that are neither first nor last, without values, from the identity; final: rows from first_transition on. */
-    fkdai_span_entries spans, early;
-    int64_t first_transition, most_cut;
+    /* early: of each sequence that has several spans the first as it is, final: the row of `starts` that the second takes; all others but the last from
+     * 0, silent, final likewise; behind these once more those but the first, as transitions from the identity, final: rows from first_transition on.
+     * late: sequences that have one span as they are; of the others all spans but the first, from rows of `starts`. */
+    fkdai_span_entries early, late;
+    int64_t first_transition;
     int32_t *before;             /* [N+1] spans before sequence n that are not the first of theirs */
     int32_t *cut_before;         /* [N+1] sequences before n that have several */
-    int32_t *marks_before;       /* [N+1] checkpoints before it, for checkpoints.every with per_span > 0 */
-    int32_t *cut;                /* [most_cut] the sequences that have several, in order */
+    int32_t *marks_before;       /* [N+1] checkpoints before it, where checkpoints.every > 0 */
+    int32_t *cut;                /* [counts.cut] the sequences that have several, in order */
     float *identity;             /* [HV][K][K] */
     uint32_t *device_status;     /* optional */
 } fkdai_span_setup;
 
-/* starts, [rows][HV][V][K]: a row for each span of the sequences that have several. Those of spans behind the second are the own state of the
- * span before, and become what they start from. */
+/* starts, [rows][HV][V][K]: a row for each span but the first of its sequence. Those of spans behind the second are the own state of the span before, and
+ * become what they start from. */
 typedef struct fkdai_span_carry {
     int64_t N, HV, most_cut;
     const int32_t *before, *cut_before, *cut;
@@ -63,9 +63,10 @@ typedef struct fkdai_span_carry {
                                   * that starts as unit vector i becomes */
 } fkdai_span_carry;
 
-/* Entries of a call of N sequences of T tokens, or, packed, with so many in all. Pure. */
+/* Entries of a call of N sequences of T tokens, or, packed, with so many in all, at most. Pure. */
 typedef struct fkdai_span_counts {
-    int64_t all, own, transitions, cut;    /* cut: sequences that have several spans, at most */
+    int64_t own, transitions, late;    /* own, transitions: of `early` */
+    int64_t cut;                       /* sequences that have several spans */
 } fkdai_span_counts;
 fkdai_span_counts fkdai_span_count(int64_t N, int64_t T, int is_packed, fkdai_span_rule rule);
 

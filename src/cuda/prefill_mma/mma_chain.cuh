@@ -271,7 +271,7 @@ struct ChainRole {
         const uint32_t undo = inverse_powers(factors);
         if (is_scaled) [[unlikely]] multiply_tiles(state, low_bf16(undo), high_bf16(undo));
         multiply_tiles(o, low_bf16(undo) * p.out_factor, high_bf16(undo) * p.out_factor);
-        if (!p.is_silent) store_out(s.step(this->number()), o);
+        if (work().has_out) store_out(s.step(this->number()), o);
         mark(mark_chain_has_stored, number, warp() == 0);
     }
 

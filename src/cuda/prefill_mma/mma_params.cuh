@@ -85,7 +85,6 @@ struct Params {
     const uint8_t *initial_mask;
     const fkdai_span *spans;         // in the place of sequences, or null
     StateTable span_states;          // slot FKDAI_SPAN_STATE - i of initial_state is row i of it; data null: none
-    bool is_silent;                  // no out is written
     const int32_t *is_cut;           // optional; the launch does its work only if whether this is 0 is what it waits for
     bool wants_cut;
     Indices offsets;                 // of checkpoints: [N][per_sequence], tokens
@@ -123,15 +122,16 @@ struct Work {
     int head, slice, sequence;
     SequenceSpan span;
     bool has_values;    // else they count as 0, and the state behind the last token is left in parts
+    bool has_out;       // else none is written
     int chunks;
     int64_t keys_queries[2], v, g, out;    // elements to the sequence's first token, and to the head
 
     __device__ static Work of(const Params &p, int block) {
         const int job = block / p.slices, sequence = job / p.heads, head = job - sequence * p.heads, key = key_head(p, head);
         const SequenceSpan span = p.span(sequence);
-        const bool has_values = p.spans == nullptr || (p.spans[sequence].flags & FKDAI_SPAN_TRANSITION) == 0;
+        const int flags = p.spans == nullptr ? 0 : p.spans[sequence].flags;
         const auto first = [&span](const Strides &x, int of_head) { return x.offset(span.batch, span.start, of_head); };
-        return {head, block - job * p.slices, sequence, span, has_values, chunk_count<kChunk>(span.length),
+        return {head, block - job * p.slices, sequence, span, (flags & FKDAI_SPAN_TRANSITION) == 0, (flags & FKDAI_SPAN_SILENT) == 0, chunk_count<kChunk>(span.length),
                 {first(p.keys_queries[0].strides, key), first(p.keys_queries[1].strides, key)},
                 first(p.v.strides, head), first(p.g.strides, head), first(p.out_strides, head)};
     }

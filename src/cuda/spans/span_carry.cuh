@@ -125,9 +125,9 @@ __global__ void __launch_bounds__(kCarryThreads, 1) carry_kernel(const __grid_co
     const int cut = p.cut_before[p.N];
     for (int which = blockIdx.z; which < cut; which += gridDim.z) {
         const int n = p.cut[which], before = p.before[n], count = p.before[n + 1] - before;  // states behind the first span
-        const int64_t first = before + which + 1, in_rows = (slice * kRows + lane / 4) * kChannels + 8 * warp + 2 * (lane % 4);
+        const int64_t in_rows = (slice * kRows + lane / 4) * kChannels + 8 * warp + 2 * (lane % 4);
         const int64_t in_quarter = thread_here() * 8;
-        CarryBlock{s, p.transitions + (int64_t{before - which} * p.HV + head) * (kParts * kMatrix) + in_quarter, p.starts + (first * p.HV + head) * kMatrix + in_rows,
+        CarryBlock{s, p.transitions + (int64_t{before - which} * p.HV + head) * (kParts * kMatrix) + in_quarter, p.starts + (int64_t{before} * p.HV + head) * kMatrix + in_rows,
                    p.HV * kMatrix, count, warp, lane}.run();
         await_copies<0>();
         __syncthreads();

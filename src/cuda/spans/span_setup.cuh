@@ -73,19 +73,19 @@ __device__ __forceinline__ void write(const fkdai_span_entries &to, int64_t i, c
     to.initial[i] = initial, to.final[i] = final;
 }
 
-__device__ __forceinline__ void write_checkpoint(const Setup &s, int64_t at, int64_t tokens, int64_t number) {
+__device__ __forceinline__ void write_checkpoint(const Setup &s, const fkdai_span_entries &to, int64_t at, int64_t tokens, int64_t number) {
     const auto &of = s.checkpoints;
     const bool is_there = tokens > 0 && number < of.count;
     if (tokens > 0 && !is_there) report(s.device_status, kBrokenCheckpoint);
-    of.span_offsets[at] = is_there ? static_cast<int32_t>(tokens) : 0;
-    of.span_slots[at] = is_there ? slot_of(of.slots, of.first_slot, number) : kNoRow;
+    to.offsets[at] = is_there ? static_cast<int32_t>(tokens) : 0;
+    to.slots[at] = is_there ? slot_of(of.slots, of.first_slot, number) : kNoRow;
 }
 
-// Those after more than `start` and at most `end` tokens of the sequence.
-__device__ __forceinline__ void write_checkpoints(const Setup &s, int64_t i, const Span &span) {
+// Those of entry i, after more than `start` and at most `end` tokens of the sequence.
+__device__ __forceinline__ void write_checkpoints(const Setup &s, const fkdai_span_entries &to, int64_t i, const Span &span) {
     const auto &of = s.checkpoints;
     const int64_t start = start_of(s.rule, span.index), end = start + span.tokens.length;
-    for (int64_t c = 0; c < of.per_span; c++) {
+    for (int64_t c = 0; c < of.per_entry; c++) {
         int64_t tokens = 0, number = 0;
         if (of.every > 0) {
             const int64_t which = start / of.every + c;
@@ -94,43 +94,51 @@ __device__ __forceinline__ void write_checkpoints(const Setup &s, int64_t i, con
             number = span.sequence * of.per_sequence + c, tokens = element_of(of.offsets, number);
             if (tokens > span.of.length && span.index == 0) report(s.device_status, kBrokenCheckpoint);
         }
-        write_checkpoint(s, i * of.per_span + c, tokens > start && tokens <= end ? tokens - start : 0, number);
+        write_checkpoint(s, to, i * of.per_entry + c, tokens > start && tokens <= end ? tokens - start : 0, number);
     }
 }
+__device__ __forceinline__ void write_no_checkpoints(const Setup &s, const fkdai_span_entries &to, int64_t i) {
+    for (int64_t c = 0; c < s.checkpoints.per_entry; c++) write_checkpoint(s, to, i * s.checkpoints.per_entry + c, 0, 0);
+}
 
+// Entry i of all spans.
 __device__ __forceinline__ void write_span(const Setup &s, int64_t i) {
     const Span span = find_span(s, i);
     const int n = span.sequence;
-    const int64_t row = s.before[n] + s.cut_before[n] + span.index;  // of `starts`
+    const int64_t row = s.before[n] + span.index;  // of `starts`, that the span behind this one takes; of early
     const bool is_first = span.index == 0, is_last = span.index + 1 == span.count, is_masked = s.initial_mask != nullptr && s.initial_mask[n] == 0;
-    const int64_t given = !is_first || is_masked ? kNoRow : slot_of(s.initial_slots, s.initial_first_slot, n);
-    write(s.spans, i, span.tokens, span.count == 1 ? given : FKDAI_SPAN_STATE - row, is_last ? slot_of(s.final_slots, s.final_first_slot, n) : kNoRow);
-    if (s.checkpoints.per_span > 0) write_checkpoints(s, i, span);
+    const int64_t initial = !is_first ? FKDAI_SPAN_STATE - (row - 1) : is_masked ? kNoRow : slot_of(s.initial_slots, s.initial_first_slot, n);
+    if (!is_first || is_last) {
+        const int64_t at = n - s.cut_before[n] + s.before[n] + (is_first ? 0 : span.index - 1);
+        write(s.late, at, span.tokens, initial, is_last ? slot_of(s.final_slots, s.final_first_slot, n) : kNoRow);
+        write_checkpoints(s, s.late, at, span);
+    }
     if (is_last) return;
-    write(s.early, row + 1, span.tokens, given, row + 1);
-    if (is_first) {
-        s.cut[s.cut_before[n]] = n;
-        write(s.early, row, {span.tokens.start, span.tokens.batch, 0}, given, row);
-    } else {
-        const int64_t own = s.before[s.N] + s.cut_before[s.N], at = s.before[n] - s.cut_before[n] + span.index - 1;
-        write(s.early, own + at, span.tokens, FKDAI_SPAN_STATE, s.first_transition + at, FKDAI_SPAN_TRANSITION);
+    write(s.early, row, span.tokens, is_first ? initial : kNoRow, row, is_first ? 0 : FKDAI_SPAN_SILENT);
+    if (is_first) return s.cut[s.cut_before[n]] = n, write_checkpoints(s, s.early, row, span);
+    const int64_t transition = row - 1 - s.cut_before[n], at = s.before[s.N] + transition;
+    write_no_checkpoints(s, s.early, row);
+    write(s.early, at, span.tokens, FKDAI_SPAN_STATE, s.first_transition + transition, FKDAI_SPAN_TRANSITION | FKDAI_SPAN_SILENT);
+    write_no_checkpoints(s, s.early, at);
+}
+
+__device__ __forceinline__ void empty_from(const Setup &s, const fkdai_span_entries &entries, int64_t first) {
+    for (int64_t i = first + thread_here(); i < entries.count; i += kSetupThreads) {
+        write(entries, i, {0, 0, 0}, kNoRow, kNoRow, FKDAI_SPAN_UNWANTED);
+        write_no_checkpoints(s, entries, i);
     }
 }
 
-__device__ __forceinline__ void empty_from(const fkdai_span_entries &entries, int64_t first) {
-    for (int64_t i = first + thread_here(); i < entries.count; i += kSetupThreads) write(entries, i, {0, 0, 0}, kNoRow, kNoRow, FKDAI_SPAN_UNWANTED);
-}
-
-// Whoever sees the entries fills what the caller asked for with NaN: the first N entries have his final states, and all his checkpoints.
+// Whoever sees the entries fills what the caller asked for with NaN: the first N late ones have his final states, and all his checkpoints.
 __device__ __forceinline__ void write_broken(const Setup &s) {
     const auto &of = s.checkpoints;
-    for (int64_t i = thread_here(); i < s.spans.count; i += kSetupThreads)
-        write(s.spans, i, {0, 0, -1}, kNoRow, i < s.N ? slot_of(s.final_slots, s.final_first_slot, i) : kNoRow);
+    for (int64_t i = thread_here(); i < s.late.count; i += kSetupThreads)
+        write(s.late, i, {0, 0, -1}, kNoRow, i < s.N ? slot_of(s.final_slots, s.final_first_slot, i) : kNoRow);
     const int64_t most = of.every > 0 ? s.T / of.every : s.N * of.per_sequence;
-    for (int64_t i = thread_here(); i < s.spans.count * of.per_span; i += kSetupThreads)
-        write_checkpoint(s, i, i < most && i < of.count && (of.every > 0 || element_of(of.offsets, i) > 0), i);
+    for (int64_t i = thread_here(); i < s.late.count * of.per_entry; i += kSetupThreads)
+        write_checkpoint(s, s.late, i, i < most && i < of.count && (of.every > 0 || element_of(of.offsets, i) > 0), i);
     if (thread_here() == 0) s.cut_before[s.N] = 0;  // no state is carried
-    empty_from(s.early, 0);
+    empty_from(s, s.early, 0);
 }
 
 __device__ __forceinline__ void set_up_entries(const Setup &s, int *scratch) {
@@ -141,12 +149,11 @@ __device__ __forceinline__ void set_up_entries(const Setup &s, int *scratch) {
     if (__syncthreads_or(is_broken)) return write_broken(s);
     count_before(s.before, count, scratch, [&](int n) { return spans_of(s.rule, sequences.span(n).length) - 1; });
     count_before(s.cut_before, count, scratch, [&](int n) { return s.before[n + 1] > s.before[n]; });
-    if (s.checkpoints.per_span > 0 && s.checkpoints.every > 0)
+    if (s.checkpoints.every > 0)
         count_before(s.marks_before, count, scratch, [&](int n) { return static_cast<int>(sequences.span(n).length / s.checkpoints.every); });
-    const int64_t inner = s.before[count], all = inner + count;
-    for (int64_t i = thread_here(); i < all; i += kSetupThreads) write_span(s, i);
-    for (int64_t i = all * s.checkpoints.per_span + thread_here(); i < s.spans.count * s.checkpoints.per_span; i += kSetupThreads) write_checkpoint(s, i, 0, 0);
-    empty_from(s.spans, all), empty_from(s.early, 2 * inner);
+    const int64_t inner = s.before[count], cut = s.cut_before[count];
+    for (int64_t i = thread_here(); i < inner + count; i += kSetupThreads) write_span(s, i);
+    empty_from(s, s.late, count - cut + inner), empty_from(s, s.early, 2 * inner - cut);
 }
 
 // Block 0: the entries. The others: a head of the identity each, in turns.
