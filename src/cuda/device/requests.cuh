@@ -22,7 +22,7 @@ __device__ __forceinline__ uint32_t request_early_word(const void *at, bool is_w
     return x;
 }
 
-// Asks for the line of memory at this address, which changes nothing that anybody reads.
+// Asks for the line of memory at this address in L2, which changes nothing that anybody reads.
 __device__ __forceinline__ void prefetch_line(const void *at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 
 __device__ __forceinline__ uint32_t request_byte(const void *at, bool is_wanted, uint32_t otherwise) {

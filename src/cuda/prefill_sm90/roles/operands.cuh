@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include "device/gates.cuh"
+#include "device/requests.cuh"
 #include "device/sm90/store_matrices.cuh"
 #include "device/sm90/warpgroup_mma.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
@@ -93,10 +94,10 @@ struct Operands {
         __device__ __forceinline__ float second(int t) const { return pair[t].y; }
     };
     using Raw = std::conditional_t<kind == GateKind::PrecomputedF32, RawF32, RawBf16>;
-    // g in fp32 does not pass through shared memory: this lane's channels of the first token of its block.
-    __device__ __forceinline__ const float *first_gates(const ChunkInfo &info) const {
+    // g in fp32 does not pass through shared memory: this lane's channels of the first token of its block, `chunks` chunks on.
+    __device__ __forceinline__ const float *first_gates(const ChunkInfo &info, int chunks) const {
         if (kind != GateKind::PrecomputedF32) return nullptr;
-        return p.g_f32 + p.g_strides.offset(info.batch, info.token + 16 * block(), info.head) + channel();
+        return p.g_f32 + p.g_strides.offset(info.batch, info.token + chunks * kChunk + 16 * block(), info.head) + channel();
     }
     // Of four tokens, `row` on from the first of the block; `left` tokens of the block are in the sequence.
     __device__ __forceinline__ void load_gates(RawBf16 &g, uint32_t at, const float *, int, int) const { load_matrices(g.pair, at); }
@@ -107,9 +108,35 @@ struct Operands {
             g.pair[t] = row + t < left ? *reinterpret_cast<const float2 *>(from) : make_float2(0.f, 0.f);
     }
 
+    // g of the group's next chunk, where keeps_gates says so (else empty): asked for in L2 when a chunk begins, and in registers when it has been made.
+    // Not before: the fences inside wait for every load that is on its way.
+    static constexpr bool kKeepsGates = keeps_gates<Smem, kind>;
+    struct Kept {
+        Raw g[kKeepsGates ? 4 : 1];
+        bool is_there = false;
+    };
+    __device__ __forceinline__ void prefetch_next_gates(const ChunkInfo &info) const {
+        const int row = lane >> 3, left = info.rows_ahead - 16 * block();
+        const float *from = first_gates(info, Smem::kGatesAhead) + row * p.g_strides.token + (lane & 7) * 8 - 2 * lane;  // a sector of a row
+#pragma unroll
+        for (int t = 0; t < 16; t += 4, from += 4 * p.g_strides.token)
+            if (row + t < left) prefetch_line(from);
+    }
+    __device__ __forceinline__ void keep_gates(Kept &kept, const ChunkInfo &info, int chunks, int rows) const {
+        const float *const first = first_gates(info, chunks);
+#pragma unroll
+        for (int n = 0; n < 4; n++) load_gates(kept.g[n], 0, first, 4 * n, rows - 16 * block());
+    }
+    __device__ __forceinline__ void keep_next_gates(Kept &kept, const ChunkInfo &info) const {
+        if constexpr (kKeepsGates) {
+            kept.is_there = info.rows_ahead > 0;
+            if (kept.is_there) keep_gates(kept, info, Smem::kGatesAhead, info.rows_ahead);
+        }
+    }
+
     // gamma of each token from the start of its block, in fp32: of the even channels in place of g, of the odd ones where KI will stand. What
     // the whole block decays by goes to `decays`.
-    __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate) const {
+    __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate, Kept &kept) const {
         const int rows = info.rows;
         TileRows at = tile_rows(stage);
         const RowNorms<Smem, is_raw> norms{p, s, lane};
@@ -117,16 +144,26 @@ struct Operands {
         RowSquares squares;
         int row = 16 * block();
         float sum[2] = {0.f, 0.f};
-        const float *const first = first_gates(info);
+        const float *const first = first_gates(info, 0);
         const int left = rows - row;
         Raw g[kFours];
+        if constexpr (kKeepsGates) {
+            if (!kept.is_there) keep_gates(kept, info, 0, rows);
+        } else {
 #pragma unroll
-        for (int n = 0; n < kFours; n++) load_gates(g[n], at.even + rows_on(at.row, n), first, 4 * n, left);
+            for (int n = 0; n < kFours; n++) load_gates(g[n], at.even + rows_on(at.row, n), first, 4 * n, left);
+        }
 #pragma unroll 1
         for (int t4 = 0; t4 < 4; t4 += kFours) {
 #pragma unroll
             for (int n = 0; n < kFours; n++)
                 if (kMakesNorms) norms.add_squares(squares, eight, t4 + n);
+            if constexpr (kKeepsGates) {
+#pragma unroll
+                for (int n = 0; n < kFours; n++) g[n] = kept.g[n];
+#pragma unroll
+                for (int n = kFours; n < 4; n++) kept.g[n - kFours] = kept.g[n];
+            }
             float a[kFours][2][4];
 #pragma unroll
             for (int n = 0; n < kFours; n++)
@@ -135,7 +172,7 @@ struct Operands {
                     a[n][0][t] = gate.log2_alpha(g[n].first(t), 0), a[n][1][t] = gate.log2_alpha(g[n].second(t), 1);
 #pragma unroll
             for (int n = 0; n < kFours; n++)
-                if (t4 + kFours < 4) load_gates(g[n], at.even + rows_on(at.row, n + kFours), first, 4 * (t4 + n + kFours), left);
+                if (!kKeepsGates && t4 + kFours < 4) load_gates(g[n], at.even + rows_on(at.row, n + kFours), first, 4 * (t4 + n + kFours), left);
             if (rows < kChunk) {  // rows past the sequence: no decay, whatever lies there
 #pragma unroll
                 for (int n = 0; n < kFours; n++)
@@ -356,14 +393,15 @@ struct Operands {
         }
     }
 
-    // All of it, for a chunk whose raw tiles are there. sync: the warpgroup's barrier; await_norms: until they are there; await_place: until akk's place
+    // All of it, for a chunk whose raw tiles are there. kept: its gates, if they are there. sync: the warpgroup's barrier; await_norms: until they are there; await_place: until akk's place
     // is free; announce_scores: akk is there, for the solve; reach: a moment.
     template <class Sync, class AwaitNorms, class AwaitPlace, class AnnounceScores, class Reach>
-    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, const Sync &sync,
+    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, Kept &kept, const Sync &sync,
                                          const AwaitNorms &await_norms, const AwaitPlace &await_place, const AnnounceScores &announce_scores,
                                          const Reach &reach) const {
         const int rows = info.rows;
-        sum_gates(stage, info, gate);
+        if constexpr (kKeepsGates) prefetch_next_gates(info);
+        sum_gates(stage, info, gate, kept);
         sync();
         await_norms();
         reach(mark_operand_has_gates);
