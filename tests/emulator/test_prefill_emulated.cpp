@@ -183,6 +183,7 @@ void inputs() {
     check("all -5", "lens=96 H=1 gates=floor");
     check("keys of 1e20", "lens=40 H=1 keys=huge");
     check("one key for all tokens, weak gates", "lens=130 H=1 keys=same gates=weak");
+    check("one key for all tokens, gates that forget nothing", "T=600 H=1 keys=same gates=open betas=eight A_log=none dt_bias=none");
     check("gates of inf, 1e30, any bits", "lens=70 H=1 gates=odd");
     const float steep = 80;
     check("the same, A_log = 80", "lens=70 H=1 gates=odd", {}, &steep);
