@@ -72,8 +72,8 @@ __device__ __forceinline__ uint32_t request_4_or_2(const void *at, bool is_wante
     return x;
 }
 
-// 0, but of the compiler's knowledge another number in each thread. In an address that is the same for all threads it keeps what is read out of the uniform
-// registers: the way into them waits for it, in the middle of other requests.
+// 0, but of the compiler's knowledge another number in each thread. In an address that is the same for all threads it keeps what is read out of the
+// uniform registers: the way into them waits for it, in the middle of other requests.
 __device__ __forceinline__ uint32_t zero_of_thread() {
     uint32_t below;
     asm("mov.u32 %0, %%lanemask_lt;" : "=r"(below));

@@ -35,7 +35,8 @@ struct ChainRole {
 
     // The next part's first chunk has been awaited when the state leaves between two.
     template <class LeaveCheckpoint>
-    __device__ __forceinline__ void run_parts(const SegmentParts &parts, uint32_t &number, StateRows &state, const LeaveCheckpoint &leave_checkpoint) const {
+    __device__ __forceinline__ void run_parts(const SegmentParts &parts, uint32_t &number, StateRows &state,
+                                              const LeaveCheckpoint &leave_checkpoint) const {
         Chunk chunk;
         int rows = parts.rows;
         chunk.stage = await_operands(number);
@@ -48,8 +49,8 @@ struct ChainRole {
         }
     }
 
-    // `rows` of the tokens left belong to the sequence; another chunk follows while more than `last` are left. Chunks whose R does not fit leave the loop
-    // in the middle: instructions that are jumped over cost as much as those that run.
+    // `rows` of the tokens left belong to the sequence; another chunk follows while more than `last` are left. Chunks whose R does not fit leave the
+    // loop in the middle: instructions that are jumped over cost as much as those that run.
     __device__ __forceinline__ void run_part(int left, int last, int &rows, uint32_t &number, Chunk &chunk, StateRows &state) const {
         while (left > 0) {
             bool fits = true;
@@ -103,8 +104,8 @@ struct ChainRole {
         as_operand<Type16::F16>(chunk.r_f16, chunk.r);
     }
 
-    // From R on; not scaled, false if R does not fit, which is known while U is made: then nothing but that has happened. In the end v_bf16 and stage are
-    // those of the next chunk, if the segment has more: what belongs to it is awaited behind the last product.
+    // From R on; not scaled, false if R does not fit, which is known while U is made: then nothing but that has happened. In the end v_bf16 and stage
+    // are those of the next chunk, if the segment has more: what belongs to it is awaited behind the last product.
     // factors: bf16, of the rows of O and S.
     template <bool is_scaled>
     __device__ __forceinline__ bool finish(uint32_t number, int rows, bool has_more, uint32_t factors, Chunk &chunk, StateRows &state) const {

@@ -31,8 +31,8 @@ struct Barriers {
 
 struct Smem {
     static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = quad::kPrepareGroups, kChunkInfos = quad::kChunkInfos;
-    // fp32 gates wait in registers, which the operand warps have here, while their group waits for the other tiles of a chunk: this many chunks of the
-    // timeline lie between two of a group. 0: they are read by fours of tokens once the tiles are there.
+    // fp32 gates wait in registers, which the operand warps have here, while their group waits for the other tiles of a chunk: this many chunks of
+    // the timeline lie between two of a group. 0: they are read by fours of tokens once the tiles are there.
     static constexpr int kGatesAhead = kPreparers * kPrepareGroups;
     Stage stages[kOwnStages];
     alignas(1024) uint8_t score_keys[kPrepareGroups][kHalves][4096];  // as in duo, and so on

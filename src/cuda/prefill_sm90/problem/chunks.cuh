@@ -95,8 +95,9 @@ __device__ __forceinline__ void leave_chunk_info(const SharedView<Smem> &s, uint
     static_assert(offsetof(ChunkInfo, batch) == 8 && offsetof(ChunkInfo, rows) == 12 && offsetof(ChunkInfo, is_last) == 13);
     static_assert(offsetof(ChunkInfo, rows_out) == 14 && offsetof(ChunkInfo, rows_ahead) == 15);
     constexpr uint32_t kInfos = sizeof(Smem::chunk_infos) / sizeof(ChunkInfo);
-    store_uint4(s.at(s->chunk_infos[number % kInfos]), static_cast<uint32_t>(info.token), static_cast<uint32_t>(info.head), static_cast<uint32_t>(info.batch),
-                info.rows | static_cast<uint32_t>(info.is_last) << 8 | static_cast<uint32_t>(info.rows_out) << 16 | static_cast<uint32_t>(info.rows_ahead) << 24);
+    const auto word = [](auto x) { return static_cast<uint32_t>(x); };
+    store_uint4(s.at(s->chunk_infos[number % kInfos]), word(info.token), word(info.head), word(info.batch),
+                info.rows | word(info.is_last) << 8 | word(info.rows_out) << 16 | word(info.rows_ahead) << 24);
 }
 
 // How many rows of a chunk's O are wanted.

@@ -45,7 +45,8 @@ __device__ __forceinline__ void load_early_chunks(const Params &p, int worker, i
     for (int number = first; number < end && number * kChunk < of.length; number += step) {
         const int left = of.length - number * kChunk, left_ahead = left - ahead * kChunk;
         const uint8_t rows = rows_of_chunk(left), rows_ahead = ahead > 0 && left_ahead > 0 ? rows_of_chunk(left_ahead) : uint8_t{0};
-        load(static_cast<uint32_t>(number), ChunkInfo{uniform(of.start + number * kChunk), job.y, uniform(of.batch), rows, left <= kChunk, rows, rows_ahead});
+        const int token = uniform(of.start + number * kChunk), batch = uniform(of.batch);
+        load(static_cast<uint32_t>(number), ChunkInfo{token, job.y, batch, rows, left <= kChunk, rows, rows_ahead});
     }
     prefetch_gate(p, job.y, lane_here());
 }

@@ -108,7 +108,8 @@ struct Operands {
             g.pair[t] = row + t < left ? *reinterpret_cast<const float2 *>(from) : make_float2(0.f, 0.f);
     }
 
-    // g of the group's next chunk, where keeps_gates says so (else empty): asked for in L2 when a chunk begins, and in registers when it has been made.
+    // g of the group's next chunk, where keeps_gates says so (else empty): asked for in L2 when a chunk begins, and in registers when it has been
+    // made.
     // Not before: the fences inside wait for every load that is on its way.
     static constexpr bool kKeepsGates = keeps_gates<Smem, kind>;
     struct Kept {
@@ -316,7 +317,8 @@ struct Operands {
         }
     }
 
-    // M (fp16), in blocks of 8 by 8: those on the diagonal by select, as the other half may hold inf, and beside each of every second a block of zeros.
+    // M (fp16), in blocks of 8 by 8: those on the diagonal by select, as the other half may hold inf, and beside each of every second a block of
+    // zeros.
     // The upper blocks of 16 by 16 stay zero from the start.
     __device__ __forceinline__ void store_mqk(const Scores &c, const float2 &diagonal, uint32_t stage) const {
         const int row = lane >> 2;
@@ -393,8 +395,8 @@ struct Operands {
         }
     }
 
-    // All of it, for a chunk whose raw tiles are there. kept: its gates, if they are there. sync: the warpgroup's barrier; await_norms: until they are there; await_place: until akk's place
-    // is free; announce_scores: akk is there, for the solve; reach: a moment.
+    // All of it, for a chunk whose raw tiles are there. kept: its gates, if they are there. sync: the warpgroup's barrier; await_norms: until they
+    // are there; await_place: until akk's place is free; announce_scores: akk is there, for the solve; reach: a moment.
     template <class Sync, class AwaitNorms, class AwaitPlace, class AnnounceScores, class Reach>
     __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, Kept &kept, const Sync &sync,
                                          const AwaitNorms &await_norms, const AwaitPlace &await_place, const AnnounceScores &announce_scores,

@@ -25,8 +25,8 @@ struct StateIo {
     uint32_t staging;        // this warp's StateStaging
     AwaitStaging await_staging;  // until nothing else is there
 
-    // All segments of the worker, for this warp. work(parts, state, leave_checkpoint) does the chunks of one, or of one part of it; between part - 1 and
-    // part it calls leave_checkpoint(part, state).
+    // All segments of the worker, for this warp. work(parts, state, leave_checkpoint) does the chunks of one, or of one part of it; between part - 1
+    // and part it calls leave_checkpoint(part, state).
     template <class Work>
     __device__ __forceinline__ void run(PieceQueue &queue, const Work &work) const {
         StateRows state;
@@ -78,8 +78,10 @@ struct StateIo {
     __device__ __forceinline__ static float element(const StateRows &state, int row_half, int b, int e) {
         return state[4 * b + 2 * row_half + e];
     }
-    // One state out, the next in; the segment after is looked up while the new rows travel. A store of pairs fills whole sectors, and nobody waits for it.
-    // What is read comes in whole rows, which pass through shared memory, four of a warp at a time: a load of pairs would touch eight lines for 256 bytes.
+    // One state out, the next in; the segment after is looked up while the new rows travel. A store of pairs fills whole sectors, and nobody waits
+    // for it.
+    // What is read comes in whole rows, which pass through shared memory, four of a warp at a time: a load of pairs would touch eight lines for 256
+    // bytes.
     __device__ __forceinline__ void send(const StateAddress &out, const StateRows &state) const {
         if (out.form == Form::None) return;
         if (out.form == Form::Parked) park(static_cast<float *>(out.at), state);
@@ -87,8 +89,10 @@ struct StateIo {
         if (out.form == Form::HandOver) announce_hand_over();
     }
     __device__ __forceinline__ void send_pairs(const StateAddress &out, const StateRows &state) const {
-        if (out.form == Form::Pairs16) write_pairs<0>(static_cast<__nv_bfloat16 *>(out.at), state), write_pairs<1>(static_cast<__nv_bfloat16 *>(out.at), state);
-        else if (out.form != Form::None) write_pairs<0>(static_cast<float *>(out.at), state), write_pairs<1>(static_cast<float *>(out.at), state);
+        auto *const wide = static_cast<float *>(out.at);
+        auto *const in_bf16 = static_cast<__nv_bfloat16 *>(out.at);
+        if (out.form == Form::Pairs16) write_pairs<0>(in_bf16, state), write_pairs<1>(in_bf16, state);
+        else if (out.form != Form::None) write_pairs<0>(wide, state), write_pairs<1>(wide, state);
     }
     __device__ __forceinline__ void ask(const StateAddress &in, StateRows &state) const {
         if (in.form == Form::HandOver) await_hand_over();
