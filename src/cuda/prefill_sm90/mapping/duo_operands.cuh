@@ -46,7 +46,7 @@ struct OperandRole {
                         [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane); },
                         [&](Mark moment) { mark(moment, i * kRanks, is_reader()); });
         warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
-        operands().keep_next_gates(kept, info);
+        operands().raw_gates().keep_next(kept, info);
         mark(mark_operand_has_operands, i * kRanks, is_reader());
     }
 };
