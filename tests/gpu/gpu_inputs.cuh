@@ -2,6 +2,7 @@
 // gates=usual|slow|floor|open|long, betas=normal|eight.
 #pragma once
 
+#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
