@@ -25,7 +25,7 @@ MMA, MMA_SIZES, MMA_BROKEN = "test_mma_emulated cases", "test_mma_emulated sizes
 MMA_LAUNCH = "test_mma_launch"
 NEED_NVCC = {MMA_LAUNCH}    # without one their mutants are left out
 QUADS, CHECKPOINTS, SCHEDULE = "test_prefill_emulated inputs cuts", "test_prefill_states checkpoints", "test_schedule"
-TIMEOUT_S = 180
+TIMEOUT_S = 600
 
 MUTANTS = [
     # strides, extents, sequences
