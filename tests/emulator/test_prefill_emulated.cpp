@@ -207,6 +207,7 @@ void inputs() {
     check("precomputed, fp32", "lens=70,20 last=nan H=2 gate=precomputed g=f32");
     check("precomputed, fp32, steep channels", "lens=70 H=1 gate=precomputed gates=wide g=f32");
     check("precomputed, fp32, chunks that quads ask for ahead", "lens=432,20 last=nan H=1 gate=precomputed g=f32");
+    check("precomputed, fp32, three sequences of one head", "lens=250,33,300 H=1 gate=precomputed g=f32", {1});
     check("precomputed, 1e30 of both signs", "lens=40 H=1 gate=precomputed gates=huge");
     check("bf16 states", "lens=70 H=2 s0=bf16 s1=bf16");
     check("bf16 states, cut", "lens=40,0,33 H=2 s0=bf16 s1=bf16", {2});
