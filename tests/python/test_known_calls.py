@@ -1,7 +1,9 @@
 """Calls that come again are compared with an earlier one (python/ext/py_recipe.c): with the same bits, and nothing unseen."""
 
 import concurrent.futures
+import ctypes
 import functools
+import mmap
 
 import pytest
 import torch
@@ -180,6 +182,33 @@ def test_addresses_are_checked(learnt):
     with pytest.raises(ValueError, match=r"slots\[1\] and args.slots\[0\]|slots\[0\] and args.slots\[1\]"):
         for slots in ([0, 1], [2, 3], [4, 4]):
             is_known("decode", {**call, "state": both, "slots": torch.tensor(slots)})
+
+
+def in_near_memory(x):
+    """A copy of the tensor below 2^44, where the heap of some Pythons is (far_memory)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    fixed_noreplace = 0x100000  # of Linux; the module mmap does not have it
+    for place in range(1 << 40, 1 << 44, 1 << 36):
+        at = libc.mmap(place, x.nbytes, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | fixed_noreplace, -1, 0)
+        if at == place:
+            memory = (ctypes.c_uint8 * x.nbytes).from_address(at)
+            return torch.frombuffer(memory, dtype=x.dtype).view(x.shape).copy_(x)
+    pytest.skip("nothing can be mapped below 2^44")
+
+
+@far_memory
+def test_near_memory_is_read_anew(learnt):
+    call, other = learnt("decode"), make("decode")
+    near = in_near_memory(call["v"])
+    assert 0 < near.data_ptr() < 1 << 44
+    for _ in range(3):
+        assert not is_known("decode", {**make("decode"), "v": near})
+        assert is_known("decode", make("decode"))
+    flash_kda.decode(**{**call, "v": near})
+    flash_kda.decode(**other)
+    assert same_bits(written(call), written(other))
 
 
 @far_memory
