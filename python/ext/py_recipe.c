@@ -97,7 +97,7 @@ static int is_known(const py_core *core, const py_recipe *r, const py_operation 
 {
     if (r->operation == NULL || count != r->count) return 0;
     for (Py_ssize_t i = 0; i < count; ++i)    /* first what costs nothing */
-        if (r->value[i] != NULL && !is_same_value(r->value[i], arguments[i])) return 0;
+        if (r->value[i] != NULL ? !is_same_value(r->value[i], arguments[i]) : arguments[i] == Py_None) return 0;
     call->count = 0;
     memcpy(&call->args, &r->args, operation->args_bytes);
     for (Py_ssize_t i = 0; i < count; ++i) {
@@ -204,18 +204,36 @@ int fkdai_py_run_again(py_core *core, const py_operation *operation, PyObject *c
     return 0;
 }
 
-int fkdai_py_run_bound(py_core *core, py_recipe *r, const py_bound_call *bound)
+static int is_given(const py_bound_call *bound, const PyObject *tensor)
 {
-    taken call;
-    if (!has_table(core) || !is_known(core, r, bound->operation, bound->arguments, bound->count, &call) || !has_its_threads(core, r)) return 0;
-    const int modes = fkdai_py_derivative_modes(core, PY_BACKWARD | PY_FORWARD);
-    if (modes != 0) return modes < 0 ? forget_error() : 0;
-    const uint64_t number = r->number;
+    for (int i = 0; i < bound->given_count; ++i)
+        if (bound->given[i] == tensor) return 1;
+    return 0;
+}
+
+/* What is given has no negative bit, and torch wants no derivative of anything. */
+static int is_plain_bound(py_core *core, py_recipe *r, const py_bound_call *bound, const taken *call)
+{
     if (bound->given_count > 0 && !fkdai_py_are_of_kind(core, &r->plain, bound->given, bound->given_count)) {
         Py_CLEAR(r->plain.check);
         return 0;
     }
-    const int ran = r->number == number ? run(core, r, bound->arguments, &call) : 0;
+    const int modes = fkdai_py_derivative_modes(core, PY_BACKWARD | PY_FORWARD);
+    if (modes <= 0) return modes < 0 ? forget_error() : 1;
+    if (r->plain.requires_grad) Py_CLEAR(r->plain.check);    /* such a call is refused: the next one will be of another kind */
+    if (modes != PY_BACKWARD || (bound->given_count > 0 && r->plain.check == NULL)) return 0;
+    for (int i = 0; i < call->count; ++i)
+        if (!is_given(bound, call->tensors[i]) && fkdai_py_is_true(PyObject_GetAttr(call->tensors[i], core->names[NAME_REQUIRES_GRAD])) != 0)
+            return forget_error();
+    return 1;
+}
+
+int fkdai_py_run_bound(py_core *core, py_recipe *r, const py_bound_call *bound)
+{
+    taken call;
+    if (!has_table(core) || !is_known(core, r, bound->operation, bound->arguments, bound->count, &call) || !has_its_threads(core, r)) return 0;
+    const uint64_t number = r->number;
+    const int ran = is_plain_bound(core, r, bound, &call) && r->number == number ? run(core, r, bound->arguments, &call) : 0;
     core->bound_calls += ran != 0;
     return ran;
 }

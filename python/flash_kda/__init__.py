@@ -333,8 +333,8 @@ def bind(function: Callable[P, None], given: Sequence[str], /, *args: P.args, **
         step(q2, k2, v2, g2, beta2, out2)    # of the next one
 
     Each call means what ``function`` means, checks included, and raises as it does. It costs less where the tensors that it brings have the
-    dtypes, sizes and strides of the call before, with torch 2.11 and later, under ``torch.no_grad()`` or ``torch.inference_mode()``. Other
-    calls cost what ``function`` costs. ``bind`` itself runs nothing.
+    dtypes, sizes and strides of the call before, with torch 2.11 and later. Other calls cost what ``function`` costs, or a little more.
+    ``bind`` itself runs nothing.
 
     A tensor that is held may change its values, or be given other memory (``x.data = y``). Its negative bit is not asked for again. ``conv_weight``
     and ``conv_bias`` cannot be in ``given``. torch.compile traces ``function``, not what ``bind`` returns.
