@@ -5,8 +5,8 @@
  *     for every part of S:  for every token:  S = decay(S);  u = b (v - S^T k^);  o = S^T q^ + (k^.q^) u;  S = S + k^ u^T
  *
  * A part is some rows of [V,K], or some columns of [K,V]: 8 to 32 KB, which stay in the first-level cache while the tokens pass over them and the
- * states after them are written. One token takes all of a state that lies where it is to stay: memory likes it, and the token is made ready once. Tokens
- * never share an operation, so that S tokens give the bits of S calls.
+ * states after them are written. One token takes all of a state that lies where it is to stay: memory likes it, and the token is made ready once.
+ * Tokens never share an operation, so that S tokens give the bits of S calls.
  */
 #include <stdio.h>
 #include <string.h>

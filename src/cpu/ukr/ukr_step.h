@@ -4,16 +4,17 @@
  *
  * The sums over a decayed S are sums over S of k and q that are decayed.
  *
- * step_columns: S [K,width], rows `stride` apart. Whole rows may be more than the first-level cache holds, so the first pass only reads S, and the second
- * one writes. TILE_VECS, or WIDE_VECS, vectors of columns have sums of their own, whose chains run side by side. A pass asks for the rows
- * that it comes to a little later.
- * step_rows: value channels of K elements each, STEP_ROWS at a time; TILE_ROWS of them share the loads of k, q and the decay. Asks for the next STEP_ROWS.
- * With KEEPS they stay in registers meanwhile, decayed; where there are too few registers they are read again, as columns are.
+ * step_columns: S [K,width], rows `stride` apart. Whole rows may be more than the first-level cache holds, so the first pass only reads S, and the
+ * second one writes. TILE_VECS, or WIDE_VECS, vectors of columns have sums of their own, whose chains run side by side. With HAS_ROW_GROUPS there is
+ * no room for those of whole rows, which memory likes best: the sums lie in memory. A pass asks for the rows that it comes to a little later.
+ * step_rows: value channels of K elements each, STEP_ROWS at a time; TILE_ROWS of them share the loads of k, q and the decay. Asks for the next
+ * STEP_ROWS. With KEEPS they stay in registers meanwhile, decayed; where there are too few registers they are read again, as columns are.
  */
 #include "ukr.h"
 #include "vec_math.h"
 
-enum { R = FKDAI_CPU_STEP_ROWS, ROWS_AHEAD = 4, LINE = 16, NEAR_COLUMNS = 32 };    /* of so many columns, 16 KB, every first-level cache holds all rows */
+enum { R = FKDAI_CPU_STEP_ROWS, ROWS_AHEAD = 4, GROUP = 4, LINE = 16 };
+enum { NEAR_COLUMNS = 32 };    /* all rows of so many columns, 16 KB, stay in any first-level cache between the passes */
 
 ALWAYS_INLINE float dot_rows(const float *a, const float *b, int64_t K)
 {
@@ -46,7 +47,8 @@ ALWAYS_INLINE void ask_for_row(const float *row, int floats)
 }
 
 /* VECS vectors of columns. */
-ALWAYS_INLINE void step_column_tile(const fkdai_cpu_token *token, const weights *w, int64_t K, int64_t stride, float kq, const float *v, float *state, float *out, int VECS)
+ALWAYS_INLINE void step_column_tile(const fkdai_cpu_token *token, const weights *w, int64_t K, int64_t stride, float kq, const float *v, float *state,
+                                    float *out, int VECS)
 {
     vf with_k[WIDE_VECS], with_q[WIDE_VECS], update[WIDE_VECS];
     UNROLL for (int x = 0; x < VECS; ++x) with_k[x] = with_q[x] = v_set1(0.0f);
@@ -79,12 +81,53 @@ ALWAYS_INLINE void step_column_tile(const fkdai_cpu_token *token, const weights 
     }
 }
 
+/* GROUP whole rows after each other, where sums of so many columns have no room in registers: they lie in memory, and a group shares their moves. */
+ALWAYS_INLINE void add_row_group(const weights *w, int64_t c, int64_t stride, int64_t width, const float *state, float *with_k, float *with_q)
+{
+    vf k[GROUP], q[GROUP];
+    UNROLL for (int i = 0; i < GROUP; ++i) k[i] = v_set1(w->k[c + i]), q[i] = v_set1(w->q[c + i]);
+    for (int64_t x = 0; x < width; x += LINE) {
+        UNROLL for (int i = 0; i < GROUP; ++i) __builtin_prefetch(state + (c + GROUP + i) * stride + x, 1, 3);
+        UNROLL for (int64_t at = x; at < x + LINE; at += VL) {
+            vf sum_k = v_load(with_k + at), sum_q = v_load(with_q + at);
+            UNROLL for (int i = 0; i < GROUP; ++i) {
+                const vf s = v_load(state + (c + i) * stride + at);
+                sum_k = v_fma(k[i], s, sum_k), sum_q = v_fma(q[i], s, sum_q);
+            }
+            v_store(with_k + at, sum_k), v_store(with_q + at, sum_q);
+        }
+    }
+}
+
+ALWAYS_INLINE void update_row(const fkdai_cpu_token *token, int64_t c, int64_t stride, int64_t width, const float *update, float *row)
+{
+    const vf k = v_set1(token->k[c]), last = v_set1(token->gate_last[c]), keep = v_set1(token->gate_keep[c]);
+    for (int64_t x = 0; x < width; x += LINE) {
+        __builtin_prefetch(row + ROWS_AHEAD * stride + x, 1, 3);
+        UNROLL for (int64_t at = x; at < x + LINE; at += VL) v_store(row + at, v_fma(k, v_load(update + at), decayed(last, keep, v_load(row + at))));
+    }
+}
+
+ALWAYS_INLINE void step_row_groups(const fkdai_cpu_token *token, const weights *w, int64_t K, int64_t stride, int64_t width, float kq, const float *v,
+                                   float *state, float *out)
+{
+    _Alignas(64) float with_k[FKDAI_CPU_MAX_WIDTH] = {0}, with_q[FKDAI_CPU_MAX_WIDTH] = {0};
+    for (int64_t c = 0; c < K; c += GROUP) add_row_group(w, c, stride, width, state, with_k, with_q);
+    for (int64_t x = 0; x < width; x += VL) {
+        const vf update = (v_load(v + x) - v_load(with_k + x)) * v_set1(token->beta);
+        v_store(with_k + x, update);
+        v_store(out + x, v_fma(v_set1(kq), update, v_load(with_q + x)));
+    }
+    for (int64_t c = 0; c < K; ++c) update_row(token, c, stride, width, with_k, state + c * stride);
+}
+
 static void step_columns(const fkdai_cpu_token *token, int64_t K, int64_t stride, int64_t width, const float *v, float *state, float *out)
 {
     const float kq = dot_rows(token->k, token->q, K);
     weights w;
     int64_t x = 0;
     weigh(token, K, &w);
+    if (HAS_ROW_GROUPS) step_row_groups(token, &w, K, stride, width, kq, v, state, out), x = width;
     for (; x + WIDE_VECS * VL <= width; x += WIDE_VECS * VL) step_column_tile(token, &w, K, stride, kq, v + x, state + x, out + x, WIDE_VECS);
     for (; x < width; x += TILE_VECS * VL) step_column_tile(token, &w, K, stride, kq, v + x, state + x, out + x, TILE_VECS);
 }
@@ -149,7 +192,8 @@ ALWAYS_INLINE void update_line(const fkdai_cpu_token *token, int64_t c, int64_t 
     }
 }
 
-ALWAYS_INLINE void step_read_rows(const fkdai_cpu_token *token, const weights *w, int64_t K, const float *v, float *state, float *q_sums, float *update)
+ALWAYS_INLINE void step_read_rows(const fkdai_cpu_token *token, const weights *w, int64_t K, const float *v, float *state, float *q_sums,
+                                  float *update)
 {
     vf with_k[TILE_ROWS], with_q[TILE_ROWS], factor[TILE_ROWS];
     float *bases[TILE_ROWS / 2];
@@ -163,7 +207,8 @@ ALWAYS_INLINE void step_read_rows(const fkdai_cpu_token *token, const weights *w
     for (int64_t c = 0; c < K; c += LINE) update_line(token, c, K, bases, factor);
 }
 
-ALWAYS_INLINE void step_row_tile(const fkdai_cpu_token *token, const weights *w, int64_t K, const float *v, float *state, float *q_sums, float *update)
+ALWAYS_INLINE void step_row_tile(const fkdai_cpu_token *token, const weights *w, int64_t K, const float *v, float *state, float *q_sums,
+                                 float *update)
 {
     if (KEEPS) step_kept_rows(token, K, v, state, q_sums, update);
     else step_read_rows(token, w, K, v, state, q_sums, update);

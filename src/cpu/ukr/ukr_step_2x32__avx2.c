@@ -1,6 +1,6 @@
 /* ukr_step.h for AVX2 and FMA. */
 #include "vec__avx2.h"
-enum { TILE_ROWS = 2, TILE_VECS = 4, WIDE_VECS = 4, KEEPS = 1 };
+enum { TILE_ROWS = 4, TILE_VECS = 4, WIDE_VECS = 4, KEEPS = 0, HAS_ROW_GROUPS = 1 };
 #include "ukr_step.h"
 #include "ukr_list.h"
 

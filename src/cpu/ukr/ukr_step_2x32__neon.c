@@ -1,6 +1,6 @@
 /* ukr_step.h for NEON. */
 #include "vec__neon.h"
-enum { TILE_ROWS = 8, TILE_VECS = 4, WIDE_VECS = 8, KEEPS = 0 };
+enum { TILE_ROWS = 8, TILE_VECS = 4, WIDE_VECS = 8, KEEPS = 0, HAS_ROW_GROUPS = 0 };
 #include "ukr_step.h"
 #include "ukr_list.h"
 

@@ -1,6 +1,6 @@
 /* ukr_step.h in C. */
 #include "vec__scalar.h"
-enum { TILE_ROWS = 2, TILE_VECS = 4, WIDE_VECS = 4, KEEPS = 1 };
+enum { TILE_ROWS = 2, TILE_VECS = 4, WIDE_VECS = 4, KEEPS = 1, HAS_ROW_GROUPS = 0 };
 #include "ukr_step.h"
 #include "ukr_list.h"
 

@@ -43,7 +43,7 @@ typedef vf v_lanes;
 static inline v_lanes v_load_lanes(const float *p) { return v_load(p); }
 static inline vf v_lane(v_lanes x, int lane) { return vdupq_n_f32(x[lane]); }
 
-/* An address in a register of its own: offsets from it reach 1008 bytes where two vectors move at once, and the compiler would fold it into another. */
+/* An address in a register of its own, which the compiler would fold into another: where two vectors move at once offsets reach 1008 bytes. */
 static inline float *v_base(float *p)
 {
     __asm__("" : "+r"(p));
