@@ -137,6 +137,51 @@ def test_a_parameter_that_requires_grad(no_grad):
         flash_kda.decode(**{**make("decode"), "A_log": torch.nn.Parameter(torch.zeros(1))})
 
 
+@pytest.mark.parametrize("name", NAMES)
+@far_memory
+def test_with_grad_mode_on(name):
+    """As a caller has it who says nothing: known from the second call on, and after many."""
+    with torch.enable_grad():
+        known = [is_known(name, make(name, seed)) for seed in range(MANY)]
+        assert sum(known) >= MANY - 2
+        call = make(name)
+        with pytest.raises(RuntimeError, match="A_log requires grad"):
+            is_known(name, {**call, "A_log": call["A_log"].requires_grad_()})
+        with pytest.raises(RuntimeError, match="g requires grad"):
+            is_known(name, {**make(name), "g": make(name)["g"].requires_grad_()})
+        assert is_known(name, make(name))
+
+
+@far_memory
+def test_requires_grad_in_an_early_call():
+    with torch.enable_grad():
+        for _ in range(3):
+            call = make("decode", 1)
+            flash_kda.decode(**call)
+        before = [x.clone() for x in written(call)]
+        with pytest.raises(RuntimeError, match="A_log requires grad"):
+            is_known("decode", {**call, "A_log": call["A_log"].requires_grad_()})
+        assert same_bits(written(call), before)
+
+
+@far_memory
+def test_one_tensor_of_weights(no_grad):
+    """Three addresses from one."""
+    for seed in range(MANY):
+        call = make_call(N=2, H=1, W=64, seed=seed)
+        parts = {**cloned(call), "conv_weight": [x.clone() for x in call["conv_weight"]], "conv_bias": [x.clone() for x in call["conv_bias"]]}
+        known = is_known("decode_fused", call)
+        is_known("decode_fused", parts)
+        assert same_bits(written(call), written(parts))
+    assert known
+    wide = torch.zeros(3, 4, 128)
+    wide[:, :, :64] = call["conv_weight"]
+    call, other = cloned(call), cloned(call)
+    is_known("decode_fused", call)
+    assert not is_known("decode_fused", {**other, "conv_weight": wide[:, :, :64]})
+    assert same_bits(written(call), written(other))
+
+
 @far_memory
 def test_values(learnt):
     call = learnt("decode")
