@@ -15,6 +15,7 @@
  *     py_decode.c     the same of decode: its arguments are read as those of a forward pass in place
  *     py_decode_fused.c   the same of decode_fused, and the tensors around its step
  *     py_recipe.c     calls that come again: compared with an earlier one instead of read
+ *     py_bound.c      flash_kda.bind: a call that holds what does not change
  *     py_scratch.c    where a call's workspace comes from
  *     py_questions.c  backends, workspace_size
  *
@@ -49,6 +50,7 @@ typedef enum py_object {
     OBJECT_INCREMENT_VERSION,
     OBJECT_TENSOR_METADATA, OBJECT_TENSOR_GUARDS,     /* may be NULL */
     OBJECT_CURRENT_STREAM, OBJECT_EMPTY, OBJECT_UINT8,    /* torch.cuda.current_stream ...: the slow road of CUDA calls */
+    OBJECT_GET_DEVICE, OBJECT_IS_CAPTURING,           /* of the current device's current stream; NULL in a torch without CUDA */
     PY_OBJECT_COUNT
 } py_object;
 
@@ -65,7 +67,9 @@ enum { PY_MAX_DIMS = 8, PY_MOST_ARGUMENTS = 32, PY_RECIPES = 4 };
 /* Of a function of the module, by the positions of its arguments. */
 typedef struct py_operation {
     py_operation_id id;
+    const char *name;                    /* "fwd" */
     size_t places[PY_MOST_ARGUMENTS];    /* where the address of a tensor is in args; 0: it is no tensor */
+    uint8_t followers[PY_MOST_ARGUMENTS];    /* a tensor that may stand for so many behind it too, which are None then */
     size_t desc_bytes, args_bytes;
     fkda_status (*plan)(const void *desc, fkda_plan *plan);
     fkda_status (*run)(const fkda_plan *plan, const void *args, void *workspace, size_t workspace_bytes, fkda_stream stream);
@@ -90,6 +94,8 @@ typedef struct py_recipe {
     Py_ssize_t count;                        /* arguments */
     PyObject *value[PY_MOST_ARGUMENTS];      /* those that are no tensors; NULL: a tensor, which has a key */
     py_key key[PY_MOST_ARGUMENTS];
+    uint8_t followers[PY_MOST_ARGUMENTS];    /* so many addresses behind that of this tensor are its own too ... */
+    ptrdiff_t step[PY_MOST_ARGUMENTS];       /* ... so many bytes apart */
     int written[3];                          /* positions, or -1 */
     fkda_memory memory;
     int32_t device, threads;
@@ -97,9 +103,24 @@ typedef struct py_recipe {
     py_any_desc desc;
     py_any_args args;
     fkda_plan plan;
+    size_t workspace_bytes;                  /* of the plan */
 } py_recipe;
 
+extern const py_operation fkdai_py_op_fwd, fkdai_py_op_decode, fkdai_py_op_decode_fused;
+
+/* A call's workspace, in the memory that its tensors are in (py_scratch.c). */
+typedef struct py_scratch {
+    void *data;                    /* NULL if no bytes are needed */
+    size_t bytes;
+    dl_managed_tensor *managed;    /* CUDA: torch's block, through the exchange table ... */
+    PyObject *tensor;              /* ... or as a torch tensor */
+    fkda_stream stream;            /* with managed: whose block it is */
+    int32_t device;
+    int is_kept;                   /* likewise: for a later call in the stream */
+} py_scratch;
+
 typedef struct py_core {
+    PyObject *bound_type;                /* flash_kda._core.Bound */
     PyObject *names[PY_NAME_COUNT];
     PyObject *objects[PY_OBJECT_COUNT];
     PyObject *dtypes[PY_DTYPE_COUNT];    /* torch.bfloat16 ...; their meaning is fkdai_py_known_dtypes */
@@ -112,9 +133,10 @@ typedef struct py_core {
     int has_warned_of_reference, has_warned_of_copies;    /* these warnings have been given */
     py_recipe recipes[PY_OPERATIONS][PY_RECIPES];
     int next_recipe[PY_OPERATIONS];      /* the one that is learnt over */
-    uint64_t recipe_number, known_calls;    /* learnt so many; so many calls ran by one */
+    uint64_t recipe_number, known_calls, bound_calls;    /* learnt so many; so many calls ran by one; so many of these by that of a Bound */
     void *kept_scratch;                  /* a workspace in host memory kept for the next call, or NULL */
     size_t kept_bytes;
+    py_scratch kept_cuda;                /* likewise in CUDA memory; managed = NULL: none */
 } py_core;
 
 extern const fkda_dtype fkdai_py_known_dtypes[PY_DTYPE_COUNT];
@@ -249,16 +271,8 @@ int fkdai_py_count_these(const py_core *core, PyObject *const *written, int coun
 
 /* ---------------------------------------------------------------- py_scratch.c */
 
-/* A call's workspace, in the memory that its tensors are in. */
-typedef struct py_scratch {
-    void *data;                    /* NULL if no bytes are needed */
-    size_t bytes;
-    dl_managed_tensor *managed;    /* CUDA: torch's block, through the exchange table ... */
-    PyObject *tensor;              /* ... or as a torch tensor */
-} py_scratch;
-
-int fkdai_py_take_scratch(py_core *core, const py_view *q, size_t bytes, py_scratch *scratch);
-void fkdai_py_give_scratch(py_core *core, py_scratch *scratch);    /* CUDA: right behind the launch; torch reuses it in stream order */
+int fkdai_py_take_scratch(py_core *core, const py_view *q, size_t bytes, fkda_stream stream, py_scratch *scratch);
+void fkdai_py_give_scratch(py_core *core, py_scratch *scratch);    /* CUDA: right behind the launch; it is used again in stream order */
 void fkdai_py_free_scratch(py_core *core);
 
 /* ---------------------------------------------------------------- py_fwd.c */
@@ -272,7 +286,7 @@ int fkdai_py_raise(fkda_status status);    /* the library's last error as an exc
 int fkdai_py_read_call(py_core *core, py_call *call, const char *const *names, PyObject *const *arguments, Py_ssize_t count);
 int fkdai_py_warn(py_core *core, const fkda_plan *plan);
 int fkdai_py_stream_of(py_core *core, const py_call *call, fkda_stream *stream);
-void fkdai_py_keep_plan(const fkda_plan *plan);    /* for last_plan */
+void fkdai_py_keep_plan(const fkda_plan *plan, uint64_t number);    /* for last_plan. number: of the recipe that always has this plan, or 0 */
 void fkdai_py_kept_plan(fkda_plan *plan);
 PyObject *fkdai_py_last_plan(PyObject *module, PyObject *unused);
 
@@ -298,6 +312,24 @@ typedef struct py_learnt {
 /* After a call that has run, of which nothing was copied. */
 void fkdai_py_learn(py_core *core, const py_operation *operation, PyObject *const *arguments, Py_ssize_t count, const py_learnt *what);
 void fkdai_py_forget_recipe(py_recipe *recipe);
+
+/* A call that holds what does not change. */
+typedef struct py_bound_call {
+    const py_operation *operation;
+    PyObject *const *arguments;    /* all of them, as the function of the module takes them */
+    Py_ssize_t count;
+    PyObject *const *given;        /* those of them that are tensors of this call alone: nothing is known of them */
+    int given_count;
+} py_bound_call;
+
+/* As fkdai_py_run_again, by the call's own recipe. Of tensors that it holds it is not asked again whether they are plain. */
+int fkdai_py_run_bound(py_core *core, py_recipe *recipe, const py_bound_call *call);
+void fkdai_py_adopt(const py_core *core, const py_bound_call *call, py_recipe *to);    /* of the call that has just run; to is left alone if none fits */
+
+/* ---------------------------------------------------------------- py_bound.c */
+
+extern PyType_Spec fkdai_py_bound_spec;
+PyObject *fkdai_py_bind(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
 /* ---------------------------------------------------------------- py_questions.c */
 

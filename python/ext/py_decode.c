@@ -138,14 +138,14 @@ static int run(py_core *core, const py_call *call, const fkda_decode_desc *desc,
     fkda_status status = fkda_decode_plan(desc, &plan);
     if (status != FKDA_OK) return fkdai_py_raise(status);
     if (fkdai_py_warn(core, &plan) < 0 || fkdai_py_stream_of(core, call, &stream) < 0 ||
-        fkdai_py_take_scratch(core, fkdai_py_queries(call), fkda_plan_workspace_size(&plan), &scratch) < 0)
+        fkdai_py_take_scratch(core, fkdai_py_queries(call), fkda_plan_workspace_size(&plan), stream, &scratch) < 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
     status = fkda_decode_run(&plan, args, scratch.data, scratch.bytes, stream);
     Py_END_ALLOW_THREADS
     fkdai_py_give_scratch(core, &scratch);
     if (status != FKDA_OK) return fkdai_py_raise(status);
-    fkdai_py_keep_plan(&plan);
+    fkdai_py_keep_plan(&plan, 0);
     return 0;
 }
 
@@ -202,8 +202,8 @@ static fkda_status run_again(const fkda_plan *plan, const void *args, void *work
 }
 
 #define AT(field) offsetof(fkda_decode_args, field)
-static const py_operation operation = {
-    .id = PY_DECODE,
+const py_operation fkdai_py_op_decode = {
+    .id = PY_DECODE, .name = "decode",
     .places = {[ARG_Q] = AT(q), [ARG_K] = AT(k), [ARG_V] = AT(v), [ARG_G] = AT(g), [ARG_BETA] = AT(beta), [ARG_OUT] = AT(out), [ARG_A_LOG] = AT(A_log),
                [ARG_DT_BIAS] = AT(dt_bias), [DECODE_STATE] = AT(state), [DECODE_CU_SEQLENS] = AT(cu_seqlens), [DECODE_SLOTS] = AT(slots),
                [DECODE_INITIAL_MASK] = AT(initial_mask), [DECODE_NUM_ACCEPTED] = AT(num_accepted), [DECODE_STEP_STATES] = AT(step_states),
@@ -217,14 +217,14 @@ PyObject *fkdai_py_decode(PyObject *module, PyObject *const *arguments, Py_ssize
     py_call call;
     fkda_decode_desc desc;
     fkda_decode_args args;
-    const int ran = fkdai_py_run_again(core, &operation, arguments, count);
+    const int ran = fkdai_py_run_again(core, &fkdai_py_op_decode, arguments, count);
     if (ran < 0) return NULL;
     if (ran > 0) Py_RETURN_NONE;
     if (read_decode(core, &call, &desc, &args, arguments, count) < 0 || run(core, &call, &desc, &args) < 0 ||
         count_writes(core, &call, desc.commit) < 0)
         return NULL;
     const py_learnt learnt = {&desc, &args, {ARG_OUT, desc.commit == FKDA_COMMIT_NONE ? -1 : DECODE_STATE, DECODE_STEP_STATES}};
-    fkdai_py_learn(core, &operation, arguments, count, &learnt);
+    fkdai_py_learn(core, &fkdai_py_op_decode, arguments, count, &learnt);
     Py_RETURN_NONE;
 }
 

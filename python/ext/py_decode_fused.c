@@ -35,6 +35,26 @@ static int refuse_copy(const py_view *view)
     return -1;
 }
 
+/* One tensor in the place of three, which are views of it along its first axis. */
+static int spread(fused_call *call, py_extra first, const char *name, const char *rule, int ndim)
+{
+    py_view *const view = &call->extras.view[first];
+    if (view[0].tensor == NULL || view[1].tensor != NULL || view[2].tensor != NULL || view[0].ndim != ndim) return 0;
+    if (view->shape[0] != 3) {
+        PyErr_Format(PyExc_ValueError, "%s has %lld rows, but it must be %s", name, (long long)view->shape[0], rule);
+        return -1;
+    }
+    const int64_t step = view->stride[0] * view->item_bytes;
+    view->ndim -= 1;
+    for (int i = 0; i < view->ndim; ++i) view->shape[i] = view->shape[i + 1], view->stride[i] = view->stride[i + 1];
+    for (int i = 1; i < 3; ++i) {
+        const char *const of = view[i].name;
+        view[i] = view[0], view[i].name = of;
+        view[i].data = view->data + i * step;
+    }
+    return 0;
+}
+
 static int read_extras(py_core *core, fused_call *call, PyObject *const *arguments)
 {
     for (int i = 0; i < EXTRA_COUNT; ++i) {
@@ -50,6 +70,7 @@ static int read_extras(py_core *core, fused_call *call, PyObject *const *argumen
             return -1;
         }
     }
+    if (spread(call, EXTRA_WEIGHT, "conv_weight", "[3,4,H*K]", 3) < 0 || spread(call, EXTRA_BIAS, "conv_bias", "[3,H*K]", 2) < 0) return -1;
     return fkdai_py_check_derivatives(core, &call->extras, Py_None, Py_None);
 }
 
@@ -173,14 +194,14 @@ static int run(py_core *core, fused_call *call)
     fkda_status status = fkda_decode_fused_plan(&call->desc, &plan);
     if (status != FKDA_OK) return fkdai_py_raise(status);
     if (fkdai_py_warn(core, &plan) < 0 || fkdai_py_stream_of(core, &call->step, &stream) < 0 ||
-        fkdai_py_take_scratch(core, &call->step.view[ARG_Q], fkda_plan_workspace_size(&plan), &scratch) < 0)
+        fkdai_py_take_scratch(core, &call->step.view[ARG_Q], fkda_plan_workspace_size(&plan), stream, &scratch) < 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
     status = fkda_decode_fused_run(&plan, &call->args, scratch.data, scratch.bytes, stream);
     Py_END_ALLOW_THREADS
     fkdai_py_give_scratch(core, &scratch);
     if (status != FKDA_OK) return fkdai_py_raise(status);
-    fkdai_py_keep_plan(&plan);
+    fkdai_py_keep_plan(&plan, 0);
     call->step.view[ARG_CHECKPOINT_STATE] = call->extras.view[EXTRA_CONV_STATE];    /* the third thing that was written */
     return fkdai_py_count_writes(core, &call->step);
 }
@@ -193,8 +214,8 @@ static fkda_status run_again(const fkda_plan *plan, const void *args, void *work
 }
 
 #define AT(field) offsetof(fkda_decode_fused_args, field)
-static const py_operation operation = {
-    .id = PY_DECODE_FUSED,
+const py_operation fkdai_py_op_decode_fused = {
+    .id = PY_DECODE_FUSED, .name = "decode_fused",
     .places = {[ARG_Q] = AT(q), [ARG_K] = AT(k), [ARG_V] = AT(v), [ARG_G] = AT(g), [ARG_BETA] = AT(beta), [ARG_OUT] = AT(out), [ARG_A_LOG] = AT(A_log),
                [ARG_DT_BIAS] = AT(dt_bias), [FUSED_STATE] = AT(state), [FUSED_SLOTS] = AT(slots), [FUSED_INITIAL_MASK] = AT(initial_mask),
                [FUSED_EXTRAS + EXTRA_WEIGHT] = AT(conv_weight_q), [FUSED_EXTRAS + EXTRA_WEIGHT + 1] = AT(conv_weight_k),
@@ -202,6 +223,7 @@ static const py_operation operation = {
                [FUSED_EXTRAS + EXTRA_BIAS + 1] = AT(conv_bias_k), [FUSED_EXTRAS + EXTRA_BIAS + 2] = AT(conv_bias_v),
                [FUSED_EXTRAS + EXTRA_CONV_STATE] = AT(conv_state), [FUSED_EXTRAS + EXTRA_OUTPUT_GATE] = AT(output_gate),
                [FUSED_EXTRAS + EXTRA_NORM_WEIGHT] = AT(norm_weight)},
+    .followers = {[FUSED_EXTRAS + EXTRA_WEIGHT] = 2, [FUSED_EXTRAS + EXTRA_BIAS] = 2},
     .desc_bytes = sizeof(fkda_decode_fused_desc), .args_bytes = sizeof(fkda_decode_fused_args), .plan = plan_again, .run = run_again,
 };
 _Static_assert((int)FUSED_COUNT <= (int)PY_MOST_ARGUMENTS, "py_operation.places is too small");
@@ -215,7 +237,7 @@ PyObject *fkdai_py_decode_fused(PyObject *module, PyObject *const *arguments, Py
         PyErr_Format(PyExc_TypeError, "_core.decode_fused takes %d arguments, %zd given", (int)FUSED_COUNT, count);
         return NULL;
     }
-    const int ran = fkdai_py_run_again(core, &operation, arguments, count);
+    const int ran = fkdai_py_run_again(core, &fkdai_py_op_decode_fused, arguments, count);
     if (ran < 0) return NULL;
     if (ran > 0) Py_RETURN_NONE;
     memset(&call, 0, sizeof call);
@@ -230,6 +252,6 @@ PyObject *fkdai_py_decode_fused(PyObject *module, PyObject *const *arguments, Py
         run(core, &call) < 0)
         return NULL;
     const py_learnt learnt = {&call.desc, &call.args, {ARG_OUT, FUSED_STATE, FUSED_EXTRAS + EXTRA_CONV_STATE}};
-    fkdai_py_learn(core, &operation, arguments, count, &learnt);
+    fkdai_py_learn(core, &fkdai_py_op_decode_fused, arguments, count, &learnt);
     Py_RETURN_NONE;
 }

@@ -13,6 +13,7 @@ static const char *const argument_names[PY_WORDS] = {
 enum { PLAN_TEXT_BYTES = 512 };
 
 static _Thread_local fkda_plan last_plan;       /* of this thread's last successful call; all zero before */
+static _Thread_local uint64_t last_number;      /* the recipe that it is of, or 0 */
 
 static int is_tensor(int argument)
 {
@@ -139,7 +140,12 @@ int fkdai_py_warn(py_core *core, const fkda_plan *plan)
 
 /* ---------------------------------------------------------------- the call */
 
-void fkdai_py_keep_plan(const fkda_plan *plan) { last_plan = *plan; }
+void fkdai_py_keep_plan(const fkda_plan *plan, uint64_t number)
+{
+    if (number == 0 || number != last_number) last_plan = *plan;
+    last_number = number;
+}
+
 void fkdai_py_kept_plan(fkda_plan *plan) { *plan = last_plan; }
 
 int fkdai_py_read_call(py_core *core, py_call *call, const char *const *names, PyObject *const *arguments, Py_ssize_t count)
@@ -169,14 +175,14 @@ static int run(py_core *core, const py_call *call, fkda_status *status)
     *status = fkda_fwd_plan(&call->desc, &plan);
     if (*status != FKDA_OK) return 0;
     if (fkdai_py_warn(core, &plan) < 0) return -1;
-    if (fkdai_py_stream_of(core, call, &stream) < 0 || fkdai_py_take_scratch(core, &call->view[ARG_Q], fkda_plan_workspace_size(&plan), &scratch) < 0)
+    if (fkdai_py_stream_of(core, call, &stream) < 0 || fkdai_py_take_scratch(core, &call->view[ARG_Q], fkda_plan_workspace_size(&plan), stream, &scratch) < 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
     *status = fkda_fwd_run(&plan, &call->args, scratch.data, scratch.bytes, stream);
     Py_END_ALLOW_THREADS
     fkdai_py_give_scratch(core, &scratch);
     if (*status != FKDA_OK) return 0;
-    fkdai_py_keep_plan(&plan);
+    fkdai_py_keep_plan(&plan, 0);
     return fkdai_py_count_writes(core, call);
 }
 
@@ -209,8 +215,8 @@ static fkda_status run_again(const fkda_plan *plan, const void *args, void *work
 }
 
 #define AT(field) offsetof(fkda_fwd_args, field)
-static const py_operation operation = {
-    .id = PY_FWD,
+const py_operation fkdai_py_op_fwd = {
+    .id = PY_FWD, .name = "fwd",
     .places = {[ARG_Q] = AT(q), [ARG_K] = AT(k), [ARG_V] = AT(v), [ARG_G] = AT(g), [ARG_BETA] = AT(beta), [ARG_OUT] = AT(out), [ARG_A_LOG] = AT(A_log),
                [ARG_DT_BIAS] = AT(dt_bias), [ARG_INITIAL_STATE] = AT(initial_state), [ARG_FINAL_STATE] = AT(final_state),
                [ARG_CU_SEQLENS] = AT(cu_seqlens), [ARG_INITIAL_SLOTS] = AT(initial_slots), [ARG_FINAL_SLOTS] = AT(final_slots),
@@ -223,13 +229,13 @@ PyObject *fkdai_py_fwd(PyObject *module, PyObject *const *arguments, Py_ssize_t 
 {
     py_core *const core = PyModule_GetState(module);
     py_call call;
-    const int ran = fkdai_py_run_again(core, &operation, arguments, count);
+    const int ran = fkdai_py_run_again(core, &fkdai_py_op_fwd, arguments, count);
     if (ran < 0) return NULL;
     if (ran > 0) Py_RETURN_NONE;
     memset(&call, 0, sizeof call);
     PyObject *const answer = read_fwd(core, &call, arguments, count) < 0 ? NULL : run_or_ask(core, &call);
     const py_learnt learnt = {&call.desc, &call.args, {ARG_OUT, ARG_FINAL_STATE, count > ARG_CHECKPOINT_STATE ? ARG_CHECKPOINT_STATE : -1}};
-    if (answer == Py_None) fkdai_py_learn(core, &operation, arguments, count, &learnt);
+    if (answer == Py_None) fkdai_py_learn(core, &fkdai_py_op_fwd, arguments, count, &learnt);
     return answer;
 }
 

@@ -85,19 +85,26 @@ typedef struct taken {
     int count;
 } taken;
 
+static void set_addresses(const py_recipe *r, const py_operation *operation, Py_ssize_t i, char *data, py_any_args *args)
+{
+    for (int j = 0; j <= r->followers[i]; ++j) {
+        char *const at = data + j * r->step[i];
+        memcpy((char *)args + operation->places[i + j], &at, sizeof at);
+    }
+}
+
 static int is_known(const py_core *core, const py_recipe *r, const py_operation *operation, PyObject *const *arguments, Py_ssize_t count, taken *call)
 {
     if (r->operation == NULL || count != r->count) return 0;
+    for (Py_ssize_t i = 0; i < count; ++i)    /* first what costs nothing */
+        if (r->value[i] != NULL ? !is_same_value(r->value[i], arguments[i]) : arguments[i] == Py_None) return 0;
     call->count = 0;
     memcpy(&call->args, &r->args, operation->args_bytes);
     for (Py_ssize_t i = 0; i < count; ++i) {
         char *data;
-        if (r->value[i] != NULL) {
-            if (!is_same_value(r->value[i], arguments[i])) return 0;
-            continue;
-        }
+        if (r->value[i] != NULL) continue;
         if (!is_alike(core, arguments[i], &r->key[i], &data)) return 0;
-        memcpy((char *)&call->args + operation->places[i], &data, sizeof data);
+        set_addresses(r, operation, i, data, &call->args);
         call->tensors[call->count++] = arguments[i];
     }
     return 1;
@@ -109,23 +116,31 @@ static int forget_error(void)
     return 0;
 }
 
-/* No negative bit, and nothing that torch wants a derivative of. */
-static int are_plain(py_core *core, py_recipe *r, const taken *call)
+/* One tensor after the other. */
+static int are_plain_one_by_one(const py_core *core, PyObject *const *tensors, int count)
 {
-    const int is_patient = r->plain.check == NULL && (core->objects[OBJECT_TENSOR_GUARDS] == NULL || r->plain.patience > 0);
-    if (is_patient) {
-        r->plain.patience -= r->plain.patience > 0;
-        for (int i = 0; i < call->count; ++i)
-            if (fkdai_py_is_negated(core, call->tensors[i]) != 0) return forget_error();
-    } else if (!fkdai_py_are_of_kind(core, &r->plain, call->tensors, call->count)) {
-        Py_CLEAR(r->plain.check);
-        r->plain.patience = PATIENCE;
+    const int modes = fkdai_py_derivative_modes(core, PY_BACKWARD | PY_FORWARD);
+    for (int i = 0; i < count && (modes == 0 || modes == PY_BACKWARD); ++i) {
+        if (fkdai_py_is_negated(core, tensors[i]) != 0) return forget_error();
+        if (modes != 0 && fkdai_py_is_true(PyObject_GetAttr(tensors[i], core->names[NAME_REQUIRES_GRAD])) != 0) return forget_error();
+    }
+    return modes == 0 || modes == PY_BACKWARD ? 1 : forget_error();
+}
+
+/* No negative bit, and nothing that torch wants a derivative of. */
+static int are_plain(py_core *core, py_kind *kind, PyObject *const *tensors, int count)
+{
+    if (kind->check == NULL && (core->objects[OBJECT_TENSOR_GUARDS] == NULL || kind->patience > 0)) {
+        kind->patience -= kind->patience > 0;
+        return are_plain_one_by_one(core, tensors, count);
+    }
+    if (!fkdai_py_are_of_kind(core, kind, tensors, count)) {
+        Py_CLEAR(kind->check);
+        kind->patience = PATIENCE;
         return 0;
     }
-    const int may_need_grad = is_patient || r->plain.requires_grad;    /* where it matters, the long way asks tensor by tensor */
-    const int modes = fkdai_py_derivative_modes(core, may_need_grad ? PY_BACKWARD | PY_FORWARD : PY_FORWARD);
-    if (modes < 0) return forget_error();
-    return modes == 0;
+    const int modes = fkdai_py_derivative_modes(core, kind->requires_grad ? PY_BACKWARD | PY_FORWARD : PY_FORWARD);    /* the long way asks which */
+    return modes < 0 ? forget_error() : modes == 0;
 }
 
 /* Host memory: as many threads as torch wants now. */
@@ -151,20 +166,20 @@ static int count_writes(const py_core *core, const int *positions, PyObject *con
 static int run(py_core *core, const py_recipe *r, PyObject *const *arguments, const taken *call)
 {
     const py_operation *const operation = r->operation;    /* others may learn while this one runs */
-    const fkda_memory memory = r->memory;
-    const int32_t device = r->device;
+    const uint64_t number = r->number;
     const int written[3] = {r->written[0], r->written[1], r->written[2]};
-    const py_view first = {.memory = memory, .device = device, .tensor = call->tensors[0]};
+    const py_view first = {.memory = r->memory, .device = r->device, .tensor = call->tensors[0]};
     fkda_plan plan;
     fkda_stream stream = NULL;
     py_scratch scratch;
-    if (memory == FKDA_MEMORY_CUDA) {
+    if (r->memory == FKDA_MEMORY_CUDA) {
         plan = r->plan;
-        if (fkdai_py_current_stream(core, device, &stream) < 0) return forget_error();
+        if (fkdai_py_current_stream(core, r->device, &stream) < 0) return forget_error();
     } else if (operation->plan(&r->desc, &plan) != FKDA_OK) {
         return 0;
     }
-    if (fkdai_py_take_scratch(core, &first, fkda_plan_workspace_size(&plan), &scratch) < 0) return forget_error();
+    const size_t bytes = r->memory == FKDA_MEMORY_CUDA ? r->workspace_bytes : fkda_plan_workspace_size(&plan);
+    if (fkdai_py_take_scratch(core, &first, bytes, stream, &scratch) < 0) return forget_error();
     fkda_status status;
     Py_BEGIN_ALLOW_THREADS
     status = operation->run(&plan, &call->args, scratch.data, scratch.bytes, stream);
@@ -172,7 +187,7 @@ static int run(py_core *core, const py_recipe *r, PyObject *const *arguments, co
     fkdai_py_give_scratch(core, &scratch);
     if (status != FKDA_OK) return 0;
     core->known_calls += 1;
-    fkdai_py_keep_plan(&plan);
+    fkdai_py_keep_plan(&plan, first.memory == FKDA_MEMORY_CUDA ? number : 0);
     return count_writes(core, written, arguments) < 0 ? -1 : 1;
 }
 
@@ -184,9 +199,43 @@ int fkdai_py_run_again(py_core *core, const py_operation *operation, PyObject *c
         py_recipe *const r = &core->recipes[operation->id][i];
         if (!is_known(core, r, operation, arguments, count, &call) || !has_its_threads(core, r)) continue;
         const uint64_t number = r->number;
-        return are_plain(core, r, &call) && r->number == number ? run(core, r, arguments, &call) : 0;    /* torch may let others run */
+        return are_plain(core, &r->plain, call.tensors, call.count) && r->number == number ? run(core, r, arguments, &call) : 0;    /* torch may let others run */
     }
     return 0;
+}
+
+static int is_given(const py_bound_call *bound, const PyObject *tensor)
+{
+    for (int i = 0; i < bound->given_count; ++i)
+        if (bound->given[i] == tensor) return 1;
+    return 0;
+}
+
+/* What is given has no negative bit, and torch wants no derivative of anything. */
+static int is_plain_bound(py_core *core, py_recipe *r, const py_bound_call *bound, const taken *call)
+{
+    if (bound->given_count > 0 && !fkdai_py_are_of_kind(core, &r->plain, bound->given, bound->given_count)) {
+        Py_CLEAR(r->plain.check);
+        return 0;
+    }
+    const int modes = fkdai_py_derivative_modes(core, PY_BACKWARD | PY_FORWARD);
+    if (modes <= 0) return modes < 0 ? forget_error() : 1;
+    if (r->plain.requires_grad) Py_CLEAR(r->plain.check);    /* such a call is refused: the next one will be of another kind */
+    if (modes != PY_BACKWARD || (bound->given_count > 0 && r->plain.check == NULL)) return 0;
+    for (int i = 0; i < call->count; ++i)
+        if (!is_given(bound, call->tensors[i]) && fkdai_py_is_true(PyObject_GetAttr(call->tensors[i], core->names[NAME_REQUIRES_GRAD])) != 0)
+            return forget_error();
+    return 1;
+}
+
+int fkdai_py_run_bound(py_core *core, py_recipe *r, const py_bound_call *bound)
+{
+    taken call;
+    if (!has_table(core) || !is_known(core, r, bound->operation, bound->arguments, bound->count, &call) || !has_its_threads(core, r)) return 0;
+    const uint64_t number = r->number;
+    const int ran = is_plain_bound(core, r, bound, &call) && r->number == number ? run(core, r, bound->arguments, &call) : 0;
+    core->bound_calls += ran != 0;
+    return ran;
 }
 
 /* ---------------------------------------------------------------- learning one */
@@ -211,14 +260,29 @@ static int learn_arguments(const py_core *core, const py_operation *operation, P
         if (operation->places[i] == 0 || read_key(core, arguments[i], &r->key[i], &data) < 0) return 0;
         memcpy(&told, (const char *)args + operation->places[i], sizeof told);
         if (told != data) return 0;    /* an empty one, say */
+        r->followers[i] = count > i + 1 && arguments[i + 1] == Py_None ? operation->followers[i] : 0;
+        if (r->followers[i] == 0) continue;
+        memcpy(&told, (const char *)args + operation->places[i + 1], sizeof told);
+        r->step[i] = told - data;
     }
     return 1;
+}
+
+/* It ran the long way although it is known: a forward-mode level was open, say. */
+static int is_learnt(const py_core *core, const py_operation *operation, PyObject *const *arguments, Py_ssize_t count, const fkda_fwd_desc *head)
+{
+    taken call;
+    for (int i = 0; i < PY_RECIPES; ++i) {
+        const py_recipe *const r = &core->recipes[operation->id][i];
+        if (is_known(core, r, operation, arguments, count, &call) && r->threads == head->threads) return 1;
+    }
+    return 0;
 }
 
 void fkdai_py_learn(py_core *core, const py_operation *operation, PyObject *const *arguments, Py_ssize_t count, const py_learnt *what)
 {
     py_recipe *const r = &core->recipes[operation->id][core->next_recipe[operation->id]];
-    if (!has_table(core) || count > PY_MOST_ARGUMENTS) return;
+    if (!has_table(core) || count > PY_MOST_ARGUMENTS || is_learnt(core, operation, arguments, count, what->desc)) return;
     fkdai_py_forget_recipe(r);
     if (!learn_arguments(core, operation, arguments, count, what->args, r)) {
         fkdai_py_forget_recipe(r);
@@ -229,7 +293,23 @@ void fkdai_py_learn(py_core *core, const py_operation *operation, PyObject *cons
     memcpy(&r->args, what->args, operation->args_bytes);
     memcpy(r->written, what->written, sizeof r->written);
     fkdai_py_kept_plan(&r->plan);
+    r->workspace_bytes = fkda_plan_workspace_size(&r->plan);
     r->operation = operation, r->count = count, r->memory = head->memory, r->device = head->device, r->threads = head->threads;
     r->plain.patience = PATIENCE, r->plain.requires_grad = 1, r->number = ++core->recipe_number;
     core->next_recipe[operation->id] = (core->next_recipe[operation->id] + 1) % PY_RECIPES;
+}
+
+void fkdai_py_adopt(const py_core *core, const py_bound_call *bound, py_recipe *to)
+{
+    taken call;
+    if (!has_table(core)) return;
+    for (int i = 0; i < PY_RECIPES; ++i) {
+        const py_recipe *const r = &core->recipes[bound->operation->id][i];
+        if (!is_known(core, r, bound->operation, bound->arguments, bound->count, &call)) continue;
+        fkdai_py_forget_recipe(to);
+        *to = *r;
+        for (int j = 0; j < PY_MOST_ARGUMENTS; ++j) Py_XINCREF(to->value[j]);
+        to->plain = (py_kind){.check = NULL};    /* of other tensors */
+        return;
+    }
 }

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, SupportsFloat
 from . import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import ParamSpec
 
     import torch
 
-__all__ = ["Backend", "__version__", "backends", "build_info", "decode", "decode_fused", "fwd", "get_workspace_size", "last_plan"]
+    P = ParamSpec("P")
+
+__all__ = ["Backend", "__version__", "backends", "bind", "build_info", "decode", "decode_fused", "fwd", "get_workspace_size", "last_plan"]
 __version__ = _core.version
 
 
@@ -73,10 +76,11 @@ def fwd(
     B batch, T tokens, N sequences, H query/key heads, HV value heads (a multiple of H), K key width, V value width. Tensors are in
     any floating point dtype; bfloat16 and float32 with a contiguous last axis are read and written where they lie, others by a copy.
 
-    CUDA tensors: the work goes into torch's current stream of q's device, and the workspace comes from torch's allocator, so that the call
-    can be captured in a CUDA graph. The kernels take K and V of 64 and 128, q, k, v, g and out in bfloat16 (a precomputed g in float32
-    too), beta and states in bfloat16 or float32; other dtypes go through copies. Strides may be any: where those of q, k, v, g or out are
-    no multiples of 16 bytes, or states lie at odd multiples of their element, the workspace grows by packed copies, made in the same stream.
+    CUDA tensors: the work goes into torch's current stream of q's device, and the workspace comes from torch's allocator, so that the call can be
+    captured in a CUDA graph; outside of captures one of up to 16 MiB is kept for further calls in the stream. The kernels take K and V of 64 and
+    128, q, k, v, g and out in bfloat16 (a precomputed g in float32 too), beta and states in bfloat16 or float32; other dtypes go through copies.
+    Strides may be any: where those of q, k, v, g or out are no multiples of 16 bytes, or states lie at odd multiples of their element, the
+    workspace grows by packed copies, made in the same stream.
 
     Args:
         q, k: ``[B,T,H,K]``, before normalisation.
@@ -281,8 +285,8 @@ def decode_fused(
         out: ``[N,1,H,V]``.
         scale, A_log, dt_bias, lower_bound, gate, beta_kind, beta_multiplier, qk_norm, state_layout: as in ``fwd``.
         state: ``[N,H,V,K]``, or with ``slots`` a pool ``[slots,H,V,K]``, slots any distance apart; fp32 or bf16.
-        conv_weight: those of q, k and v, ``[4,H*K]`` each, the newest tap last: three tensors, or one ``[3,4,H*K]``, which every
-            call takes apart. None: no convolution.
+        conv_weight: those of q, k and v, ``[4,H*K]`` each, the newest tap last: three tensors, or one ``[3,4,H*K]``. None: no
+            convolution.
         conv_bias: ``[H*K]`` each, likewise. None: 0.
         conv_state: ``[N or slots,3,3*H*K]``, any strides; channels of q, k, v, oldest input first. One that lies
             as ``[slots,3*H*K,3]`` is given as its ``transpose(1, 2)``.
@@ -298,8 +302,8 @@ def decode_fused(
     Raises:
         As ``fwd``. After an error nothing has been written.
     """
-    weight_q, weight_k, weight_v = (None, None, None) if conv_weight is None else conv_weight
-    bias_q, bias_k, bias_v = (None, None, None) if conv_bias is None else conv_bias
+    weight_q, weight_k, weight_v = conv_weight if type(conv_weight) is tuple else _three(conv_weight)
+    bias_q, bias_k, bias_v = conv_bias if type(conv_bias) is tuple else _three(conv_bias)
     try:
         _core.decode_fused(
             q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, slots, initial_mask, slot_null, norm_eps,
@@ -309,6 +313,40 @@ def decode_fused(
     except TypeError:
         if not _is_traced("decode_fused", locals()):
             raise
+
+
+def _three(tensors: torch.Tensor | Sequence[torch.Tensor] | None) -> tuple[object, object, object]:
+    """As the extension takes them: one tensor for all three stands alone."""
+    if tensors is None or hasattr(tensors, "data_ptr"):
+        return tensors, None, None
+    of_q, of_k, of_v = tensors
+    return of_q, of_k, of_v
+
+
+def bind(function: Callable[P, None], given: Sequence[str], /, *args: P.args, **kwargs: P.kwargs) -> _core.Bound:
+    """The call ``function(*args, **kwargs)``, to be made again and again with less host time; function is ``fwd``, ``decode`` or ``decode_fused``.
+
+    It holds its arguments, all but the tensors named in ``given``: those are brought by each call, in that order. For a layer that decodes::
+
+        step = flash_kda.bind(
+            flash_kda.decode, ("q", "k", "v", "g", "beta", "out"), q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, state, slots=slots)
+        step(q, k, v, g, beta, out)      # of this token
+        step(q2, k2, v2, g2, beta2, out2)    # of the next one
+
+    Each call means what ``function`` means, checks included, and raises as it does. It costs less where the tensors that it brings have the
+    dtypes, sizes and strides of the call before, with torch 2.11 and later. Other calls cost what ``function`` costs, or a little more.
+    ``bind`` itself runs nothing.
+
+    A tensor that is held may change its values, or be given other memory (``x.data = y``). Its negative bit is not asked for again. ``conv_weight``
+    and ``conv_bias`` cannot be in ``given``. torch.compile traces ``function``, not what ``bind`` returns.
+
+    Raises:
+        TypeError: arguments that function does not have, or a function that is none of the three.
+        ValueError: a name in ``given`` that is none of its tensors, or is there twice.
+    """
+    from ._bind import make
+
+    return make(function, given, args, kwargs)
 
 
 def get_workspace_size(T_total: int, H: int, N: int = 1) -> int:

@@ -5,8 +5,8 @@
  *     for every part of S:  for every token:  S = decay(S);  u = b (v - S^T k^);  o = S^T q^ + (k^.q^) u;  S = S + k^ u^T
  *
  * A part is some rows of [V,K], or some columns of [K,V]: 8 to 32 KB, which stay in the first-level cache while the tokens pass over them and the
- * states after them are written. One token takes all columns of [K,V] at once, as memory likes it. Tokens never share an operation, so that S tokens
- * give the bits of S calls.
+ * states after them are written. One token takes all of a state that lies where it is to stay: memory likes it, and the token is made ready once.
+ * Tokens never share an operation, so that S tokens give the bits of S calls.
  */
 #include <stdio.h>
 #include <string.h>
@@ -97,10 +97,10 @@ typedef struct part {
 
 static void load_part(const fkdai_cpu_ukr *ukr, const part *p, const matrix *from, float *state)
 {
+    if (from->data == state) return;
     for (int64_t i = 0, at = p->at; i < p->rows; ++i, at += p->stride) {
         if (from->data == NULL) memset(state + at, 0, (size_t)p->width * sizeof *state);
-        else if (from->data != state)
-            ukr->load_row((const char *)from->data + at * fkdai_dtype_bytes(from->dtype), from->dtype, p->width, 0, 1, state + at);
+        else ukr->load_row((const char *)from->data + at * fkdai_dtype_bytes(from->dtype), from->dtype, p->width, 0, 1, state + at);
     }
 }
 
@@ -122,7 +122,7 @@ static void step_part(const head *h, int64_t v, int64_t channels, int is_columns
         float *const out = h->s->rows.out[t] + v;
         if (t == 0 || h->is_tree) load_part(ukr, &p, h->is_tree ? &h->from[t] : &h->initial, h->state);
         if (is_columns) ukr->step_columns(&h->s->token[t], K, V, channels, values, h->state + p.at, out);
-        else ukr->step_rows(&h->s->token[t], K, values, h->state + p.at, out);
+        else ukr->step_rows(&h->s->token[t], K, channels, values, h->state + p.at, out);
         store_part(ukr, &p, h->state, &h->final[t]);
         store_part(ukr, &p, h->state, &h->step[t]);
     }
@@ -131,7 +131,8 @@ static void step_part(const head *h, int64_t v, int64_t channels, int is_columns
 static void step_parts(const head *h)
 {
     const int is_columns = h->task->desc->final_state.layout == FKDA_STATE_NHKV;
-    const int64_t V = h->task->desc->V, channels = !is_columns ? R : h->len == 1 ? V : FKDAI_CPU_STEP_COLUMNS;
+    const int takes_all = h->len == 1 && (is_columns || h->initial.data == h->state);
+    const int64_t V = h->task->desc->V, channels = takes_all ? V : is_columns ? FKDAI_CPU_STEP_COLUMNS : R;
     for (int64_t v = 0; v < V; v += channels) step_part(h, v, channels, is_columns);
 }
 

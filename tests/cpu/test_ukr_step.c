@@ -58,7 +58,7 @@ static void check_part(const fkdai_cpu_ukr *u, int K, int count, int is_columns)
     for (int i = 0; i < ROOM; ++i) state[i] = before[i] = (float)random_normal(7, (uint64_t)i);
     for (int i = 0; i < count; ++i) v[i] = (float)random_normal(8, (uint64_t)i), out[i] = NAN;
     if (is_columns) u->step_columns(&token, K, STRIDE, count, v, state, out);
-    else u->step_rows(&token, K, v, state, out);
+    else u->step_rows(&token, K, count, v, state, out);
     for (int i = 0; i < count; ++i) {
         const int first = is_columns ? i : i * K, step = is_columns ? STRIDE : 1;
         const double want = step_in_double(&token, alpha, K, before + first, step, v[i], after);
@@ -79,7 +79,7 @@ static void one_token(void **state)
     FOR_EACH_UKR(u)
         for (int K = 64; K <= W; K += 64) {
             for (int width = FKDAI_CPU_STEP_COLUMNS; width <= W; width += FKDAI_CPU_STEP_COLUMNS) check_part(u, K, width, 1);
-            check_part(u, K, R, 0);
+            for (int rows = R; rows <= 3 * R; rows += 2 * R) check_part(u, K, rows, 0);
         }
 }
 

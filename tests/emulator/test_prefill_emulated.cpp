@@ -183,6 +183,7 @@ void inputs() {
     check("all -5", "lens=96 H=1 gates=floor");
     check("keys of 1e20", "lens=40 H=1 keys=huge");
     check("one key for all tokens, weak gates", "lens=130 H=1 keys=same gates=weak");
+    check("one key for all tokens, gates that forget nothing", "T=600 H=1 keys=same gates=open betas=eight A_log=none dt_bias=none");
     check("gates of inf, 1e30, any bits", "lens=70 H=1 gates=odd");
     const float steep = 80;
     check("the same, A_log = 80", "lens=70 H=1 gates=odd", {}, &steep);
@@ -205,6 +206,8 @@ void inputs() {
     check("precomputed, steep channels", "lens=70 H=1 gate=precomputed gates=wide");
     check("precomputed, fp32", "lens=70,20 last=nan H=2 gate=precomputed g=f32");
     check("precomputed, fp32, steep channels", "lens=70 H=1 gate=precomputed gates=wide g=f32");
+    check("precomputed, fp32, chunks that quads ask for ahead", "lens=432,20 last=nan H=1 gate=precomputed g=f32");
+    check("precomputed, fp32, three sequences of one head", "lens=250,33,300 H=1 gate=precomputed g=f32", {1});
     check("precomputed, 1e30 of both signs", "lens=40 H=1 gate=precomputed gates=huge");
     check("bf16 states", "lens=70 H=2 s0=bf16 s1=bf16");
     check("bf16 states, cut", "lens=40,0,33 H=2 s0=bf16 s1=bf16", {2});
@@ -233,6 +236,7 @@ void cuts() {
     check_choice("which mapping ends first");
     check("400 x 3 heads on 2 workers, cut", "lens=400 H=3", {2});
     check_cuts("450 x 5 heads on 5, 4, 3, 2 workers: same bits", "lens=450 H=5", {4, 3, 2});
+    check_cuts("400,230 x 2 heads, fp32 gates, on 3, 2 workers: same bits", "lens=400,230 H=2 gate=precomputed g=f32", {3, 2});
 }
 
 void laggards() { check_laggards("lanes that come late, in every role", "lens=400 H=1"); }

@@ -43,6 +43,9 @@ void checkpoints() {
     for (const char *every : {"64", "96", "160", "80", "150"})    // the second of three jobs is cut at token 160
         check((std::string("every ") + every + ", cut").c_str(), (std::string("lens=400 H=3 cp=f32 cp_every=") + every).c_str(), {2});
     check("every 32, pool, gaps", "lens=400,64,30 H=1 cp=f32 cp_every=32 cp_pool=i32 rows=gaps", {2});
+    check("every 32, bf16", "lens=200,64,30 H=1 cp=bf16 cp_every=32", {2});
+    check("every 64, chunks out of range", "lens=200,64 H=1 cp=f32 cp_every=64 gates=half values=vast", {2});
+    check("every 80, fp32 gates", "lens=250,400 H=1 gate=precomputed g=f32 cp=f32 cp_every=80", {1});
     check("every 32, bf16, pool, [K,V]", "lens=300,64 H=1 cp=bf16 cp_layout=nhkv cp_every=32 cp_pool=i64", {1});
     check("every 1", "lens=70,3 H=1 cp=f32 cp_every=1", {1});
     check("every 7, bf16, [K,V], gaps", "lens=20,0,3,50,1,49 H=1 cp=bf16 cp_every=7 cp_layout=nhkv rows=gaps", {2});

@@ -130,7 +130,8 @@ struct DeviceCase {
         call.q = strided(q), call.k = strided(k), call.v = strided(v), call.g = strided(g);
         call.out = out, call.out_stride = call.q.stride;
         call.beta = {beta, {T * H, H, 1}, FKDAI_BF16}, call.beta_multiplier = 1.f;
-        call.A_log = {A_log, FKDAI_F32}, call.dt_bias = {dt_bias, FKDAI_F32};
+        if (spec.A_log != FKDA_NONE) call.A_log = {A_log, FKDAI_F32};
+        if (spec.dt_bias != FKDA_NONE) call.dt_bias = {dt_bias, FKDAI_F32};
         if (is_packed()) call.cu_seqlens = {spec.cu == FKDA_I32 ? static_cast<void *>(cu32) : cu, spec.cu == FKDA_I32 ? FKDAI_I32 : FKDAI_I64};
         if (spec.initial != FKDA_NONE) call.initial_state = initial, call.initial_rows = {H * 128 * 128, element(spec.initial), 0, {}, 0, 0};
         call.final_state = final, call.final_rows = {H * 128 * 128, element(spec.final), 0, {}, 0, 0};
@@ -156,10 +157,11 @@ struct DeviceCase {
         const int64_t count = rows() * 128;
         const Spread normal{0.f, 1.f};
         fill_normal<<<512, 256>>>(q, count, normal, seed * 16 + 1);
-        fill_normal<<<512, 256>>>(k, count, spread_of_keys(spec), seed * 16 + 2);
+        if (const int rank = rank_of_keys(spec); rank > 0) fill_low_rank<<<512, 256>>>(k, rows(), H, rank, seed * 16 + 2);
+        else fill_normal<<<512, 256>>>(k, count, spread_of_keys(spec), seed * 16 + 2);
         fill_normal<<<512, 256>>>(v, count, normal, seed * 16 + 3);
         fill_normal<<<512, 256>>>(g, count, spread_of_gates(spec), seed * 16 + 4);
-        fill_normal<<<512, 256>>>(beta, rows(), normal, seed * 16 + 5);
+        fill_normal<<<512, 256>>>(beta, rows(), spread_of_betas(spec), seed * 16 + 5);
         fill_normal<<<512, 256>>>(A_log, H, Spread{0.f, 0.3f}, seed * 16 + 6);
         fill_normal<<<512, 256>>>(dt_bias, H * 128, Spread{0.f, 0.5f}, seed * 16 + 7);
         if (spec.initial == FKDA_BF16) fill_normal<<<512, 256>>>(reinterpret_cast<__nv_bfloat16 *>(initial), state_count(), Spread{0.f, 0.1f}, seed * 16 + 8);
@@ -237,7 +239,8 @@ struct DeviceCase {
             return oracle::Tensor{static_cast<const __nv_bfloat16 *>(x.data), x.stride.batch, x.stride.token, x.stride.head};
         };
         const oracle::Rule rule{FKDA_GATE_BOUNDED, FKDA_BETA_LOGIT, FKDA_QK_NORM_L2, 1.0, call.lower_bound, call.scale};
-        const oracle::DeviceProblem problem{rule, tensor(call.q), tensor(call.k), tensor(call.v), tensor(call.g), tensor(call.beta), A_log, dt_bias,
+        const oracle::DeviceProblem problem{rule, tensor(call.q), tensor(call.k), tensor(call.v), tensor(call.g), tensor(call.beta),
+                                            static_cast<const float *>(call.A_log.data), static_cast<const float *>(call.dt_bias.data),
                                             is_packed() ? cu : nullptr, spec.initial == FKDA_NONE ? nullptr : initial, ref_out, ref_final, T, H};
         CHECK_CUDA(cudaMemset(sums, 0, sizeof host));
         CHECK_CUDA(cudaMemset(ref_out, 0, rows() * 1024));

@@ -5,10 +5,7 @@
 #define FKDA_MARKS
 #include "prefill_mma/prefill_mma_launch.cu"
 
-#include <algorithm>
-#include <cstring>
-
-#include "gpu_case.cuh"
+#include "gpu_marks.cuh"
 
 namespace {
 
@@ -25,42 +22,29 @@ const char *const kMoments[] = {
 unsigned at[kMarks][kMarkedSteps];
 
 // Over the steps in the middle; a moment that was never passed has no clock.
-int median(int from, int to, int steps, int later) {
+int cycles_between(int from, int to, int steps, int later) {
     std::vector<int> cycles;
     for (int i = steps / 3; i + later <= steps * 2 / 3; i++)
         if (at[from][i] != 0 && at[to][i + later] != 0) cycles.push_back(static_cast<int>(at[to][i + later] - at[from][i]));
-    std::sort(cycles.begin(), cycles.end());
-    return cycles.empty() ? 0 : cycles[cycles.size() / 2];
+    return median(cycles);
 }
 
 void print_role(int first, int last, int steps) {
-    printf("%-8s %6d a step:", kRoles[first], median(first, first, steps, 1));
-    for (int m = first + 1; m <= last; m++) printf("  %s %d", kMoments[m], median(m - 1, m, steps, 0));
+    printf("%-8s %6d a step:", kRoles[first], cycles_between(first, first, steps, 1));
+    for (int m = first + 1; m <= last; m++) printf("  %s %d", kMoments[m], cycles_between(m - 1, m, steps, 0));
     printf("\n");
 }
 
 }  // namespace
 
 int main(int argc, char **argv) {
-    const int multiprocessors = multiprocessors_or_skip("mma_marks");
-    read_mapping(argc, argv);
-    case_spec s = kernel_case_parse("marks", "T=8192 H=4");
-    if (argc > 1) s.H = s.HV = atoi(argv[1]);
-    if (argc > 2) s.T = s.bounds[1] = atoi(argv[2]);
-    const int steps = static_cast<int>(s.T / kChunk);
-    if (s.H < 1 || steps < 1 || steps > kMarkedSteps) {
-        printf("mma_marks: H at least 1, T from %d to %d\n", kChunk, kMarkedSteps * kChunk);
-        return 2;
-    }
+    static_assert(kChunk == 32);
+    const MarkedProblem x = read_marked_problem("mma_marks", "T=8192 H=4", kMarkedSteps, argc, argv);
     CHECK_CUDA(fkdai_mma_load());
-    DeviceCase c(s, multiprocessors, asked_mapping < kMma ? kMma : asked_mapping);
+    DeviceCase c(x.spec, x.multiprocessors, asked_mapping < kMma ? kMma : asked_mapping);
     for (int i = 0; i < 3; i++) c.run();
     CHECK_CUDA(cudaMemcpyFromSymbol(at, marked_clock, sizeof at));
-    printf("H=%d, %d slices, %d solve warps, %d chain warps\n", static_cast<int>(s.H), c.mma.slices, c.mma.solve_warps, c.mma.chain_warps);
-    for (int first = 0, m = 1; m <= kMarks; m++)
-        if (m == kMarks || strcmp(kRoles[m], kRoles[first]) != 0) {
-            print_role(first, m - 1, steps);
-            first = m;
-        }
+    printf("H=%d, %d slices, %d solve warps, %d chain warps\n", static_cast<int>(x.spec.H), c.mma.slices, c.mma.solve_warps, c.mma.chain_warps);
+    for_each_role(kRoles, 0, [&](int first, int last) { print_role(first, last, x.chunks); });
     return 0;
 }

@@ -6,10 +6,7 @@
 #define FKDA_MARKS
 #include "prefill_sm90/prefill_launch.cu"
 
-#include <algorithm>
-#include <cstring>
-
-#include "gpu_case.cuh"
+#include "gpu_marks.cuh"
 
 namespace {
 
@@ -32,18 +29,17 @@ bool is_of_preparer(int mark) { return is_of(mark, "load") || is_of(mark, "opera
 int step_of(int mark) { return is_of_preparer(mark) ? duo::kRanks : 1; }
 
 // Over the chunks in the middle.
-int median(int from, int from_chunk, int to, int to_chunk, int step) {
+int cycles_between(int from, int from_chunk, int to, int to_chunk, int step) {
     std::vector<int> cycles;
     for (int i = chunks / 3 / step * step; i + std::max(from_chunk, to_chunk) <= chunks * 2 / 3; i += step)
         cycles.push_back(static_cast<int>(at[to][i + to_chunk] - at[from][i + from_chunk]));
-    std::sort(cycles.begin(), cycles.end());
-    return cycles.empty() ? 0 : cycles[cycles.size() / 2];
+    return median(cycles);
 }
 
 void print_role(int first, int last) {
     const int step = step_of(first);
-    printf("%-8s %6d a chunk:", kRoles[first], median(first, 0, first, step, step));
-    for (int m = first + 1; m <= last; m++) printf("  %s %d", kMoments[m], median(m - 1, 0, m, 0, step));
+    printf("%-8s %6d a chunk:", kRoles[first], cycles_between(first, 0, first, step, step));
+    for (int m = first + 1; m <= last; m++) printf("  %s %d", kMoments[m], cycles_between(m - 1, 0, m, 0, step));
     printf("\n");
 }
 
@@ -72,25 +68,16 @@ void print_ends(int blocks) {
 }  // namespace
 
 int main(int argc, char **argv) {
-    const int multiprocessors = multiprocessors_or_skip("prefill_marks");
-    read_mapping(argc, argv);
-    case_spec s = kernel_case_parse("marks", "T=8192 H=32");
-    if (argc > 1) s.H = s.HV = atoi(argv[1]);
-    if (argc > 2) s.T = s.bounds[1] = atoi(argv[2]);
-    chunks = static_cast<int>(s.T / kChunk);
-    if (s.H < 1 || chunks < 1 || chunks > static_cast<int>(kMarkedChunks)) {
-        printf("prefill_marks: H at least 1, T from %d to %u\n", kChunk, kMarkedChunks * kChunk);
-        return 2;
-    }
+    static_assert(kChunk == 32);
+    const MarkedProblem x = read_marked_problem("prefill_marks", "T=8192 H=32", static_cast<int>(kMarkedChunks), argc, argv);
+    chunks = x.chunks;
     load_kernels();
-    DeviceCase c(s, multiprocessors, asked_mapping == FKDAI_QUAD ? FKDAI_QUAD : FKDAI_DUO);  // the marked ones
+    DeviceCase c(x.spec, x.multiprocessors, asked_mapping == FKDAI_QUAD ? FKDAI_QUAD : FKDAI_DUO);  // the marked ones
     for (int i = 0; i < 3; i++) c.run();
     CHECK_CUDA(cudaMemcpyFromSymbol(at, marked_clock, sizeof at));
-    for (int first = mark_load_wants_stage, m = first + 1; m <= kMarks; m++)
-        if (m == kMarks || strcmp(kRoles[m], kRoles[first]) != 0) {
-            if (!is_of(first, "state")) print_role(first, m - 1);
-            first = m;
-        }
+    for_each_role(kRoles, mark_load_wants_stage, [](int first, int last) {
+        if (!is_of(first, "state")) print_role(first, last);
+    });
     printf("cycles since the cluster met:\n");
     print_ends(fkdai_prefill_ranks(c.call.grid));
     return 0;

@@ -5,7 +5,7 @@ Each mutant is (file, exact old text, new text, suite). The tree is copied to a 
 mutant, the text is replaced, the suite rebuilt and run. A mutant that a suite lets pass has survived: exit status 1. An old text that is
 not in its file exactly once is an error too, so this list follows the code.
 
-    tests/mutants/run_mutants.py              all; about four minutes on two cores. Not part of `make check`
+    tests/mutants/run_mutants.py              all; a quarter of an hour on two cores. Not part of `make check`
     tests/mutants/run_mutants.py cpu_task     those whose file name contains the word
 """
 import os
@@ -22,7 +22,10 @@ ON_CPU, ON_REF = "test_backends cpu", "test_backends ref"
 COPY, CALLS = "test_strided_copy", "test_copied_calls"
 DECODE = "test_decode_emulated"
 MMA, MMA_SIZES, MMA_BROKEN = "test_mma_emulated cases", "test_mma_emulated sizes", "test_mma_emulated broken"
-TIMEOUT_S = 180
+MMA_LAUNCH = "test_mma_launch"
+NEED_NVCC = {MMA_LAUNCH}    # without one their mutants are left out
+QUADS, CHECKPOINTS, SCHEDULE = "test_prefill_emulated inputs cuts", "test_prefill_states checkpoints", "test_schedule"
+TIMEOUT_S = 600
 
 MUTANTS = [
     # strides, extents, sequences
@@ -167,6 +170,21 @@ MUTANTS = [
     ("src/cuda/prefill_mma/mma_params.cuh", "(is_silent ? 32u : 0u) |", "(is_silent ? 0u : 0u) |", MMA),
     ("src/cuda/prefill_mma/mma_chain.cuh", "if (is_scaled) [[unlikely]] multiply_tiles(state", "if (false) multiply_tiles(state", MMA_SIZES),
     ("src/cuda/prefill_mma/mma_solve.cuh", "(number & (p.solve_warps - 1)) == first", "(number & p.solve_warps) == first", MMA),
+    ("src/cuda/prefill_mma/prefill_mma_launch.cu", "kKernels[p.checkpoints.element != fkdai::Element::Absent]", "kKernels[0]", MMA_LAUNCH),
+    ("src/cuda/prefill_mma/prefill_mma_launch.cu", "kKernels[p.checkpoints.element != fkdai::Element::Absent]", "kKernels[1]", MMA_LAUNCH),
+
+    # the Hopper prefill kernel: gates that a quad asks for ahead, checkpoints between parts of a segment; the schedule
+    ("src/cuda/prefill_sm90/roles/raw_gates.cuh", "keep(kept, info, Smem::kGatesAhead, info.rows_ahead);", "keep(kept, info, Smem::kGatesAhead + 1, info.rows_ahead);", QUADS),
+    ("src/cuda/prefill_sm90/roles/raw_gates.cuh", "kept.is_there = info.rows_ahead > 0;", "kept.is_there = true;", QUADS),
+    ("src/cuda/prefill_sm90/mapping/quad_config.cuh", "kGatesAhead = kPreparers * kPrepareGroups;", "kGatesAhead = kPrepareGroups;", QUADS),
+    ("src/cuda/prefill_sm90/roles/state_io.cuh", "now.checkpoint + before - 1", "now.checkpoint + before", CHECKPOINTS),
+    ("src/cuda/prefill_sm90/mapping/duo_chain.cuh", "is_last ? 1 : 0", "1", CHECKPOINTS),
+    ("src/cuda/schedule/jobs.cuh", "borders++, forks--;", ";", SCHEDULE),
+    ("src/cuda/schedule/jobs.cuh", "tokens % kChunk == 0 || tokens == length", "tokens % kChunk == 0", SCHEDULE),
+    ("src/cuda/schedule/jobs.cuh", "forks = marks - borders;", "forks = marks;", SCHEDULE),
+    ("src/cuda/schedule/jobs.cuh", "units < most ? units : most", "units", SCHEDULE),
+    ("src/cuda/schedule/make_schedule.cuh", "        at_n += timeline.marks_of(out.sequence[n].y);\n", "        at_n++;\n", SCHEDULE),
+    ("src/cuda/schedule/make_schedule.cuh", " + timeline.stop_units<kChunk>(n, at_n.length)", "", SCHEDULE),
 ]
 
 
@@ -178,20 +196,32 @@ def copy_tree(to):
             shutil.copy2(ROOT / name, to / name)
 
 
+def build_folder(tree, suite):
+    return tree / ("build-nvcc" if suite in NEED_NVCC else "build")
+
+
 def build(tree, suites):
-    command = ["cmake", "--build", tree / "build", "--parallel", str(os.cpu_count()), "--target", *sorted(suites)]
-    return subprocess.run(command, capture_output=True, text=True)
+    """Returns the first build that failed, or None."""
+    for folder in sorted({build_folder(tree, s) for s in suites}):
+        names = sorted({s.split()[0] for s in suites if build_folder(tree, s) == folder})
+        command = ["cmake", "--build", folder, "--parallel", str(os.cpu_count()), "--target", *names]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            return done
+    return None
 
 
-def configure(tree):
-    command = ["cmake", "-S", tree, "-B", tree / "build", "-DFKDA_BUILD_CLI=OFF", "-DFKDA_BUILD_TESTS=ON", "-DFKDA_CUDA=OFF"]
-    subprocess.run(command, check=True, capture_output=True)
+def configure(tree, suites):
+    options = ["-DFKDA_BUILD_CLI=OFF", "-DFKDA_BUILD_TESTS=ON"]
+    for folder in {build_folder(tree, s) for s in suites}:
+        cuda = ["-DFKDA_CUDA=ON", "-DCMAKE_CUDA_FLAGS=--Ofast-compile=max"] if folder.name == "build-nvcc" else ["-DFKDA_CUDA=OFF"]
+        subprocess.run(["cmake", "-S", tree, "-B", folder, *options, *cuda], check=True, capture_output=True)
 
 
 def passes(tree, suite):
     """Runs a suite up to its first failure. A crash or a hang is a failure too."""
     name, *arguments = suite.split()
-    program = next(path for path in (tree / "build" / "tests").rglob(name) if path.is_file())
+    program = next(path for path in (build_folder(tree, suite) / "tests").rglob(name) if path.is_file())
     env = {**os.environ, "CMOCKA_TEST_ABORT": "1"}
     try:
         return subprocess.run([program, *arguments], env=env, capture_output=True, timeout=TIMEOUT_S).returncode == 0
@@ -209,9 +239,9 @@ def try_mutant(tree, mutant):
     path.write_text(text.replace(old, new))
     try:
         suites = [suite] if suite else [REFUSALS, REF]
-        done = build(tree, {s.split()[0] for s in suites})
-        if done.returncode != 0:
-            return "does not compile:\n" + done.stdout[-2000:]
+        failed = build(tree, suites)
+        if failed is not None:
+            return "does not compile:\n" + failed.stdout[-2000:]
         return "survived" if all(passes(tree, s) for s in suites) else "killed"
     finally:
         path.write_text(text)
@@ -219,13 +249,16 @@ def try_mutant(tree, mutant):
 
 def main():
     chosen = [m for m in MUTANTS if len(sys.argv) < 2 or sys.argv[1] in m[0]]
+    if shutil.which("nvcc") is None:
+        chosen = [m for m in chosen if m[3] not in NEED_NVCC]
     bad = 0
     with tempfile.TemporaryDirectory(prefix="fkda-mutants-") as folder:
         tree = pathlib.Path(folder)
         copy_tree(tree)
-        configure(tree)
         suites = {m[3] or REFUSALS for m in chosen}
-        if build(tree, {s.split()[0] for s in (*suites, REFUSALS, REF)}).returncode != 0 or not all(passes(tree, s) for s in suites):
+        asked = {*suites, *((REFUSALS, REF) if any(m[3] is None for m in chosen) else ())}
+        configure(tree, asked)
+        if build(tree, asked) is not None or not all(passes(tree, s) for s in suites):
             sys.exit("the suites must pass before anything is mutated")
         for mutant in chosen:
             result = try_mutant(tree, mutant)

@@ -487,6 +487,72 @@ def test_graph_replays_with_strides():
         assert same_bits((p["out"].contiguous(), p["final_state"]), run_fresh(new))
 
 
+def allocations():
+    return torch.cuda.memory_stats()["allocation.all.allocated"]
+
+
+def test_the_workspace_is_kept():
+    """One block for further calls in a stream: torch's allocator is asked once."""
+    p = cuda_problem(T=300, H=4)
+    want = run_fresh(p)
+    held = torch.cuda.memory_allocated()
+    before = allocations()
+    for _ in range(10):
+        p.run()
+    assert allocations() == before and torch.cuda.memory_allocated() == held
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        p.run()
+        assert allocations() == before + 1    # of its own: the block was the other stream's
+        p.run()
+        assert allocations() == before + 1
+    side.synchronize()
+    assert torch.cuda.memory_allocated() <= held + 512 and same_bits((p["out"], p["final_state"]), want)
+
+
+def test_replays_beside_other_calls():
+    """A captured call has a workspace of its own, though one was kept for its stream: what is launched there beside a replay leaves it alone."""
+    p, other = cuda_problem(T=2000, H=4), cuda_problem(T=2000, H=4, seed=1)
+    want, other_want = run_fresh(p), run_fresh(other)
+    graph, stream, side = torch.cuda.CUDAGraph(), torch.cuda.Stream(), torch.cuda.Stream()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        p.run()
+    with torch.cuda.graph(graph, stream=stream):
+        p.run()
+    for _ in range(20):
+        p["out"].fill_(float("nan"))
+        torch.cuda.synchronize()
+        with torch.cuda.stream(side):
+            graph.replay()
+        with torch.cuda.stream(stream):
+            for _ in range(5):
+                other.run()
+        torch.cuda.synchronize()
+        assert same_bits((p["out"], p["final_state"]), want) and same_bits((other["out"], other["final_state"]), other_want)
+
+
+@pytest.mark.parametrize("given", [("q", "k", "v", "g", "beta", "out"), ()], ids=["tokens", "none"])
+def test_bound_calls(given):
+    """The bits of the function, and the same road: known after the first call, in a captured graph too."""
+    p = cuda_problem(T=70, H=2)
+    step, brought = flash_kda.bind(flash_kda.fwd, given, **p), [p[name] for name in given]
+    want = run_fresh(p)
+    step(*brought)
+    for _ in range(3):
+        p["out"].fill_(float("nan"))
+        before = _core._bound_calls()
+        step(*brought)
+        assert _core._bound_calls() == before + 1 and same_bits((p["out"], p["final_state"]), want)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step(*brought)
+    p["out"].fill_(float("nan"))
+    graph.replay()
+    assert same_bits((p["out"], p["final_state"]), want)
+
+
 def test_first_call_of_a_process_is_captured():
     code = """
 import torch, flash_kda

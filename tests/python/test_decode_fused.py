@@ -151,6 +151,9 @@ def test_refusals():
         ValueError,
         r"conv_weight of q has shape \(3, 256\), but it must be \[4,H\*K\] = \(4, 256\)",
     )
+    refused({**call, "conv_weight": call["conv_weight"][:2]}, ValueError, r"conv_weight has 2 rows, but it must be \[3,4,H\*K\]")
+    refused({**call, "conv_bias": call["conv_bias"].repeat(2, 1)}, ValueError, r"conv_bias has 6 rows, but it must be \[3,H\*K\]")
+    refused({**call, "conv_weight": (call["conv_weight"][0], None, None)}, TypeError, "conv_weight of k is None, but conv_weight of q is given")
     refused({**call, "conv_weight": call["conv_weight"].double()}, ValueError, "conv_weight of q is not taken as it lies")
     refused(
         {**call, "conv_weight": (*call["conv_weight"][:2], call["conv_weight"][2].to(BF16))},

@@ -87,6 +87,26 @@ def test_layers(layers, name, T, dtype, device):
     assert all(torch.equal(x, y) for x, y in zip(from_zero, zero, strict=True))
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_rows_at_odd_distances(layers, device, monkeypatch):
+    """The kernel of decode reads q, k and g four elements at once. Without a GPU, tensors that say that they are on one, and what decode gets."""
+    call = {key: x.to(device) for key, x in inputs(2, 1, torch.bfloat16).items()}
+    want_out, want_state = truth(**call, normalised=True)
+    for name in ("query", "key", "value", "g"):
+        wide = torch.zeros(2, 1, 2, 129, dtype=call[name].dtype, device=device)
+        wide[..., :128] = call[name]
+        call[name] = wide[..., :128]
+    strides = []
+    decode = flash_kda.decode
+    monkeypatch.setattr(flash_kda, "decode", lambda q, k, v, g, *rest, **words: (strides.append((q.stride(), k.stride(), g.stride())),
+                                                                                  decode(q, k, v, g, *rest, **words)))  # fmt: skip
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True, raising=False)
+    out, state = getattr(layers, MAPPING["fused_recurrent_kda"])()(**call, output_final_state=True, use_qk_l2norm_in_kernel=True)
+    monkeypatch.undo()
+    assert strides == [((256, 256, 128, 1),) * 3]
+    assert relative_rms(out.cpu(), want_out) <= OUT[device] and relative_rms(state.cpu(), want_state) <= STATE[device]
+
+
 def test_packed_sequences(layers):
     call = inputs(1, 12, torch.float32)
     call["initial_state"] = torch.cat([call["initial_state"], call["initial_state"] * 0.5])

@@ -1,7 +1,9 @@
 """Calls that come again are compared with an earlier one (python/ext/py_recipe.c): with the same bits, and nothing unseen."""
 
 import concurrent.futures
+import ctypes
 import functools
+import mmap
 
 import pytest
 import torch
@@ -135,6 +137,51 @@ def test_a_parameter_that_requires_grad(no_grad):
         flash_kda.decode(**{**make("decode"), "A_log": torch.nn.Parameter(torch.zeros(1))})
 
 
+@pytest.mark.parametrize("name", NAMES)
+@far_memory
+def test_with_grad_mode_on(name):
+    """As a caller has it who says nothing: known from the second call on, and after many."""
+    with torch.enable_grad():
+        known = [is_known(name, make(name, seed)) for seed in range(MANY)]
+        assert sum(known) >= MANY - 2
+        call = make(name)
+        with pytest.raises(RuntimeError, match="A_log requires grad"):
+            is_known(name, {**call, "A_log": call["A_log"].requires_grad_()})
+        with pytest.raises(RuntimeError, match="g requires grad"):
+            is_known(name, {**make(name), "g": make(name)["g"].requires_grad_()})
+        assert is_known(name, make(name))
+
+
+@far_memory
+def test_requires_grad_in_an_early_call():
+    with torch.enable_grad():
+        for _ in range(3):
+            call = make("decode", 1)
+            flash_kda.decode(**call)
+        before = [x.clone() for x in written(call)]
+        with pytest.raises(RuntimeError, match="A_log requires grad"):
+            is_known("decode", {**call, "A_log": call["A_log"].requires_grad_()})
+        assert same_bits(written(call), before)
+
+
+@far_memory
+def test_one_tensor_of_weights(no_grad):
+    """Three addresses from one."""
+    for seed in range(MANY):
+        call = make_call(N=2, H=1, W=64, seed=seed)
+        parts = {**cloned(call), "conv_weight": [x.clone() for x in call["conv_weight"]], "conv_bias": [x.clone() for x in call["conv_bias"]]}
+        known = is_known("decode_fused", call)
+        is_known("decode_fused", parts)
+        assert same_bits(written(call), written(parts))
+    assert known
+    wide = torch.zeros(3, 4, 128)
+    wide[:, :, :64] = call["conv_weight"]
+    call, other = cloned(call), cloned(call)
+    is_known("decode_fused", call)
+    assert not is_known("decode_fused", {**other, "conv_weight": wide[:, :, :64]})
+    assert same_bits(written(call), written(other))
+
+
 @far_memory
 def test_values(learnt):
     call = learnt("decode")
@@ -180,6 +227,33 @@ def test_addresses_are_checked(learnt):
     with pytest.raises(ValueError, match=r"slots\[1\] and args.slots\[0\]|slots\[0\] and args.slots\[1\]"):
         for slots in ([0, 1], [2, 3], [4, 4]):
             is_known("decode", {**call, "state": both, "slots": torch.tensor(slots)})
+
+
+def in_near_memory(x):
+    """A copy of the tensor below 2^44, where the heap of some Pythons is (far_memory)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    fixed_noreplace = 0x100000  # of Linux; the module mmap does not have it
+    for place in range(1 << 40, 1 << 44, 1 << 36):
+        at = libc.mmap(place, x.nbytes, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | fixed_noreplace, -1, 0)
+        if at == place:
+            memory = (ctypes.c_uint8 * x.nbytes).from_address(at)
+            return torch.frombuffer(memory, dtype=x.dtype).view(x.shape).copy_(x)
+    pytest.skip("nothing can be mapped below 2^44")
+
+
+@far_memory
+def test_near_memory_is_read_anew(learnt):
+    call, other = learnt("decode"), make("decode")
+    near = in_near_memory(call["v"])
+    assert 0 < near.data_ptr() < 1 << 44
+    for _ in range(3):
+        assert not is_known("decode", {**make("decode"), "v": near})
+        assert is_known("decode", make("decode"))
+    flash_kda.decode(**{**call, "v": near})
+    flash_kda.decode(**other)
+    assert same_bits(written(call), written(other))
 
 
 @far_memory

@@ -205,6 +205,10 @@ static void test_classes_of_bars(void **state)
     expect_class("T=1000 gates=open", BAR(bf16, any));
     expect_class("T=1000 keys=same", BAR(bf16, parallel));
     expect_class("T=1 keys=cos99", BAR(bf16, parallel));
+    expect_class("T=1000 keys=same gates=open", BAR(bf16, same_key));
+    expect_class("T=1000 keys=same gates=weak", BAR(bf16, parallel));
+    expect_class("T=65536 keys=rank8 gates=long", BAR(bf16, low_rank));
+    expect_class("lens=65535,65536 keys=rank8", BAR(bf16, parallel));
 }
 
 /* bf16 inputs are drawn as bf16, whatever the case says about the rest; the same case draws the same values. */

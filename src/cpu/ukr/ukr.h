@@ -15,8 +15,8 @@ enum {
     FKDAI_CPU_CHUNK = 16,        /* C */
     FKDAI_CPU_GROUP = 4,         /* tokens whose pairs are decayed directly, in registers */
     FKDAI_CPU_PANEL = 32,        /* columns of V in one panel of S */
-    FKDAI_CPU_STEP_ROWS = 16,    /* value channels that a decode step takes at once, of [V,K] */
-    FKDAI_CPU_STEP_COLUMNS = 64, /* of [K,V]; or twice as many */
+    FKDAI_CPU_STEP_ROWS = 16,    /* value channels that several tokens of decode take at once, of [V,K] */
+    FKDAI_CPU_STEP_COLUMNS = 64, /* of [K,V]; one token takes all of them */
     FKDAI_CPU_MAX_WIDTH = 128    /* K and V are 64 or 128 */
 };
 
@@ -87,9 +87,9 @@ typedef void fkdai_ukr_out(const fkdai_cpu_chunk *chunk, int64_t K, int len, con
 typedef void fkdai_ukr_advance(const fkdai_cpu_chunk *chunk, int64_t K, int len, const float *update, float *state);
 
 /* Decode, one token on a part of S where it lies. Columns: state [K,width], rows `stride` apart, width a multiple of STEP_COLUMNS; v, out [width]. Rows: state
- * [STEP_ROWS,K]; v, out [STEP_ROWS]. No bit depends on what the other parts hold, nor on how many columns are taken at once. */
+ * [rows,K], rows a multiple of STEP_ROWS; v, out [rows]. No bit depends on what the other parts hold, nor on how many columns or rows are taken at once. */
 typedef void fkdai_ukr_step_columns(const fkdai_cpu_token *token, int64_t K, int64_t stride, int64_t width, const float *v, float *state, float *out);
-typedef void fkdai_ukr_step_rows(const fkdai_cpu_token *token, int64_t K, const float *v, float *state, float *out);
+typedef void fkdai_ukr_step_rows(const fkdai_cpu_token *token, int64_t K, int64_t rows, const float *v, float *state, float *out);
 
 typedef struct fkdai_cpu_ukr {
     const char *name;    /* "avx512" */

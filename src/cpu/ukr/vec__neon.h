@@ -43,6 +43,14 @@ typedef vf v_lanes;
 static inline v_lanes v_load_lanes(const float *p) { return v_load(p); }
 static inline vf v_lane(v_lanes x, int lane) { return vdupq_n_f32(x[lane]); }
 
+/* An address in a register of its own, which the compiler would fold into another: where two vectors move at once offsets reach 1008 bytes. */
+static inline float *v_base(float *p)
+{
+    __asm__("" : "+r"(p));
+    return p;
+}
+#define HAS_BASES
+
 static inline float v_sum(vf x) { return vaddvq_f32(x); }
 
 static inline void v_sum16(const vf *x, float *sums)    /* the additions of v_sum, in its order */

@@ -19,6 +19,10 @@ ALWAYS_INLINE v_lanes v_load_lanes(const float *p) { return *p; }
 ALWAYS_INLINE vf v_lane(v_lanes x, int lane) { (void)lane; return v_set1(x); }
 #endif
 
+#ifndef HAS_BASES
+ALWAYS_INLINE float *v_base(float *p) { return p; }    /* vec__neon.h */
+#endif
+
 /* Element i.. of a row in memory, as fp32. */
 ALWAYS_INLINE vf v_load_as(const void *row, fkda_dtype dtype, int64_t i)
 {

@@ -20,7 +20,7 @@ inline constexpr int kSpillsOften = 0;
 template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 struct Config {
     static constexpr bool kIsOne = shape == FKDAI_DECODE_ONE, kIsChunk = shape == FKDAI_DECODE_CHUNK, kWritesSteps = shape == FKDAI_DECODE_STEPS;
-    static constexpr bool kGuesses = !kIsChunk && !kWritesSteps;    // the state may be requested before its slot is known (fkdai_decode_grid.is_early)
+    static constexpr bool kGuesses = !kIsChunk && !kWritesSteps;    // the state may be requested before its slot is known (is_early)
     static constexpr Stored kStored = stored;
     static constexpr Axes kAxes = axes;
     static constexpr Inputs kInputs = inputs;

@@ -1,8 +1,9 @@
 // A few tokens of many sequences: S <- Diag(a) S;  u = b (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^, states in place. decode.md is its card.
 //
-// What needs no memory is known before the kernel before has ended, and so is a guess of the slot, whose state is asked into the cache. Then everything that
-// a block reads is requested before anything is used, the state of that slot too: one round trip, and another one where the slot has changed. Every token is one turn of one loop, whatever their number, so that S tokens give the bits of S calls where
-// states are fp32. Only where no state is written and there are many tokens, their outputs are computed together (decode_chunk.cuh).
+// What needs no memory is known before the kernel before has ended, and so is a guess of the slot, whose state is asked into the cache. Then
+// everything that a block reads is requested before anything is used, the state of that slot too: one round trip, and another one where the slot has
+// changed. Every token is one turn of one loop, whatever their number, so that S tokens give the bits of S calls where states are fp32. Only where no
+// state is written and there are many tokens, their outputs are computed together (decode_chunk.cuh).
 #pragma once
 
 #include "decode/decode_chunk.cuh"

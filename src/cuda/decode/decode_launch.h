@@ -52,7 +52,7 @@ typedef struct fkdai_decode_call {
     void *state;                         /* read and written; rows of HV matrices; 16-byte aligned data and row_stride */
     int64_t row_stride;
     uint32_t first_slot, slot_span;      /* the states of a pool are [first_slot, first_slot + slot_span); without slots 0 and 2^32 - 1 */
-    fkdai_decode_tensor q, k, g;         /* [..,H,128] [..,H,128] [..,HV,128]; data and strides in whole fours of elements; without out q is not used */
+    fkdai_decode_tensor q, k, g;         /* [..,H,128] [..,H,128] [..,HV,128]; data and strides in whole fours of elements; without out no q */
     fkdai_decode_tensor v, beta;         /* [..,HV,128] [..,HV] */
     fkdai_decode_vector A_log, dt_bias;  /* [HV], [HV,128] in whole fours of elements */
     fkdai_decode_indices num_accepted;   /* [N]; with ACCEPTED; with EACH optional */
@@ -60,7 +60,7 @@ typedef struct fkdai_decode_call {
     int only_accepted;                   /* nothing that tokens beyond the accepted ones change is written */
     fkdai_decode_tensor out;             /* [..,HV,128]; optional */
     int null_is_padding;                 /* a sequence that begins with a null slot: zeros in out, and nothing else of it */
-    int64_t null_below;                  /* with slots: an index below it is no state, which reads 0 and is not written; others than states are broken */
+    int64_t null_below;                  /* with slots: an index below it is no state, reads 0 and is not written; others than states are broken */
     uint32_t *device_status;             /* optional: gets FKDAI_DECODE_*_BROKEN */
     int64_t T;                           /* with cu_seqlens: token rows */
     fkdai_decode_gate gate;

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-enum { FKDAI_DECODE_MAX_TOKENS = 8, FKDAI_DECODE_CHUNK_TOKENS = 5 };    /* from so many on, tokens are taken together if no state is written: docs/numerics.md */
+enum { FKDAI_DECODE_MAX_TOKENS = 8, FKDAI_DECODE_CHUNK_TOKENS = 5 };    /* from so many on together, if no state is written: docs/numerics.md */
 
 /* Which kernel: the lanes that share a row, the warps of a block, and the tokens it has room for (decode_config.cuh). The bits of a result do not
  * depend on it, but for CHUNK, which computes otherwise (decode_chunk.cuh). */

@@ -45,7 +45,8 @@ struct Rows {
 
     // ---------------------------------------------------------------- where they lie
 
-    // The lane's first element in the matrix of row 0 of states, and in another row's. All others of the matrix are as far from there as offset() says.
+    // The lane's first element in the matrix of row 0 of states, and in another row's. All others of the matrix are as far from there as offset()
+    // says.
     template <Stored stored>
     __device__ __forceinline__ uint8_t *own_in(void *states) const {
         const int first = Config::kAxes == Axes::VK ? row * kWidth + Config::channel(lane, 0) : Config::channel(lane, 0) * kWidth + row;

@@ -18,8 +18,8 @@ enum { FKDAI_DECODE_ONE_F32_BLOCKS = 8, FKDAI_DECODE_ONE_BF16_BLOCKS = 6, FKDAI_
        FKDAI_DECODE_CHUNK_BLOCKS = 2, FKDAI_DECODE_STEPS_BLOCKS = 2 };
 
 /* From so many tokens on the shape MANY. Up to so many states FEW for any number: a multiprocessor has one block of either. One token takes MANY from
- * SOME to ROUNDS states, where small blocks would begin a last round that few of them fill (8 x 32 9.93 us for 10.1), and then FEW; of bf16 states ONE again up to
- * BULK_BF16, then MANY: inputs are read by fewer blocks. */
+ * SOME to ROUNDS states, where small blocks would begin a last round that few of them fill (8 x 32 9.93 us for 10.1), and then FEW; of bf16 states
+ * ONE again up to BULK_BF16, then MANY: inputs are read by fewer blocks. */
 enum { FKDAI_DECODE_MANY_TOKENS = 4, FKDAI_DECODE_FEW_STATES = 64, FKDAI_DECODE_SOME_STATES = 192, FKDAI_DECODE_ROUNDS_STATES = 640,
        FKDAI_DECODE_BULK_BF16_STATES = 4096 };
 

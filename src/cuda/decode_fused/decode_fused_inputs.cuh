@@ -1,4 +1,5 @@
-// What comes to a state: one warp for each of q, k, v, the gate, and what the output is multiplied by. Everything is requested before anything is used.
+// What comes to a state: one warp for each of q, k, v, the gate, and what the output is multiplied by. Everything is requested before anything is
+// used.
 #pragma once
 
 #include "decode_fused/decode_fused_config.cuh"

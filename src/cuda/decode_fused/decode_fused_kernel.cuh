@@ -1,6 +1,7 @@
 // One token of many sequences: convolution, step on states in place, gated norm. decode_fused.md is its card.
 //
-// A block has one state, since the norm needs all of its rows. What the convolution reads is requested before the state, and made ready while that comes.
+// A block has one state, since the norm needs all of its rows. What the convolution reads is requested before the state, and made ready while that
+// comes.
 #pragma once
 
 #include "decode_fused/decode_fused_rows.cuh"

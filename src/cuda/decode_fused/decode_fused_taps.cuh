@@ -1,4 +1,5 @@
-// The taps of four neighbouring channels: the convolution's inputs of the three tokens before, oldest first. Bits of elements move; nothing is rounded.
+// The taps of four neighbouring channels: the convolution's inputs of the three tokens before, oldest first. Bits of elements move; nothing is
+// rounded.
 #pragma once
 
 #include "decode_fused/decode_fused_config.cuh"

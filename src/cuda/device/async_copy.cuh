@@ -17,9 +17,6 @@ __device__ __forceinline__ void copy_async(T *shared, const T *global) {
         asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(shared_address(shared)), "l"(global) : "memory");
 }
 
-// The 32 bytes around it, into L2 alone.
-__device__ __forceinline__ void prefetch_sector(const void *global) { asm volatile("prefetch.global.L2 [%0];" ::"l"(global) : "memory"); }
-
 // Closes a group: the thread's copies since the last one.
 __device__ __forceinline__ void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 

@@ -20,8 +20,8 @@ __device__ __forceinline__ void await_previous_kernel() {
 #endif
 }
 
-// The same, but not before `known` is: the compiler would wait at once, and compute afterwards what needs no result of that kernel. It is stored in shared
-// memory, where nobody reads it.
+// The same, but not before `known` is: the compiler would wait at once, and compute afterwards what needs no result of that kernel. It is stored in
+// shared memory, where nobody reads it.
 __device__ __forceinline__ void await_previous_kernel(uint64_t known, uint32_t *unread) {
     *static_cast<volatile uint32_t *>(unread) = static_cast<uint32_t>(known ^ known >> 32);
     await_previous_kernel();

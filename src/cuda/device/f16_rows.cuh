@@ -1,7 +1,7 @@
 // Rows of sums that become fp16 operands: do they fit, and if not, the power of two that makes them.
 //
-// Two rows of a warp's products: element 4 b + 2 h + e of lane l is of row l/4 + 8 h and column 8 b + 2 (l%4) + e; as fp16 operands of 16 columns each
-// they are pairs. A row whose largest element lies between 2^-9 and 2^8 stays as it is.
+// Two rows of a warp's products: element 4 b + 2 h + e of lane l is of row l/4 + 8 h and column 8 b + 2 (l%4) + e; as fp16 operands of 16 columns
+// each they are pairs. A row whose largest element lies between 2^-9 and 2^8 stays as it is.
 #pragma once
 
 #include "device/powers.cuh"
@@ -22,7 +22,8 @@ __device__ __forceinline__ bool is_in_range(const TokensF16 &r, uint32_t largest
     constexpr uint32_t kOver = 0x8000 - kSmallestInRange, kBoth = 0x10001, kSigns = 0x80008000;
     const uint32_t first = larger_pairs_f16(larger_pairs_f16(r[0][0], r[0][2]), larger_pairs_f16(r[1][0], r[1][2]));
     const uint32_t second = larger_pairs_f16(larger_pairs_f16(r[0][1], r[0][3]), larger_pairs_f16(r[1][1], r[1][3]));
-    return (((first + kOver * kBoth) & (second + kOver * kBoth)) & ((largest - first) & (largest - second)) & kSigns) == kSigns;  // no half borrows or carries
+    // No half borrows or carries.
+    return (((first + kOver * kBoth) & (second + kOver * kBoth)) & ((largest - first) & (largest - second)) & kSigns) == kSigns;
 }
 
 // Of the four lanes that share a row.

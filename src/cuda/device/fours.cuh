@@ -1,5 +1,5 @@
-// Elements of a caller's tensors, bf16 or fp32, one and four at once, in two steps, so that requests of one thread can be in flight together: words as
-// they lie, then numbers. Indices likewise.
+// Elements of a caller's tensors, bf16 or fp32, one and four at once, in two steps, so that requests of one thread can be in flight together: words
+// as they lie, then numbers. Indices likewise.
 #pragma once
 
 #include "device/divisor.h"

@@ -22,7 +22,7 @@ __device__ __forceinline__ uint32_t request_early_word(const void *at, bool is_w
     return x;
 }
 
-// Asks for the line of memory at this address, which changes nothing that anybody reads.
+// Asks for the line of memory at this address in L2, which changes nothing that anybody reads.
 __device__ __forceinline__ void prefetch_line(const void *at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 
 __device__ __forceinline__ uint32_t request_byte(const void *at, bool is_wanted, uint32_t otherwise) {
@@ -72,8 +72,8 @@ __device__ __forceinline__ uint32_t request_4_or_2(const void *at, bool is_wante
     return x;
 }
 
-// 0, but of the compiler's knowledge another number in each thread. In an address that is the same for all threads it keeps what is read out of the uniform
-// registers: the way into them waits for it, in the middle of other requests.
+// 0, but of the compiler's knowledge another number in each thread. In an address that is the same for all threads it keeps what is read out of the
+// uniform registers: the way into them waits for it, in the middle of other requests.
 __device__ __forceinline__ uint32_t zero_of_thread() {
     uint32_t below;
     asm("mov.u32 %0, %%lanemask_lt;" : "=r"(below));

@@ -1,5 +1,5 @@
-// A block's shared memory, and its 32-bit address: computed once and kept, since the compiler would otherwise derive it anew, from a special register,
-// at every use.
+// A block's shared memory, and its 32-bit address: computed once and kept, since the compiler would otherwise derive it anew, from a special
+// register, at every use.
 #pragma once
 
 #include <cstdint>

@@ -2,7 +2,8 @@
 //
 //     x = S[row] a;   t = <x, k^>;   u = <x, q^>;   d = b (v - t);   o = u + d <k^, q^>;   S[row] = x + d k^
 //
-// Config::kLanes lanes share Config::kRows neighbouring rows, and each has kFours fours of channels of every one of them, those that Config::channel says.
+// Config::kLanes lanes share Config::kRows neighbouring rows, and each has kFours fours of channels of every one of them, those that Config::channel
+// says.
 // The sum of a row is always that of 32 partial sums of four channels, in one order, so that its bits do not depend on the shape.
 #pragma once
 

@@ -1,7 +1,7 @@
 // The chain: warps that carry the state from chunk to chunk, 16 columns of V each, and never meet.
 //
-// All products are of S^T and what follows from it, [16 V, ...], as the left operand: so the accumulators of one product, rounded, are the left operand
-// of the next, and nothing of them passes through shared memory. V and O change their layout by transposing 8x8 matrices between lanes.
+// All products are of S^T and what follows from it, [16 V, ...], as the left operand: so the accumulators of one product, rounded, are the left
+// operand of the next, and nothing of them passes through shared memory. V and O change their layout by transposing 8x8 matrices between lanes.
 //
 //     R^T = S^T (-K)^T + V^T     O^T = S^T Q^T     S <- Diag(2^gamma_C) S     U^T = R^T T^T     O^T += U^T M^T     S^T += U^T Kr
 #pragma once

@@ -34,8 +34,8 @@ struct RowNorms : PrepareWarp {
         const auto &x = s->squares;
         return {x[0][0][token] + x[1][0][token], x[0][1][token] + x[1][1][token], x[0][2][token] + x[1][2][token]};
     }
-    // 1/|k| of this warp's tokens, then scale/|q|; without norm the powers of two that take keys and queries to a size of 1/2 to 2, where they are not
-    // between 1/4 and 4. Rows past the sequence get 0.
+    // 1/|k| of this warp's tokens, then scale/|q|; without norm the powers of two that take keys and queries to a size of 1/2 to 2, where they are
+    // not between 1/4 and 4. Rows past the sequence get 0.
     __device__ __forceinline__ void make_norms(int number, int rows, const Lane &x) const {
         const int t = lane & 7, token = 8 * group() + t;
         const bool is_valid = token < rows;

@@ -8,10 +8,12 @@
 //     3. scores            [-A/b ; M] = [-K ; Q] 2^-m KI^T, 16 x 16 a warp; then another warp solves for T (mma_solve.cuh)
 //     4. leave_anchor      -K, Q: times 2^m, exact
 //
-// Between any two of these the warps must have met. So that they meet twice a step and not four times, 3 is done beside 1 of the next step, and 4 beside 2.
+// Between any two of these the warps must have met. So that they meet twice a step and not four times, 3 is done beside 1 of the next step, and 4
+// beside 2.
 #pragma once
 
 #include "device/async_copy.cuh"
+#include "device/requests.cuh"
 #include "prefill_mma/mma_norms.cuh"
 #include "prefill_mma/mma_steep.cuh"
 
@@ -39,7 +41,7 @@ struct PrepareRole : PrepareWarp {
     __device__ __forceinline__ void prefetch_values(const Step &at_step) const {
         const int token = 4 * warp + (lane >> 3), column = 16 * (lane & 7);
         const int64_t at = work.v + rows_on(p.v.strides.token, at_step.chunk() * kChunk + token) + column;
-        if (token < at_step.rows() && column < p.V && work.has_values) prefetch_sector(static_cast<const __nv_bfloat16 *>(p.v.data) + at);
+        if (token < at_step.rows() && column < p.V && work.has_values) prefetch_line(static_cast<const __nv_bfloat16 *>(p.v.data) + at);
     }
     // k and q of a step to shared memory, g as bf16 to the registers of the lane that wants it.
     __device__ __forceinline__ void ask_for(const Step &at_step, RawGates &g) const {
@@ -208,7 +210,7 @@ struct PrepareRole : PrepareWarp {
     }
     // The diagonal comes from q k in fp32; what stands above it may be inf, and becomes zero by select.
     __device__ __forceinline__ void store_mqk(uint32_t stage, int i, int j, float (&c)[2][4]) const {
-        const int row = 16 * i + (lane >> 2), above = (lane >> 2) - 2 * (lane & 3);    // in 8x8 matrices of the diagonal: of how many columns the row is right
+        const int row = 16 * i + (lane >> 2), above = (lane >> 2) - 2 * (lane & 3);    // of 8x8 matrices of the diagonal: so many columns left of the row
         if (i == j) {
             c[1][0] = c[1][1] = 0.f;
 #pragma unroll

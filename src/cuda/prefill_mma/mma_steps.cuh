@@ -1,8 +1,8 @@
 // The steps of a block: its chunks, and before a chunk one silent step for each checkpoint inside it.
 //
-// A checkpoint after `o` tokens is the state that a run of these o tokens alone would end with, bit for bit. At a border of chunks, or at the end of the
-// sequence, that is the state as it passes. Inside a chunk it is the end of a chunk of fewer tokens: a silent step sees these alone, writes no out, and
-// leaves the state as it was.
+// A checkpoint after `o` tokens is the state that a run of these o tokens alone would end with, bit for bit. At a border of chunks, or at the end of
+// the sequence, that is the state as it passes. Inside a chunk it is the end of a chunk of fewer tokens: a silent step sees these alone, writes no
+// out, and leaves the state as it was.
 #pragma once
 
 #include "prefill_mma/mma_params.cuh"

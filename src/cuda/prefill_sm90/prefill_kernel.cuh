@@ -29,7 +29,8 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(Timeline timeline) {
     make_schedule<kChunk, kPlanThreads>(timeline, timeline.schedule, scratch);
 }
 
-// What a block does before its roles begin. choose: what it is, from the schedule; init_barriers: by one thread. False: the call is refused, and done.
+// What a block does before its roles begin. choose: what it is, from the schedule; init_barriers: by one thread. False: the call is refused, and
+// done.
 template <class Choose, class InitBarriers>
 __device__ __forceinline__ bool begin_block(const Params &p, const duo::View &s, const Choose &choose, const InitBarriers &init_barriers) {
     mark_block(mark_block_begins, thread_here() == 0);

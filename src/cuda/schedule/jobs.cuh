@@ -1,6 +1,7 @@
 // How jobs are laid out over workers. A job is one (sequence, head); a worker is a cluster or a block: one timeline, cut into equal spans.
 //
-// Every job has `chunks + kJobCost` units, and some for the checkpoints of its state (Stops); jobs stand end to end, sequences outermost, heads inside.
+// Every job has `chunks + kJobCost` units, and some for the checkpoints of its state (Stops); jobs stand end to end, sequences outermost, heads
+// inside.
 // Worker p works on span p of the timeline, [p*span, (p+1)*span), with span = max(longest job, total / workers): no
 // schedule ends earlier (McNaughton's wrap-around rule), whatever the order of the sequences. A job that a cut
 // crosses is done in two pieces: worker p does its first chunks *first* and leaves the fp32 state in hand-over
@@ -95,7 +96,8 @@ __host__ __device__ constexpr int chunk_count(int length) {
     return static_cast<int>((static_cast<int64_t>(length) + kChunk - 1) / kChunk);
 }
 
-// What an iterator reads: it stays in constant memory. Copies of the state are wanted inside the sequences, every so many tokens or at the caller's offsets.
+// What an iterator reads: it stays in constant memory. Copies of the state are wanted inside the sequences, every so many tokens or at the caller's
+// offsets.
 struct Timeline {
     Sequences sequences;
     Schedule schedule;

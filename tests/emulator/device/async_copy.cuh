@@ -20,7 +20,6 @@ template <class T>
 void copy_async(T *shared, const T *global) {
     async_copies().open.push_back([=] { *shared = *global; });
 }
-inline void prefetch_sector(const void *) {}
 inline void close_copies() {
     AsyncCopies &copies = async_copies();
     copies.closed.push_back(std::move(copies.open));

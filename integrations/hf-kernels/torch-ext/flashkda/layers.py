@@ -12,6 +12,7 @@ import torch
 try:
     import flash_kda
     import flash_kda.torch_ops  # torch.compile traces the calls
+    from flash_kda.engines import readable
 except ImportError as error:
     raise ImportError("this kernel needs the package flashkda, which has the compiled code: pip install flashkda") from error
 
@@ -73,5 +74,6 @@ class recurrent_kimi_delta_attention(torch.nn.Module):
         out = torch.empty(value.shape, dtype=query.dtype, device=value.device)
         state = _new_state(key, value, key.shape[0])
         state.zero_() if initial_state is None else state.copy_(initial_state)
+        query, key, g = readable(query), readable(key), readable(g)
         flash_kda.decode(query, key, value, g, beta, key.shape[3] ** -0.5, out, None, None, None, state, **_words(use_qk_l2norm_in_kernel))
         return out, state if output_final_state else None

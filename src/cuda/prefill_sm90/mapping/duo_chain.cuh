@@ -18,7 +18,9 @@ struct ChainRole {
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
         const auto await_staging = [&] { await_out(number), await_out(number + 1); };  // where O waits, the state passes
         const StateIo<Smem, decltype(await_staging)> state_io{p, s, rank, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp]), await_staging};
-        state_io.run(s->piece_queues[warp], [&](int chunks, int rows, StateRows &state) { run_piece(chunks, rows, number, state); });
+        state_io.run(s->piece_queues[warp], [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
+            run_parts(parts, number, state, leave_checkpoint);
+        });
     }
 
     // What a chunk leaves between its products.
@@ -31,22 +33,35 @@ struct ChainRole {
         uint32_t range;     // of R
     };
 
-    // `rows` of the tokens left belong to the sequence. Chunks whose R does not fit leave the loop in the middle: instructions that are jumped over
-    // cost as much as those that run.
-    __device__ __forceinline__ void run_piece(int left, int rows, uint32_t &number, StateRows &state) const {
+    // The next part's first chunk has been awaited when the state leaves between two.
+    template <class LeaveCheckpoint>
+    __device__ __forceinline__ void run_parts(const SegmentParts &parts, uint32_t &number, StateRows &state,
+                                              const LeaveCheckpoint &leave_checkpoint) const {
         Chunk chunk;
+        int rows = parts.rows;
         chunk.stage = await_operands(number);
         load_values(number, rows, chunk.v_bf16);
+        for (int part = 1;; part++) {
+            const bool is_last = part == parts.count;
+            run_part(parts.chunks, is_last ? 1 : 0, rows, number, chunk, state);
+            if (is_last) return;
+            leave_checkpoint(part, state);
+        }
+    }
+
+    // `rows` of the tokens left belong to the sequence; another chunk follows while more than `last` are left. Chunks whose R does not fit leave the
+    // loop in the middle: instructions that are jumped over cost as much as those that run.
+    __device__ __forceinline__ void run_part(int left, int last, int &rows, uint32_t &number, Chunk &chunk, StateRows &state) const {
         while (left > 0) {
             bool fits = true;
             for (; left > 0; rows -= kChunk, number++, left--) {
                 begin(number, chunk, state);
-                fits = finish<false>(number, rows, left > 1, 0, chunk, state);
+                fits = finish<false>(number, rows, left > last, 0, chunk, state);
                 if (!fits) break;
             }
             if (fits) break;
             const uint32_t factors = scale_into_range(chunk.stage, lane, chunk.r, chunk.r_f16, state, chunk.state_bf16);
-            finish<true>(number, rows, left > 1, factors, chunk, state);
+            finish<true>(number, rows, left > last, factors, chunk, state);
             rows -= kChunk, number++, left--;
         }
     }
@@ -89,7 +104,8 @@ struct ChainRole {
         as_operand<Type16::F16>(chunk.r_f16, chunk.r);
     }
 
-    // From R on; not scaled, false if R does not fit, which is known while U is made: then nothing but that has happened. In the end v_bf16 and stage are those of the next chunk, if the piece has more: what belongs to it is awaited behind the last product.
+    // From R on; not scaled, false if R does not fit, which is known while U is made: then nothing but that has happened. In the end v_bf16 and stage
+    // are those of the next chunk, if the segment has more: what belongs to it is awaited behind the last product.
     // factors: bf16, of the rows of O and S.
     template <bool is_scaled>
     __device__ __forceinline__ bool finish(uint32_t number, int rows, bool has_more, uint32_t factors, Chunk &chunk, StateRows &state) const {

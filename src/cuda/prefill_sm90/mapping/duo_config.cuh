@@ -41,6 +41,7 @@ struct Barriers {
 
 struct Smem {
     static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = duo::kPrepareGroups, kChunkInfos = duo::kChunkInfos;
+    static constexpr int kGatesAhead = 0;
     static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
     Stage stages[kStages];                                   // own, then received
     alignas(1024) uint8_t value[kValueStages][kValueBytes];  // V [32][64 of this CTA], 128-byte swizzle

@@ -28,13 +28,14 @@ struct LoadRole {
                 if constexpr (loads_values)
                     if (raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
                 ChunkInfo info = raw.info();
+                if (keeps_gates<Memory, kind>) info.rows_ahead = raw.rows_ahead(Memory::kGatesAhead);
                 info.is_last = raw.chunk + 1 == raw.segment.end && !next.valid;
                 const bool is_own = loads_raw && raw.number % kRanks == static_cast<uint32_t>(rank);
                 if (!is_own) {
                     if (lane == 0) leave_chunk_info(s, raw.number, info);
                     __syncwarp();
                 } else if (raw.number >= early) {
-                    load_raw(info, raw.number);
+                    load_raw(info, raw.number, raw.chunk - raw.segment.begin);
                 }
             }
             raw.take(next);
@@ -49,17 +50,19 @@ struct LoadRole {
     // As many as there are stages, before the roles begin.
     static constexpr uint32_t kEarlyChunks = Memory::kOwnStages * kRanks;
     __device__ __forceinline__ void run_early() const {
-        load_early_chunks(p, cluster, rank, kRanks, kEarlyChunks, [&](uint32_t number, const ChunkInfo &info) {
-            load_raw(info, number);
+        constexpr int kAhead = keeps_gates<Memory, kind> ? Memory::kGatesAhead : 0;
+        load_early_chunks<kAhead>(p, cluster, rank, kRanks, kEarlyChunks, [&](uint32_t number, const ChunkInfo &info) {
+            load_raw(info, number, static_cast<int>(number));
         });
     }
 
-    __device__ __forceinline__ void load_raw(const ChunkInfo &at, uint32_t number) const {
+    // before: chunks of the segment before this one.
+    __device__ __forceinline__ void load_raw(const ChunkInfo &at, uint32_t number, int before) const {
         const RingSlot slot = own_slot<Memory>(number / kRanks);
         const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);
         if (lane == 0) leave_chunk_info(s, number, at);
         mark(mark_load_wants_stage, number, lane == 0);
-        prefetch_gates<kind>(p, at, lane);
+        if (!keeps_gates<Memory, kind> || before < Memory::kGatesAhead) prefetch_gates<kind>(p, at, lane);
         wait_together(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);
         mark(mark_load_has_stage, number, lane == 0);
         if (elect_one()) load_raw_tiles<kind>(p, s, slot.index, at, ready);

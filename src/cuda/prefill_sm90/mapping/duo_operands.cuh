@@ -18,14 +18,16 @@ struct OperandRole {
         for (ChunkInfo info = await_tiles(i); info.rows > 0;) {
             const int head = info.head;
             const Gate<kind> gate = operands().load_gate(head);
+            typename Parts::Kept kept;
             do {
-                make(i, info, gate);
+                make(i, info, gate, kept);
                 info = await_tiles(i += Memory::kPrepareGroups);
             } while (info.rows > 0 && info.head == head);
         }
     }
 
-    __device__ __forceinline__ Operands<Memory, kind, kFours, kAhead, true, kMakesNorms, false> operands() const {
+    using Parts = Operands<Memory, kind, kFours, kAhead, true, kMakesNorms, false>;
+    __device__ __forceinline__ Parts operands() const {
         return {p, s, group, warp, lane_here()};  // the lane is not kept meanwhile
     }
     __device__ __forceinline__ bool is_reader() const { return warp == 0 && lane == 0; }
@@ -36,14 +38,15 @@ struct OperandRole {
         mark(mark_operand_has_tiles, i * kRanks, is_reader());
         return s->chunk_infos[(i * kRanks + rank) % Memory::kChunkInfos];
     }
-    __device__ __forceinline__ void make(uint32_t i, const ChunkInfo &info, const Gate<kind> &gate) const {
+    __device__ __forceinline__ void make(uint32_t i, const ChunkInfo &info, const Gate<kind> &gate, typename Parts::Kept &kept) const {
         const RingSlot slot = own_slot<Memory>(i);
         const uint32_t stage = slot.index;
-        operands().make(stage, stage, info, gate, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
+        operands().make(stage, stage, info, gate, kept, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
                         [&] { if constexpr (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [] {},
                         [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane); },
                         [&](Mark moment) { mark(moment, i * kRanks, is_reader()); });
         warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
+        operands().raw_gates().keep_next(kept, info);
         mark(mark_operand_has_operands, i * kRanks, is_reader());
     }
 };

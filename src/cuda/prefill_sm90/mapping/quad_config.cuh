@@ -31,6 +31,9 @@ struct Barriers {
 
 struct Smem {
     static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = quad::kPrepareGroups, kChunkInfos = quad::kChunkInfos;
+    // fp32 gates wait in registers, which the operand warps have here, while their group waits for the other tiles of a chunk: this many chunks of
+    // the timeline lie between two of a group. 0: they are read by fours of tokens once the tiles are there.
+    static constexpr int kGatesAhead = kPreparers * kPrepareGroups;
     Stage stages[kOwnStages];
     alignas(1024) uint8_t score_keys[kPrepareGroups][kHalves][4096];  // as in duo, and so on
     alignas(128) float akk[kOwnStages][16][kAkkPitch];

@@ -145,8 +145,13 @@ struct ChainRole {
         const StateIo<Smem, decltype(await_staging)> state_io{p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half,
                                                               s.at(s->staging[4 * half + warp]), await_staging};
         uint32_t number = 0;  // of the chunk, on the timeline
-        state_io.run(s->piece_queues[4 * half + warp],
-                   [&](int chunks, int rows, StateRows &state) { ChainPiece{p, s, half, warp, lane_here()}.run(chunks, rows, number, state); });
+        state_io.run(s->piece_queues[4 * half + warp], [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
+            for (int part = 1, rows = parts.rows;; part++, rows -= parts.chunks * kChunk) {
+                ChainPiece{p, s, half, warp, lane_here()}.run(parts.chunks, rows, number, state);
+                if (part == parts.count) return;
+                leave_checkpoint(part, state);
+            }
+        });
         bulk_wait_read();
     }
 };

@@ -30,7 +30,7 @@ struct LoadRole {
 
     // As many as there are stages, before the roles begin.
     __device__ __forceinline__ void run_early() const {
-        load_early_chunks(p, blockIdx.x, 0, 1, kStages, [&](uint32_t number, const ChunkInfo &info) { load_raw(number, info); });
+        load_early_chunks<0>(p, blockIdx.x, 0, 1, kStages, [&](uint32_t number, const ChunkInfo &info) { load_raw(number, info); });
     }
 
     __device__ __forceinline__ void load_raw(uint32_t number, const ChunkInfo &at) const {

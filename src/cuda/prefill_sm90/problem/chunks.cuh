@@ -29,6 +29,9 @@ __device__ __forceinline__ void clear_triangles(const SharedView<Smem> &s) {
     fence_async_proxy();
 }
 
+// Valid tokens of a chunk, so many (at least 1) before the end of what its segment sees.
+__device__ __forceinline__ uint8_t rows_of_chunk(int left) { return static_cast<uint8_t>(left < kChunk ? left : kChunk); }
+
 // All chunks of a worker, segment by segment: a whole warp iterates, and the compiler knows that its lanes agree. open_segment comes before the
 // first chunk; inside a segment the caller counts `chunk` and `number` on, in a loop that holds no look-up.
 //
@@ -65,10 +68,13 @@ struct ChunkIterator {
     __device__ bool wants_initial_state(const Params &p) const {
         return segment.from == Place::Caller && (number > 0 || p.initial_state.slots.data == nullptr);
     }
+    // Valid tokens of the chunk so many on, 0 behind the segment.
+    __device__ uint8_t rows_ahead(int chunks) const {
+        return chunk + chunks < segment.end ? rows_of_chunk(segment.length - (chunk + chunks) * kChunk) : uint8_t{0};
+    }
     // rows: 0 behind the last chunk.
     __device__ ChunkInfo info() const {
-        const int left = segment.length - chunk * kChunk;
-        const auto rows = static_cast<uint8_t>(!valid ? 0 : left < kChunk ? left : kChunk);
+        const uint8_t rows = valid ? rows_of_chunk(segment.length - chunk * kChunk) : uint8_t{0};
         return {uniform(start + chunk * kChunk), uniform(head), uniform(batch), rows, false,
                 segment.is_silent ? uint8_t{0} : rows};
     }
@@ -86,10 +92,12 @@ __device__ __forceinline__ bool has_chunks(const Timeline &timeline, int worker)
 // For all who work on chunk `number`. One lane; in one access, where the compiler would write byte after byte.
 template <class Smem>
 __device__ __forceinline__ void leave_chunk_info(const SharedView<Smem> &s, uint32_t number, const ChunkInfo &info) {
-    static_assert(offsetof(ChunkInfo, batch) == 8 && offsetof(ChunkInfo, rows) == 12 && offsetof(ChunkInfo, is_last) == 13 && offsetof(ChunkInfo, rows_out) == 14);
+    static_assert(offsetof(ChunkInfo, batch) == 8 && offsetof(ChunkInfo, rows) == 12 && offsetof(ChunkInfo, is_last) == 13);
+    static_assert(offsetof(ChunkInfo, rows_out) == 14 && offsetof(ChunkInfo, rows_ahead) == 15);
     constexpr uint32_t kInfos = sizeof(Smem::chunk_infos) / sizeof(ChunkInfo);
-    store_uint4(s.at(s->chunk_infos[number % kInfos]), static_cast<uint32_t>(info.token), static_cast<uint32_t>(info.head), static_cast<uint32_t>(info.batch),
-                info.rows | static_cast<uint32_t>(info.is_last) << 8 | static_cast<uint32_t>(info.rows_out) << 16);
+    const auto word = [](auto x) { return static_cast<uint32_t>(x); };
+    store_uint4(s.at(s->chunk_infos[number % kInfos]), word(info.token), word(info.head), word(info.batch),
+                info.rows | word(info.is_last) << 8 | word(info.rows_out) << 16 | word(info.rows_ahead) << 24);
 }
 
 // How many rows of a chunk's O are wanted.

@@ -69,6 +69,7 @@ struct alignas(16) ChunkInfo {
     uint8_t rows;            // valid tokens 1..32; 0: no more chunks
     bool is_last;
     uint8_t rows_out = 0;    // of them, whose O is wanted: all or none
+    uint8_t rows_ahead = 0;  // valid tokens of the chunk kGatesAhead on, 0 if its segment is another one (quad_config.cuh)
 };
 static_assert(sizeof(ChunkInfo) == 16);
 

@@ -39,8 +39,8 @@ enum class Next : uint8_t {
     Onward     // the same piece, from the border on
 };
 
-// A worker without schedule has one job, and without checkpoints that is one segment. It is found without the iterators, whose code takes thousands of
-// cycles to arrive where nobody has run it before.
+// A worker without schedule has one job, and without checkpoints that is one segment. It is found without the iterators, whose code takes thousands
+// of cycles to arrive where nobody has run it before.
 __device__ __forceinline__ bool has_one_segment(const Params &p) { return p.schedule.cut == nullptr && !p.checkpoints.exist(); }
 
 // The segments of one worker, for one lane or for lanes that agree.

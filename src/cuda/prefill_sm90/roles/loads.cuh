@@ -35,20 +35,25 @@ __device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lan
 
 // The first chunks of a worker with one segment, without the iterators: their tiles travel before the roles begin.
 //
-// The chunks first, first + step ... before `end`. load(number, info): by a whole warp.
-template <class Load>
+// The chunks first, first + step ... before `end`. load(number, info): by a whole warp. ahead: what ChunkInfo::rows_ahead looks at, 0: nothing.
+template <int ahead, class Load>
 __device__ __forceinline__ void load_early_chunks(const Params &p, int worker, int first, int step, int end, const Load &load) {
     if (!has_one_segment(p) || worker >= p.heads * p.sequences.count) return;
     const int2 job = p.lone_job(worker);
     const SequenceSpan of = p.sequences.span(job.x);
 #pragma unroll 1
     for (int number = first; number < end && number * kChunk < of.length; number += step) {
-        const int left = of.length - number * kChunk;
-        const auto rows = static_cast<uint8_t>(left < kChunk ? left : kChunk);
-        load(static_cast<uint32_t>(number), ChunkInfo{uniform(of.start + number * kChunk), job.y, uniform(of.batch), rows, left <= kChunk, rows});
+        const int left = of.length - number * kChunk, left_ahead = left - ahead * kChunk;
+        const uint8_t rows = rows_of_chunk(left), rows_ahead = ahead > 0 && left_ahead > 0 ? rows_of_chunk(left_ahead) : uint8_t{0};
+        const int token = uniform(of.start + number * kChunk), batch = uniform(of.batch);
+        load(static_cast<uint32_t>(number), ChunkInfo{token, job.y, batch, rows, left <= kChunk, rows, rows_ahead});
     }
     prefetch_gate(p, job.y, lane_here());
 }
+
+// Do the operand warps ask for the gates of a chunk while they make the one before?
+template <class Smem, GateKind kind>
+inline constexpr bool keeps_gates = kind == GateKind::PrecomputedF32 && Smem::kGatesAhead > 0;
 
 // fp32 gates are read by the operand warps themselves, some chunks from now: a row of 512 bytes each, into L2. A whole warp.
 template <GateKind kind>

@@ -10,13 +10,12 @@
 // A warpgroup barrier stands behind 1 and 2, and before 4.
 #pragma once
 
-#include <type_traits>
-
 #include "device/gates.cuh"
 #include "device/sm90/store_matrices.cuh"
 #include "device/sm90/warpgroup_mma.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
 #include "prefill_sm90/roles/norms.cuh"
+#include "prefill_sm90/roles/raw_gates.cuh"
 #include "prefill_sm90/roles/steep_channels.cuh"
 
 namespace fkdai::prefill {
@@ -81,35 +80,13 @@ struct Operands {
                 s.at(s->stages[stage].norms) + 64 * block(), first_row()};
     }
 
-    // g of this lane's channels, four tokens.
-    struct RawBf16 {
-        uint32_t pair[4];
-        __device__ __forceinline__ float first(int t) const { return low_bf16(pair[t]); }
-        __device__ __forceinline__ float second(int t) const { return high_bf16(pair[t]); }
-    };
-    struct RawF32 {
-        float2 pair[4];
-        __device__ __forceinline__ float first(int t) const { return pair[t].x; }
-        __device__ __forceinline__ float second(int t) const { return pair[t].y; }
-    };
-    using Raw = std::conditional_t<kind == GateKind::PrecomputedF32, RawF32, RawBf16>;
-    // g in fp32 does not pass through shared memory: this lane's channels of the first token of its block.
-    __device__ __forceinline__ const float *first_gates(const ChunkInfo &info) const {
-        if (kind != GateKind::PrecomputedF32) return nullptr;
-        return p.g_f32 + p.g_strides.offset(info.batch, info.token + 16 * block(), info.head) + channel();
-    }
-    // Of four tokens, `row` on from the first of the block; `left` tokens of the block are in the sequence.
-    __device__ __forceinline__ void load_gates(RawBf16 &g, uint32_t at, const float *, int, int) const { load_matrices(g.pair, at); }
-    __device__ __forceinline__ void load_gates(RawF32 &g, uint32_t, const float *first, int row, int left) const {
-        const float *from = first + row * p.g_strides.token;
-#pragma unroll
-        for (int t = 0; t < 4; t++, from += p.g_strides.token)
-            g.pair[t] = row + t < left ? *reinterpret_cast<const float2 *>(from) : make_float2(0.f, 0.f);
-    }
+    using Gates = RawGates<Smem, kind>;
+    using Kept = typename Gates::Kept;
+    __device__ __forceinline__ Gates raw_gates() const { return {p, block(), channel(), lane}; }
 
     // gamma of each token from the start of its block, in fp32: of the even channels in place of g, of the odd ones where KI will stand. What
     // the whole block decays by goes to `decays`.
-    __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate) const {
+    __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate, Kept &kept) const {
         const int rows = info.rows;
         TileRows at = tile_rows(stage);
         const RowNorms<Smem, is_raw> norms{p, s, lane};
@@ -117,16 +94,27 @@ struct Operands {
         RowSquares squares;
         int row = 16 * block();
         float sum[2] = {0.f, 0.f};
-        const float *const first = first_gates(info);
+        const Gates gates = raw_gates();
+        const float *const first = gates.first_of(info, 0);
         const int left = rows - row;
-        Raw g[kFours];
+        typename Gates::Four g[kFours];
+        if constexpr (Gates::kAreKept) {
+            if (!kept.is_there) gates.keep(kept, info, 0, rows);
+        } else {
 #pragma unroll
-        for (int n = 0; n < kFours; n++) load_gates(g[n], at.even + rows_on(at.row, n), first, 4 * n, left);
+            for (int n = 0; n < kFours; n++) gates.load(g[n], at.even + rows_on(at.row, n), first, 4 * n, left);
+        }
 #pragma unroll 1
         for (int t4 = 0; t4 < 4; t4 += kFours) {
 #pragma unroll
             for (int n = 0; n < kFours; n++)
                 if (kMakesNorms) norms.add_squares(squares, eight, t4 + n);
+            if constexpr (Gates::kAreKept) {
+#pragma unroll
+                for (int n = 0; n < kFours; n++) g[n] = kept.g[n];
+#pragma unroll
+                for (int n = kFours; n < 4; n++) kept.g[n - kFours] = kept.g[n];
+            }
             float a[kFours][2][4];
 #pragma unroll
             for (int n = 0; n < kFours; n++)
@@ -135,7 +123,7 @@ struct Operands {
                     a[n][0][t] = gate.log2_alpha(g[n].first(t), 0), a[n][1][t] = gate.log2_alpha(g[n].second(t), 1);
 #pragma unroll
             for (int n = 0; n < kFours; n++)
-                if (t4 + kFours < 4) load_gates(g[n], at.even + rows_on(at.row, n + kFours), first, 4 * (t4 + n + kFours), left);
+                if (!Gates::kAreKept && t4 + kFours < 4) gates.load(g[n], at.even + rows_on(at.row, n + kFours), first, 4 * (t4 + n + kFours), left);
             if (rows < kChunk) {  // rows past the sequence: no decay, whatever lies there
 #pragma unroll
                 for (int n = 0; n < kFours; n++)
@@ -279,7 +267,8 @@ struct Operands {
         }
     }
 
-    // M (fp16), in blocks of 8 by 8: those on the diagonal by select, as the other half may hold inf, and beside each of every second a block of zeros.
+    // M (fp16), in blocks of 8 by 8: those on the diagonal by select, as the other half may hold inf, and beside each of every second a block of
+    // zeros.
     // The upper blocks of 16 by 16 stay zero from the start.
     __device__ __forceinline__ void store_mqk(const Scores &c, const float2 &diagonal, uint32_t stage) const {
         const int row = lane >> 2;
@@ -356,14 +345,15 @@ struct Operands {
         }
     }
 
-    // All of it, for a chunk whose raw tiles are there. sync: the warpgroup's barrier; await_norms: until they are there; await_place: until akk's place
-    // is free; announce_scores: akk is there, for the solve; reach: a moment.
+    // All of it, for a chunk whose raw tiles are there. kept: its gates, if they are there. sync: the warpgroup's barrier; await_norms: until they
+    // are there; await_place: until akk's place is free; announce_scores: akk is there, for the solve; reach: a moment.
     template <class Sync, class AwaitNorms, class AwaitPlace, class AnnounceScores, class Reach>
-    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, const Sync &sync,
+    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, Kept &kept, const Sync &sync,
                                          const AwaitNorms &await_norms, const AwaitPlace &await_place, const AnnounceScores &announce_scores,
                                          const Reach &reach) const {
         const int rows = info.rows;
-        sum_gates(stage, info, gate);
+        if constexpr (Gates::kAreKept) raw_gates().prefetch_next(info);
+        sum_gates(stage, info, gate, kept);
         sync();
         await_norms();
         reach(mark_operand_has_gates);

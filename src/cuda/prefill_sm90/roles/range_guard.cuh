@@ -55,8 +55,8 @@ __device__ __forceinline__ void multiply_tokens(uint32_t stage, int lane, TokenR
     }
 }
 
-// R did not fit, or T: rows of R, of the state and of the state as an operand are scaled, those that fit by 1. What the two rows of this lane are to be
-// multiplied by at the end, as bf16. The whole warpgroup does it, or nobody (warpgroup_all): its warps must meet every wgmma at one instruction.
+// R did not fit, or T: rows of R, of the state and of the state as an operand are scaled, those that fit by 1. What the two rows of this lane are to
+// be multiplied by at the end, as bf16. The whole warpgroup does it, or nobody (warpgroup_all): its warps must meet every wgmma at one instruction.
 __device__ __forceinline__ uint32_t scale_into_range(uint32_t stage, int lane, TokenRows &r, TokensF16 &r_f16, StateRows &state, StateBf16 &rounded) {
     multiply_tokens<false>(stage, lane, r);
     const uint32_t factors = factors_of_rows(r, rounded);

@@ -1,8 +1,8 @@
 // T = (I + Diag(b) A)^-1 Diag(b) of a chunk, by one warp, so that fp16 holds it whatever b and the keys are.
 //
 // With keys of norm 1 and b between 0 and 2 every element of T is at most 4. Where that is not promised, or where all b are so small that fp16
-// would lose bits of T, powers of two are taken out of its columns; the chain multiplies rows of R by them (range_guard.cuh). Then T and O = Q S + M U
-// are what they should be, since U = T R is.
+// would lose bits of T, powers of two are taken out of its columns; the chain multiplies rows of R by them (range_guard.cuh). Then T and O = Q S + M
+// U are what they should be, since U = T R is.
 //
 // Without norm, a key is k = 2^n k', and KI and Kr hold k'. So U lacks a factor of 2^-n, and with A' = K' K'^T
 //

@@ -9,6 +9,12 @@ namespace fkdai::prefill {
 
 using StateRows = float[64];  // S^T [64 V, 128 K] of a warpgroup: a wgmma accumulator
 
+// What a chain does in one go: `count` times as many chunks, with a checkpoint between two.
+struct SegmentParts {
+    int count, chunks;
+    int rows;  // tokens from the first part's begin that belong to the sequence
+};
+
 template <class Smem, class AwaitStaging>
 struct StateIo {
     const Params &p;
@@ -19,8 +25,8 @@ struct StateIo {
     uint32_t staging;        // this warp's StateStaging
     AwaitStaging await_staging;  // until nothing else is there
 
-    // All segments of the worker, for this warp. work(chunks, rows, state) does the chunks of one; `rows` of the tokens from its begin belong
-    // to the sequence.
+    // All segments of the worker, for this warp. work(parts, state, leave_checkpoint) does the chunks of one, or of one part of it; between part - 1
+    // and part it calls leave_checkpoint(part, state).
     template <class Work>
     __device__ __forceinline__ void run(PieceQueue &queue, const Work &work) const {
         StateRows state;
@@ -48,8 +54,16 @@ struct StateIo {
             mark(mark_state_has_looked_ahead, i, is_reader);
             if (!is_begin) here.take({in.at, known(in.form)}, state);
             mark(mark_state_is_there, i, is_reader);
-            if (const int chunks = is_fork ? 1 : each; chunks > 0) work(chunks, rows, state);
-            if (++part == static_cast<uint32_t>(parts)) part = 0, i++;
+            // [K,V] states go out by the code above alone.
+            const int at_once = forked > 0 || p.checkpoints.states.is_k_first ? 1 : parts;
+            const auto leave_checkpoint = [&](int before, const StateRows &x) {
+                const StateIo there{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging};
+                const QueuedSegment &now = queue.segment[i & 1];
+                const StateAddress to = StateLookup{p, half, there.worker, there.lane}.checkpoint(now.checkpoint + before - 1, now.head);
+                there.send_pairs({to.at, known(to.form)}, x);
+            };
+            if (const int chunks = is_fork ? 1 : each; chunks > 0) work(SegmentParts{at_once, chunks, rows}, state, leave_checkpoint);
+            if ((part += at_once) == static_cast<uint32_t>(parts)) part = 0, i++;
         }
     }
     __device__ __forceinline__ static Form known(Form form) { return static_cast<Form>(uniform(static_cast<int>(form))); }
@@ -64,13 +78,21 @@ struct StateIo {
     __device__ __forceinline__ static float element(const StateRows &state, int row_half, int b, int e) {
         return state[4 * b + 2 * row_half + e];
     }
-    // One state out, the next in; the segment after is looked up while the new rows travel. A store of pairs fills whole sectors, and nobody waits for it.
-    // What is read comes in whole rows, which pass through shared memory, four of a warp at a time: a load of pairs would touch eight lines for 256 bytes.
+    // One state out, the next in; the segment after is looked up while the new rows travel. A store of pairs fills whole sectors, and nobody waits
+    // for it.
+    // What is read comes in whole rows, which pass through shared memory, four of a warp at a time: a load of pairs would touch eight lines for 256
+    // bytes.
     __device__ __forceinline__ void send(const StateAddress &out, const StateRows &state) const {
         if (out.form == Form::None) return;
         if (out.form == Form::Parked) park(static_cast<float *>(out.at), state);
         else store_rows<0>(out, state), store_rows<1>(out, state);
         if (out.form == Form::HandOver) announce_hand_over();
+    }
+    __device__ __forceinline__ void send_pairs(const StateAddress &out, const StateRows &state) const {
+        auto *const wide = static_cast<float *>(out.at);
+        auto *const in_bf16 = static_cast<__nv_bfloat16 *>(out.at);
+        if (out.form == Form::Pairs16) write_pairs<0>(in_bf16, state), write_pairs<1>(in_bf16, state);
+        else if (out.form != Form::None) write_pairs<0>(wide, state), write_pairs<1>(wide, state);
     }
     __device__ __forceinline__ void ask(const StateAddress &in, StateRows &state) const {
         if (in.form == Form::HandOver) await_hand_over();

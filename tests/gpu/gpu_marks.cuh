@@ -1,0 +1,39 @@
+// gpu_marks.cuh: what the programs that print clock marks share: their problem, the marks of a role side by side, medians.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+
+#include "gpu_case.cuh"
+
+struct MarkedProblem {
+    case_spec spec;
+    int chunks, multiprocessors;  // chunks of 32 tokens
+};
+
+// program [H [T]] [mapping]: the case of `text`, with H heads and T tokens. At most so many chunks have marks.
+inline MarkedProblem read_marked_problem(const char *program, const char *text, int most, int argc, char **argv) {
+    MarkedProblem x{kernel_case_parse("marks", text), 0, multiprocessors_or_skip(program)};
+    read_mapping(argc, argv);
+    if (argc > 1) x.spec.H = x.spec.HV = atoi(argv[1]);
+    if (argc > 2) x.spec.T = x.spec.bounds[1] = atoi(argv[2]);
+    x.chunks = static_cast<int>(x.spec.T / 32);
+    if (x.spec.H >= 1 && x.chunks >= 1 && x.chunks <= most) return x;
+    printf("%s: H at least 1, T from 32 to %d\n", program, most * 32);
+    exit(2);
+}
+
+// print(first, last) of each role from mark `first` on; roles: of every mark.
+template <int count, class Print>
+void for_each_role(const char *const (&roles)[count], int first, const Print &print) {
+    for (int m = first + 1; m <= count; m++)
+        if (m == count || strcmp(roles[m], roles[first]) != 0) {
+            print(first, m - 1);
+            first = m;
+        }
+}
+
+inline int median(std::vector<int> cycles) {
+    std::sort(cycles.begin(), cycles.end());
+    return cycles.empty() ? 0 : cycles[cycles.size() / 2];
+}
