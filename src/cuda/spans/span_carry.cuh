@@ -27,7 +27,7 @@ struct Pair {
 
 struct CarrySmem {
     alignas(16) uint16_t transition[kQuarters][kParts][kQuarterRows][kPitch];
-    alignas(16) uint16_t state[2][kParts][kRows][kPitch];  // S of span s in s % 2
+    alignas(16) uint32_t state[2][kParts][kRows][kPitch / 2];  // S of span s in s % 2, two channels a word
 };
 
 // 16 rows of the states that the spans of one sequence start from: a warp has 8 channels of them, a lane two of rows l/4 and l/4 + 8.
@@ -63,9 +63,8 @@ struct CarryBlock {
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const Pair x(state[h].x, state[h].y);
-            const int row = lane / 4 + 8 * h, channel = 8 * warp + 2 * (lane % 4);
-            *reinterpret_cast<uint32_t *>(&s.state[span % 2][0][row][channel]) = x.main;
-            *reinterpret_cast<uint32_t *>(&s.state[span % 2][1][row][channel]) = x.rest;
+            const int row = lane / 4 + 8 * h, word = 4 * warp + lane % 4;
+            s.state[span % 2][0][row][word] = x.main, s.state[span % 2][1][row][word] = x.rest;
         }
     }
 
@@ -91,7 +90,7 @@ struct CarryBlock {
         for (int i = 0; i < kAhead; i++) request(i, i);
         leave(0, own);
         load_own(1, own);
-        const uint32_t rows = shared_address(&s.state[0][0][lane % 16][lane / 16 * 8]);
+        const uint32_t rows = shared_address(&s.state[0][0][lane % 16][lane / 16 * 4]);
         const uint32_t columns = shared_address(&s.transition[0][lane / 16][lane % 16][8 * warp]);
 #pragma unroll 1
         for (int span = 1; span < count; span++) {
@@ -119,11 +118,12 @@ static_assert(kAhead == kQuarters - 1, "a quarter is requested where the one bef
 __global__ void __launch_bounds__(kCarryThreads, 1) carry_kernel(const __grid_constant__ Carry p) {
     constexpr int64_t kMatrix = kChannels * kChannels;
     CarrySmem &s = dynamic_shared<CarrySmem>();
-    const int lane = thread_here() % 32, warp = thread_here() / 32, head = blockIdx.y, slice = blockIdx.x;
+    const int lane = thread_here() % 32, warp = thread_here() / 32, block = static_cast<int>(blockIdx.x), slice = block % kSlices;
+    const int heads = static_cast<int>(p.HV), head = block / kSlices % heads, step = static_cast<int>(gridDim.x) / (kSlices * heads);
     release_next_kernel();
     await_previous_kernel();
     const int cut = p.cut_before[p.N];
-    for (int which = blockIdx.z; which < cut; which += gridDim.z) {
+    for (int which = block / (kSlices * heads); which < cut; which += step) {
         const int n = p.cut[which], before = p.before[n], count = p.before[n + 1] - before;  // states behind the first span
         const int64_t in_rows = (slice * kRows + lane / 4) * kChannels + 8 * warp + 2 * (lane % 4);
         const int64_t in_quarter = thread_here() * 8;

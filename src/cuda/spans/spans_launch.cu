@@ -34,7 +34,7 @@ extern "C" int fkdai_span_set_up(const fkdai_span_setup *setup, void *stream) {
 }
 
 extern "C" int fkdai_span_carry_states(const fkdai_span_carry *carry, void *stream) {
-    const dim3 grid(kSlices, static_cast<unsigned>(carry->HV), at_most(carry->most_cut, kMostSequences));
+    const dim3 grid(static_cast<unsigned>(kSlices * carry->HV) * at_most(carry->most_cut, kMostSequences));
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization, attribute.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = config_of(grid, kCarryThreads, stream);
