@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -17,13 +18,14 @@
 
 inline constexpr int kCall = 99;  // the public API (gpu_call.cuh)
 inline constexpr int kMma = 100;  // beside fkdai_prefill_mapping: the portable kernel; kMma + n: in n slices of V
-inline int asked_mapping = -1;     // of all cases, from a program's last word: duo, solo or quad, mma or mma1 ... mma8; else as chosen
+inline int asked_mapping = -1;     // of all cases, from a program's last word: duo, solo or quad, mma or mma1 ... mma8, call or mma_call; else as chosen
 
 // Takes the word away.
 inline void read_mapping(int &argc, char **argv) {
     const std::string last = argc > 1 ? argv[argc - 1] : "";
     asked_mapping = last == "duo" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : last == "call" ? kCall : -1;
-    if (last.compare(0, 3, "mma") == 0) asked_mapping = kMma + (last.size() > 3 ? last[3] - '0' : 0);
+    if (last == "mma_call") asked_mapping = setenv("FKDA_CUDA_KERNEL", "mma", 1) == 0 ? kCall : -1;
+    else if (last.compare(0, 3, "mma") == 0) asked_mapping = kMma + (last.size() > 3 ? last[3] - '0' : 0);
     if (asked_mapping >= 0) argc--;
 }
 

@@ -56,7 +56,7 @@ struct ChainRole {
     // Four columns of V of one token in each eight, of this lane.
     using Values = uint2[kChunk / 8];
     __device__ __forceinline__ void load_values(const Step &at_step, Values &v) const {
-        const int here = lane(), rows = work().has_values ? at_step.rows() - (here >> 2) : 0;
+        const int here = lane(), rows = p.spans == nullptr || work().has_values ? at_step.rows() - (here >> 2) : 0;
         const int64_t at = columns().v + rows_on(p.v.strides.token, at_step.chunk() * kChunk + (here >> 2)) + 4 * (here & 3);
         const auto *from = static_cast<const __nv_bfloat16 *>(p.v.data) + at;
 #pragma unroll
@@ -271,7 +271,7 @@ struct ChainRole {
         const uint32_t undo = inverse_powers(factors);
         if (is_scaled) [[unlikely]] multiply_tiles(state, low_bf16(undo), high_bf16(undo));
         multiply_tiles(o, low_bf16(undo) * p.out_factor, high_bf16(undo) * p.out_factor);
-        if (work().has_out) store_out(s.step(this->number()), o);
+        if (p.spans == nullptr || work().has_out) store_out(s.step(this->number()), o);
         mark(mark_chain_has_stored, number, warp() == 0);
     }
 
