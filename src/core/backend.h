@@ -23,7 +23,7 @@ typedef struct fkdai_plan {
     char choice[224];                      /* how, in words: "avx512, 32 tokens per chunk, 32 heads on 2 threads" */
     char fallback[128];                    /* why the faster backends did not take it, where AUTO fell back on the reference; else "" */
     fkdai_extents extents;                 /* of the arguments */
-    uint64_t own[32];                      /* the backend's own struct; it asserts that it fits FKDAI_PLAN_OWN_BYTES */
+    uint64_t own[39];                      /* the backend's own struct; it asserts that it fits FKDAI_PLAN_OWN_BYTES */
     fkdai_desc desc;                       /* resolved */
 } fkdai_plan;
 

@@ -94,8 +94,23 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     return answer(__func__);
 }
 
-/* The launchers, as prefill_launch.h and cuda_copy.h promise them. */
+/* The launchers, as prefill_launch.h, cuda_copy.h and span_call.h promise them. */
 int fkdai_copy_load(void) { return answer(__func__); }
+int fkdai_span_load(void) { return answer(__func__); }
+
+int fkdai_span_set_up(const fkdai_span_setup *setup, void *stream)
+{
+    (void)stream;
+    fake.setup = *setup;
+    return answer(__func__);
+}
+
+int fkdai_span_carry_states(const fkdai_span_carry *carry, void *stream)
+{
+    (void)stream;
+    fake.carry = *carry;
+    return answer(__func__);
+}
 
 static int copy(const char *call, const fkdai_copies *copies, fkdai_copies *to)
 {
@@ -137,6 +152,7 @@ int fkdai_mma_launch(const fkdai_mma_call *call, void *stream)
     (void)stream;
     const cudaError_t error = answer(__func__);
     if (error == cudaSuccess) fake.last_mma = *call, fake.launches++;
+    if (error == cudaSuccess && fake.span_launches < 4) fake.spans[fake.span_launches++] = call->spans;
     return error;
 }
 

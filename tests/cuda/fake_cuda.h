@@ -9,6 +9,7 @@
 #include "decode_fused/decode_fused_launch.h"
 #include "prefill_mma/prefill_mma_launch.h"
 #include "prefill_sm90/prefill_launch.h"
+#include "span_call.h"
 
 enum { FAKE_LOG = 64 };
 
@@ -25,6 +26,10 @@ typedef struct fake_cuda {
     fkdai_prefill_call last;   /* of the last launch */
     fkdai_mma_call last_mma;
     fkdai_copies in, out;      /* of the last copies */
+    fkdai_span_setup setup;    /* of the last call in spans */
+    fkdai_span_carry carry;
+    fkdai_spans spans[4];      /* of its launches, in order */
+    int span_launches;
     fkdai_decode_call last_decode;
     fkdai_fused_call last_decode_fused;
     const void *cu_seqlens;    /* host array that copies read */

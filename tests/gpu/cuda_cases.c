@@ -4,7 +4,7 @@
  *
  * Checkpoints must have the bits of a run that ends there. Strides and addresses that only a copy brings to the kernel must not change a bit.
  *
- *     cuda_cases [sm90 | mma]      by this kernel; else by the one that the library chooses
+ *     cuda_cases [sm90 | mma [spans]]      by this kernel; else by the one that the library chooses. spans: sequences are cut behind 64 tokens, then every 32
  *
  * Errors: M1 of out, of the final state and of the checkpoints, and M2, the worst 16-token tile of a head. Prints ran / skipped / failed. Skips as a whole
  * without a GPU.
@@ -168,6 +168,7 @@ int main(int argc, char **argv)
 {
     rng_seed();
     if (argc > 1) setenv("FKDA_CUDA_KERNEL", argv[1], 1);
+    if (argc > 2 && strcmp(argv[2], "spans") == 0) setenv("FKDA_CUDA_SPANS", "64,32", 1);
     char why[256] = "";
     if (fkda_backend_status(FKDA_BACKEND_CUDA, why, sizeof why) != FKDA_OK) {
         printf("cuda_cases: no GPU, skipped (%s)\n", why);

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -15,14 +16,16 @@
 #include "prefill_mma/prefill_mma_launch.h"
 #include "prefill_sm90/prefill_launch.h"
 
+inline constexpr int kCall = 99;  // the public API (gpu_call.cuh)
 inline constexpr int kMma = 100;  // beside fkdai_prefill_mapping: the portable kernel; kMma + n: in n slices of V
-inline int asked_mapping = -1;     // of all cases, from a program's last word: duo, solo or quad, mma or mma1 ... mma8; else as chosen
+inline int asked_mapping = -1;     // of all cases, from a program's last word: duo, solo or quad, mma or mma1 ... mma8, call or mma_call; else as chosen
 
 // Takes the word away.
 inline void read_mapping(int &argc, char **argv) {
     const std::string last = argc > 1 ? argv[argc - 1] : "";
-    asked_mapping = last == "duo" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : -1;
-    if (last.compare(0, 3, "mma") == 0) asked_mapping = kMma + (last.size() > 3 ? last[3] - '0' : 0);
+    asked_mapping = last == "duo" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : last == "call" ? kCall : -1;
+    if (last == "mma_call") asked_mapping = setenv("FKDA_CUDA_KERNEL", "mma", 1) == 0 ? kCall : -1;
+    else if (last.compare(0, 3, "mma") == 0) asked_mapping = kMma + (last.size() > 3 ? last[3] - '0' : 0);
     if (asked_mapping >= 0) argc--;
 }
 
@@ -41,6 +44,14 @@ inline void load_kernels() {
     CHECK_CUDA(fkdai_mma_load());
 }
 
+// How the public API does a case, where a program has it.
+struct DeviceCase;
+struct OfferedCall {
+    size_t (*workspace_bytes)(const DeviceCase &);
+    void (*launch)(const DeviceCase &, cudaStream_t);
+};
+inline OfferedCall offered_call{};
+
 struct DeviceCase {
     static constexpr int64_t kGuardBytes = 4096;  // on both sides of out and of the final state
     case_spec spec;
@@ -57,6 +68,7 @@ struct DeviceCase {
     int poison_byte = 0xff;
     fkdai_prefill_call call{};
     bool is_mma = false;    // the portable kernel does the call
+    bool is_public = false; // the public API does
     fkdai_mma_grid mma{};
 
     int64_t rows() const { return B * T * H; }
@@ -128,12 +140,15 @@ struct DeviceCase {
         call.B = B, call.T = T, call.N = N, call.H = call.HV = H;
         call.device_status = status;
         call.scale = static_cast<float>(spec.scale), call.lower_bound = static_cast<float>(spec.lower_bound);
-        is_mma = mapping >= kMma;
+        is_mma = mapping >= kMma, is_public = mapping == kCall;
+        if (is_public) mapping = -1;
         if (is_mma) mma = fkdai_mma_make_grid(N, H, 128, multiprocessors, mapping - kMma), mapping = -1;
         call.grid = fkdai_prefill_make_grid(mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(mapping), B * T, N, H, multiprocessors);
-        workspace_bytes = fkdai_prefill_workspace_bytes(N, H, call.grid, {});
-        workspace = allocate<char>(static_cast<int64_t>(workspace_bytes));
-        call.workspace = workspace;
+        allocate_workspace();
+    }
+    void allocate_workspace() {
+        workspace_bytes = is_public ? offered_call.workspace_bytes(*this) : fkdai_prefill_workspace_bytes(N, H, call.grid, call.checkpoints.stops);
+        call.workspace = workspace = allocate<char>(static_cast<int64_t>(workspace_bytes));
     }
 
     void reseed(unsigned new_seed) {
@@ -170,7 +185,7 @@ struct DeviceCase {
     fkdai_mma_call mma_call() const {
         const fkdai_checkpoints &c = call.checkpoints;
         return {.q = call.q, .k = call.k, .v = call.v, .g = call.g, .beta = call.beta, .is_beta_activated = call.is_beta_activated,
-                .beta_multiplier = call.beta_multiplier, .A_log = call.A_log, .dt_bias = call.dt_bias, .cu_seqlens = call.cu_seqlens,
+                .beta_multiplier = call.beta_multiplier, .A_log = call.A_log, .dt_bias = call.dt_bias, .cu_seqlens = call.cu_seqlens, .spans = {},
                 .initial_state = call.initial_state, .final_state = call.final_state, .out = call.out, .initial_rows = call.initial_rows,
                 .final_rows = call.final_rows, .initial_mask = call.initial_mask, .checkpoint_state = c.state, .checkpoint_rows = c.rows,
                 .checkpoint_count = c.count, .checkpoints_per_sequence = c.stops.per_sequence, .checkpoint_every = c.stops.every,
@@ -179,7 +194,9 @@ struct DeviceCase {
                 .device_status = call.device_status};
     }
     void launch(cudaStream_t on) {
-        if (is_mma) {
+        if (is_public) {
+            offered_call.launch(*this, on);
+        } else if (is_mma) {
             const fkdai_mma_call to_mma = mma_call();
             CHECK_CUDA(fkdai_mma_launch(&to_mma, on));
         } else {

@@ -41,9 +41,8 @@ struct DeviceStates {
         to.state = DeviceCase::allocate<float>(to.count * of.H * 16384);
         memory.push_back(to.state);
         to.offsets = {copy(offsets), FKDAI_I64};
-        of.workspace_bytes = fkdai_prefill_workspace_bytes(of.N, of.H, of.call.grid, to.stops);
         CHECK_CUDA(cudaFree(of.workspace));
-        of.call.workspace = of.workspace = DeviceCase::allocate<char>(static_cast<int64_t>(of.workspace_bytes));
+        of.allocate_workspace();
     }
     // Written beside the final states.
     double checkpoint_bytes() const {

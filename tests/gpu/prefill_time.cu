@@ -1,9 +1,11 @@
 // prefill_time.cu: CUDA-graph replays of a prefill kernel alone, fp32 states in and out, as the case says; median of single replays.
 //
-//     prefill_time [repeats [suite]] [duo | solo | quad | mma | mma<slices>]      suite time of cases.def, or few
+//     prefill_time [repeats [suite]] [duo | solo | quad | mma | mma<slices> | call | mma_call]      suite time of cases.def, or few
+// call: through the public API, which may make several launches; mma_call: with the portable kernel
 #include <algorithm>
 #include <cstring>
 
+#include "gpu_call.cuh"
 #include "gpu_states.cuh"
 
 namespace {

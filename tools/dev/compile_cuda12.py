@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "cuda12"
 WHEELS = ("nvidia-cuda-nvrtc-cu12==12.9.86", "nvidia-cuda-runtime-cu12==12.9.79", "nvidia-cuda-cccl-cu12==12.9.27")
 HOPPER, PORTABLE, COPIES = "prefill_sm90/prefill_kernel.cuh", "prefill_mma/prefill_mma_kernel.cuh", "strided_copy/strided_copy_kernel.cuh"
+SETUP, CARRY = "spans/span_setup.cuh", "spans/span_carry.cuh"
 
 
 def instances(kernel, space, *arguments):
@@ -27,8 +28,8 @@ def instances(kernel, space, *arguments):
 INSTANCES = {HOPPER: instances("prefill_kernel", "prefill", "fkdai::GateKind::Bounded, false") +
                      instances("prefill_quad_kernel", "prefill", "fkdai::GateKind::Bounded"),
              PORTABLE: instances("mma_prefill_kernel", "portable", "true, false", "true, true", "false, true")}
-COMPILED = [("sm_90a", (HOPPER, PORTABLE, COPIES)),
-            *((f"sm_{number}", (PORTABLE, COPIES)) for number in (80, 86, 89, 100, 103, 120))]
+COMPILED = [("sm_90a", (HOPPER, PORTABLE, COPIES, SETUP, CARRY)),
+            *((f"sm_{number}", (PORTABLE, COPIES, SETUP, CARRY)) for number in (80, 86, 89, 100, 103, 120))]
 
 
 def fetch():

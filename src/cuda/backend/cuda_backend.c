@@ -17,6 +17,7 @@
 #include "cuda_copy.h"
 #include "cuda_places.h"
 #include "sequences.h"
+#include "span_call.h"
 #include "status.h"
 
 static atomic_int loaded[FKDAI_CUDA_MAX_DEVICES];    /* the kernels are on this device */
@@ -31,6 +32,8 @@ static fkda_status load_kernels(int device)
     }
     const int error = fkdai_copy_load();
     if (error != cudaSuccess) return fkdai_cuda_fail("strided_copy", error);
+    const int span_error = fkdai_span_load();
+    if (span_error != cudaSuccess) return fkdai_cuda_fail("spans", span_error);
     atomic_store_explicit(&loaded[device], 1, memory_order_release);
     return FKDA_OK;
 }

@@ -272,7 +272,8 @@ fkda_status fkdai_cuda_choose_copies(const fkdai_plan *plan, const fkdai_cuda_ow
 
 static fkda_status run_kernel(const fkdai_cuda_own *own, const fkdai_desc *desc, const void *args, void *workspace, fkda_stream stream)
 {
-    const int error = own->kernel->run(desc, &own->plan, args, workspace, stream);
+    const int error = own->spans.rule.next > 0 ? fkdai_cuda_run_spans(own->kernel, &own->spans, &own->plan, desc, args, workspace, stream)
+                                               : own->kernel->run(desc, &own->plan, args, workspace, stream);
     return error == 0 ? FKDA_OK : fkdai_cuda_fail(own->kernel->name, error);
 }
 

@@ -7,11 +7,20 @@
 
 #include "backend.h"
 #include "cuda_device.h"
+#include "forward_call.h"
 
 /* A plan as one kernel sees it. */
 typedef struct fkdai_cuda_kernel_plan {
     uint64_t own[28];              /* the kernel's own struct; it asserts that it fits */
 } fkdai_cuda_kernel_plan;
+
+/* What a forward kernel does for cuda_spans.h. plan, run: as those of fkdai_cuda_kernel, with `spans` in the place of the call's sequences, desc->N of
+ * them. rule: the bits of a call follow from it, so it may look only at what every call of a model has alike. */
+typedef struct fkdai_cuda_span_kernel {
+    fkdai_span_rule (*rule)(const fkdai_cuda_device *device, const fkdai_desc *desc);
+    fkda_status (*plan)(const fkdai_cuda_device *device, fkdai_plan *plan, fkdai_cuda_kernel_plan *to);
+    int (*run)(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, const fkdai_spans *spans, void *workspace, fkda_stream stream);
+} fkdai_cuda_span_kernel;
 
 typedef struct fkdai_cuda_kernel {
     const char *name;              /* begins its refusals: "prefill_sm90" */
@@ -37,6 +46,8 @@ typedef struct fkdai_cuda_kernel {
      * says. */
     int (*load)(void);
     int (*run)(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, void *workspace, fkda_stream stream);
+
+    const struct fkdai_cuda_span_kernel *spans;    /* how it does a call whose sequences are cut (cuda_spans.h); NULL: it never does */
 } fkdai_cuda_kernel;
 
 extern const fkdai_cuda_kernel fkdai_prefill_sm90, fkdai_prefill_mma, fkdai_decode, fkdai_decode_fused;

@@ -73,7 +73,8 @@ static fkda_status ask_packed(const fkdai_cuda_kernel *kernel, const fkdai_cuda_
         TRY(fkdai_cuda_pack(&as_it_lies, own->strided, &packed));
         plan->desc = packed;
     }
-    const fkda_status status = kernel->plan(on, plan, &own->plan);
+    fkda_status status = kernel->plan(on, plan, &own->plan);
+    if (status == FKDA_OK && fkdai_cuda_cuts(kernel, on, &plan->desc, &own->spans)) status = fkdai_cuda_plan_spans(kernel, on, plan, &own->spans);
     plan->desc = as_it_lies;
     return status;
 }

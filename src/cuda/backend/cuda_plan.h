@@ -2,12 +2,13 @@
 #ifndef FKDAI_CUDA_PLAN_H
 #define FKDAI_CUDA_PLAN_H
 
-#include "cuda_kernel.h"
+#include "cuda_spans.h"
 
 /* plan->own of this backend. */
 typedef struct fkdai_cuda_own {
     const fkdai_cuda_kernel *kernel;
     fkdai_cuda_kernel_plan plan;
+    fkdai_cuda_spans spans;        /* rule.next 0: the kernel is launched once */
     uint32_t strided;              /* arguments that every run copies (cuda_copies.h) */
     uint32_t unaligned;            /* those that a run copies if their address needs it */
     size_t copies_at;              /* of the workspace, behind the kernel's own */

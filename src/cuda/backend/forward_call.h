@@ -37,4 +37,26 @@ typedef struct fkdai_state_rows {       /* rows of HV matrices [V,K] */
     int first_slot;                     /* with slots: below it there is no state, which reads 0 and is not written */
 } fkdai_state_rows;
 
+/* Sequences are cut behind `first` tokens and then every `next`, both multiples of 32. next 0: they are not cut. */
+typedef struct fkdai_span_rule {
+    int64_t first, next;
+} fkdai_span_rule;
+
+/* What a launch sees in the place of a sequence where these are cut (cuda_spans.h): `length` tokens of batch row `batch` from `start` on. */
+typedef struct fkdai_span {
+    int32_t start, batch, length;       /* length below 0, of the first: cu_seqlens is broken */
+    int32_t flags;
+} fkdai_span;
+#define FKDAI_SPAN_TRANSITION  1        /* its values count as 0, and the state behind its last token is left in parts (span_call.h) */
+#define FKDAI_SPAN_UNWANTED    2        /* nobody asks for it */
+#define FKDAI_SPAN_SILENT      4        /* no out is written */
+#define FKDAI_SPAN_STATE (-2)           /* initial slots: slot FKDAI_SPAN_STATE - i is row i of `states` */
+
+typedef struct fkdai_spans {
+    const fkdai_span *table;            /* [N]; NULL: sequences as they are */
+    const float *states;                /* [rows][HV][V][K] */
+    const int32_t *is_cut;              /* optional, on the device: not 0 if some sequence of the call is cut. Whether that is so must be wants_cut, else the */
+    int wants_cut;                      /* launch does nothing */
+} fkdai_spans;
+
 #endif

@@ -35,6 +35,9 @@ inline Params params_of(const fkdai_mma_call &call) {
     p.per_sequence = static_cast<int>(call.checkpoints_per_sequence), p.checkpoint_count = call.checkpoint_count;
     p.every = static_cast<int>(call.checkpoint_every < INT32_MAX ? call.checkpoint_every : INT32_MAX);  // longer than any sequence
     p.sequences = {call.cu_seqlens.data, call.cu_seqlens.element == FKDAI_I64, static_cast<int>(call.N), static_cast<int>(call.T)};
+    p.spans = call.spans.table;
+    p.span_states = {const_cast<float *>(call.spans.states), call.HV * call.K * call.V, Element::F32, false, {}, 0, 0};
+    p.is_cut = call.spans.is_cut, p.wants_cut = call.spans.wants_cut != 0;
     p.heads = static_cast<int>(call.HV), p.K = static_cast<int>(call.K), p.V = static_cast<int>(call.V);
     p.slices = call.grid.slices, p.solve_warps = call.grid.solve_warps, p.chain_warps = call.grid.chain_warps;
     p.gate = gate_of(call);

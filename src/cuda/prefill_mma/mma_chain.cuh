@@ -56,7 +56,7 @@ struct ChainRole {
     // Four columns of V of one token in each eight, of this lane.
     using Values = uint2[kChunk / 8];
     __device__ __forceinline__ void load_values(const Step &at_step, Values &v) const {
-        const int here = lane(), rows = at_step.rows() - (here >> 2);
+        const int here = lane(), rows = p.spans == nullptr || work().has_values ? at_step.rows() - (here >> 2) : 0;
         const int64_t at = columns().v + rows_on(p.v.strides.token, at_step.chunk() * kChunk + (here >> 2)) + 4 * (here & 3);
         const auto *from = static_cast<const __nv_bfloat16 *>(p.v.data) + at;
 #pragma unroll
@@ -271,13 +271,16 @@ struct ChainRole {
         const uint32_t undo = inverse_powers(factors);
         if (is_scaled) [[unlikely]] multiply_tiles(state, low_bf16(undo), high_bf16(undo));
         multiply_tiles(o, low_bf16(undo) * p.out_factor, high_bf16(undo) * p.out_factor);
-        store_out(s.step(this->number()), o);
+        if (p.spans == nullptr || work().has_out) store_out(s.step(this->number()), o);
         mark(mark_chain_has_stored, number, warp() == 0);
     }
 
     __device__ __forceinline__ void load_initial(StateTiles &state) const {
         const int n = work().sequence;
         const bool is_wanted = p.initial_state.element != Element::Absent && (p.initial_mask == nullptr || p.initial_mask[n] != 0);
+        if (p.span_states.data != nullptr)
+            if (const int64_t slot = p.initial_state.slots.at(n); slot <= FKDAI_SPAN_STATE)
+                return StateMatrix(p, p.span_states, FKDAI_SPAN_STATE - slot, work().head, column(), lane()).load(state);
         const int64_t row = is_wanted ? p.initial_state.row_of(n, p.status) : kNoRow;
         if (row != kNoRow) return StateMatrix(p, p.initial_state, row, work().head, column(), lane()).load(state);
 #pragma unroll
@@ -285,9 +288,22 @@ struct ChainRole {
 #pragma unroll
             for (int i = 0; i < 4; i++) state[b][i] = 0.f;
     }
-    __device__ __forceinline__ void store_final(const StateTiles &state) const {
+    // A transition in its two parts (backend/span_call.h).
+    __device__ __forceinline__ void store_parts(int64_t row, StateTiles &state) const {
+        const StateTable parts{p.final_state.data, int64_t{p.K} * p.V, Element::BF16, false, {}, 0, 0};
+#pragma unroll 1
+        for (int part = 0; part < 2; part++) {
+            StateMatrix(p, parts, 2 * (row * p.heads + work().head) + part, 0, column(), lane()).store(state);
+#pragma unroll
+            for (int b = 0; b < kWidth / 8; b++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) state[b][i] -= low_bf16(pack_bf16(state[b][i], 0.f));
+        }
+    }
+    __device__ __forceinline__ void store_final(StateTiles &state) const {
         if (p.final_state.element == Element::Absent) return;
         const int64_t row = p.final_state.row_of(work().sequence, p.status);
+        if (row != kNoRow && !work().has_values) return store_parts(row, state);
         if (row != kNoRow) StateMatrix(p, p.final_state, row, work().head, column(), lane()).store(state);
     }
 

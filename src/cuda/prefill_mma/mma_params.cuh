@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include "backend/forward_call.h"
 #include "device/call_tensors.cuh"
 #include "device/gates.cuh"
 #include "device/phase_barrier.cuh"
@@ -82,6 +83,10 @@ struct Params {
     Vector A_log, dt_bias;           // [HV], [HV,K]
     StateTable initial_state, final_state, checkpoints;
     const uint8_t *initial_mask;
+    const fkdai_span *spans;         // in the place of sequences, or null
+    StateTable span_states;          // slot FKDAI_SPAN_STATE - i of initial_state is row i of it; data null: none
+    const int32_t *is_cut;           // optional; the launch does its work only if whether this is 0 is what it waits for
+    bool wants_cut;
     Indices offsets;                 // of checkpoints: [N][per_sequence], tokens
     int per_sequence, every;         // checkpoints of a sequence; or one every so many tokens, and those of a sequence follow those of the one before
     int64_t checkpoint_count;        // that there is room for
@@ -94,6 +99,13 @@ struct Params {
     float lower_bound;
     bool is_raw;                     // q and k have no norm
     unsigned *status;
+
+    __device__ __forceinline__ bool is_packed() const { return spans != nullptr || sequences.cu_seqlens != nullptr; }
+    __device__ __forceinline__ SequenceSpan span(int n) const {
+        if (spans == nullptr) return sequences.span(n);
+        const fkdai_span of = spans[n];
+        return {of.start, of.batch, of.length};
+    }
 };
 
 __device__ __forceinline__ int key_head(const Params &p, int head) {
@@ -109,14 +121,17 @@ __device__ __forceinline__ int64_t rows_on(int64_t stride, int row) {
 struct Work {
     int head, slice, sequence;
     SequenceSpan span;
+    bool has_values;    // else they count as 0, and the state behind the last token is left in parts
+    bool has_out;       // else none is written
     int chunks;
     int64_t keys_queries[2], v, g, out;    // elements to the sequence's first token, and to the head
 
     __device__ static Work of(const Params &p, int block) {
         const int job = block / p.slices, sequence = job / p.heads, head = job - sequence * p.heads, key = key_head(p, head);
-        const SequenceSpan span = p.sequences.span(sequence);
+        const SequenceSpan span = p.span(sequence);
+        const int flags = p.spans == nullptr ? 0 : p.spans[sequence].flags;
         const auto first = [&span](const Strides &x, int of_head) { return x.offset(span.batch, span.start, of_head); };
-        return {head, block - job * p.slices, sequence, span, chunk_count<kChunk>(span.length),
+        return {head, block - job * p.slices, sequence, span, (flags & FKDAI_SPAN_TRANSITION) == 0, (flags & FKDAI_SPAN_SILENT) == 0, chunk_count<kChunk>(span.length),
                 {first(p.keys_queries[0].strides, key), first(p.keys_queries[1].strides, key)},
                 first(p.v.strides, head), first(p.g.strides, head), first(p.out_strides, head)};
     }

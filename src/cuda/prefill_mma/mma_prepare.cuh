@@ -41,7 +41,7 @@ struct PrepareRole : PrepareWarp {
     __device__ __forceinline__ void prefetch_values(const Step &at_step) const {
         const int token = 4 * warp + (lane >> 3), column = 16 * (lane & 7);
         const int64_t at = work.v + rows_on(p.v.strides.token, at_step.chunk() * kChunk + token) + column;
-        if (token < at_step.rows() && column < p.V) prefetch_line(static_cast<const __nv_bfloat16 *>(p.v.data) + at);
+        if (token < at_step.rows() && column < p.V && work.has_values) prefetch_line(static_cast<const __nv_bfloat16 *>(p.v.data) + at);
     }
     // k and q of a step to shared memory, g as bf16 to the registers of the lane that wants it.
     __device__ __forceinline__ void ask_for(const Step &at_step, RawGates &g) const {

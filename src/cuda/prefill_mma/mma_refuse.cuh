@@ -11,6 +11,7 @@ inline constexpr uint16_t kNaN16 = 0x7fff;
 // All threads of the block.
 __device__ __forceinline__ bool seqlens_are_broken(const Params &p, int threads) {
     const Sequences &of = p.sequences;
+    if (p.spans != nullptr) return p.spans[0].length < 0;
     if (of.cu_seqlens == nullptr) return false;
     bool is_broken = false;
 #pragma unroll 1

@@ -70,10 +70,10 @@ struct Steps {
     __device__ __forceinline__ int64_t begin() const {
         if (!with_checkpoints) return 0;
         if (p.every > 0) {
-            if (p.sequences.cu_seqlens == nullptr) return static_cast<int64_t>(work.sequence) * (p.sequences.tokens / p.every);
+            if (!p.is_packed()) return static_cast<int64_t>(work.sequence) * (p.sequences.tokens / p.every);
             uint32_t marks = 0;
 #pragma unroll 1
-            for (int n = lane; n < work.sequence; n += 32) marks += static_cast<uint32_t>(p.sequences.span(n).length / p.every);
+            for (int n = lane; n < work.sequence; n += 32) marks += static_cast<uint32_t>(p.span(n).length / p.every);
             return warp_sum(marks);
         }
         bool is_broken = false;

@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "cuda_forward.h"
-#include "cuda_kernel.h"
+#include "cuda_spans.h"
 #include "prefill_mma/prefill_mma_launch.h"
 #include "status.h"
 
-_Static_assert(sizeof(fkdai_mma_grid) <= sizeof(fkdai_cuda_kernel_plan), "fkdai_cuda_kernel_plan is too small");
+_Static_assert(sizeof(fkdai_mma_grid) <= sizeof(fkdai_cuda_span_plan), "fkdai_cuda_span_plan is too small");
 
 #define REFUSE_UNLESS(condition, ...) REQUIRE(condition, FKDA_ERR_UNSUPPORTED, __VA_ARGS__)
 
@@ -38,7 +38,8 @@ static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cud
     return FKDA_OK;
 }
 
-static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, void *workspace, fkda_stream stream)
+static int run_spans(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, const fkdai_spans *spans, void *workspace,
+                     fkda_stream stream)
 {
     (void)workspace;
     const fkda_fwd_desc *const d = &desc->fwd;
@@ -50,7 +51,7 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
         .g = fkdai_forward_tensor(d, FKDA_ARG_G, a->g), .beta = fkdai_forward_tensor(d, FKDA_ARG_BETA, a->beta),
         .is_beta_activated = d->beta_kind == FKDA_BETA_ACTIVATED, .beta_multiplier = (float)d->beta_multiplier, .out = a->out,
         .out_stride = fkdai_forward_strides(d, FKDA_ARG_OUT), .A_log = {a->A_log, fkdai_forward_element(d->A_log)},
-        .dt_bias = {a->dt_bias, fkdai_forward_element(d->dt_bias)}, .cu_seqlens = {a->cu_seqlens, fkdai_forward_element(d->cu_seqlens)},
+        .dt_bias = {a->dt_bias, fkdai_forward_element(d->dt_bias)}, .cu_seqlens = {a->cu_seqlens, fkdai_forward_element(d->cu_seqlens)}, .spans = *spans,
         .initial_state = a->initial_state, .initial_rows = fkdai_forward_state_rows(&d->initial_state, a->initial_slots),
         .initial_mask = a->initial_mask, .final_state = a->final_state, .final_rows = fkdai_forward_state_rows(&d->final_state, a->final_slots),
         .checkpoint_state = a->checkpoint_state, .checkpoint_rows = fkdai_forward_state_rows(&d->checkpoints, a->checkpoint_slots),
@@ -62,7 +63,22 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
     return fkdai_mma_launch(&call, stream);
 }
 
+static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const void *args, void *workspace, fkda_stream stream)
+{
+    return run_spans(desc, plan, args, &(fkdai_spans){0}, workspace, stream);
+}
+
+/* The bits of a call follow from it, so only what every call of a model has alike may decide. */
+static fkdai_span_rule span_rule(const fkdai_cuda_device *device, const fkdai_desc *desc)
+{
+    return desc->fwd.HV * FKDAI_MMA_SPAN_SHARE <= device->multiprocessors ? (fkdai_span_rule){FKDAI_MMA_FIRST_SPAN, FKDAI_MMA_NEXT_SPAN}
+                                                                           : (fkdai_span_rule){0, 0};
+}
+
+static const fkdai_cuda_span_kernel span_kernel = {.rule = span_rule, .plan = plan, .run = run_spans};
+
 const fkdai_cuda_kernel fkdai_prefill_mma = {
     .name = "prefill_mma", .architectures = "sm_80 and newer", .operation = FKDAI_OP_FWD,
     .runs_on = runs_on, .plan = plan, .check_args = fkdai_forward_check_args, .suit = fkdai_forward_suit, .load = fkdai_mma_load, .run = run,
+    .spans = &span_kernel,
 };

@@ -3,6 +3,7 @@
 //     S <- Diag(alpha) S;  u = b (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^        32 tokens at a time
 #pragma once
 
+#include "device/dependent_launch.cuh"
 #include "prefill_mma/mma_chain.cuh"
 #include "prefill_mma/mma_prepare.cuh"
 #include "prefill_mma/mma_refuse.cuh"
@@ -41,7 +42,11 @@ __device__ __forceinline__ View view_here() {
 template <bool is_bounded, bool with_checkpoints>
 __global__ void __launch_bounds__(kMostThreads, 1) mma_prefill_kernel(const __grid_constant__ Params p) {
     const int threads = 32 * (kPrepareWarps + p.solve_warps + p.chain_warps), warp = uniform(thread_here() / 32);
+    release_next_kernel();
+    await_previous_kernel();
+    if (p.is_cut != nullptr && (*p.is_cut != 0) != p.wants_cut) return;  // another launch does the call
     if (seqlens_are_broken(p, threads)) return refuse(p, threads);  // all blocks do
+    if (p.spans != nullptr && (p.spans[static_cast<int>(blockIdx.x) / p.slices / p.heads].flags & FKDAI_SPAN_UNWANTED) != 0) return;
     begin<with_checkpoints>(p, view_here(), threads);
     __syncthreads();
     if (warp < p.chain_warps) return ChainRole<with_checkpoints>{p, view_here()}.run();

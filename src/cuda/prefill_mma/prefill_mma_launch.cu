@@ -36,5 +36,8 @@ extern "C" int fkdai_mma_launch(const fkdai_mma_call *call, void *stream) {
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(call->grid.blocks), config.blockDim = dim3(static_cast<unsigned>(fkdai_mma_threads(call->grid)));
     config.dynamicSmemBytes = kSharedBytes, config.stream = static_cast<cudaStream_t>(stream);
+    cudaLaunchAttribute attribute{};  // behind another launch of the same call: it may start beside that one, and waits inside
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization, attribute.val.programmaticStreamSerializationAllowed = 1;
+    if (call->spans.table != nullptr || call->spans.is_cut != nullptr) config.attrs = &attribute, config.numAttrs = 1;
     return cudaLaunchKernelEx(&config, kernel_of(p), p);
 }

@@ -21,6 +21,7 @@ typedef struct fkdai_mma_call {
     float beta_multiplier;              /* m */
     fkdai_vector A_log, dt_bias;        /* [HV], [HV,K]: BF16 or F32 */
     fkdai_vector cu_seqlens;            /* [N+1]: I32 or I64; absent: B sequences of T tokens */
+    fkdai_spans spans;
     const void *initial_state;
     void *final_state, *out;            /* written; out bf16, 16-byte aligned data and strides */
     fkdai_state_rows initial_rows, final_rows;

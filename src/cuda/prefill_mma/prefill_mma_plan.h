@@ -20,7 +20,13 @@ enum {
     FKDAI_MMA_PREPARE_WARPS = 8,
     FKDAI_MMA_SOLVE_WARPS = 2,       /* where there is room; else the chain solves */
     FKDAI_MMA_MOST_WARPS = 16,
-    FKDAI_MMA_SHARED_BYTES = 99 * 1024    /* what a block of any GPU since sm_80 may have */
+    FKDAI_MMA_SHARED_BYTES = 99 * 1024,   /* what a block of any GPU since sm_80 may have */
+
+    /* Long sequences are cut in spans (backend/cuda_spans.h) where there are so many multiprocessors for a value head; tokens of the first span, and of
+     * each behind it. Measured on an H200. */
+    FKDAI_MMA_SPAN_SHARE = 16,
+    FKDAI_MMA_FIRST_SPAN = 512,
+    FKDAI_MMA_NEXT_SPAN = 256
 };
 
 typedef struct fkdai_mma_grid {
