@@ -23,10 +23,10 @@ from recurrence import recurrence, relative_rms
 
 ROOT = pathlib.Path(__file__).parents[2]
 SOURCES = ["python/ext/*.c", "src/core/*.c", "src/ref/*.c", "src/cuda/backend/cuda_plan.c", "src/cuda/backend/cuda_kernels.c",
-           "src/cuda/backend/cuda_copies.c", "src/cuda/backend/cuda_forward.c", "src/cuda/prefill_sm90/*.c", "src/cuda/prefill_mma/*.c",
-           "src/cuda/decode/*.c", "src/cuda/decode_fused/*.c",
-           "tests/support/cuda_in_host_memory.c", "tests/support/decode_in_host_memory.c", "tests/support/decode_fused_in_host_memory.c",
-           "tests/support/plain_copies.c"]  # fmt: skip
+           "src/cuda/backend/cuda_copies.c", "src/cuda/backend/cuda_forward.c", "src/cuda/backend/cuda_spans.c", "src/cuda/spans/*.c",
+           "src/cuda/prefill_sm90/*.c", "src/cuda/prefill_mma/*.c", "src/cuda/decode/*.c", "src/cuda/decode_fused/*.c",
+           "tests/support/cuda_in_host_memory.c", "tests/support/no_spans.c", "tests/support/decode_in_host_memory.c",
+           "tests/support/decode_fused_in_host_memory.c", "tests/support/plain_copies.c"]  # fmt: skip
 INCLUDES = ["include", "src/core", "src/ref", "src/cuda", "src/cuda/backend", sysconfig.get_paths()["include"]]
 ORDER = "q k v g beta scale out A_log dt_bias lower_bound initial_state final_state cu_seqlens".split()
 BF16, F32, F16, F64 = torch.bfloat16, torch.float32, torch.float16, torch.float64

@@ -13,12 +13,12 @@ constexpr int64_t kMostIdentities = 16, kMostSequences = 64;  // blocks along on
 
 static_assert(fkdai::kBrokenCheckpoint == FKDAI_CHECKPOINT_BROKEN);
 
-cudaLaunchConfig_t config_of(dim3 grid, int threads, void *stream) {
+static cudaLaunchConfig_t config_of(dim3 grid, int threads, void *stream) {
     cudaLaunchConfig_t config{};
     config.gridDim = grid, config.blockDim = dim3(static_cast<unsigned>(threads)), config.stream = static_cast<cudaStream_t>(stream);
     return config;
 }
-unsigned at_most(int64_t count, int64_t most) { return static_cast<unsigned>(count < most ? count : most); }
+static unsigned at_most(int64_t count, int64_t most) { return static_cast<unsigned>(count < most ? count : most); }
 
 }  // namespace
 
