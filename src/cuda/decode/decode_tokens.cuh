@@ -80,6 +80,8 @@ __device__ __forceinline__ void make_decay_and_beta(const fkdai_decode_call &p, 
     if (lane == 0) to.beta[token] = p.beta_multiplier * (p.is_beta_activated ? beta : sigmoid(beta));
 }
 
+__device__ __forceinline__ float4 sum(const float4 &x, const float4 &y) { return make_float4(x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w); }
+
 // ---------------------------------------------------------------- who brings what
 
 // Of one thread. Even warps make q^ and k^, odd ones the decay and b: the first two of token 0, and so on; v is spread over all threads.
@@ -141,6 +143,7 @@ struct TokenReader {
     __device__ __forceinline__ void finish(const fkdai_decode_call &p, const Job &job, Tokens<Config> &to) const {
         const int lane = static_cast<int>(unsigned_thread() % 32);
         if (is_gate) {
+            float4 log2_sum = make_float4(0.f, 0.f, 0.f, 0.f);
             const Words<Inputs::ANY> words{bias_words};
             const float4 bias_of = words.floats(parameter_is_f32<kInputs>(p.dt_bias.is_f32));
             const float A_log_of = float_of(A_log_word, parameter_is_f32<kInputs>(p.A_log.is_f32));
@@ -148,9 +151,11 @@ struct TokenReader {
             for (int i = 0; i < kItems; i++) {
                 const int token = token_of(i);
                 if (token >= job.count) break;
-                make_decay_and_beta(p, decays_of(p, first_words[i].floats(first.is_f32), bias_of, A_log_of), float_of(beta_word[i], beta.is_f32), token,
-                                    lane, to);
+                const float4 log2_a = decays_of(p, first_words[i].floats(first.is_f32), bias_of, A_log_of);
+                make_decay_and_beta(p, log2_a, float_of(beta_word[i], beta.is_f32), token, lane, to);
+                log2_sum = sum(log2_sum, log2_a);
             }
+            if constexpr (Config::kIsChunk) four_at(to.log2_kept[pair], lane) = log2_sum;
         } else {
 #pragma unroll
             for (int i = 0; i < kItems; i++) {

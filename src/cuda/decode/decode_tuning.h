@@ -23,4 +23,7 @@ enum { FKDAI_DECODE_ONE_F32_BLOCKS = 8, FKDAI_DECODE_ONE_BF16_BLOCKS = 6, FKDAI_
 enum { FKDAI_DECODE_MANY_TOKENS = 4, FKDAI_DECODE_FEW_STATES = 64, FKDAI_DECODE_SOME_STATES = 192, FKDAI_DECODE_ROUNDS_STATES = 640,
        FKDAI_DECODE_BULK_BF16_STATES = 4096 };
 
+/* From so many states a multiprocessor on, blocks that stay take tokens together. */
+enum { FKDAI_DECODE_PERSISTENT_ROUNDS = 2 };
+
 #endif
