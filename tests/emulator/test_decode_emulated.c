@@ -156,7 +156,7 @@ static case_result run_any(const void *shape, const case_spec *s, const input_va
     return run_emulated(s, x, &how);
 }
 static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY, FKDAI_DECODE_STEPS};    /* token by token */
-static const decode_way way = {run_any, &planned, "the emulator"};
+static const decode_way way = {run_any, &planned, "the emulator", FKDAI_DECODE_CHUNK_TOKENS};
 
 /* The shape does not matter: one token in each of them. */
 static void check_shapes(const char *text)
@@ -179,10 +179,10 @@ static void check_shapes(const char *text)
 static void test_tokens_one_by_one(void **unused)
 {
     (void)unused;
-    check_one_by_one(&way, "lens=8,0,3,1,5 H=1 HV=2 K=128 V=128 op=decode");
+    check_one_by_one(&way, "lens=4,0,3,1,2 H=1 HV=2 K=128 V=128 op=decode");
     check_one_by_one(&way, "lens=1,4,1 H=1 HV=2 K=128 V=128 op=decode");
-    check_one_by_one(&way, "B=2 T=8 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus out=bf16");
-    check_one_by_one(&way, "B=2 T=7 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
+    check_one_by_one(&way, "B=2 T=4 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus out=bf16");
+    check_one_by_one(&way, "B=2 T=3 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
     check_batch(&way, "lens=1,3,0,8,1 H=1 K=128 V=128 op=decode s0=bf16");
 }
 
@@ -193,6 +193,34 @@ static void test_tokens_together(void **unused)
     check_together(&way, "lens=5,1 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus");
     check_together(&way, "lens=7 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
     check_together(&way, "lens=8,6 H=1 K=128 V=128 op=decode gates=steep gate=softplus in=f32");
+    check_one_by_one(&way, "lens=8,0,3,1,5 H=1 HV=2 K=128 V=128 op=decode");
+    check_one_by_one(&way, "B=2 T=8 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus");
+    check_one_by_one(&way, "B=2 T=7 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
+    check_one_by_one(&way, "B=3 T=6 H=1 K=128 V=128 op=decode gates=wide gate=softplus");
+}
+
+/* Blocks that stay give the bits of blocks that do not, with one state each or several. */
+static void check_persistent(const char *text, int is_verify)
+{
+    static const int of_one = FKDAI_DECODE_CHUNK, of_many = FKDAI_DECODE_PERSISTENT;
+    case_spec s = case_parse("persistent", text);
+    s.is_verify = is_verify;
+    input_values x = values_draw(&s);
+    case_result one = run_any(&of_one, &s, &x, 0xa5), many = run_any(&of_many, &s, &x, 0xa5);
+    if (one.status != FKDA_OK || many.status != FKDA_OK) fail_msg("%s: %s", text, fkda_last_error());
+    if (!result_same_bits(&one, &many)) fail_msg("%s: blocks that stay have other bits", text);
+    result_free(&one);
+    result_free(&many);
+    values_free(&x);
+}
+
+static void test_persistent(void **unused)
+{
+    (void)unused;
+    static const char *const texts[] = {"lens=8,0,3,1,5,0,7 H=1 HV=2 K=128 V=128 op=decode s0_pool=i64 out=bf16", "B=5 T=8 H=2 HV=4 K=128 V=128 op=decode s0_pool=i32 mask=some out=bf16",
+                                        "B=7 T=5 H=1 K=128 V=128 op=decode s0=bf16 gate=softplus out=bf16", "B=1 T=6 H=1 K=128 V=128 op=decode out=bf16"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i)
+        for (int is_verify = 0; is_verify < 2; ++is_verify) check_persistent(texts[i], is_verify);
 }
 
 static void test_shapes(void **unused)
@@ -334,7 +362,7 @@ int main(int argc, char **argv)
 {
     rng_seed();
     const struct CMUnitTest cases[] = {cmocka_unit_test(test_cases)};
-    const struct CMUnitTest bits[] = {cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_tokens_together), cmocka_unit_test(test_shapes), cmocka_unit_test(test_containment),
+    const struct CMUnitTest bits[] = {cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_tokens_together), cmocka_unit_test(test_persistent), cmocka_unit_test(test_shapes), cmocka_unit_test(test_containment),
                                       cmocka_unit_test(test_hard_numbers), cmocka_unit_test(test_divisor)};
     const struct CMUnitTest kept[] = {cmocka_unit_test(test_commits), cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees)};
     const struct CMUnitTest broken[] = {cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_broken_commits)};

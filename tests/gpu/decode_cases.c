@@ -18,6 +18,8 @@
 #include "dtype.h"
 #include "error_metrics.h"
 
+#define TEN "8,0,3,1,5,7,2,8,6,4"
+#define SHORT "lens=1,4,0,3,2,4,1,2,4,3 H=2 HV=4 K=128 V=128 op=decode "    /* token by token */
 #define POOL "lens=1,8,0,3,2,5,1,7,4,6 H=2 HV=4 K=128 V=128 op=decode "
 
 static int64_t most_states = INT64_MAX;      /* of a case */
@@ -99,13 +101,13 @@ static case_result run_any(const void *context, const case_spec *s, const input_
     (void)context;
     return run_on_device(s, x, poison);
 }
-static const decode_way way = {run_any, NULL, "the GPU"};
+static const decode_way way = {run_any, NULL, "the GPU", FKDAI_DECODE_CHUNK_TOKENS};
 
 static void test_tokens_one_by_one(void **unused)
 {
     (void)unused;
-    static const char *const texts[] = {POOL, POOL "s0_layout=nhkv out=bf16", POOL "gate=softplus gates=slow m=2", POOL "gate=precomputed in=f32 norm=none",
-                                        POOL "gates=wide gate=softplus keys=shifted"};
+    static const char *const texts[] = {SHORT, SHORT "s0_layout=nhkv out=bf16", SHORT "gate=softplus gates=slow m=2", SHORT "gate=precomputed in=f32 norm=none",
+                                        SHORT "gates=wide gate=softplus keys=shifted"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_one_by_one(&way, texts[i]);
     print_message("decode_cases: ran %d, failed 0 token by token\n", (int)(sizeof texts / sizeof *texts));
 }
@@ -115,7 +117,7 @@ static void test_tokens_together(void **unused)
     (void)unused;
     static const char *const texts[] = {POOL, POOL "s0_layout=nhkv", POOL "gate=softplus gates=slow m=2", POOL "gate=precomputed in=f32",
                                         POOL "gates=wide gate=softplus keys=shifted", POOL "gates=steep gate=softplus in=f32"};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_together(&way, texts[i]);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_together(&way, texts[i]), check_one_by_one(&way, texts[i]);
     print_message("decode_cases: ran %d, failed 0 of tokens taken together\n", (int)(sizeof texts / sizeof *texts));
 }
 
@@ -124,6 +126,10 @@ static void test_batch_invariance(void **unused)
     (void)unused;
     check_batch(&way, POOL);
     check_batch(&way, POOL "s0=bf16");
+    static const char *const texts[] = {"B=70 T=8 H=2 HV=4 K=128 V=128 op=decode out=bf16", "B=300 T=5 H=1 K=128 V=128 op=decode s0=bf16 gate=softplus out=bf16",
+                                        "lens=" TEN "," TEN "," TEN "," TEN "," TEN "," TEN "," TEN " H=2 HV=4 K=128 V=128 op=decode s0_pool=i32 mask=some out=bf16"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_batch(&way, texts[i]);    /* all of them by blocks that stay, each alone by others */
+    print_message("decode_cases: ran %d, failed 0 of batches\n", 2 + (int)(sizeof texts / sizeof *texts));
 }
 
 static void test_containment(void **unused)

@@ -37,26 +37,35 @@ static case_result run_piece(const decode_way *way, const case_spec *s, const in
 
 static int same(const float *a, const float *b, int64_t count) { return memcmp(a, b, (size_t)count * sizeof *a) == 0; }
 
+/* The same bits; where tokens are taken together within a bar. */
+static int agree(const decode_way *way, const case_spec *s, const float *x, const float *wanted, int64_t count, double bar)
+{
+    if (way->together_from == 0 || longest_of(s) < way->together_from) return same(x, wanted, count);
+    return count == 0 || metric_m1(x, wanted, count) <= bar;
+}
+
 void check_one_by_one(const decode_way *way, const char *text)
 {
     const case_spec s = case_parse("one_by_one", text);
     const int64_t elems = case_state_elems(&s), row = s.HV * s.V;
     input_values x = values_draw(&s);
     case_result all = run(way, &s, &x, 0xa5);
-    float *const state = must_alloc((size_t)elems, sizeof *state);
+    float *const state = must_alloc((size_t)elems, sizeof *state), *const out = must_alloc((size_t)(longest_of(&s) * row), sizeof *out);
     for (int64_t n = 0; n < s.N; ++n) {
         memcpy(state, x.initial + n * elems, (size_t)elems * sizeof *state);
         for (int64_t t = 0; t < length_of(&s, n); ++t) {
             const piece token = {.sequence = n, .first = t, .count = 1, .initial = state};
             case_result one = run_piece(way, &s, &x, &token, t % 2 ? FKDA_NONE : FKDA_I32, 0);
-            if (!same(one.out, all.out + (s.bounds[n] + t) * row, row))
-                fail_msg("%s on %s: out of token %d of sequence %d", text, way->name, (int)t, (int)n);
+            memcpy(out + t * row, one.out, (size_t)row * sizeof *out);
             memcpy(state, one.state, (size_t)elems * sizeof *state);
             result_free(&one);
         }
-        if (!same(state, all.state + n * elems, elems)) fail_msg("%s on %s: the state of sequence %d", text, way->name, (int)n);
+        if (!agree(way, &s, all.out + s.bounds[n] * row, out, length_of(&s, n) * row, BAR(f32, any).out)) fail_msg("%s on %s: out of sequence %d", text, way->name, (int)n);
+        if (!agree(way, &s, all.state + n * elems, state, elems, BAR(f32, any).state))
+            fail_msg("%s on %s: the state of sequence %d", text, way->name, (int)n);
     }
     free(state);
+    free(out);
     result_free(&all);
     values_free(&x);
 }
@@ -96,9 +105,11 @@ void check_together(const decode_way *way, const char *text)
     const int64_t elems = case_state_elems(&s), row = s.HV * s.V;
     s.is_verify = 1;
     input_values x = values_draw(&s);
-    case_result all = run(way, &s, &x, 0xa5);
+    case_result all = run(way, &s, &x, 0xa5), last = run(way, &steps, &x, 0xff);
     float *const state = must_alloc((size_t)elems, sizeof *state), *const out = must_alloc((size_t)(longest_of(&s) * row), sizeof *out);
     if (!same(all.state, x.initial, s.N * elems)) fail_msg("%s on %s: a state was written", text, way->name);
+    if (!same(all.out, last.out, all.out_count)) fail_msg("%s on %s: out has other bits where a state is written", text, way->name);
+    result_free(&last);
     for (int64_t n = 0; n < s.N; ++n) {
         check_cuts(way, text, &s, &x, &all, n);
         memcpy(state, x.initial + n * elems, (size_t)elems * sizeof *state);

@@ -103,6 +103,7 @@ struct ChunkRows : Rows<Config> {
     __device__ __forceinline__ void multiply(const Tokens<Config> &x) {
         float t[4] = {}, u[4] = {}, t_small[4] = {}, u_small[4] = {};
         const int token = static_cast<int>(unsigned_thread() % 32 / 4);
+        const uint32_t kept_bits = kTf32Bits | zero_of_thread();    // unknown, lest the main parts be dropped and the registers of s copied in their place
 #pragma unroll
         for (int j = 0; j < Config::kFours; j++) {
             const int four = Config::channel(lane, j) / 4;
@@ -111,7 +112,8 @@ struct ChunkRows : Rows<Config> {
             for (int c = 0; c < 4; c += 2) {
                 const float s[4] = {read(0, j, c), read(1, j, c), read(0, j, c + 1), read(1, j, c + 1)};
                 float main[4], rest[4];
-                split(s, main, rest);
+#pragma unroll
+                for (int i = 0; i < 4; i++) main[i] = __uint_as_float(__float_as_uint(s[i]) & kept_bits), rest[i] = s[i] - main[i];
                 if constexpr (Config::kStored == Stored::F32) {
                     multiply_tf32(t_small, rest, of(k, c), of(k, c + 1));
                     multiply_tf32(u_small, rest, of(q, c), of(q, c + 1));
@@ -157,7 +159,6 @@ struct ChunkRows : Rows<Config> {
     // The state behind the last token, over the one that was read. The tensor cores add d k^ alone: their sums are not rounded to nearest.
     __device__ __forceinline__ void store_behind_last(const Tokens<Config> &x, uint8_t *own) {
         using Read = typename Rows<Config>::template Part<Config::kStored>;
-        using Raw = typename Read::Type;
         const float d[4] = {r[0][0], r[1][0], r[0][1], r[1][1]};
         float d_main[4], d_rest[4];
         split(d, d_main, d_rest);
@@ -186,7 +187,7 @@ struct ChunkRows : Rows<Config> {
             for (int part = 0; part < Rows<Config>::kParts; part++) {
                 const float4 y = Config::kAxes == Axes::VK ? make_float4(s[part % 2][0], s[part % 2][1], s[part % 2][2], s[part % 2][3])
                                                            : make_float4(s[0][part], s[1][part], 0.f, 0.f);
-                *reinterpret_cast<Raw *>(own + Rows<Config>::template offset<Config::kStored>(part, j)) = Read::narrow(y);
+                *reinterpret_cast<typename Read::Type *>(own + Rows<Config>::template offset<Config::kStored>(part, j)) = Read::narrow(y);
             }
         }
     }

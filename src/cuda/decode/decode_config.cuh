@@ -16,6 +16,18 @@ inline constexpr int kSpillsOften = 1;    // with the registers that suffice els
 #else
 inline constexpr int kSpillsOften = 0;
 #endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+inline constexpr int kSpillsChunk = 1;
+#else
+inline constexpr int kSpillsChunk = 0;
+#endif
+
+// The shared memory of PERSISTENT: where the plan may choose it.
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 900 || __CUDA_ARCH__ >= 1000)
+inline constexpr bool kHasRoomForStates = false;
+#else
+inline constexpr bool kHasRoomForStates = true;
+#endif
 
 template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 struct Config {
@@ -35,7 +47,7 @@ struct Config {
     static constexpr int kWarps = of(FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
                                      FKDAI_DECODE_CHUNK_WARPS, FKDAI_DECODE_STEPS_WARPS);
     static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS - kSpillsOften, FKDAI_DECODE_FEW_BLOCKS - kSpillsOften,
-                                         FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), kIsPersistent ? 1 : FKDAI_DECODE_CHUNK_BLOCKS - (inputs == Inputs::ANY && axes == Axes::KV),
+                                         FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), kIsPersistent ? 1 : FKDAI_DECODE_CHUNK_BLOCKS - (kSpillsChunk || (inputs == Inputs::ANY && axes == Axes::KV)),
                                          FKDAI_DECODE_STEPS_BLOCKS);    // the rare ones would spill
     static constexpr int kThreads = 32 * kWarps;         // of PERSISTENT those that prepare tokens; as many have rows of states
     static constexpr int kBlockThreads = kIsPersistent ? 2 * kThreads : kThreads;

@@ -172,11 +172,7 @@ struct Block {
 };
 
 template <class Config>
-__global__ __launch_bounds__(Config::kBlockThreads, Config::kMinBlocks) void decode_kernel(const __grid_constant__ fkdai_decode_call p) {
-    if constexpr (Config::kIsPersistent) {
-        run_persistent<Config>(p);
-        return;
-    }
+__device__ __forceinline__ void run_block(const fkdai_decode_call &p) {
     __shared__ Tokens<Config> tokens;
     Block<Config> block(p);
     block.guess();
@@ -196,6 +192,15 @@ __global__ __launch_bounds__(Config::kBlockThreads, Config::kMinBlocks) void dec
     if constexpr (Config::kWritesSteps) block.run_steps(tokens);
     else if constexpr (Config::kIsChunk) block.run_chunk(tokens);
     else block.run(tokens);
+}
+
+template <class Config>
+__global__ __launch_bounds__(Config::kBlockThreads, Config::kMinBlocks) void decode_kernel(const __grid_constant__ fkdai_decode_call p) {
+    if constexpr (Config::kIsPersistent) {
+        if constexpr (kHasRoomForStates) run_persistent<Config>(p);
+    } else {
+        run_block<Config>(p);
+    }
 }
 
 }  // namespace fkdai::decode

@@ -51,7 +51,7 @@ extern "C" int fkdai_decode_load(void) {
         const Variant &v = variants[i / 8].of[i / 4 % 2][i / 2 % 2][i % 2];
         if (v.kernel == nullptr) continue;
         if (const cudaError_t error = cudaFuncGetAttributes(&attributes, v.kernel); error != cudaSuccess) return error;
-        if (v.shared_bytes == 0 || attributes.binaryVersion / 10 > 10 || attributes.binaryVersion / 10 < 9) continue;    // no plan has it there
+        if (v.shared_bytes == 0 || attributes.binaryVersion / 10 != 9) continue;    // of PERSISTENT, where a plan has it
         if (const cudaError_t error = cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.shared_bytes); error != cudaSuccess)
             return error;
     }

@@ -38,8 +38,10 @@ template <class Config>
 struct Preparer {
     const fkdai_decode_call &p;
     PersistentShared<Config> &shared;
-    Job job;
-    TokenReader<Config> reader;
+    Job job{};
+    TokenReader<Config> reader{};
+
+    __device__ __forceinline__ Preparer(const fkdai_decode_call &call, PersistentShared<Config> &of) : p(call), shared(of) {}
 
     // Requests the tokens of a state.
     __device__ __forceinline__ void request(uint32_t state) {
@@ -80,10 +82,12 @@ struct Preparer {
 
 // ---------------------------------------------------------------- rows
 
-// Where a state lies.
+// Which state it is.
 struct Source {
-    uint8_t *matrix;
-    bool is_row, is_read, is_broken;    // in the pool; not from 0; neither in the pool nor null
+    uint32_t slot;
+    uint32_t facts;
+    static constexpr uint32_t kIsRow = 1, kIsRead = 2, kIsBroken = 4;    // in the pool; not from 0; neither in the pool nor null
+    __device__ __forceinline__ bool is(uint32_t fact) const { return (facts & fact) != 0; }
 };
 
 template <class Config>
@@ -114,31 +118,40 @@ struct PersistentRows : ChunkRows<Config> {
     }
 
     __device__ __forceinline__ Source source_of(uint32_t state) const {
-        const uint32_t head = state - divide(state, p.by_heads) * static_cast<uint32_t>(p.HV);
-        const uint64_t elements = slot.low * static_cast<uint64_t>(p.row_stride) + static_cast<uint64_t>(head) * (kWidth * kWidth);
-        Source x{static_cast<uint8_t *>(p.state) + elements * kElementBytes, is_row(p, slot), false, false};
-        x.is_read = x.is_row && mask != 0 && state < p.grid.states;
-        x.is_broken = p.slots.data != nullptr && !x.is_row && index_of(slot, p.slots.is_i64) >= p.null_below;
-        return x;
+        const bool is_in_pool = is_row(p, slot);
+        const uint32_t read = is_in_pool && mask != 0 && state < p.grid.states ? Source::kIsRead : 0;
+        const uint32_t broken = p.slots.data != nullptr && !is_in_pool && index_of(slot, p.slots.is_i64) >= p.null_below ? Source::kIsBroken : 0;
+        return {slot.low, (is_in_pool ? Source::kIsRow : 0) | read | broken};
     }
 
-    // The warp's rows, as far as there are any to read; one group of copies in any case.
-    __device__ __forceinline__ void copy(uint32_t stage, const Source &from) {
+    // Where it begins in memory.
+    __device__ __forceinline__ uint8_t *matrix_of(const Source &x, uint32_t state) const {
+        const uint32_t head = state - divide(state, p.by_heads) * static_cast<uint32_t>(p.HV);
+        const uint64_t elements = x.slot * static_cast<uint64_t>(p.row_stride) + static_cast<uint64_t>(head) * (kWidth * kWidth);
+        return static_cast<uint8_t *>(p.state) + elements * kElementBytes;
+    }
+
+    // The warp's rows, or zeros; one group of copies in any case.
+    __device__ __forceinline__ void copy(uint32_t stage, const Source &from, uint32_t state) {
         const int thread = static_cast<int>(row_thread()), first = thread / 32 * kWarpRows + thread % 32 / kPiecesOfRow, piece = thread % kPiecesOfRow;
-        if (from.is_read) {
-            const uint8_t *const at = from.matrix + first * Shared::kRowBytes + piece * 16;
+        if (from.is(Source::kIsRead)) {
+            const uint8_t *const at = matrix_of(from, state) + first * Shared::kRowBytes + piece * 16;
             uint8_t *const to = shared.states[stage][first] + piece * 16;
 #pragma unroll
             for (int i = 0; i < kWarpRows / kRowsAtOnce; i++)
                 copy_async(reinterpret_cast<Piece *>(to + i * kRowsAtOnce * Shared::kPitch),
                            reinterpret_cast<const Piece *>(at + i * kRowsAtOnce * Shared::kRowBytes));
+        } else {
+#pragma unroll 1
+            for (int i = 0; i < kWarpRows / kRowsAtOnce; i++)
+                *reinterpret_cast<Piece *>(shared.states[stage][first + i * kRowsAtOnce] + piece * 16) = make_uint4(0, 0, 0, 0);
         }
         close_copies();
     }
 
     // From the copies of this warp to the registers of the products; then the copies of the job after the next may take their place.
     __device__ __forceinline__ void take(uint32_t stage) {
-        using Raw = typename Rows<Config>::template Raw<Config::kStored>;
+        using Type = typename Four<Config::kStored>::Type;
         await_copies<1>();
         __syncwarp();
         const uint8_t *const at = shared.states[stage][row] + lane * Four<Config::kStored>::kBytes;
@@ -146,40 +159,40 @@ struct PersistentRows : ChunkRows<Config> {
         for (int i = 0; i < Config::kRows; i++)
 #pragma unroll
             for (int j = 0; j < Config::kFours; j++)
-                raw[i][j] = now.is_read ? *reinterpret_cast<const Raw *>(at + i * Shared::kPitch + j * 4 * Four<Config::kStored>::kBytes)
-                                        : Four<Config::kStored>::zero();
+                raw[i][j] = *reinterpret_cast<const Type *>(at + i * Shared::kPitch + j * 4 * Four<Config::kStored>::kBytes);
         __syncwarp();
     }
 
     // What the tokens of the job make of it.
-    __device__ __forceinline__ void compute(const Tokens<Config> &tokens) {
+    __device__ __forceinline__ void compute(const Tokens<Config> &tokens, uint32_t state) {
         const Job job{tokens.n, tokens.hv, 0, tokens.count, tokens.begin};
         if (job.count <= 0) return;
-        if (now.is_broken && is_first()) report(p.device_status, FKDAI_DECODE_SLOT_BROKEN);
+        if (now.is(Source::kIsBroken) && is_first()) report(p.device_status, FKDAI_DECODE_SLOT_BROKEN);
         this->multiply(tokens);
         this->solve(tokens, 0, job.count);
-        if (p.null_is_padding && !now.is_row) this->clear_out();
+        if (p.null_is_padding && !now.is(Source::kIsRow)) this->clear_out();
         Line<Config::kInputs> out = line_of<Config::kInputs>(p, p.out, job, job.hv, row);
         out.skip(job.begin);
         if (p.out.data != nullptr) this->store_out(out, job.count);
-        if (p.commit == FKDAI_DECODE_LAST && now.is_row) this->store_behind_last(tokens, now.matrix + (row * kWidth + Config::channel(lane, 0)) * kElementBytes);
+        if (p.commit == FKDAI_DECODE_LAST && now.is(Source::kIsRow))
+            this->store_behind_last(tokens, matrix_of(now, state) + (row * kWidth + Config::channel(lane, 0)) * kElementBytes);
     }
 
     __device__ __forceinline__ void run() {
         uint32_t state = blockIdx.x;
         request_slot(state);
-        next = source_of(state), request_slot(state + p.grid.blocks), copy(0, next);
-        after = source_of(state + p.grid.blocks), request_slot(state + 2 * p.grid.blocks), copy(1, after);
+        next = source_of(state), request_slot(state + p.grid.blocks), copy(0, next, state);
+        after = source_of(state + p.grid.blocks), request_slot(state + 2 * p.grid.blocks), copy(1, after, state + p.grid.blocks);
 #pragma unroll 1
         for (uint32_t number = 0; state < p.grid.states; number++, state += p.grid.blocks) {
             const Stage stage = stage_of(number);
             now = next, next = after;
             take(stage.index);
             after = source_of(state + 2 * p.grid.blocks);
-            copy(stage.index, after);
+            copy(stage.index, after, state + 2 * p.grid.blocks);
             request_slot(state + 3 * p.grid.blocks);
             barrier_at(shared.full[stage.index]).wait(stage.parity);
-            compute(shared.tokens[stage.index]);
+            compute(shared.tokens[stage.index], state);
             barrier_at(shared.empty[stage.index]).arrive(static_cast<int>(unsigned_thread() % 32));
         }
     }
@@ -192,7 +205,7 @@ __device__ __forceinline__ void run_persistent(const fkdai_decode_call &p) {
         for (int i = 0; i < kStages; i++) barrier_at(shared.full[i]).init(Config::kWarps), barrier_at(shared.empty[i]).init(Config::kWarps);
     __syncthreads();
     await_previous_kernel();
-    if (unsigned_thread() < Config::kThreads) Preparer<Config>{p, shared}.run();
+    if (unsigned_thread() < Config::kThreads) Preparer<Config>(p, shared).run();
     else PersistentRows<Config>(p, shared).run();
 }
 

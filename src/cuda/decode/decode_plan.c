@@ -46,7 +46,7 @@ static fkdai_decode_shape shape_of_one(const fkdai_decode_request *r)
 /* Tokens taken together: by blocks that stay, where each has some states, and a multiprocessor the shared memory for it. */
 static fkdai_decode_shape shape_of_chunk(const fkdai_decode_request *r, int major, int multiprocessors)
 {
-    const int has_room = major == 9 || major == 10, has_rounds = r->N * r->HV >= (int64_t)FKDAI_DECODE_PERSISTENT_ROUNDS * multiprocessors;
+    const int has_room = major == 9, has_rounds = r->N * r->HV >= (int64_t)FKDAI_DECODE_PERSISTENT_ROUNDS * multiprocessors;
     const int is_built = fkdai_decode_is_built(FKDAI_DECODE_PERSISTENT, r->is_bf16_state, r->is_k_first, r->has_plain_input);
     return has_room && has_rounds && is_built ? FKDAI_DECODE_PERSISTENT : FKDAI_DECODE_CHUNK;
 }
