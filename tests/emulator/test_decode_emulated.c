@@ -184,6 +184,7 @@ static void test_tokens_one_by_one(void **unused)
     check_one_by_one(&way, "B=2 T=4 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus out=bf16");
     check_one_by_one(&way, "B=2 T=3 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
     check_batch(&way, "lens=1,3,0,8,1 H=1 K=128 V=128 op=decode s0=bf16");
+    check_batch(&way, "lens=8,0,3,1,5,7 H=2 HV=4 K=128 V=128 op=decode out=bf16");
 }
 
 static void test_tokens_together(void **unused)
