@@ -226,9 +226,9 @@ static void test_shapes(void **unused)
         {{.N = 64, .HV = 32, .S = 2, .is_read_only = 1}, FKDAI_DECODE_MANY, 0},
         {{.N = 64, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK, 0},
         {{.N = 64, .HV = 32, .S = 8, .writes_last = 1, .is_k_first = 1, .has_plain_input = 1}, FKDAI_DECODE_CHUNK, 0},
-        {{.N = 1, .HV = 32, .S = 5, .writes_last = 1, .has_plain_input = 1}, FKDAI_DECODE_CHUNK, 0},
+        {{.N = 1, .HV = 32, .S = 5, .writes_last = 1, .has_plain_input = 1}, FKDAI_DECODE_CHUNK, EARLY},
         {{.N = 1, .HV = 32, .S = 8}, FKDAI_DECODE_FEW, EARLY},
-        {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK, 0},
+        {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK, EARLY},
         {{.N = 8, .HV = 32, .S = 4}, FKDAI_DECODE_MANY, EARLY},
         {{.N = 64, .HV = 32, .S = 1, .writes_steps = 1}, FKDAI_DECODE_STEPS, 0},
     };

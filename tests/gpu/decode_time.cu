@@ -94,14 +94,15 @@ struct Way {
     int is_early;
 };
 const Way ways[] = {{"one", FKDAI_DECODE_ONE, 0},   {"one*", FKDAI_DECODE_ONE, 1},   {"few", FKDAI_DECODE_FEW, 0},     {"few*", FKDAI_DECODE_FEW, 1},
-                    {"many", FKDAI_DECODE_MANY, 0}, {"many*", FKDAI_DECODE_MANY, 1}, {"chunk", FKDAI_DECODE_CHUNK, 0}, {"stay", FKDAI_DECODE_PERSISTENT, 0},
-                    {"steps", FKDAI_DECODE_STEPS, 0}};
+                    {"many", FKDAI_DECODE_MANY, 0}, {"many*", FKDAI_DECODE_MANY, 1}, {"chunk", FKDAI_DECODE_CHUNK, 0}, {"chunk*", FKDAI_DECODE_CHUNK, 1},
+                    {"stay", FKDAI_DECODE_PERSISTENT, 0}, {"stay*", FKDAI_DECODE_PERSISTENT, 1}, {"steps", FKDAI_DECODE_STEPS, 0}};
 
 bool can_run(const Row &row, const Way &way) {
     if (!fkdai_decode_is_built(way.shape, row.is_bf16, row.is_k_first, way.shape != FKDAI_DECODE_STEPS)) return false;
     if (row.commit == Commit::EACH || way.shape == FKDAI_DECODE_STEPS) return row.commit == Commit::EACH && way.shape == FKDAI_DECODE_STEPS;
+    if (way.is_early && row.is_k_first) return false;
     if (way.shape == FKDAI_DECODE_CHUNK || way.shape == FKDAI_DECODE_PERSISTENT) return row.S > 1 && (row.commit == L || row.commit == R);
-    return (row.S == 1 || way.shape != FKDAI_DECODE_ONE) && (!way.is_early || !row.is_k_first);
+    return row.S == 1 || way.shape != FKDAI_DECODE_ONE;
 }
 
 fkdai_decode_request request_of(const Row &row) {

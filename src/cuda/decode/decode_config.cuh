@@ -33,7 +33,7 @@ template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 struct Config {
     static constexpr bool kIsOne = shape == FKDAI_DECODE_ONE, kIsPersistent = shape == FKDAI_DECODE_PERSISTENT, kWritesSteps = shape == FKDAI_DECODE_STEPS;
     static constexpr bool kIsChunk = shape == FKDAI_DECODE_CHUNK || kIsPersistent;    // takes tokens together
-    static constexpr bool kGuesses = !kIsChunk && !kWritesSteps;    // the state may be requested before its slot is known (fkdai_decode_grid.is_early)
+    static constexpr bool kGuesses = !kIsPersistent && !kWritesSteps;    // the state may be requested before its slot is known (fkdai_decode_grid.is_early)
     static constexpr Stored kStored = stored;
     static constexpr Axes kAxes = axes;
     static constexpr Inputs kInputs = inputs;

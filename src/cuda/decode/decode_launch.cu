@@ -46,7 +46,7 @@ constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE
 using namespace fkdai::decode;
 
 extern "C" int fkdai_decode_load(void) {
-    cudaFuncAttributes attributes;
+    cudaFuncAttributes attributes{};
     for (int i = 0; i < 8 * FKDAI_DECODE_SHAPES; i++) {
         const Variant &v = variants[i / 8].of[i / 4 % 2][i / 2 % 2][i % 2];
         if (v.kernel == nullptr) continue;

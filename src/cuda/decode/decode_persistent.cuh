@@ -131,6 +131,19 @@ struct PersistentRows : ChunkRows<Config> {
         return static_cast<uint8_t *>(p.state) + elements * kElementBytes;
     }
 
+    // While the kernel before may still run: the warp's rows of its first states into the second-level cache, if their slots are what they are now.
+    __device__ __forceinline__ void guess() const {
+        const int thread = static_cast<int>(row_thread());
+#pragma unroll 1
+        for (uint32_t state = blockIdx.x, i = 0; i < kStages && state < p.grid.states; i++, state += p.grid.blocks) {
+            const uint32_t n = divide(state, p.by_heads);
+            const IndexWords seen = place_of_index(p.slots, n).request_early(n);
+            if (!is_row(p, seen)) continue;
+            const uint8_t *const at = matrix_of({seen.low, 0}, state) + thread / 32 * kWarpRows * Shared::kRowBytes;
+            for (int line = thread % 32; line < kWarpRows * Shared::kRowBytes / 128; line += 32) prefetch_line(at + line * 128);
+        }
+    }
+
     // The warp's rows, or zeros; one group of copies in any case.
     __device__ __forceinline__ void copy(uint32_t stage, const Source &from, uint32_t state) {
         const int thread = static_cast<int>(row_thread()), first = thread / 32 * kWarpRows + thread % 32 / kPiecesOfRow, piece = thread % kPiecesOfRow;
@@ -204,9 +217,15 @@ __device__ __forceinline__ void run_persistent(const fkdai_decode_call &p) {
     if (unsigned_thread() == 0)
         for (int i = 0; i < kStages; i++) barrier_at(shared.full[i]).init(Config::kWarps), barrier_at(shared.empty[i]).init(Config::kWarps);
     __syncthreads();
-    await_previous_kernel();
-    if (unsigned_thread() < Config::kThreads) Preparer<Config>(p, shared).run();
-    else PersistentRows<Config>(p, shared).run();
+    if (unsigned_thread() < Config::kThreads) {
+        await_previous_kernel();
+        Preparer<Config>(p, shared).run();
+    } else {
+        PersistentRows<Config> rows(p, shared);
+        if (p.grid.is_early) rows.guess();
+        await_previous_kernel();
+        rows.run();
+    }
 }
 
 }  // namespace fkdai::decode

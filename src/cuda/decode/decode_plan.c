@@ -55,7 +55,9 @@ static fkdai_decode_shape shape_of_chunk(const fkdai_decode_request *r, int majo
 static int is_early(const fkdai_decode_request *r)
 {
     const int64_t states = r->N * r->HV;
-    if (r->is_read_only || r->writes_steps || r->is_k_first || takes_together(r)) return 0;
+    if (r->writes_steps || r->is_k_first) return 0;
+    if (takes_together(r)) return states < FKDAI_DECODE_SOME_STATES;
+    if (r->is_read_only) return 0;
     if (states < FKDAI_DECODE_SOME_STATES) return 1;
     return !r->is_bf16_state && (r->S > 1 || states >= FKDAI_DECODE_ROUNDS_STATES);
 }
