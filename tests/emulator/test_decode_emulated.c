@@ -219,7 +219,8 @@ static void test_persistent(void **unused)
 {
     (void)unused;
     static const char *const texts[] = {"lens=8,0,3,1,5,0,7 H=1 HV=2 K=128 V=128 op=decode s0_pool=i64 out=bf16", "B=5 T=8 H=2 HV=4 K=128 V=128 op=decode s0_pool=i32 mask=some out=bf16",
-                                        "B=7 T=5 H=1 K=128 V=128 op=decode s0=bf16 gate=softplus out=bf16", "B=1 T=6 H=1 K=128 V=128 op=decode out=bf16"};
+                                        "B=7 T=5 H=1 K=128 V=128 op=decode s0=bf16 gate=softplus out=bf16", "B=1 T=6 H=1 K=128 V=128 op=decode out=bf16",
+                                        "lens=8,0,3,1,5 H=2 HV=4 K=128 V=128 op=decode s0_pool=i64 null=none gate=softplus gates=slow m=2 out=bf16"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i)
         for (int is_verify = 0; is_verify < 2; ++is_verify) check_persistent(texts[i], is_verify);
 }

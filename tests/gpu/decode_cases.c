@@ -65,33 +65,58 @@ static int verifies(const case_spec *s, const input_values *x, const case_result
     return good;
 }
 
+typedef struct tally {
+    int ran, skipped, failed;
+} tally;
+
+/* Twice, against the reference. */
+static void check_case(const case_spec *s, tally *t)
+{
+    input_values x = values_draw(s);
+    device_run first = {.poison = 0xa5}, second = {.poison = 0xff};
+    case_result a = run_case_on_device(s, &x, &first);
+    if (a.status == FKDA_OK) {
+        case_result b = run_case_on_device(s, &x, &second), ref = case_run_reference(s, &x);
+        const int same_bits = result_same_bits(&a, &b), good = is_inside(s, &a, &ref) && same_bits && first.status == 0 && verifies(s, &x, &ref);
+        if (!same_bits) print_error("%s: other poison, other bits\n", s->name);
+        ++t->ran, t->failed += !good;
+        result_free(&b);
+        result_free(&ref);
+    } else {
+        ++t->skipped;
+    }
+    result_free(&a);
+    values_free(&x);
+}
+
+/* More states than a GPU has multiprocessors: blocks that go from state to state. */
+static void test_large_cases(void **unused)
+{
+    (void)unused;
+    static const char *const texts[] = {"B=70 T=8 H=2 HV=4 K=128 V=128 op=decode s0_pool=i32 mask=some out=bf16",
+                                        "B=150 T=6 H=2 K=128 V=128 op=decode s0=bf16 s0_pool=i64 null=none gate=softplus out=bf16",
+                                        "lens=" TEN "," TEN "," TEN "," TEN "," TEN "," TEN "," TEN " H=2 HV=4 K=128 V=128 op=decode s0_pool=i64 gate=softplus gates=slow m=2 out=bf16"};
+    tally t = {0};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) {
+        const case_spec s = case_parse("large", texts[i]);
+        check_case(&s, &t);
+    }
+    print_message("decode_cases: ran %d, failed %d large cases\n", t.ran, t.failed);
+    assert_true(t.failed == 0 && t.skipped == 0);
+}
+
 static void test_every_case(void **unused)
 {
     (void)unused;
-    int ran = 0, skipped = 0, failed = 0;
+    tally t = {0};
     for (int i = 0; i < case_count("decode"); ++i) {
         const case_spec s = widened(case_at("decode", i));
-        if (s.N * s.HV > most_states) continue;
-        input_values x = values_draw(&s);
-        device_run first = {.poison = 0xa5}, second = {.poison = 0xff};
-        case_result a = run_case_on_device(&s, &x, &first);
-        if (a.status == FKDA_OK) {
-            case_result b = run_case_on_device(&s, &x, &second), ref = case_run_reference(&s, &x);
-            const int same_bits = result_same_bits(&a, &b), good = is_inside(&s, &a, &ref) && same_bits && first.status == 0 && verifies(&s, &x, &ref);
-            if (!same_bits) print_error("%s: other poison, other bits\n", s.name);
-            ++ran, failed += !good;
-            result_free(&b);
-            result_free(&ref);
-        } else {
-            ++skipped;
-        }
-        result_free(&a);
-        values_free(&x);
+        if (s.N * s.HV <= most_states) check_case(&s, &t);
     }
-    print_message("decode_cases: ran %d, failed %d, skipped %d (strides); the largest error was %.2f of its bar in out, %.2f in states\n", ran, failed,
-                  skipped, largest_out, largest_state);
-    assert_int_equal(failed, 0);
-    assert_true(ran >= (most_states < INT64_MAX ? 80 : 90));
+    print_message("decode_cases: ran %d, failed %d, skipped %d (strides); the largest error was %.2f of its bar in out, %.2f in states\n", t.ran, t.failed,
+                  t.skipped, largest_out, largest_state);
+    assert_int_equal(t.failed, 0);
+    assert_true(t.ran >= (most_states < INT64_MAX ? 80 : 90));
 }
 
 /* -------------------------------------------------------------- decode_checks.c on the device */
@@ -368,7 +393,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tiny[] = {cmocka_unit_test(test_every_case),  cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_commits),
                                       cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees),         cmocka_unit_test(test_broken_commits)};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_case), cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_tokens_together), cmocka_unit_test(test_batch_invariance), cmocka_unit_test(test_containment), cmocka_unit_test(test_hard_numbers),
+        cmocka_unit_test(test_every_case), cmocka_unit_test(test_large_cases), cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_tokens_together), cmocka_unit_test(test_batch_invariance), cmocka_unit_test(test_containment), cmocka_unit_test(test_hard_numbers),
         cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_many_sequences), cmocka_unit_test(test_captured),
         cmocka_unit_test(test_commits), cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees), cmocka_unit_test(test_broken_commits),
     };
