@@ -35,7 +35,7 @@ static int count_built(void)
 
 static void check_variant(int variant, int major)
 {
-    static const int threads[FKDAI_DECODE_SHAPES] = {[FKDAI_DECODE_ONE] = 128, [FKDAI_DECODE_FEW] = 256, [FKDAI_DECODE_MANY] = 128, [FKDAI_DECODE_CHUNK] = 256, [FKDAI_DECODE_PERSISTENT] = 512,
+    static const int threads[FKDAI_DECODE_SHAPES] = {[FKDAI_DECODE_ONE] = 128, [FKDAI_DECODE_ONE_SMALL] = 64, [FKDAI_DECODE_FEW] = 256, [FKDAI_DECODE_MANY] = 128, [FKDAI_DECODE_CHUNK] = 256, [FKDAI_DECODE_PERSISTENT] = 512,
                                                      [FKDAI_DECODE_STEPS] = 256};
     const int is_plain = variant & 1, is_bf16 = variant >> 1 & 1, is_k_first = variant >> 2 & 1, shape = variant >> 3;
     const fkdai_decode_call call = make_call(shape, is_bf16, is_k_first, is_plain, major);
@@ -80,8 +80,8 @@ static void test_plans(void **unused)
                 const int variant = (int)grid.shape << 3 | grid.is_k_first << 2 | grid.is_bf16_state << 1 | grid.has_plain_input;
                 if (!is_built(variant)) fail_msg("S = %d, N = %d, options %d: there is no kernel", S, (int)N, i);
                 assert_int_equal(grid.shape == FKDAI_DECODE_CHUNK || grid.shape == FKDAI_DECODE_PERSISTENT,    /* whatever N is: bits depend on it */
-                                 S >= FKDAI_DECODE_CHUNK_TOKENS && (request.is_read_only || request.writes_last) && !request.writes_steps);
-                if (grid.shape == FKDAI_DECODE_PERSISTENT) assert_true(grid.blocks == 132 && grid.states == 3 * N && grid.states >= 2 * grid.blocks);
+                                 !request.writes_steps && (request.is_read_only ? S >= 4 : request.writes_last && S >= 6));
+                if (grid.shape == FKDAI_DECODE_PERSISTENT) assert_true(grid.blocks == 132 && grid.states == 3 * N && grid.states >= 5 * grid.blocks);
                 else assert_int_equal(grid.blocks, 3 * N * fkdai_decode_blocks_per_state(grid.shape, grid.is_bf16_state));
                 planned[variant] = 1;
             }

@@ -33,6 +33,7 @@ bool launch_shape(const fkdai_decode_call &call, unsigned seed) {
 bool launch_any(const fkdai_decode_call &call, unsigned seed) {
     switch (call.grid.shape) {
         case FKDAI_DECODE_ONE: return launch_shape<FKDAI_DECODE_ONE>(call, seed);
+        case FKDAI_DECODE_ONE_SMALL: return launch_shape<FKDAI_DECODE_ONE_SMALL>(call, seed);
         case FKDAI_DECODE_FEW: return launch_shape<FKDAI_DECODE_FEW>(call, seed);
         case FKDAI_DECODE_MANY: return launch_shape<FKDAI_DECODE_MANY>(call, seed);
         case FKDAI_DECODE_CHUNK: return launch_shape<FKDAI_DECODE_CHUNK>(call, seed);

@@ -155,8 +155,8 @@ static case_result run_any(const void *shape, const case_spec *s, const input_va
     emulated_run how = {poison, GUARD_AT_END, 0, *(const int *)shape, NULL, 0};
     return run_emulated(s, x, &how);
 }
-static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY, FKDAI_DECODE_STEPS};    /* token by token */
-static const decode_way way = {run_any, &planned, "the emulator", FKDAI_DECODE_CHUNK_TOKENS};
+static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_ONE_SMALL, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY, FKDAI_DECODE_STEPS};    /* token by token */
+static const decode_way way = {run_any, &planned, "the emulator", FKDAI_DECODE_TOGETHER_LAST};
 
 /* The shape does not matter: one token in each of them. */
 static void check_shapes(const char *text)
@@ -192,6 +192,8 @@ static void test_tokens_together(void **unused)
     (void)unused;
     check_together(&way, "lens=8,0,3,1,5 H=1 HV=2 K=128 V=128 op=decode");
     check_together(&way, "lens=5,1 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus");
+    check_together(&way, "lens=4,1,3,5 H=1 HV=2 K=128 V=128 op=decode gate=softplus");
+    check_together(&way, "lens=4,2 H=1 K=128 V=128 op=decode s0_layout=nhkv in=f32");
     check_together(&way, "lens=7 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
     check_together(&way, "lens=8,6 H=1 K=128 V=128 op=decode gates=steep gate=softplus in=f32");
     check_one_by_one(&way, "lens=8,0,3,1,5 H=1 HV=2 K=128 V=128 op=decode");
@@ -260,7 +262,8 @@ static fkda_status run_commit(const void *context, const fkda_decode_desc *desc,
     d.memory = FKDA_MEMORY_CUDA, d.backend = FKDA_BACKEND_CUDA, a.device_status = device_status;
     return call_kernel(&d, &a, -1);
 }
-static const commit_way commits = {.run = run_commit, .name = "the emulator", .widest_only = 1, .finds_on_device = 1, .together_from = FKDAI_DECODE_CHUNK_TOKENS};
+static const commit_way commits = {.run = run_commit, .name = "the emulator", .widest_only = 1, .finds_on_device = 1, .none_together_from = FKDAI_DECODE_TOGETHER_NONE,
+                                   .last_together_from = FKDAI_DECODE_TOGETHER_LAST};
 
 static void test_commits(void **unused)
 {

@@ -19,7 +19,7 @@
 #include "error_metrics.h"
 
 #define TEN "8,0,3,1,5,7,2,8,6,4"
-#define SHORT "lens=1,4,0,3,2,4,1,2,4,3 H=2 HV=4 K=128 V=128 op=decode "    /* token by token */
+#define SHORT "lens=1,5,0,3,2,5,1,2,4,3 H=2 HV=4 K=128 V=128 op=decode "    /* token by token */
 #define POOL "lens=1,8,0,3,2,5,1,7,4,6 H=2 HV=4 K=128 V=128 op=decode "
 
 static int64_t most_states = INT64_MAX;      /* of a case */
@@ -89,13 +89,13 @@ static void check_case(const case_spec *s, tally *t)
     values_free(&x);
 }
 
-/* More states than a GPU has multiprocessors: blocks that go from state to state. */
+/* More than five states for each multiprocessor: blocks that go from state to state. */
 static void test_large_cases(void **unused)
 {
     (void)unused;
-    static const char *const texts[] = {"B=70 T=8 H=2 HV=4 K=128 V=128 op=decode s0_pool=i32 mask=some out=bf16",
-                                        "B=150 T=6 H=2 K=128 V=128 op=decode s0=bf16 s0_pool=i64 null=none gate=softplus out=bf16",
-                                        "lens=" TEN "," TEN "," TEN "," TEN "," TEN "," TEN "," TEN " H=2 HV=4 K=128 V=128 op=decode s0_pool=i64 gate=softplus gates=slow m=2 out=bf16"};
+    static const char *const texts[] = {"B=70 T=8 H=5 HV=10 K=128 V=128 op=decode s0_pool=i32 mask=some out=bf16",
+                                        "B=150 T=6 H=5 K=128 V=128 op=decode s0=bf16 s0_pool=i64 null=none gate=softplus out=bf16",
+                                        "lens=" TEN "," TEN "," TEN "," TEN "," TEN "," TEN "," TEN " H=5 HV=10 K=128 V=128 op=decode s0_pool=i64 gate=softplus gates=slow m=2 out=bf16"};
     tally t = {0};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) {
         const case_spec s = case_parse("large", texts[i]);
@@ -126,7 +126,7 @@ static case_result run_any(const void *context, const case_spec *s, const input_
     (void)context;
     return run_on_device(s, x, poison);
 }
-static const decode_way way = {run_any, NULL, "the GPU", FKDAI_DECODE_CHUNK_TOKENS};
+static const decode_way way = {run_any, NULL, "the GPU", FKDAI_DECODE_TOGETHER_LAST};
 
 static void test_tokens_one_by_one(void **unused)
 {
@@ -143,7 +143,9 @@ static void test_tokens_together(void **unused)
     static const char *const texts[] = {POOL, POOL "s0_layout=nhkv", POOL "gate=softplus gates=slow m=2", POOL "gate=precomputed in=f32",
                                         POOL "gates=wide gate=softplus keys=shifted", POOL "gates=steep gate=softplus in=f32"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_together(&way, texts[i]), check_one_by_one(&way, texts[i]);
-    print_message("decode_cases: ran %d, failed 0 of tokens taken together\n", (int)(sizeof texts / sizeof *texts));
+    check_together(&way, SHORT "gate=softplus gates=slow m=2");    /* of these calls those that write no state */
+    check_together(&way, "lens=4,1,0,3 H=2 HV=4 K=128 V=128 op=decode s0_layout=nhkv in=f32");
+    print_message("decode_cases: ran %d, failed 0 of tokens taken together\n", 2 + (int)(sizeof texts / sizeof *texts));
 }
 
 static void test_batch_invariance(void **unused)
@@ -151,8 +153,8 @@ static void test_batch_invariance(void **unused)
     (void)unused;
     check_batch(&way, POOL);
     check_batch(&way, POOL "s0=bf16");
-    static const char *const texts[] = {"B=70 T=8 H=2 HV=4 K=128 V=128 op=decode out=bf16", "B=300 T=5 H=1 K=128 V=128 op=decode s0=bf16 gate=softplus out=bf16",
-                                        "lens=" TEN "," TEN "," TEN "," TEN "," TEN "," TEN "," TEN " H=2 HV=4 K=128 V=128 op=decode out=bf16"};
+    static const char *const texts[] = {"B=70 T=8 H=5 HV=10 K=128 V=128 op=decode out=bf16", "B=110 T=6 H=3 HV=6 K=128 V=128 op=decode s0=bf16 gate=softplus out=bf16",
+                                        "lens=" TEN "," TEN "," TEN "," TEN "," TEN "," TEN "," TEN " H=5 HV=10 K=128 V=128 op=decode out=bf16"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_batch(&way, texts[i]);    /* all of them by blocks that stay, each alone by others */
     print_message("decode_cases: ran %d, failed 0 of batches\n", 2 + (int)(sizeof texts / sizeof *texts));
 }
@@ -193,7 +195,8 @@ static fkda_status run_commit(const void *context, const fkda_decode_desc *desc,
     MUST(cudaFree(a.device_status));
     return status;
 }
-static const commit_way commit_on_device = {.run = run_commit, .name = "the GPU", .widest_only = 1, .finds_on_device = 1, .together_from = FKDAI_DECODE_CHUNK_TOKENS};
+static const commit_way commit_on_device = {.run = run_commit, .name = "the GPU", .widest_only = 1, .finds_on_device = 1, .none_together_from = FKDAI_DECODE_TOGETHER_NONE,
+                                            .last_together_from = FKDAI_DECODE_TOGETHER_LAST};
 
 static void test_commits(void **unused)
 {

@@ -36,7 +36,9 @@ const Row rows[] = {
     {64, 32, 8, false, false, Commit::FOLD, 0}, {64, 32, 4, false, false, Commit::FOLD, 0}, {64, 32, 4, false, false, Commit::EACH, 0},
     {64, 32, 8, false, false, Commit::EACH, 0}, {1, 32, 4, false, false, Commit::EACH, 0},
     {8, 32, 8, false, false, L, 0},       {8, 32, 8, false, false, R, 0},      {16, 32, 8, false, false, L, 0},      {16, 32, 8, false, false, R, 0},
-    {256, 32, 8, false, false, L, 0},     {256, 32, 8, false, false, R, 0},
+    {256, 32, 8, false, false, L, 0},     {256, 32, 8, false, false, R, 0},      {1, 64, 1, false, false, L, 0},       {64, 12, 1, true, false, L, 0},
+    {32, 32, 1, true, false, L, 0},       {1, 32, 4, false, false, R, 0},        {8, 32, 4, false, false, R, 0},       {64, 12, 8, false, false, L, 0},
+    {64, 12, 8, false, false, R, 0},      {1, 32, 6, false, false, L, 0},        {8, 32, 6, false, false, L, 0},
 };
 
 // Everything that the launches of one row share, and the states of all layers.
@@ -93,7 +95,8 @@ struct Way {
     fkdai_decode_shape shape;
     int is_early;
 };
-const Way ways[] = {{"one", FKDAI_DECODE_ONE, 0},   {"one*", FKDAI_DECODE_ONE, 1},   {"few", FKDAI_DECODE_FEW, 0},     {"few*", FKDAI_DECODE_FEW, 1},
+const Way ways[] = {{"small", FKDAI_DECODE_ONE_SMALL, 0}, {"small*", FKDAI_DECODE_ONE_SMALL, 1},
+                    {"one", FKDAI_DECODE_ONE, 0},   {"one*", FKDAI_DECODE_ONE, 1},   {"few", FKDAI_DECODE_FEW, 0},     {"few*", FKDAI_DECODE_FEW, 1},
                     {"many", FKDAI_DECODE_MANY, 0}, {"many*", FKDAI_DECODE_MANY, 1}, {"chunk", FKDAI_DECODE_CHUNK, 0}, {"chunk*", FKDAI_DECODE_CHUNK, 1},
                     {"stay", FKDAI_DECODE_PERSISTENT, 0}, {"stay*", FKDAI_DECODE_PERSISTENT, 1}, {"steps", FKDAI_DECODE_STEPS, 0}};
 
@@ -102,7 +105,7 @@ bool can_run(const Row &row, const Way &way) {
     if (row.commit == Commit::EACH || way.shape == FKDAI_DECODE_STEPS) return row.commit == Commit::EACH && way.shape == FKDAI_DECODE_STEPS;
     if (way.is_early && row.is_k_first) return false;
     if (way.shape == FKDAI_DECODE_CHUNK || way.shape == FKDAI_DECODE_PERSISTENT) return row.S > 1 && (row.commit == L || row.commit == R);
-    return row.S == 1 || way.shape != FKDAI_DECODE_ONE;
+    return row.S == 1 || (way.shape != FKDAI_DECODE_ONE && way.shape != FKDAI_DECODE_ONE_SMALL);
 }
 
 fkdai_decode_request request_of(const Row &row) {

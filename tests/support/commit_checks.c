@@ -147,7 +147,8 @@ static void call_some(const problem *p, fkda_commit commit, int64_t S, int64_t n
 /* Does such a call of at most S tokens take them together? */
 static int is_together(const problem *p, fkda_commit commit, int64_t S)
 {
-    return p->way->together_from > 0 && S >= p->way->together_from && (commit == FKDA_COMMIT_NONE || commit == FKDA_COMMIT_LAST);
+    const int64_t from = commit == FKDA_COMMIT_NONE ? p->way->none_together_from : commit == FKDA_COMMIT_LAST ? p->way->last_together_from : 0;
+    return from > 0 && S >= from;
 }
 
 /* Token by token. */

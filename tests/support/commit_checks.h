@@ -38,7 +38,7 @@ typedef struct commit_way {
     const char *name;
     int widest_only;          /* K = V = 128 alone */
     int finds_on_device;      /* what breaks a rule is a bit of the status, and not refused */
-    int64_t together_from;    /* with so many tokens and commit NONE or LAST out and state have other bits; 0: never */
+    int64_t none_together_from, last_together_from;    /* with so many tokens and that commit out and state have other bits; 0: never */
 } commit_way;
 
 void check_commits(const commit_way *way);         /* NONE, LAST, ACCEPTED, folding, EACH */

@@ -31,7 +31,8 @@ inline constexpr bool kHasRoomForStates = true;
 
 template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 struct Config {
-    static constexpr bool kIsOne = shape == FKDAI_DECODE_ONE, kIsPersistent = shape == FKDAI_DECODE_PERSISTENT, kWritesSteps = shape == FKDAI_DECODE_STEPS;
+    static constexpr bool kIsOneSmall = shape == FKDAI_DECODE_ONE_SMALL, kIsOne = shape == FKDAI_DECODE_ONE || kIsOneSmall;
+    static constexpr bool kIsPersistent = shape == FKDAI_DECODE_PERSISTENT, kWritesSteps = shape == FKDAI_DECODE_STEPS;
     static constexpr bool kIsChunk = shape == FKDAI_DECODE_CHUNK || kIsPersistent;    // takes tokens together
     static constexpr bool kGuesses = !kIsPersistent && !kWritesSteps;    // the state may be requested before its slot is known (fkdai_decode_grid.is_early)
     static constexpr Stored kStored = stored;
@@ -44,9 +45,9 @@ struct Config {
     }
     static constexpr int kLanes = of(FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_MANY_LANES,
                                      FKDAI_DECODE_CHUNK_LANES, FKDAI_DECODE_STEPS_LANES);
-    static constexpr int kWarps = of(FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
+    static constexpr int kWarps = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_WARPS : FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
                                      FKDAI_DECODE_CHUNK_WARPS, FKDAI_DECODE_STEPS_WARPS);
-    static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS - kSpillsOften, FKDAI_DECODE_FEW_BLOCKS - kSpillsOften,
+    static constexpr int kMinBlocks = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_BLOCKS : FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS - kSpillsOften, FKDAI_DECODE_FEW_BLOCKS - kSpillsOften,
                                          FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), kIsPersistent ? 1 : FKDAI_DECODE_CHUNK_BLOCKS - (kSpillsChunk || (inputs == Inputs::ANY && axes == Axes::KV)),
                                          FKDAI_DECODE_STEPS_BLOCKS);    // the rare ones would spill
     static constexpr int kThreads = 32 * kWarps;         // of PERSISTENT those that prepare tokens; as many have rows of states

@@ -36,9 +36,9 @@ constexpr Variants variants_of() {
              {{variant<shape, Stored::BF16, Axes::VK, Inputs::ANY>(), variant<shape, Stored::BF16, Axes::VK, Inputs::BF16>()},
               {variant<shape, Stored::BF16, Axes::KV, Inputs::ANY>(), variant<shape, Stored::BF16, Axes::KV, Inputs::BF16>()}}}};
 }
-constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE>(), variants_of<FKDAI_DECODE_FEW>(), variants_of<FKDAI_DECODE_MANY>(),
-                                                    variants_of<FKDAI_DECODE_CHUNK>(), variants_of<FKDAI_DECODE_PERSISTENT>(),
-                                                    variants_of<FKDAI_DECODE_STEPS>()};
+constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE>(), variants_of<FKDAI_DECODE_ONE_SMALL>(), variants_of<FKDAI_DECODE_FEW>(),
+                                                    variants_of<FKDAI_DECODE_MANY>(), variants_of<FKDAI_DECODE_CHUNK>(),
+                                                    variants_of<FKDAI_DECODE_PERSISTENT>(), variants_of<FKDAI_DECODE_STEPS>()};
 
 }  // namespace
 }  // namespace fkdai::decode

@@ -14,12 +14,16 @@
 extern "C" {
 #endif
 
-enum { FKDAI_DECODE_MAX_TOKENS = 8, FKDAI_DECODE_CHUNK_TOKENS = 5 };    /* from so many on, tokens are taken together if no state is written: docs/numerics.md */
+enum { FKDAI_DECODE_MAX_TOKENS = 8 };
+
+/* From so many on, tokens are taken together: if no state is written, and if the last one alone is. Bits depend on it: docs/numerics.md. */
+enum { FKDAI_DECODE_TOGETHER_NONE = 4, FKDAI_DECODE_TOGETHER_LAST = 6 };
 
 /* Which kernel: the lanes that share a row, the warps of a block, and the tokens it has room for (decode_config.cuh). The bits of a result do not
  * depend on it, but for CHUNK, which computes otherwise (decode_chunk.cuh). */
 typedef enum fkdai_decode_shape {
     FKDAI_DECODE_ONE,      /* one token */
+    FKDAI_DECODE_ONE_SMALL,    /* one token of few states: smaller blocks */
     FKDAI_DECODE_FEW,      /* up to 8; most threads in flight */
     FKDAI_DECODE_MANY,     /* up to 8; fewest instructions for a token */
     FKDAI_DECODE_CHUNK,    /* up to 8, taken together, all outputs and at most the last state; S and what is written decide */
@@ -63,8 +67,9 @@ static inline
 #endif
 int fkdai_decode_is_built(fkdai_decode_shape shape, int is_bf16_state, int is_k_first, int has_plain_input)
 {
-    return shape == FKDAI_DECODE_ONE ? !is_k_first : shape == FKDAI_DECODE_FEW ? !is_bf16_state && !is_k_first :
-           shape == FKDAI_DECODE_PERSISTENT ? !is_k_first && has_plain_input : shape == FKDAI_DECODE_STEPS ? !has_plain_input : 1;
+    return shape == FKDAI_DECODE_ONE ? !is_k_first : shape == FKDAI_DECODE_ONE_SMALL ? !is_bf16_state && !is_k_first && has_plain_input :
+           shape == FKDAI_DECODE_FEW ? !is_bf16_state && !is_k_first : shape == FKDAI_DECODE_PERSISTENT ? !is_k_first && has_plain_input :
+           shape == FKDAI_DECODE_STEPS ? !has_plain_input : 1;
 }
 
 typedef fkdai_divisor fkdai_decode_divisor;
