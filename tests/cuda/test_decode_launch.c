@@ -35,7 +35,8 @@ static int count_built(void)
 
 static void check_variant(int variant, int major)
 {
-    static const int threads[FKDAI_DECODE_SHAPES] = {[FKDAI_DECODE_ONE] = 128, [FKDAI_DECODE_ONE_SMALL] = 64, [FKDAI_DECODE_FEW] = 256, [FKDAI_DECODE_MANY] = 128, [FKDAI_DECODE_CHUNK] = 256, [FKDAI_DECODE_PERSISTENT] = 512,
+    static const int threads[FKDAI_DECODE_SHAPES] = {[FKDAI_DECODE_ONE] = 128, [FKDAI_DECODE_ONE_SMALL] = 64, [FKDAI_DECODE_FEW] = 256,
+                                                     [FKDAI_DECODE_MANY] = 128, [FKDAI_DECODE_CHUNK] = 256, [FKDAI_DECODE_PERSISTENT] = 512,
                                                      [FKDAI_DECODE_STEPS] = 256};
     const int is_plain = variant & 1, is_bf16 = variant >> 1 & 1, is_k_first = variant >> 2 & 1, shape = variant >> 3;
     const fkdai_decode_call call = make_call(shape, is_bf16, is_k_first, is_plain, major);

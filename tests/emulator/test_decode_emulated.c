@@ -155,7 +155,8 @@ static case_result run_any(const void *shape, const case_spec *s, const input_va
     emulated_run how = {poison, GUARD_AT_END, 0, *(const int *)shape, NULL, 0};
     return run_emulated(s, x, &how);
 }
-static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_ONE_SMALL, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY, FKDAI_DECODE_STEPS};    /* token by token */
+static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_ONE_SMALL, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY,    /* token by token */
+                                           FKDAI_DECODE_STEPS};
 static const decode_way way = {run_any, &planned, "the emulator", FKDAI_DECODE_TOGETHER_LAST};
 
 /* The shape does not matter: one token in each of them. */
@@ -262,8 +263,8 @@ static fkda_status run_commit(const void *context, const fkda_decode_desc *desc,
     d.memory = FKDA_MEMORY_CUDA, d.backend = FKDA_BACKEND_CUDA, a.device_status = device_status;
     return call_kernel(&d, &a, -1);
 }
-static const commit_way commits = {.run = run_commit, .name = "the emulator", .widest_only = 1, .finds_on_device = 1, .none_together_from = FKDAI_DECODE_TOGETHER_NONE,
-                                   .last_together_from = FKDAI_DECODE_TOGETHER_LAST};
+static const commit_way commits = {.run = run_commit, .name = "the emulator", .widest_only = 1, .finds_on_device = 1,
+                                   .none_together_from = FKDAI_DECODE_TOGETHER_NONE, .last_together_from = FKDAI_DECODE_TOGETHER_LAST};
 
 static void test_commits(void **unused)
 {

@@ -195,8 +195,8 @@ static fkda_status run_commit(const void *context, const fkda_decode_desc *desc,
     MUST(cudaFree(a.device_status));
     return status;
 }
-static const commit_way commit_on_device = {.run = run_commit, .name = "the GPU", .widest_only = 1, .finds_on_device = 1, .none_together_from = FKDAI_DECODE_TOGETHER_NONE,
-                                            .last_together_from = FKDAI_DECODE_TOGETHER_LAST};
+static const commit_way commit_on_device = {.run = run_commit, .name = "the GPU", .widest_only = 1, .finds_on_device = 1,
+                                            .none_together_from = FKDAI_DECODE_TOGETHER_NONE, .last_together_from = FKDAI_DECODE_TOGETHER_LAST};
 
 static void test_commits(void **unused)
 {

@@ -117,7 +117,8 @@ void check_together(const decode_way *way, const char *text)
     case_result all = run(way, &s, &x, 0xa5), last = run(way, &steps, &x, 0xff);
     float *const state = must_alloc((size_t)elems, sizeof *state), *const out = must_alloc((size_t)(longest_of(&s) * row), sizeof *out);
     if (!same(all.state, x.initial, s.N * elems)) fail_msg("%s on %s: a state was written", text, way->name);
-    if (longest_of(&s) >= way->together_from && !same(all.out, last.out, all.out_count)) fail_msg("%s on %s: out has other bits where a state is written", text, way->name);
+    if (longest_of(&s) >= way->together_from && !same(all.out, last.out, all.out_count))
+        fail_msg("%s on %s: out has other bits where a state is written", text, way->name);
     result_free(&last);
     for (int64_t n = 0; n < s.N; ++n) {
         check_cuts(way, text, &s, &x, &all, n);

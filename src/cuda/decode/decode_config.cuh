@@ -45,11 +45,14 @@ struct Config {
     }
     static constexpr int kLanes = of(FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_MANY_LANES,
                                      FKDAI_DECODE_CHUNK_LANES, FKDAI_DECODE_STEPS_LANES);
-    static constexpr int kWarps = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_WARPS : FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
+    static constexpr int kWarps = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_WARPS : FKDAI_DECODE_ONE_F32_WARPS,
+                                     FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
                                      FKDAI_DECODE_CHUNK_WARPS, FKDAI_DECODE_STEPS_WARPS);
-    static constexpr int kMinBlocks = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_BLOCKS : FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS - kSpillsOften, FKDAI_DECODE_FEW_BLOCKS - kSpillsOften,
-                                         FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), kIsPersistent ? 1 : FKDAI_DECODE_CHUNK_BLOCKS - (kSpillsChunk || (inputs == Inputs::ANY && axes == Axes::KV)),
-                                         FKDAI_DECODE_STEPS_BLOCKS);    // the rare ones would spill
+    // The rare ones would spill with as many blocks as the others.
+    static constexpr int kChunkBlocks = FKDAI_DECODE_CHUNK_BLOCKS - (kSpillsChunk || (inputs == Inputs::ANY && axes == Axes::KV));
+    static constexpr int kMinBlocks = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_BLOCKS : FKDAI_DECODE_ONE_F32_BLOCKS,
+                                         FKDAI_DECODE_ONE_BF16_BLOCKS - kSpillsOften, FKDAI_DECODE_FEW_BLOCKS - kSpillsOften,
+                                         FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), kIsPersistent ? 1 : kChunkBlocks, FKDAI_DECODE_STEPS_BLOCKS);
     static constexpr int kThreads = 32 * kWarps;         // of PERSISTENT those that prepare tokens; as many have rows of states
     static constexpr int kBlockThreads = kIsPersistent ? 2 * kThreads : kThreads;
     static constexpr int kRows = kIsChunk ? FKDAI_DECODE_CHUNK_ROWS : FKDAI_DECODE_ROWS;      // of a group of lanes: neighbours
