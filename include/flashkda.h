@@ -307,8 +307,9 @@ FKDA_API fkda_status fkda_fwd_advise(const fkda_fwd_desc *desc, const fkda_fwd_a
  *     dense     every sequence has S tokens: q, k [N,S,H,K]  v, out [N,S,HV,V]  g [N,S,HV,K]  beta [N,S,HV]; batch_stride steps over sequences
  *     packed    sequence n has the tokens [c[n], c[n+1]) of cu_seqlens, 0 to S of them: q, k [1,T,H,K] and so on
  * S tokens in one call give the bits of S calls with one token each, where states are fp32 in memory. (bf16: they are rounded once a call.) No
- * bit of out or of a state depends on commit, on step_states, or on what other states are written; but for out of calls on CUDA that write no state
- * and have S of 5 or more: a token's out depends on it and on those before it in other bits, docs/numerics.md says how near to the others.
+ * bit of out or of a state depends on commit, on step_states, or on what other states are written; but for calls on CUDA without step_states that
+ * have commit NONE and S of 4 or more, or commit LAST and S of 6 or more: out, which depends on a token and those before it, and the state behind
+ * the last have other bits. docs/numerics.md says how near to the others.
  *
  * Speculative tokens, from cheap to general (docs/decode.md):
  *     commit NONE, then NO_OUT and ACCEPTED     out of all tokens; once it is known how many count, a call on the same k, v, g, beta keeps those

@@ -192,8 +192,8 @@ def decode(
     """A few new tokens for each of many sequences: ``out``, and ``state`` written back as ``commit`` says. Returns None.
 
     What a token means is as in ``fwd``. S tokens in one call give the bits of S calls where ``state`` is fp32, and no bit depends on ``commit``
-    or ``step_states``, but for ``out`` of 5 and more tokens on CUDA without a state that is written. For draft tokens of which only some will
-    count::
+    or ``step_states``, but on CUDA without ``step_states`` for 4 and more tokens with ``commit`` "none" and 6 and more with "last". For draft
+    tokens of which only some will count::
 
         decode(q, ..., out, ..., commit="none")                                        # verify; the states stay
         decode(None, k, v, g, beta, scale, None, ..., commit="accepted", num_accepted=n)    # keep the accepted ones

@@ -33,7 +33,7 @@ static int same(const float *a, const float *b, int64_t count) { return memcmp(a
 
 static case_result run_any(const void *context, const case_spec *s, const input_values *x, uint8_t poison) { return run_on(context, s, x, poison); }
 
-static decode_way way_of(const backend_bars *bars) { return (decode_way){run_any, bars, fkda_backend_name(bars->id)}; }
+static decode_way way_of(const backend_bars *bars) { return (decode_way){.run = run_any, .context = bars, .name = fkda_backend_name(bars->id)}; }
 
 static void tokens_one_by_one(const backend_bars *bars)
 {

@@ -107,7 +107,7 @@ static void test_everything_reaches_the_launcher(void **unused)
     assert_true(c->by_group.shift == 1 && c->by_heads.shift == 2);
     d = good_desc(), a = good_args();
     assert_int_equal(fkda_decode(&d, &a, NULL, 0, NULL), FKDA_OK);
-    assert_true(c->grid.shape == FKDAI_DECODE_ONE && c->grid.blocks == 12 * 8 && c->slots.data == NULL && c->cu_seqlens.data == NULL);
+    assert_true(c->grid.shape == FKDAI_DECODE_ONE_SMALL && c->grid.blocks == 12 * 16 && c->slots.data == NULL && c->cu_seqlens.data == NULL);
     assert_true(c->grid.has_plain_input && !c->null_is_padding && c->first_slot == 0 && c->slot_span == UINT32_MAX);
     assert_int_equal(fake.synchronisations, 0);
 }
@@ -160,7 +160,7 @@ static void test_machines(void **unused)
             assert_non_null(strstr(fkda_last_error(), "kernels exist for sm_80 to sm_120"));
             continue;
         }
-        assert_non_null(strstr(plan.choice, "decode, one token, 12 states on 96 blocks"));
+        assert_non_null(strstr(plan.choice, "decode, one token, 12 states on 192 blocks"));
         memcpy(&own, plan.own, sizeof own);
         memcpy(&grid, &own.plan, sizeof grid);
         assert_int_equal(grid.is_programmatic, all[i].major >= 9);
@@ -194,13 +194,13 @@ static void test_grids(void **unused)
     for (int S = 1; S <= FKDAI_DECODE_MAX_TOKENS; ++S)
         for (int i = 0; i < 4; ++i) {
             fkdai_decode_request request = {.N = 1 << 17, .HV = 1 << 10, .S = S, .writes_steps = i / 2, .is_bf16_state = i % 2};
-            const fkdai_decode_grid most = fkdai_decode_make_grid(&request, 9);
+            const fkdai_decode_grid most = fkdai_decode_make_grid(&request, 9, 132);
             assert_true((most.shape == FKDAI_DECODE_STEPS) == (i / 2));
             assert_true(most.blocks == (uint32_t)fkdai_decode_blocks_per_state(most.shape, i % 2) << 27 && most.blocks <= INT32_MAX);
             request.N++;
-            assert_int_equal(fkdai_decode_make_grid(&request, 9).blocks, 0);
+            assert_int_equal(fkdai_decode_make_grid(&request, 9, 132).blocks, 0);
             request.N = 0;
-            assert_int_equal(fkdai_decode_make_grid(&request, 9).blocks, 0);
+            assert_int_equal(fkdai_decode_make_grid(&request, 9, 132).blocks, 0);
         }
 }
 
@@ -212,28 +212,54 @@ static void test_shapes(void **unused)
     static const struct { fkdai_decode_request request; fkdai_decode_shape shape; int is_early; } cases[] = {
         {{.N = 64, .HV = 32, .S = 1}, FKDAI_DECODE_FEW, EARLY},
         {{.N = 1, .HV = 8, .S = 1}, FKDAI_DECODE_ONE, EARLY},
+        {{.N = 2, .HV = 32, .S = 1, .has_plain_input = 1}, FKDAI_DECODE_ONE_SMALL, EARLY},
+        {{.N = 65, .HV = 1, .S = 1, .has_plain_input = 1}, FKDAI_DECODE_ONE, EARLY},
+        {{.N = 1, .HV = 32, .S = 1, .is_bf16_state = 1, .has_plain_input = 1}, FKDAI_DECODE_ONE, EARLY},
+        {{.N = 1, .HV = 32, .S = 1, .is_k_first = 1, .has_plain_input = 1}, FKDAI_DECODE_MANY, 0},
+        {{.N = 1, .HV = 32, .S = 1, .is_read_only = 1, .has_plain_input = 1}, FKDAI_DECODE_MANY, 0},
         {{.N = 1, .HV = 96, .S = 1}, FKDAI_DECODE_ONE, EARLY},
         {{.N = 1, .HV = 96, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_ONE, EARLY},
         {{.N = 8, .HV = 32, .S = 1}, FKDAI_DECODE_MANY, 0},
         {{.N = 64, .HV = 12, .S = 1}, FKDAI_DECODE_FEW, EARLY},
-        {{.N = 64, .HV = 32, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_ONE, 0},
+        {{.N = 8, .HV = 32, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_MANY, EARLY},
+        {{.N = 64, .HV = 32, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_MANY, EARLY},
         {{.N = 256, .HV = 32, .S = 1}, FKDAI_DECODE_FEW, EARLY},
-        {{.N = 256, .HV = 32, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_MANY, 0},
+        {{.N = 256, .HV = 32, .S = 1, .is_bf16_state = 1}, FKDAI_DECODE_MANY, EARLY},
+        {{.N = 64, .HV = 32, .S = 4, .is_bf16_state = 1}, FKDAI_DECODE_MANY, EARLY},
         {{.N = 64, .HV = 32, .S = 1, .is_k_first = 1}, FKDAI_DECODE_MANY, 0},
         {{.N = 64, .HV = 32, .S = 1, .is_read_only = 1}, FKDAI_DECODE_MANY, 0},
         {{.N = 64, .HV = 32, .S = 3}, FKDAI_DECODE_FEW, EARLY},
         {{.N = 64, .HV = 32, .S = 4}, FKDAI_DECODE_MANY, EARLY},
         {{.N = 64, .HV = 32, .S = 2, .is_read_only = 1}, FKDAI_DECODE_MANY, 0},
-        {{.N = 64, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK, 0},
+        {{.N = 64, .HV = 32, .S = 3, .is_read_only = 1, .has_plain_input = 1}, FKDAI_DECODE_MANY, 0},
+        {{.N = 64, .HV = 32, .S = 4, .is_read_only = 1}, FKDAI_DECODE_CHUNK, 0},
+        {{.N = 64, .HV = 32, .S = 5, .writes_last = 1, .has_plain_input = 1}, FKDAI_DECODE_MANY, EARLY},
+        {{.N = 64, .HV = 32, .S = 8, .writes_last = 1, .is_k_first = 1, .has_plain_input = 1}, FKDAI_DECODE_CHUNK, 0},
+        {{.N = 1, .HV = 32, .S = 6, .writes_last = 1, .has_plain_input = 1}, FKDAI_DECODE_CHUNK, EARLY},
         {{.N = 1, .HV = 32, .S = 8}, FKDAI_DECODE_FEW, EARLY},
-        {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK, 0},
+        {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK, EARLY},
         {{.N = 8, .HV = 32, .S = 4}, FKDAI_DECODE_MANY, EARLY},
         {{.N = 64, .HV = 32, .S = 1, .writes_steps = 1}, FKDAI_DECODE_STEPS, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
-        const fkdai_decode_grid hopper = fkdai_decode_make_grid(&cases[i].request, 9), ampere = fkdai_decode_make_grid(&cases[i].request, 8);
+        const fkdai_decode_grid hopper = fkdai_decode_make_grid(&cases[i].request, 9, 132), ampere = fkdai_decode_make_grid(&cases[i].request, 8, 108);
         assert_true(hopper.shape == cases[i].shape && hopper.is_early == cases[i].is_early);
         assert_true(ampere.shape == cases[i].shape && !ampere.is_early && !ampere.is_programmatic);
+    }
+}
+
+/* Blocks that stay: on Hopper, where each has some states. */
+static void test_blocks_that_stay(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 4; ++i) {
+        fkdai_decode_request request = {.N = 165, .HV = 4, .S = 6, .is_read_only = i % 2, .writes_last = !(i % 2), .is_bf16_state = i / 2, .has_plain_input = 1};
+        const fkdai_decode_grid hopper = fkdai_decode_make_grid(&request, 9, 132);
+        assert_true(hopper.shape == FKDAI_DECODE_PERSISTENT && hopper.is_early && hopper.blocks == 132 && hopper.states == 660);
+        assert_true(!fkdai_decode_make_grid(&request, 9, 133).is_early);
+        assert_int_equal(fkdai_decode_make_grid(&request, 9, 133).shape, FKDAI_DECODE_CHUNK);
+        assert_int_equal(fkdai_decode_make_grid(&request, 8, 108).shape, FKDAI_DECODE_CHUNK);
+        assert_int_equal(fkdai_decode_make_grid(&request, 10, 132).shape, FKDAI_DECODE_CHUNK);
     }
 }
 
@@ -242,7 +268,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals_name_field_and_rule), cmocka_unit_test(test_addresses), cmocka_unit_test(test_everything_reaches_the_launcher),
         cmocka_unit_test(test_commits_reach_the_launcher),
-        cmocka_unit_test(test_machines), cmocka_unit_test(test_calls_of_a_call), cmocka_unit_test(test_grids), cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_machines), cmocka_unit_test(test_calls_of_a_call), cmocka_unit_test(test_grids), cmocka_unit_test(test_shapes), cmocka_unit_test(test_blocks_that_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

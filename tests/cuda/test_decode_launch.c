@@ -16,7 +16,7 @@ static void reset(void) { fake_reset(sizeof(fkdai_decode_call)); }
 static fkdai_decode_call make_call(int shape, int is_bf16, int is_k_first, int has_plain_input, int major)
 {
     const fkdai_decode_request request = {.N = 3, .HV = 5, .S = 1, .is_bf16_state = is_bf16, .is_k_first = is_k_first, .has_plain_input = has_plain_input};
-    fkdai_decode_call call = {.S = 1, .HV = 5, .scale = 0.25f, .T = 1, .grid = fkdai_decode_make_grid(&request, major)};
+    fkdai_decode_call call = {.S = 1, .HV = 5, .scale = 0.25f, .T = 1, .grid = fkdai_decode_make_grid(&request, major, 132)};
     call.grid.shape = (fkdai_decode_shape)shape;
     call.grid.blocks = (uint32_t)(15 * fkdai_decode_blocks_per_state(call.grid.shape, is_bf16));
     return call;
@@ -35,7 +35,8 @@ static int count_built(void)
 
 static void check_variant(int variant, int major)
 {
-    static const int threads[FKDAI_DECODE_SHAPES] = {[FKDAI_DECODE_ONE] = 128, [FKDAI_DECODE_FEW] = 256, [FKDAI_DECODE_MANY] = 128, [FKDAI_DECODE_CHUNK] = 256,
+    static const int threads[FKDAI_DECODE_SHAPES] = {[FKDAI_DECODE_ONE] = 128, [FKDAI_DECODE_ONE_SMALL] = 64, [FKDAI_DECODE_FEW] = 256,
+                                                     [FKDAI_DECODE_MANY] = 128, [FKDAI_DECODE_CHUNK] = 256, [FKDAI_DECODE_PERSISTENT] = 512,
                                                      [FKDAI_DECODE_STEPS] = 256};
     const int is_plain = variant & 1, is_bf16 = variant >> 1 & 1, is_k_first = variant >> 2 & 1, shape = variant >> 3;
     const fkdai_decode_call call = make_call(shape, is_bf16, is_k_first, is_plain, major);
@@ -52,7 +53,8 @@ static void check_variant(int variant, int major)
     assert_int_equal(fake_template_argument(seen->kernel, "6StoredE"), is_bf16);
     assert_int_equal(fake_template_argument(seen->kernel, "4AxesE"), is_k_first);
     assert_int_equal(fake_template_argument(seen->kernel, "6InputsE"), !is_plain);
-    assert_true(seen->may_overlap == (major >= 9) && seen->shared_bytes == 0 && seen->ranks == 1);
+    const size_t most = shape == FKDAI_DECODE_PERSISTENT ? 227 * 1024 : 0;    /* that a block of sm_90 may have */
+    assert_true(seen->may_overlap == (major >= 9) && seen->shared_bytes <= most && (seen->shared_bytes > 0) == (most > 0) && seen->ranks == 1);
     assert_int_equal(seen->grid, 15 * fkdai_decode_blocks_per_state(call.grid.shape, is_bf16));
     assert_int_equal(seen->block, threads[shape]);
     assert_memory_equal(seen->parameter, &call, sizeof call);
@@ -72,15 +74,16 @@ static void test_plans(void **unused)
     int planned[VARIANTS] = {0}, count = 0;
     for (int S = 1; S <= FKDAI_DECODE_MAX_TOKENS; ++S)
         for (int64_t N = 1; N <= 8192; N *= 2)
-            for (int i = 0; i < 32; ++i) {
+            for (int i = 0; i < 64; ++i) {
                 const fkdai_decode_request request = {.N = N, .HV = 3, .S = S, .has_plain_input = i & 1, .is_bf16_state = i >> 1 & 1, .is_k_first = i >> 2 & 1,
-                                                      .writes_steps = i >> 3 & 1, .is_read_only = i >> 4 & 1};
-                const fkdai_decode_grid grid = fkdai_decode_make_grid(&request, 9);
+                                                      .writes_steps = i >> 3 & 1, .is_read_only = i >> 4 & 1, .writes_last = !(i >> 3 & 3) && i >> 5 & 1};
+                const fkdai_decode_grid grid = fkdai_decode_make_grid(&request, 9, 132);
                 const int variant = (int)grid.shape << 3 | grid.is_k_first << 2 | grid.is_bf16_state << 1 | grid.has_plain_input;
                 if (!is_built(variant)) fail_msg("S = %d, N = %d, options %d: there is no kernel", S, (int)N, i);
-                assert_int_equal(grid.shape == FKDAI_DECODE_CHUNK,    /* whatever N is: bits depend on it */
-                                 S >= FKDAI_DECODE_CHUNK_TOKENS && request.is_read_only && !request.writes_steps);
-                assert_int_equal(grid.blocks, 3 * N * fkdai_decode_blocks_per_state(grid.shape, grid.is_bf16_state));
+                assert_int_equal(grid.shape == FKDAI_DECODE_CHUNK || grid.shape == FKDAI_DECODE_PERSISTENT,    /* whatever N is: bits depend on it */
+                                 !request.writes_steps && (request.is_read_only ? S >= 4 : request.writes_last && S >= 6));
+                if (grid.shape == FKDAI_DECODE_PERSISTENT) assert_true(grid.blocks == 132 && grid.states == 3 * N && grid.states >= 5 * grid.blocks);
+                else assert_int_equal(grid.blocks, 3 * N * fkdai_decode_blocks_per_state(grid.shape, grid.is_bf16_state));
                 planned[variant] = 1;
             }
     for (int i = 0; i < VARIANTS; ++i) count += planned[i];

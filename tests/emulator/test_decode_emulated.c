@@ -35,7 +35,8 @@ typedef struct emulated_run {
 /* The kernel's answer to a call on "CUDA" memory that the host can read. */
 static fkda_status call_kernel(const fkda_decode_desc *d, const fkda_decode_args *a, int shape)
 {
-    static const fkdai_cuda_device device = {.major = 9, .multiprocessors = 132};
+    static int turn;
+    const fkdai_cuda_device device = {.major = 9, .multiprocessors = 1 + turn % 3};    /* so that blocks that stay have several states */
     fkdai_plan plan = {.operation = &fkdai_op_decode};
     fkdai_cuda_kernel_plan own;
     fkdai_decode_grid grid;
@@ -48,10 +49,10 @@ static fkda_status call_kernel(const fkda_decode_desc *d, const fkda_decode_args
         grid.shape = (fkdai_decode_shape)shape;
         grid.has_plain_input = grid.has_plain_input && fkdai_decode_is_built(grid.shape, grid.is_bf16_state, grid.is_k_first, 1);
         if (!fkdai_decode_is_built(grid.shape, grid.is_bf16_state, grid.is_k_first, grid.has_plain_input)) return FKDA_ERR_UNSUPPORTED;
+        grid.blocks = grid.states * (uint32_t)fkdai_decode_blocks_per_state(grid.shape, grid.is_bf16_state);
+        if (grid.shape == FKDAI_DECODE_PERSISTENT) grid.blocks = grid.states < 3 ? grid.states : 3;
     }
-    static int turn;
     grid.is_early = turn++ % 2;    /* no bit depends on it */
-    grid.blocks = (uint32_t)(d->N * plan.desc.decode.HV * fkdai_decode_blocks_per_state(grid.shape, grid.is_bf16_state));
     memcpy(&own, &grid, sizeof grid);
     if (fkdai_decode.run(&plan.desc, &own, a, NULL, NULL) != 0) fail_msg("the kernel did not end");
     return FKDA_OK;
@@ -154,8 +155,9 @@ static case_result run_any(const void *shape, const case_spec *s, const input_va
     emulated_run how = {poison, GUARD_AT_END, 0, *(const int *)shape, NULL, 0};
     return run_emulated(s, x, &how);
 }
-static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY, FKDAI_DECODE_STEPS};    /* token by token */
-static const decode_way way = {run_any, &planned, "the emulator"};
+static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_ONE_SMALL, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY,    /* token by token */
+                                           FKDAI_DECODE_STEPS};
+static const decode_way way = {run_any, &planned, "the emulator", FKDAI_DECODE_TOGETHER_LAST};
 
 /* The shape does not matter: one token in each of them. */
 static void check_shapes(const char *text)
@@ -178,11 +180,12 @@ static void check_shapes(const char *text)
 static void test_tokens_one_by_one(void **unused)
 {
     (void)unused;
-    check_one_by_one(&way, "lens=8,0,3,1,5 H=1 HV=2 K=128 V=128 op=decode");
+    check_one_by_one(&way, "lens=4,0,3,1,2 H=1 HV=2 K=128 V=128 op=decode");
     check_one_by_one(&way, "lens=1,4,1 H=1 HV=2 K=128 V=128 op=decode");
-    check_one_by_one(&way, "B=2 T=8 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus out=bf16");
-    check_one_by_one(&way, "B=2 T=7 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
+    check_one_by_one(&way, "B=2 T=4 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus out=bf16");
+    check_one_by_one(&way, "B=2 T=3 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
     check_batch(&way, "lens=1,3,0,8,1 H=1 K=128 V=128 op=decode s0=bf16");
+    check_batch(&way, "lens=8,0,3,1,5,7 H=2 HV=4 K=128 V=128 op=decode out=bf16");
 }
 
 static void test_tokens_together(void **unused)
@@ -190,8 +193,39 @@ static void test_tokens_together(void **unused)
     (void)unused;
     check_together(&way, "lens=8,0,3,1,5 H=1 HV=2 K=128 V=128 op=decode");
     check_together(&way, "lens=5,1 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus");
+    check_together(&way, "lens=4,1,3,5 H=1 HV=2 K=128 V=128 op=decode gate=softplus");
+    check_together(&way, "lens=4,2 H=1 K=128 V=128 op=decode s0_layout=nhkv in=f32");
     check_together(&way, "lens=7 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
     check_together(&way, "lens=8,6 H=1 K=128 V=128 op=decode gates=steep gate=softplus in=f32");
+    check_one_by_one(&way, "lens=8,0,3,1,5 H=1 HV=2 K=128 V=128 op=decode");
+    check_one_by_one(&way, "B=2 T=8 H=1 K=128 V=128 op=decode s0_layout=nhkv gate=softplus");
+    check_one_by_one(&way, "B=2 T=7 H=1 K=128 V=128 op=decode gates=slow keys=shifted in=f32 m=2");
+    check_one_by_one(&way, "B=3 T=6 H=1 K=128 V=128 op=decode gates=wide gate=softplus");
+}
+
+/* Blocks that stay give the bits of blocks that do not, with one state each or several. */
+static void check_persistent(const char *text, int is_verify)
+{
+    static const int of_one = FKDAI_DECODE_CHUNK, of_many = FKDAI_DECODE_PERSISTENT;
+    case_spec s = case_parse("persistent", text);
+    s.is_verify = is_verify;
+    input_values x = values_draw(&s);
+    case_result one = run_any(&of_one, &s, &x, 0xa5), many = run_any(&of_many, &s, &x, 0xa5);
+    if (one.status != FKDA_OK || many.status != FKDA_OK) fail_msg("%s: %s", text, fkda_last_error());
+    if (!result_same_bits(&one, &many)) fail_msg("%s: blocks that stay have other bits", text);
+    result_free(&one);
+    result_free(&many);
+    values_free(&x);
+}
+
+static void test_persistent(void **unused)
+{
+    (void)unused;
+    static const char *const texts[] = {"lens=8,0,3,1,5,0,7 H=1 HV=2 K=128 V=128 op=decode s0_pool=i64 out=bf16", "B=5 T=8 H=2 HV=4 K=128 V=128 op=decode s0_pool=i32 mask=some out=bf16",
+                                        "B=7 T=5 H=1 K=128 V=128 op=decode s0=bf16 gate=softplus out=bf16", "B=1 T=6 H=1 K=128 V=128 op=decode out=bf16",
+                                        "lens=8,0,3,1,5 H=2 HV=4 K=128 V=128 op=decode s0_pool=i64 null=none gate=softplus gates=slow m=2 out=bf16"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i)
+        for (int is_verify = 0; is_verify < 2; ++is_verify) check_persistent(texts[i], is_verify);
 }
 
 static void test_shapes(void **unused)
@@ -229,7 +263,8 @@ static fkda_status run_commit(const void *context, const fkda_decode_desc *desc,
     d.memory = FKDA_MEMORY_CUDA, d.backend = FKDA_BACKEND_CUDA, a.device_status = device_status;
     return call_kernel(&d, &a, -1);
 }
-static const commit_way commits = {.run = run_commit, .name = "the emulator", .widest_only = 1, .finds_on_device = 1, .together_from = FKDAI_DECODE_CHUNK_TOKENS};
+static const commit_way commits = {.run = run_commit, .name = "the emulator", .widest_only = 1, .finds_on_device = 1,
+                                   .none_together_from = FKDAI_DECODE_TOGETHER_NONE, .last_together_from = FKDAI_DECODE_TOGETHER_LAST};
 
 static void test_commits(void **unused)
 {
@@ -333,7 +368,7 @@ int main(int argc, char **argv)
 {
     rng_seed();
     const struct CMUnitTest cases[] = {cmocka_unit_test(test_cases)};
-    const struct CMUnitTest bits[] = {cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_tokens_together), cmocka_unit_test(test_shapes), cmocka_unit_test(test_containment),
+    const struct CMUnitTest bits[] = {cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_tokens_together), cmocka_unit_test(test_persistent), cmocka_unit_test(test_shapes), cmocka_unit_test(test_containment),
                                       cmocka_unit_test(test_hard_numbers), cmocka_unit_test(test_divisor)};
     const struct CMUnitTest kept[] = {cmocka_unit_test(test_commits), cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees)};
     const struct CMUnitTest broken[] = {cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_broken_commits)};

@@ -18,6 +18,8 @@
 #include "dtype.h"
 #include "error_metrics.h"
 
+#define TEN "8,0,3,1,5,7,2,8,6,4"
+#define SHORT "lens=1,5,0,3,2,5,1,2,4,3 H=2 HV=4 K=128 V=128 op=decode "    /* token by token */
 #define POOL "lens=1,8,0,3,2,5,1,7,4,6 H=2 HV=4 K=128 V=128 op=decode "
 
 static int64_t most_states = INT64_MAX;      /* of a case */
@@ -63,33 +65,58 @@ static int verifies(const case_spec *s, const input_values *x, const case_result
     return good;
 }
 
+typedef struct tally {
+    int ran, skipped, failed;
+} tally;
+
+/* Twice, against the reference. */
+static void check_case(const case_spec *s, tally *t)
+{
+    input_values x = values_draw(s);
+    device_run first = {.poison = 0xa5}, second = {.poison = 0xff};
+    case_result a = run_case_on_device(s, &x, &first);
+    if (a.status == FKDA_OK) {
+        case_result b = run_case_on_device(s, &x, &second), ref = case_run_reference(s, &x);
+        const int same_bits = result_same_bits(&a, &b), good = is_inside(s, &a, &ref) && same_bits && first.status == 0 && verifies(s, &x, &ref);
+        if (!same_bits) print_error("%s: other poison, other bits\n", s->name);
+        ++t->ran, t->failed += !good;
+        result_free(&b);
+        result_free(&ref);
+    } else {
+        ++t->skipped;
+    }
+    result_free(&a);
+    values_free(&x);
+}
+
+/* More than five states for each multiprocessor: blocks that go from state to state. */
+static void test_large_cases(void **unused)
+{
+    (void)unused;
+    static const char *const texts[] = {"B=70 T=8 H=5 HV=10 K=128 V=128 op=decode s0_pool=i32 mask=some out=bf16",
+                                        "B=150 T=6 H=5 K=128 V=128 op=decode s0=bf16 s0_pool=i64 null=none gate=softplus out=bf16",
+                                        "lens=" TEN "," TEN "," TEN "," TEN "," TEN "," TEN "," TEN " H=5 HV=10 K=128 V=128 op=decode s0_pool=i64 gate=softplus gates=slow m=2 out=bf16"};
+    tally t = {0};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) {
+        const case_spec s = case_parse("large", texts[i]);
+        check_case(&s, &t);
+    }
+    print_message("decode_cases: ran %d, failed %d large cases\n", t.ran, t.failed);
+    assert_true(t.failed == 0 && t.skipped == 0);
+}
+
 static void test_every_case(void **unused)
 {
     (void)unused;
-    int ran = 0, skipped = 0, failed = 0;
+    tally t = {0};
     for (int i = 0; i < case_count("decode"); ++i) {
         const case_spec s = widened(case_at("decode", i));
-        if (s.N * s.HV > most_states) continue;
-        input_values x = values_draw(&s);
-        device_run first = {.poison = 0xa5}, second = {.poison = 0xff};
-        case_result a = run_case_on_device(&s, &x, &first);
-        if (a.status == FKDA_OK) {
-            case_result b = run_case_on_device(&s, &x, &second), ref = case_run_reference(&s, &x);
-            const int same_bits = result_same_bits(&a, &b), good = is_inside(&s, &a, &ref) && same_bits && first.status == 0 && verifies(&s, &x, &ref);
-            if (!same_bits) print_error("%s: other poison, other bits\n", s.name);
-            ++ran, failed += !good;
-            result_free(&b);
-            result_free(&ref);
-        } else {
-            ++skipped;
-        }
-        result_free(&a);
-        values_free(&x);
+        if (s.N * s.HV <= most_states) check_case(&s, &t);
     }
-    print_message("decode_cases: ran %d, failed %d, skipped %d (strides); the largest error was %.2f of its bar in out, %.2f in states\n", ran, failed,
-                  skipped, largest_out, largest_state);
-    assert_int_equal(failed, 0);
-    assert_true(ran >= (most_states < INT64_MAX ? 80 : 90));
+    print_message("decode_cases: ran %d, failed %d, skipped %d (strides); the largest error was %.2f of its bar in out, %.2f in states\n", t.ran, t.failed,
+                  t.skipped, largest_out, largest_state);
+    assert_int_equal(t.failed, 0);
+    assert_true(t.ran >= (most_states < INT64_MAX ? 80 : 90));
 }
 
 /* -------------------------------------------------------------- decode_checks.c on the device */
@@ -99,13 +126,13 @@ static case_result run_any(const void *context, const case_spec *s, const input_
     (void)context;
     return run_on_device(s, x, poison);
 }
-static const decode_way way = {run_any, NULL, "the GPU"};
+static const decode_way way = {run_any, NULL, "the GPU", FKDAI_DECODE_TOGETHER_LAST};
 
 static void test_tokens_one_by_one(void **unused)
 {
     (void)unused;
-    static const char *const texts[] = {POOL, POOL "s0_layout=nhkv out=bf16", POOL "gate=softplus gates=slow m=2", POOL "gate=precomputed in=f32 norm=none",
-                                        POOL "gates=wide gate=softplus keys=shifted"};
+    static const char *const texts[] = {SHORT, SHORT "s0_layout=nhkv out=bf16", SHORT "gate=softplus gates=slow m=2", SHORT "gate=precomputed in=f32 norm=none",
+                                        SHORT "gates=wide gate=softplus keys=shifted"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_one_by_one(&way, texts[i]);
     print_message("decode_cases: ran %d, failed 0 token by token\n", (int)(sizeof texts / sizeof *texts));
 }
@@ -115,8 +142,10 @@ static void test_tokens_together(void **unused)
     (void)unused;
     static const char *const texts[] = {POOL, POOL "s0_layout=nhkv", POOL "gate=softplus gates=slow m=2", POOL "gate=precomputed in=f32",
                                         POOL "gates=wide gate=softplus keys=shifted", POOL "gates=steep gate=softplus in=f32"};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_together(&way, texts[i]);
-    print_message("decode_cases: ran %d, failed 0 of tokens taken together\n", (int)(sizeof texts / sizeof *texts));
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_together(&way, texts[i]), check_one_by_one(&way, texts[i]);
+    check_together(&way, SHORT "gate=softplus gates=slow m=2");    /* of these calls those that write no state */
+    check_together(&way, "lens=4,1,0,3 H=2 HV=4 K=128 V=128 op=decode s0_layout=nhkv in=f32");
+    print_message("decode_cases: ran %d, failed 0 of tokens taken together\n", 2 + (int)(sizeof texts / sizeof *texts));
 }
 
 static void test_batch_invariance(void **unused)
@@ -124,6 +153,10 @@ static void test_batch_invariance(void **unused)
     (void)unused;
     check_batch(&way, POOL);
     check_batch(&way, POOL "s0=bf16");
+    static const char *const texts[] = {"B=70 T=8 H=5 HV=10 K=128 V=128 op=decode out=bf16", "B=110 T=6 H=3 HV=6 K=128 V=128 op=decode s0=bf16 gate=softplus out=bf16",
+                                        "lens=" TEN "," TEN "," TEN "," TEN "," TEN "," TEN "," TEN " H=5 HV=10 K=128 V=128 op=decode out=bf16"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) check_batch(&way, texts[i]);    /* all of them by blocks that stay, each alone by others */
+    print_message("decode_cases: ran %d, failed 0 of batches\n", 2 + (int)(sizeof texts / sizeof *texts));
 }
 
 static void test_containment(void **unused)
@@ -162,7 +195,8 @@ static fkda_status run_commit(const void *context, const fkda_decode_desc *desc,
     MUST(cudaFree(a.device_status));
     return status;
 }
-static const commit_way commit_on_device = {.run = run_commit, .name = "the GPU", .widest_only = 1, .finds_on_device = 1, .together_from = FKDAI_DECODE_CHUNK_TOKENS};
+static const commit_way commit_on_device = {.run = run_commit, .name = "the GPU", .widest_only = 1, .finds_on_device = 1,
+                                            .none_together_from = FKDAI_DECODE_TOGETHER_NONE, .last_together_from = FKDAI_DECODE_TOGETHER_LAST};
 
 static void test_commits(void **unused)
 {
@@ -362,7 +396,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tiny[] = {cmocka_unit_test(test_every_case),  cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_commits),
                                       cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees),         cmocka_unit_test(test_broken_commits)};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_case), cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_tokens_together), cmocka_unit_test(test_batch_invariance), cmocka_unit_test(test_containment), cmocka_unit_test(test_hard_numbers),
+        cmocka_unit_test(test_every_case), cmocka_unit_test(test_large_cases), cmocka_unit_test(test_tokens_one_by_one), cmocka_unit_test(test_tokens_together), cmocka_unit_test(test_batch_invariance), cmocka_unit_test(test_containment), cmocka_unit_test(test_hard_numbers),
         cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_broken_slots), cmocka_unit_test(test_many_sequences), cmocka_unit_test(test_captured),
         cmocka_unit_test(test_commits), cmocka_unit_test(test_step_states), cmocka_unit_test(test_trees), cmocka_unit_test(test_broken_commits),
     };

@@ -38,10 +38,10 @@ typedef struct commit_way {
     const char *name;
     int widest_only;          /* K = V = 128 alone */
     int finds_on_device;      /* what breaks a rule is a bit of the status, and not refused */
-    int64_t together_from;    /* with so many tokens and commit NONE out has other bits; 0: never */
+    int64_t none_together_from, last_together_from;    /* with so many tokens and that commit out and state have other bits; 0: never */
 } commit_way;
 
-void check_commits(const commit_way *way);         /* NONE, ACCEPTED, folding, EACH */
+void check_commits(const commit_way *way);         /* NONE, LAST, ACCEPTED, folding, EACH */
 void check_step_states(const commit_way *way);     /* beside NONE, LAST and ACCEPTED */
 void check_trees(const commit_way *way);
 void check_commit_nan(const commit_way *way);      /* NaN stays behind the tokens that it is in */

@@ -37,26 +37,44 @@ static case_result run_piece(const decode_way *way, const case_spec *s, const in
 
 static int same(const float *a, const float *b, int64_t count) { return memcmp(a, b, (size_t)count * sizeof *a) == 0; }
 
+/* How far x may be from single calls: not at all, or where tokens are taken together as far as a bar says. */
+typedef struct agreement {
+    int is_together;
+    double bar, largest;    /* of M1; so far */
+} agreement;
+
+static int agree(agreement *a, const float *x, const float *wanted, int64_t count)
+{
+    if (!a->is_together) return same(x, wanted, count);
+    const double error = count == 0 ? 0 : metric_m1(x, wanted, count);
+    a->largest = fmax(a->largest, error);
+    return error <= a->bar;
+}
+
 void check_one_by_one(const decode_way *way, const char *text)
 {
     const case_spec s = case_parse("one_by_one", text);
     const int64_t elems = case_state_elems(&s), row = s.HV * s.V;
     input_values x = values_draw(&s);
     case_result all = run(way, &s, &x, 0xa5);
-    float *const state = must_alloc((size_t)elems, sizeof *state);
+    const int is_together = way->together_from > 0 && longest_of(&s) >= way->together_from;
+    agreement of_out = {is_together, BAR(f32, any).out, 0}, of_state = {is_together, BAR(f32, any).state, 0};
+    float *const state = must_alloc((size_t)elems, sizeof *state), *const out = must_alloc((size_t)(longest_of(&s) * row), sizeof *out);
     for (int64_t n = 0; n < s.N; ++n) {
         memcpy(state, x.initial + n * elems, (size_t)elems * sizeof *state);
         for (int64_t t = 0; t < length_of(&s, n); ++t) {
             const piece token = {.sequence = n, .first = t, .count = 1, .initial = state};
             case_result one = run_piece(way, &s, &x, &token, t % 2 ? FKDA_NONE : FKDA_I32, 0);
-            if (!same(one.out, all.out + (s.bounds[n] + t) * row, row))
-                fail_msg("%s on %s: out of token %d of sequence %d", text, way->name, (int)t, (int)n);
+            memcpy(out + t * row, one.out, (size_t)row * sizeof *out);
             memcpy(state, one.state, (size_t)elems * sizeof *state);
             result_free(&one);
         }
-        if (!same(state, all.state + n * elems, elems)) fail_msg("%s on %s: the state of sequence %d", text, way->name, (int)n);
+        if (!agree(&of_out, all.out + s.bounds[n] * row, out, length_of(&s, n) * row)) fail_msg("%s on %s: out of sequence %d", text, way->name, (int)n);
+        if (!agree(&of_state, all.state + n * elems, state, elems)) fail_msg("%s on %s: the state of sequence %d", text, way->name, (int)n);
     }
+    if (is_together) print_message("%s: out at most %.1e, states %.1e from single calls\n", text, of_out.largest, of_state.largest);
     free(state);
+    free(out);
     result_free(&all);
     values_free(&x);
 }
@@ -96,9 +114,12 @@ void check_together(const decode_way *way, const char *text)
     const int64_t elems = case_state_elems(&s), row = s.HV * s.V;
     s.is_verify = 1;
     input_values x = values_draw(&s);
-    case_result all = run(way, &s, &x, 0xa5);
+    case_result all = run(way, &s, &x, 0xa5), last = run(way, &steps, &x, 0xff);
     float *const state = must_alloc((size_t)elems, sizeof *state), *const out = must_alloc((size_t)(longest_of(&s) * row), sizeof *out);
     if (!same(all.state, x.initial, s.N * elems)) fail_msg("%s on %s: a state was written", text, way->name);
+    if (longest_of(&s) >= way->together_from && !same(all.out, last.out, all.out_count))
+        fail_msg("%s on %s: out has other bits where a state is written", text, way->name);
+    result_free(&last);
     for (int64_t n = 0; n < s.N; ++n) {
         check_cuts(way, text, &s, &x, &all, n);
         memcpy(state, x.initial + n * elems, (size_t)elems * sizeof *state);

@@ -11,13 +11,15 @@ typedef struct decode_way {
     decode_runner *run;
     const void *context;
     const char *name;
+    int64_t together_from;    /* a call of so many tokens and commit LAST has bits of its own; 0: never */
 } decode_way;
 
-/* S tokens in one call, and S calls. `text`: a case with fp32 states and no pool. */
+/* S tokens in one call, and S calls: the same bits, or where tokens are taken together within the bars of f32. `text`: a case with fp32 states and no
+ * pool. */
 void check_one_by_one(const decode_way *way, const char *text);
 
 /* Commit NONE, where tokens may be taken together: outputs near to those of S calls, whose bits do not depend on the tokens that come after them, nor on
- * the batch; states stay. */
+ * the batch, and are those of commit LAST where it takes them together too; states stay. */
 void check_together(const decode_way *way, const char *text);
 
 /* Every sequence alone, and all of them together. */

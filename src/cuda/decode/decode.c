@@ -104,7 +104,7 @@ static int has_plain_input(const fkda_decode_desc *d)
 static const char *words_of(const fkda_decode_desc *d, fkdai_decode_shape shape)
 {
     if (shape == FKDAI_DECODE_STEPS) return d->parent != FKDA_NONE ? "a tree of up to 8 tokens" : "up to 8 tokens, every state kept";
-    return shape == FKDAI_DECODE_ONE ? "one token" : "up to 8 tokens";
+    return shape == FKDAI_DECODE_ONE || shape == FKDAI_DECODE_ONE_SMALL ? "one token" : "up to 8 tokens";
 }
 
 static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cuda_kernel_plan *to)
@@ -113,10 +113,10 @@ static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cud
     TRY(check_desc(d));
     const fkdai_decode_request request = {
         .N = d->N, .HV = d->HV, .S = (int)d->S, .writes_steps = d->commit == FKDA_COMMIT_EACH || d->step_states.dtype != FKDA_NONE,
-        .is_read_only = d->commit == FKDA_COMMIT_NONE, .is_bf16_state = d->state.dtype == FKDA_BF16,
+        .is_read_only = d->commit == FKDA_COMMIT_NONE, .writes_last = d->commit == FKDA_COMMIT_LAST, .is_bf16_state = d->state.dtype == FKDA_BF16,
         .is_k_first = d->state.layout == FKDA_STATE_NHKV, .has_plain_input = has_plain_input(d),
     };
-    const fkdai_decode_grid grid = fkdai_decode_make_grid(&request, on->major);
+    const fkdai_decode_grid grid = fkdai_decode_make_grid(&request, on->major, on->multiprocessors);
     memcpy(to, &grid, sizeof grid);
     plan->workspace_bytes = 0;
     snprintf(plan->choice, sizeof plan->choice, "decode, %s, %" PRId64 " states on %" PRIu32 " blocks",

@@ -16,11 +16,26 @@ inline constexpr int kSpillsOften = 1;    // with the registers that suffice els
 #else
 inline constexpr int kSpillsOften = 0;
 #endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+inline constexpr int kSpillsChunk = 1;
+#else
+inline constexpr int kSpillsChunk = 0;
+#endif
+
+// The shared memory of PERSISTENT: where the plan may choose it.
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 900 || __CUDA_ARCH__ >= 1000)
+inline constexpr bool kHasRoomForStates = false;
+#else
+inline constexpr bool kHasRoomForStates = true;
+#endif
 
 template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 struct Config {
-    static constexpr bool kIsOne = shape == FKDAI_DECODE_ONE, kIsChunk = shape == FKDAI_DECODE_CHUNK, kWritesSteps = shape == FKDAI_DECODE_STEPS;
-    static constexpr bool kGuesses = !kIsChunk && !kWritesSteps;    // the state may be requested before its slot is known (is_early)
+    static constexpr bool kIsOneSmall = shape == FKDAI_DECODE_ONE_SMALL, kIsOne = shape == FKDAI_DECODE_ONE || kIsOneSmall;
+    static constexpr bool kIsPersistent = shape == FKDAI_DECODE_PERSISTENT, kWritesSteps = shape == FKDAI_DECODE_STEPS;
+    static constexpr bool kIsChunk = shape == FKDAI_DECODE_CHUNK || kIsPersistent;    // takes tokens together
+    // the state may be requested before its slot is known (fkdai_decode_grid.is_early)
+    static constexpr bool kGuesses = !kIsPersistent && !kWritesSteps;
     static constexpr Stored kStored = stored;
     static constexpr Axes kAxes = axes;
     static constexpr Inputs kInputs = inputs;
@@ -31,12 +46,16 @@ struct Config {
     }
     static constexpr int kLanes = of(FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_MANY_LANES,
                                      FKDAI_DECODE_CHUNK_LANES, FKDAI_DECODE_STEPS_LANES);
-    static constexpr int kWarps = of(FKDAI_DECODE_ONE_F32_WARPS, FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
+    static constexpr int kWarps = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_WARPS : FKDAI_DECODE_ONE_F32_WARPS,
+                                     FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
                                      FKDAI_DECODE_CHUNK_WARPS, FKDAI_DECODE_STEPS_WARPS);
-    static constexpr int kMinBlocks = of(FKDAI_DECODE_ONE_F32_BLOCKS, FKDAI_DECODE_ONE_BF16_BLOCKS - kSpillsOften, FKDAI_DECODE_FEW_BLOCKS - kSpillsOften,
-                                         FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), FKDAI_DECODE_CHUNK_BLOCKS - (inputs == Inputs::ANY && axes == Axes::KV),
-                                         FKDAI_DECODE_STEPS_BLOCKS);    // the rare ones would spill
-    static constexpr int kThreads = 32 * kWarps;
+    // The rare ones would spill with as many blocks as the others.
+    static constexpr int kChunkBlocks = FKDAI_DECODE_CHUNK_BLOCKS - (kSpillsChunk || (inputs == Inputs::ANY && axes == Axes::KV));
+    static constexpr int kMinBlocks = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_BLOCKS : FKDAI_DECODE_ONE_F32_BLOCKS,
+                                         FKDAI_DECODE_ONE_BF16_BLOCKS - kSpillsOften, FKDAI_DECODE_FEW_BLOCKS - kSpillsOften,
+                                         FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), kIsPersistent ? 1 : kChunkBlocks, FKDAI_DECODE_STEPS_BLOCKS);
+    static constexpr int kThreads = 32 * kWarps;         // of PERSISTENT those that prepare tokens; as many have rows of states
+    static constexpr int kBlockThreads = kIsPersistent ? 2 * kThreads : kThreads;
     static constexpr int kRows = kIsChunk ? FKDAI_DECODE_CHUNK_ROWS : FKDAI_DECODE_ROWS;      // of a group of lanes: neighbours
     static constexpr int kFours = 32 / kLanes;           // of a row, in one lane: fours of channels
     static constexpr int kBlockRows = kWarps * (32 / kLanes) * kRows;
@@ -58,15 +77,23 @@ struct Config {
 // What CHUNK makes of all tokens together (decode_chunk.cuh).
 struct Related {
     static constexpr int kTokens = FKDAI_DECODE_MAX_TOKENS, kPitch = kWidth + 16;    // lanes of a quarter warp meet no bank twice
+    static constexpr int kGateWarps = 4;
     alignas(16) float k_decayed[kTokens][kPitch], q_decayed[kTokens][kPitch];    // k^ and scale q^ times the decays up to their token
     alignas(16) float scores[kTokens][kTokens / 2][4];                           // [s][t / 2]: -A, -A, M, M of tokens t and s
+
+    // Where a state is written. From all tokens to the state behind the last: S whole + S rest are S times their decays; whole is 0 or 1.
+    alignas(16) float whole[kWidth], rest[kWidth];
+    alignas(16) float log2_kept[kGateWarps][kWidth];    // a warp's sum of log2 a over its tokens
+
+    int64_t begin;    // of PERSISTENT, for the threads that have rows: as in Job
+    int n, hv, count;
 };
 struct Unrelated {};
 
 // What a block knows of its tokens, in fp32.
 template <class Config>
 struct Tokens : std::conditional_t<Config::kIsChunk, Related, Unrelated> {
-    alignas(16) float q[Config::kTokens][kWidth];      // scale q^
+    alignas(16) float q[Config::kTokens][kWidth];      // scale q^; of CHUNK later k^ times the decays behind its token (carried_at)
     alignas(16) float k[Config::kTokens][kWidth];      // k^
     alignas(16) float decay[Config::kTokens][kWidth];  // see decayed(); of CHUNK a itself
     float v[Config::kTokens][Config::kBlockRows];      // of the block's rows

@@ -1,12 +1,13 @@
 // A few tokens of many sequences: S <- Diag(a) S;  u = b (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^, states in place. decode.md is its card.
 //
 // What needs no memory is known before the kernel before has ended, and so is a guess of the slot, whose state is asked into the cache. Then
-// everything that a block reads is requested before anything is used, the state of that slot too: one round trip, and another one where the slot has
-// changed. Every token is one turn of one loop, whatever their number, so that S tokens give the bits of S calls where states are fp32. Only where no
-// state is written and there are many tokens, their outputs are computed together (decode_chunk.cuh).
+// everything that
+// a block reads is requested before anything is used, the state of that slot too: one round trip, and another one where the slot has changed. Every
+// token is one turn of one loop, whatever their number, so that S tokens give the bits of S calls where
+// states are fp32. Only many tokens of which no state in between is written are taken together (decode_chunk.cuh, decode_persistent.cuh).
 #pragma once
 
-#include "decode/decode_chunk.cuh"
+#include "decode/decode_persistent.cuh"
 #include "device/dependent_launch.cuh"
 
 namespace fkdai::decode {
@@ -127,7 +128,8 @@ struct Block {
     __device__ __forceinline__ void run_chunk(const Tokens<Config> &tokens) {
         rows.multiply(tokens);
         rows.solve(tokens, job.first_row, job.count);
-        rows.store_out(out, job.count);
+        if (p.out.data != nullptr) rows.store_out(out, job.count);
+        if (states.store_after >= 0) rows.store_behind_last(tokens, state_in(states.first));
     }
 
     // ---------------------------------------------------------------- STEPS
@@ -172,7 +174,7 @@ struct Block {
 };
 
 template <class Config>
-__global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_kernel(const __grid_constant__ fkdai_decode_call p) {
+__device__ __forceinline__ void run_block(const fkdai_decode_call &p) {
     __shared__ Tokens<Config> tokens;
     Block<Config> block(p);
     block.guess();
@@ -182,7 +184,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_k
     block.reader.finish(p, block.job, tokens);
     __syncthreads();
     if constexpr (Config::kIsChunk) {
-        relate_tokens(tokens, block.job.count);
+        relate_tokens(tokens, block.job.count, p.commit == FKDAI_DECODE_LAST);
         __syncthreads();
     }
     if (!Config::kGuesses || !p.grid.is_early) release_next_kernel();    // not earlier: waiting blocks of it would fill the multiprocessors unevenly
@@ -192,6 +194,15 @@ __global__ __launch_bounds__(Config::kThreads, Config::kMinBlocks) void decode_k
     if constexpr (Config::kWritesSteps) block.run_steps(tokens);
     else if constexpr (Config::kIsChunk) block.run_chunk(tokens);
     else block.run(tokens);
+}
+
+template <class Config>
+__global__ __launch_bounds__(Config::kBlockThreads, Config::kMinBlocks) void decode_kernel(const __grid_constant__ fkdai_decode_call p) {
+    if constexpr (Config::kIsPersistent) {
+        if constexpr (kHasRoomForStates) run_persistent<Config>(p);
+    } else {
+        run_block<Config>(p);
+    }
 }
 
 }  // namespace fkdai::decode

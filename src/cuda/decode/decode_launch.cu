@@ -12,16 +12,16 @@ using Kernel = void (*)(fkdai_decode_call);
 
 struct Variant {
     Kernel kernel;
-    int threads;
+    int threads, shared_bytes;    // dynamic
 };
 
 template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
 constexpr Variant variant() {
     if constexpr (fkdai_decode_is_built(shape, stored == Stored::BF16, axes == Axes::KV, inputs == Inputs::BF16)) {
         using C = Config<shape, stored, axes, inputs>;
-        return {decode_kernel<C>, C::kThreads};
+        return {decode_kernel<C>, C::kBlockThreads, kPersistentBytes<C>};
     } else {
-        return {nullptr, 0};
+        return {nullptr, 0, 0};
     }
 }
 
@@ -36,8 +36,9 @@ constexpr Variants variants_of() {
              {{variant<shape, Stored::BF16, Axes::VK, Inputs::ANY>(), variant<shape, Stored::BF16, Axes::VK, Inputs::BF16>()},
               {variant<shape, Stored::BF16, Axes::KV, Inputs::ANY>(), variant<shape, Stored::BF16, Axes::KV, Inputs::BF16>()}}}};
 }
-constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE>(), variants_of<FKDAI_DECODE_FEW>(), variants_of<FKDAI_DECODE_MANY>(),
-                                                    variants_of<FKDAI_DECODE_CHUNK>(), variants_of<FKDAI_DECODE_STEPS>()};
+constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE>(), variants_of<FKDAI_DECODE_ONE_SMALL>(), variants_of<FKDAI_DECODE_FEW>(),
+                                                    variants_of<FKDAI_DECODE_MANY>(), variants_of<FKDAI_DECODE_CHUNK>(),
+                                                    variants_of<FKDAI_DECODE_PERSISTENT>(), variants_of<FKDAI_DECODE_STEPS>()};
 
 }  // namespace
 }  // namespace fkdai::decode
@@ -45,11 +46,14 @@ constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE
 using namespace fkdai::decode;
 
 extern "C" int fkdai_decode_load(void) {
-    cudaFuncAttributes attributes;
+    cudaFuncAttributes attributes{};
     for (int i = 0; i < 8 * FKDAI_DECODE_SHAPES; i++) {
-        const Kernel kernel = variants[i / 8].of[i / 4 % 2][i / 2 % 2][i % 2].kernel;
-        if (kernel == nullptr) continue;
-        if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel); error != cudaSuccess) return error;
+        const Variant &v = variants[i / 8].of[i / 4 % 2][i / 2 % 2][i % 2];
+        if (v.kernel == nullptr) continue;
+        if (const cudaError_t error = cudaFuncGetAttributes(&attributes, v.kernel); error != cudaSuccess) return error;
+        if (v.shared_bytes == 0 || attributes.binaryVersion / 10 != 9) continue;    // of PERSISTENT, where a plan has it
+        if (const cudaError_t error = cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.shared_bytes); error != cudaSuccess)
+            return error;
     }
     return cudaSuccess;
 }
@@ -64,6 +68,7 @@ extern "C" int fkdai_decode_launch(const fkdai_decode_call *call, void *stream) 
     attribute.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(grid.blocks), config.blockDim = dim3(static_cast<unsigned>(v.threads));
+    config.dynamicSmemBytes = static_cast<size_t>(v.shared_bytes);
     config.stream = static_cast<cudaStream_t>(stream);
     config.attrs = &attribute, config.numAttrs = grid.is_programmatic ? 1 : 0;
     return cudaLaunchKernelEx(&config, v.kernel, *call);

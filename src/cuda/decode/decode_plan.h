@@ -14,15 +14,20 @@
 extern "C" {
 #endif
 
-enum { FKDAI_DECODE_MAX_TOKENS = 8, FKDAI_DECODE_CHUNK_TOKENS = 5 };    /* from so many on together, if no state is written: docs/numerics.md */
+enum { FKDAI_DECODE_MAX_TOKENS = 8 };
+
+/* From so many on, tokens are taken together: if no state is written, and if the last one alone is. Bits depend on it: docs/numerics.md. */
+enum { FKDAI_DECODE_TOGETHER_NONE = 4, FKDAI_DECODE_TOGETHER_LAST = 6 };
 
 /* Which kernel: the lanes that share a row, the warps of a block, and the tokens it has room for (decode_config.cuh). The bits of a result do not
  * depend on it, but for CHUNK, which computes otherwise (decode_chunk.cuh). */
 typedef enum fkdai_decode_shape {
     FKDAI_DECODE_ONE,      /* one token */
+    FKDAI_DECODE_ONE_SMALL,    /* one token of few states: smaller blocks */
     FKDAI_DECODE_FEW,      /* up to 8; most threads in flight */
     FKDAI_DECODE_MANY,     /* up to 8; fewest instructions for a token */
-    FKDAI_DECODE_CHUNK,    /* up to 8, taken together, without a state that is written; S and that alone decide */
+    FKDAI_DECODE_CHUNK,    /* up to 8, taken together, all outputs and at most the last state; S and what is written decide */
+    FKDAI_DECODE_PERSISTENT,    /* the same bits, by blocks that go from state to state: most states a second */
     FKDAI_DECODE_STEPS,    /* up to 8, whose states are written; trees */
     FKDAI_DECODE_SHAPES
 } fkdai_decode_shape;
@@ -35,6 +40,7 @@ typedef struct fkdai_decode_grid {
     int is_programmatic;              /* may start before the kernel before has ended */
     int is_early;                     /* and then guesses its slots, and lets the kernel behind it start as early (decode_kernel.cuh) */
     uint32_t blocks;                  /* 0: nothing to do */
+    uint32_t states;                  /* N HV; of PERSISTENT a block has every `blocks`th of them */
 } fkdai_decode_grid;
 
 typedef struct fkdai_decode_request {
@@ -42,13 +48,14 @@ typedef struct fkdai_decode_request {
     int S;                            /* at most so many tokens a sequence */
     int writes_steps;                 /* the states after tokens are written, or tokens are a tree */
     int is_read_only;                 /* no state is written */
+    int writes_last;                  /* the state behind the last token of each sequence is, and no other */
     int is_bf16_state, is_k_first, has_plain_input;
 } fkdai_decode_request;
 
-/* On a device of this compute capability. blocks is 0 where they would be too many. */
-fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *request, int major);
+/* On a device of this compute capability, with so many multiprocessors. blocks is 0 where they would be too many. */
+fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *request, int major, int multiprocessors);
 
-/* Of the kernel for a shape and a dtype of states. */
+/* Of the kernel for a shape and a dtype of states; of PERSISTENT 1, of which a block has many. */
 int fkdai_decode_blocks_per_state(fkdai_decode_shape shape, int is_bf16_state);
 
 /* Is there a kernel of this shape for these states and inputs? Only those that a plan can choose are compiled. STEPS writes so much that it takes any
@@ -60,7 +67,8 @@ static inline
 #endif
 int fkdai_decode_is_built(fkdai_decode_shape shape, int is_bf16_state, int is_k_first, int has_plain_input)
 {
-    return shape == FKDAI_DECODE_ONE ? !is_k_first : shape == FKDAI_DECODE_FEW ? !is_bf16_state && !is_k_first :
+    return shape == FKDAI_DECODE_ONE ? !is_k_first : shape == FKDAI_DECODE_ONE_SMALL ? !is_bf16_state && !is_k_first && has_plain_input :
+           shape == FKDAI_DECODE_FEW ? !is_bf16_state && !is_k_first : shape == FKDAI_DECODE_PERSISTENT ? !is_k_first && has_plain_input :
            shape == FKDAI_DECODE_STEPS ? !has_plain_input : 1;
 }
 

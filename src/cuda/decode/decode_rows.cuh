@@ -38,9 +38,9 @@ struct Rows {
     Raw<Config::kStored> raw[kParts][kFours];    // [K,V]: [channel of the four][four], of kRows rows each
     RowValues<Config> values;
 
-    __device__ __forceinline__ void place(const Job &job) {
-        lane = static_cast<int>(unsigned_thread() % Config::kLanes), hv = job.hv;
-        row = job.first_row + static_cast<int>(unsigned_thread() / Config::kLanes) * kRows;
+    __device__ __forceinline__ void place(const Job &job, unsigned thread = unsigned_thread()) {
+        lane = static_cast<int>(thread % Config::kLanes), hv = job.hv;
+        row = job.first_row + static_cast<int>(thread / Config::kLanes) * kRows;
     }
 
     // ---------------------------------------------------------------- where they lie

@@ -80,6 +80,8 @@ __device__ __forceinline__ void make_decay_and_beta(const fkdai_decode_call &p, 
     if (lane == 0) to.beta[token] = p.beta_multiplier * (p.is_beta_activated ? beta : sigmoid(beta));
 }
 
+__device__ __forceinline__ float4 sum(const float4 &x, const float4 &y) { return make_float4(x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w); }
+
 // ---------------------------------------------------------------- who brings what
 
 // Of one thread. Even warps make q^ and k^, odd ones the decay and b: the first two of token 0, and so on; v is spread over all threads.
@@ -88,6 +90,7 @@ struct TokenReader {
     static constexpr Inputs kInputs = Config::kInputs;
     static constexpr int kPairs = Config::kWarps / 2;
     static constexpr int kItems = (Config::kTokens + kPairs - 1) / kPairs;
+    static constexpr int kCopies = Config::kIsPersistent ? 1 : kItems;    // of the code for an item: what blocks that stay run should fit the instruction cache
     static constexpr int kValueStep = Config::kThreads / Config::kBlockRows, kValues = (Config::kTokens + kValueStep - 1) / kValueStep;
 
     Line<kInputs> first, second, beta, v;  // of the first token of this thread: q and k, or g; all warps ask for k and beta, for want of predicates
@@ -105,6 +108,16 @@ struct TokenReader {
 
     // Of which token is item i? Only the first can be one where there is room for one.
     __device__ __forceinline__ int token_of(int i) const { return pair + i * kPairs; }
+
+    // Of registers, also where loops are not unrolled.
+    template <class T>
+    __device__ __forceinline__ static T item(const T (&x)[kItems], int i) {
+        T y = x[0];
+#pragma unroll
+        for (int j = 1; j < kItems; j++)
+            if (i == j) y = x[j];
+        return y;
+    }
 
     // Where all of it lies, but for where a packed sequence begins. Reads nothing.
     __device__ __forceinline__ void place(const fkdai_decode_call &p, const Job &job) {
@@ -141,22 +154,25 @@ struct TokenReader {
     __device__ __forceinline__ void finish(const fkdai_decode_call &p, const Job &job, Tokens<Config> &to) const {
         const int lane = static_cast<int>(unsigned_thread() % 32);
         if (is_gate) {
+            float4 log2_sum = make_float4(0.f, 0.f, 0.f, 0.f);
             const Words<Inputs::ANY> words{bias_words};
             const float4 bias_of = words.floats(parameter_is_f32<kInputs>(p.dt_bias.is_f32));
             const float A_log_of = float_of(A_log_word, parameter_is_f32<kInputs>(p.A_log.is_f32));
-#pragma unroll
+#pragma unroll kCopies
             for (int i = 0; i < kItems; i++) {
                 const int token = token_of(i);
                 if (token >= job.count) break;
-                make_decay_and_beta(p, decays_of(p, first_words[i].floats(first.is_f32), bias_of, A_log_of), float_of(beta_word[i], beta.is_f32), token,
-                                    lane, to);
+                const float4 log2_a = decays_of(p, item(first_words, i).floats(first.is_f32), bias_of, A_log_of);
+                make_decay_and_beta(p, log2_a, float_of(item(beta_word, i), beta.is_f32), token, lane, to);
+                log2_sum = sum(log2_sum, log2_a);
             }
+            if constexpr (Config::kIsChunk) four_at(to.log2_kept[pair], lane) = log2_sum;
         } else {
-#pragma unroll
+#pragma unroll kCopies
             for (int i = 0; i < kItems; i++) {
                 const int token = token_of(i);
                 if (token >= job.count) break;
-                make_query_and_key(p, first_words[i].floats(first.is_f32), second_words[i].floats(second.is_f32), token, lane, to);
+                make_query_and_key(p, item(first_words, i).floats(first.is_f32), item(second_words, i).floats(second.is_f32), token, lane, to);
             }
         }
 #pragma unroll

@@ -5,6 +5,7 @@
 /* A block has WARPS warps; LANES lanes share a row, and each group of so many lanes has 4 rows. */
 enum {
     FKDAI_DECODE_ONE_F32_LANES = 32, FKDAI_DECODE_ONE_F32_WARPS = 4,      /* fp32 states: 16 rows */
+    FKDAI_DECODE_ONE_SMALL_WARPS = 2,                                    /* 8 rows */
     FKDAI_DECODE_ONE_BF16_LANES = 16, FKDAI_DECODE_ONE_BF16_WARPS = 4,    /* bf16 states: 32 rows */
     FKDAI_DECODE_FEW_LANES = 16, FKDAI_DECODE_FEW_WARPS = 8,              /* 64 rows, half the shuffles of 32 lanes */
     FKDAI_DECODE_MANY_LANES = 8, FKDAI_DECODE_MANY_WARPS = 4,             /* 64 rows, a quarter of the shuffles, and half the reads of inputs */
@@ -14,13 +15,15 @@ enum {
 };
 
 /* The registers that a thread may have are 65536 / (blocks on a multiprocessor * threads of a block). */
-enum { FKDAI_DECODE_ONE_F32_BLOCKS = 8, FKDAI_DECODE_ONE_BF16_BLOCKS = 6, FKDAI_DECODE_FEW_BLOCKS = 3, FKDAI_DECODE_MANY_BLOCKS = 4,
-       FKDAI_DECODE_CHUNK_BLOCKS = 2, FKDAI_DECODE_STEPS_BLOCKS = 2 };
+enum { FKDAI_DECODE_ONE_F32_BLOCKS = 8, FKDAI_DECODE_ONE_SMALL_BLOCKS = 16, FKDAI_DECODE_ONE_BF16_BLOCKS = 6, FKDAI_DECODE_FEW_BLOCKS = 3,
+       FKDAI_DECODE_MANY_BLOCKS = 4, FKDAI_DECODE_CHUNK_BLOCKS = 2, FKDAI_DECODE_STEPS_BLOCKS = 2 };
 
-/* From so many tokens on the shape MANY. Up to so many states FEW for any number: a multiprocessor has one block of either. One token takes MANY from
- * SOME to ROUNDS states, where small blocks would begin a last round that few of them fill (8 x 32 9.93 us for 10.1), and then FEW; of bf16 states
- * ONE again up to BULK_BF16, then MANY: inputs are read by fewer blocks. */
-enum { FKDAI_DECODE_MANY_TOKENS = 4, FKDAI_DECODE_FEW_STATES = 64, FKDAI_DECODE_SOME_STATES = 192, FKDAI_DECODE_ROUNDS_STATES = 640,
-       FKDAI_DECODE_BULK_BF16_STATES = 4096 };
+/* From so many tokens on the shape MANY. Up to FEW states the shape FEW for any number: a multiprocessor has one block of either; and ONE_SMALL, where
+ * blocks of 8 rows spread one state over more multiprocessors. One token takes MANY from SOME states on, where small blocks would begin a last round
+ * that few of them fill (8 x 32 9.93 us for 10.1), and FEW from ROUNDS on; of bf16 states MANY there too: inputs are read by fewer blocks. */
+enum { FKDAI_DECODE_MANY_TOKENS = 4, FKDAI_DECODE_FEW_STATES = 64, FKDAI_DECODE_SOME_STATES = 192, FKDAI_DECODE_ROUNDS_STATES = 640 };
+
+/* From so many states a multiprocessor on, blocks that stay take tokens together: with fewer, the first and the last of a block weigh too much. */
+enum { FKDAI_DECODE_PERSISTENT_ROUNDS = 5 };
 
 #endif

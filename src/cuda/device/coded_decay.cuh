@@ -47,6 +47,9 @@ __device__ __forceinline__ float coded_decay(float log2_a) {
 }
 __device__ __forceinline__ float decayed(float s, float code) { return fmaf(s, code, __float_as_uint(code) >> 31 ? s : 0.f); }
 
+// 1 where a code is a - 1, else 0.
+__device__ __forceinline__ float is_lost(float code) { return __float_as_uint(code) >> 31 ? 1.f : 0.f; }
+
 // a itself, rounded once where it is near 1.
 __device__ __forceinline__ float plain_decay(float code) { return decayed(1.f, code); }
 

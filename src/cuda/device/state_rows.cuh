@@ -55,21 +55,21 @@ struct Two<Stored::BF16> {
 
 // Sums x[r] over kLanes lanes; afterwards a lane has that of row lane / (kLanes / kRows). Every step with more than one row left sends away half
 // of them and keeps the other.
+template <int distance, int rows, int kAll>
+__device__ __forceinline__ void sum_halves(float (&x)[kAll], int lane) {
+    constexpr int kHalf = rows / 2;
+    const bool is_high = (lane & distance) != 0;
+    if constexpr (rows == 1) x[0] += __shfl_xor_sync(~0u, x[0], distance);
+#pragma unroll
+    for (int i = 0; i < kHalf; i++) {
+        const float away = is_high ? x[i] : x[i + kHalf], kept = is_high ? x[i + kHalf] : x[i];
+        x[i] = kept + __shfl_xor_sync(~0u, away, distance);
+    }
+    if constexpr (distance > 1) sum_halves<distance / 2, (rows > 1 ? kHalf : 1)>(x, lane);
+}
 template <class Config>
 __device__ __forceinline__ float sum_rows(float (&x)[Config::kRows], int lane) {
-    int rows = Config::kRows;
-#pragma unroll
-    for (int d = Config::kLanes / 2; d > 0; d /= 2) {
-        const bool is_high = (lane & d) != 0;
-        const int half = rows / 2;
-        if (rows == 1) x[0] += __shfl_xor_sync(~0u, x[0], d);
-#pragma unroll
-        for (int i = 0; i < half; i++) {
-            const float away = is_high ? x[i] : x[i + half], kept = is_high ? x[i + half] : x[i];
-            x[i] = kept + __shfl_xor_sync(~0u, away, d);
-        }
-        rows = rows > 1 ? half : 1;
-    }
+    sum_halves<Config::kLanes / 2, Config::kRows>(x, lane);
     return x[0];
 }
 

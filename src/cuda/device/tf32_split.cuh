@@ -6,7 +6,8 @@
 namespace fkdai {
 
 // The bits of x that tf32 keeps.
-__device__ __forceinline__ float tf32_part(float x) { return __uint_as_float(__float_as_uint(x) & 0xffffe000u); }
+inline constexpr uint32_t kTf32Bits = 0xffffe000u;
+__device__ __forceinline__ float tf32_part(float x) { return __uint_as_float(__float_as_uint(x) & kTf32Bits); }
 
 __device__ __forceinline__ float tf32_rest(float x) { return x - tf32_part(x); }
 __device__ __forceinline__ void split(const float (&x)[4], float (&main)[4], float (&rest)[4]) {
