@@ -1,10 +1,9 @@
 // A few tokens of many sequences: S <- Diag(a) S;  u = b (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^, states in place. decode.md is its card.
 //
 // What needs no memory is known before the kernel before has ended, and so is a guess of the slot, whose state is asked into the cache. Then
-// everything that
-// a block reads is requested before anything is used, the state of that slot too: one round trip, and another one where the slot has changed. Every
-// token is one turn of one loop, whatever their number, so that S tokens give the bits of S calls where
-// states are fp32. Only many tokens of which no state in between is written are taken together (decode_chunk.cuh, decode_persistent.cuh).
+// everything that a block reads is requested before anything is used, the state of that slot too: one round trip, and another one where the slot
+// has changed. Every token is one turn of one loop, whatever their number, so that S tokens give the bits of S calls where states are fp32. Only
+// many tokens of which no state in between is written are taken together (decode_chunk.cuh, decode_persistent.cuh).
 #pragma once
 
 #include "decode/decode_persistent.cuh"
