@@ -30,7 +30,8 @@ inline fkda_fwd_desc desc_of(const DeviceCase &c) {
     d.q = tensor(call.q.stride), d.k = tensor(call.k.stride), d.v = tensor(call.v.stride), d.g = tensor(call.g.stride);
     d.beta = tensor(call.beta.stride), d.out = tensor(call.out_stride);
     if (c.is_packed()) d.cu_seqlens = call.cu_seqlens.element == FKDAI_I64 ? FKDA_I64 : FKDA_I32;
-    d.A_log = d.dt_bias = FKDA_F32, d.gate = FKDA_GATE_BOUNDED, d.lower_bound = call.lower_bound, d.scale = call.scale;
+    d.A_log = call.A_log.data != nullptr ? FKDA_F32 : FKDA_NONE, d.dt_bias = call.dt_bias.data != nullptr ? FKDA_F32 : FKDA_NONE;
+    d.gate = FKDA_GATE_BOUNDED, d.lower_bound = call.lower_bound, d.scale = call.scale;
     d.initial_state = state_of(call.initial_rows, call.initial_state), d.final_state = state_of(call.final_rows, call.final_state);
     const fkdai_checkpoints &cp = call.checkpoints;
     d.checkpoints = state_of(cp.rows, cp.state);
