@@ -8,7 +8,7 @@ import torch
 
 import flash_kda
 from flash_kda import _core
-from test_known_calls import NAMES, cloned, far_memory, make, same_bits, written
+from test_known_calls import NAMES, cloned, make, same_bits, written
 
 TOKENS = ("q", "k", "v", "g", "beta", "out")
 
@@ -33,7 +33,6 @@ def given(request):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@far_memory
 def test_bits_and_versions(name, given, no_grad):
     """What is held, states too, goes on from call to call."""
     held = make(name)
@@ -49,7 +48,6 @@ def test_bits_and_versions(name, given, no_grad):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@far_memory
 def test_other_kinds_of_tensors(name, no_grad):
     """They go the way of the function, and those after them are known again."""
     held = make(name)
@@ -65,7 +63,6 @@ def test_other_kinds_of_tensors(name, no_grad):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@far_memory
 def test_held_tensors_with_other_memory(name, no_grad):
     call = make(name)
     key = "state" if "state" in call else "initial_state"
@@ -83,7 +80,6 @@ def test_held_tensors_with_other_memory(name, no_grad):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@far_memory
 def test_errors_of_the_function(name, no_grad):
     call = make(name)
     step = bound(name, call)
@@ -108,7 +104,6 @@ def test_errors_of_the_function(name, no_grad):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@far_memory
 def test_the_negative_bit_of_what_is_brought(name, no_grad):
     call = make(name)
     step = bound(name, call)
@@ -141,7 +136,6 @@ def test_without_an_exchange_table(no_grad):
     assert same_bits(written(call), written(expected))
 
 
-@far_memory
 def test_one_tensor_of_weights(no_grad):
     call = make("decode_fused")
     call |= {"conv_weight": torch.stack(call["conv_weight"]), "conv_bias": torch.stack(call["conv_bias"])}
