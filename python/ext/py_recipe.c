@@ -221,6 +221,7 @@ static int is_given(const py_bound_call *bound, const PyObject *tensor)
 /* What is given has no negative bit, and torch wants no derivative of anything. */
 static int is_plain_bound(py_core *core, py_recipe *r, const py_bound_call *bound, const taken *call)
 {
+    if (core->objects[OBJECT_TENSOR_GUARDS] == NULL) return are_plain_one_by_one(core, call->tensors, call->count);
     if (bound->given_count > 0 && !fkdai_py_are_of_kind(core, &r->plain, bound->given, bound->given_count)) {
         Py_CLEAR(r->plain.check);
         return 0;

@@ -1,6 +1,7 @@
 """flash_kda.bind (python/ext/py_bound.c): a call that holds what does not change, with the bits and the errors of the function."""
 
 import gc
+import pathlib
 import weakref
 
 import pytest
@@ -77,6 +78,33 @@ def test_held_tensors_with_other_memory(name, no_grad):
     assert same_bits(written(call), written(other))
     call["A_log"].data = call["A_log"].data.bfloat16()
     assert not is_known(step, *brought(call))
+
+
+def test_without_guards(torch_alone):
+    """A torch without them, or one that is looked up while it traces, where they do not tell: tensors are asked one by one."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
+import torch, flash_kda
+from flash_kda import _core
+from test_known_calls import make
+del torch._C._dynamo.guards.TensorGuards
+call = make("decode")
+step = flash_kda.bind(flash_kda.decode, ("q", "g"), **call)
+for _ in range(20):
+    step(call["q"], call["g"])
+known = _core._bound_calls()
+try:
+    step(call["q"], call["g"].clone().requires_grad_())
+except RuntimeError as error:
+    print(known, error)
+try:
+    step(call["q"], torch._neg_view(-call["g"]))
+except ValueError as error:
+    print(_core._bound_calls() == known, error)
+"""
+    lines = torch_alone(code).splitlines()
+    assert lines[0].startswith("19 g requires grad") and lines[1].startswith("True g is not taken as it lies"), lines
 
 
 @pytest.mark.parametrize("name", NAMES)
