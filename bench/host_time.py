@@ -9,7 +9,6 @@ torch: an op of torch.library with as many arguments that does nothing, and torc
 """
 import argparse
 import statistics
-import threading
 import time
 
 import torch
@@ -107,10 +106,7 @@ def main():
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cuda", "cpu"))
     arguments.add_argument("--calls", type=int, default=6400, help="of each row and mode")
     chosen = arguments.parse_args()
-    # In a thread: the heap of the first one may lie low, where small tensors in host memory are read anew in every call (python/ext/py_tensor.c).
-    thread = threading.Thread(target=print_table, args=(chosen.device, chosen.calls))
-    thread.start()
-    thread.join()
+    print_table(chosen.device, chosen.calls)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,6 @@ typedef enum py_object {
     OBJECT_INCREMENT_VERSION,
     OBJECT_TENSOR_METADATA, OBJECT_TENSOR_GUARDS,     /* may be NULL */
     OBJECT_CURRENT_STREAM, OBJECT_EMPTY, OBJECT_UINT8,    /* torch.cuda.current_stream ...: the slow road of CUDA calls */
-    OBJECT_GET_DEVICE, OBJECT_IS_CAPTURING,           /* of the current device's current stream; NULL in a torch without CUDA */
     PY_OBJECT_COUNT
 } py_object;
 
@@ -114,9 +113,6 @@ typedef struct py_scratch {
     size_t bytes;
     dl_managed_tensor *managed;    /* CUDA: torch's block, through the exchange table ... */
     PyObject *tensor;              /* ... or as a torch tensor */
-    fkda_stream stream;            /* with managed: whose block it is */
-    int32_t device;
-    int is_kept;                   /* likewise: for a later call in the stream */
 } py_scratch;
 
 typedef struct py_core {
@@ -136,7 +132,6 @@ typedef struct py_core {
     uint64_t recipe_number, known_calls, bound_calls;    /* learnt so many; so many calls ran by one; so many of these by that of a Bound */
     void *kept_scratch;                  /* a workspace in host memory kept for the next call, or NULL */
     size_t kept_bytes;
-    py_scratch kept_cuda;                /* likewise in CUDA memory; managed = NULL: none */
 } py_core;
 
 extern const fkda_dtype fkdai_py_known_dtypes[PY_DTYPE_COUNT];
@@ -154,8 +149,8 @@ int fkdai_py_current_stream(py_core *core, int32_t device, fkda_stream *stream);
 /* ---------------------------------------------------------------- py_tensor.c */
 
 /* Tensors of torch without memory (zero tensors, functionalized or freed ones) have the address 0, and views of them the address 0 plus
- * their offset. Memory of this machine has addresses below this bound only by chance, so that the offset is rarely asked for. The exception: small tensors of a Python
- * that is not position-independent. Calls with those are read anew each time (py_recipe.c). */
+ * their offset. No offset reaches this bound. Below it the offset is asked for: small tensors of a Python that is not position-independent lie there,
+ * and CUDA memory whose addresses are reserved apart (torch's expandable segments). */
 #define PY_CERTAIN_ADDRESS (UINT64_C(1) << 44)
 
 typedef struct py_view {
@@ -177,6 +172,7 @@ typedef struct py_view {
 int fkdai_py_is_tensor(py_core *core, PyObject *object);
 int fkdai_py_view(py_core *core, const char *name, PyObject *object, py_view *view);
 int fkdai_py_is_negated(const py_core *core, PyObject *tensor);    /* 1, 0, or -1: exception */
+int fkdai_py_has_memory(const py_core *core, PyObject *tensor, const void *data, int64_t item_bytes);    /* likewise; of a tensor that is not empty */
 
 /* ---------------------------------------------------------------- py_plain.c */
 
@@ -271,8 +267,8 @@ int fkdai_py_count_these(const py_core *core, PyObject *const *written, int coun
 
 /* ---------------------------------------------------------------- py_scratch.c */
 
-int fkdai_py_take_scratch(py_core *core, const py_view *q, size_t bytes, fkda_stream stream, py_scratch *scratch);
-void fkdai_py_give_scratch(py_core *core, py_scratch *scratch);    /* CUDA: right behind the launch; it is used again in stream order */
+int fkdai_py_take_scratch(py_core *core, const py_view *q, size_t bytes, py_scratch *scratch);
+void fkdai_py_give_scratch(py_core *core, py_scratch *scratch);    /* CUDA: right behind the launch; torch reuses it in stream order */
 void fkdai_py_free_scratch(py_core *core);
 
 /* ---------------------------------------------------------------- py_fwd.c */

@@ -138,7 +138,7 @@ static int run(py_core *core, const py_call *call, const fkda_decode_desc *desc,
     fkda_status status = fkda_decode_plan(desc, &plan);
     if (status != FKDA_OK) return fkdai_py_raise(status);
     if (fkdai_py_warn(core, &plan) < 0 || fkdai_py_stream_of(core, call, &stream) < 0 ||
-        fkdai_py_take_scratch(core, fkdai_py_queries(call), fkda_plan_workspace_size(&plan), stream, &scratch) < 0)
+        fkdai_py_take_scratch(core, fkdai_py_queries(call), fkda_plan_workspace_size(&plan), &scratch) < 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
     status = fkda_decode_run(&plan, args, scratch.data, scratch.bytes, stream);

@@ -194,7 +194,7 @@ static int run(py_core *core, fused_call *call)
     fkda_status status = fkda_decode_fused_plan(&call->desc, &plan);
     if (status != FKDA_OK) return fkdai_py_raise(status);
     if (fkdai_py_warn(core, &plan) < 0 || fkdai_py_stream_of(core, &call->step, &stream) < 0 ||
-        fkdai_py_take_scratch(core, &call->step.view[ARG_Q], fkda_plan_workspace_size(&plan), stream, &scratch) < 0)
+        fkdai_py_take_scratch(core, &call->step.view[ARG_Q], fkda_plan_workspace_size(&plan), &scratch) < 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
     status = fkda_decode_fused_run(&plan, &call->args, scratch.data, scratch.bytes, stream);

@@ -175,7 +175,7 @@ static int run(py_core *core, const py_call *call, fkda_status *status)
     *status = fkda_fwd_plan(&call->desc, &plan);
     if (*status != FKDA_OK) return 0;
     if (fkdai_py_warn(core, &plan) < 0) return -1;
-    if (fkdai_py_stream_of(core, call, &stream) < 0 || fkdai_py_take_scratch(core, &call->view[ARG_Q], fkda_plan_workspace_size(&plan), stream, &scratch) < 0)
+    if (fkdai_py_stream_of(core, call, &stream) < 0 || fkdai_py_take_scratch(core, &call->view[ARG_Q], fkda_plan_workspace_size(&plan), &scratch) < 0)
         return -1;
     Py_BEGIN_ALLOW_THREADS
     *status = fkda_fwd_run(&plan, &call->args, scratch.data, scratch.bytes, stream);

@@ -42,6 +42,13 @@ static int is_plain_class(const py_core *core, PyObject *object)
     return type == core->objects[OBJECT_TENSOR_TYPE] || type == core->objects[OBJECT_PARAMETER_TYPE];
 }
 
+static int has_memory(const py_core *core, PyObject *object, const char *data, dl_dtype dtype)
+{
+    const int has = fkdai_py_has_memory(core, object, data, dtype.bits / 8 * dtype.lanes);
+    if (has < 0) PyErr_Clear();
+    return has > 0;
+}
+
 /* The tensor as its key says it, and its address; -1, without an exception: it cannot be told here. */
 static int read_key(const py_core *core, PyObject *object, py_key *key, char **data)
 {
@@ -56,7 +63,7 @@ static int read_key(const py_core *core, PyObject *object, py_key *key, char **d
     *data = (char *)tensor.data + tensor.byte_offset;
     *key = (py_key){.device = tensor.device, .dtype = tensor.dtype, .ndim = tensor.ndim, .low_bits = (uint32_t)((uintptr_t)*data % FKDA_COPY_ALIGN)};
     for (int i = 0; i < tensor.ndim; ++i) key->shape[i] = tensor.shape[i], key->stride[i] = tensor.strides[i];
-    return (uintptr_t)*data >= PY_CERTAIN_ADDRESS ? 0 : -1;
+    return has_memory(core, object, *data, tensor.dtype) ? 0 : -1;
 }
 
 /* Is the tensor as the key says? Then *data is its address. */
@@ -73,7 +80,7 @@ static int is_alike(const py_core *core, PyObject *object, const py_key *key, ch
     if (t.ndim != key->ndim || memcmp(&t.dtype, &key->dtype, sizeof t.dtype) != 0 || memcmp(&t.device, &key->device, sizeof t.device) != 0) return 0;
     for (int i = 0; i < t.ndim; ++i)
         if (t.shape[i] != key->shape[i] || t.strides[i] != key->stride[i]) return 0;
-    return (uintptr_t)*data % FKDA_COPY_ALIGN == key->low_bits && (uintptr_t)*data >= PY_CERTAIN_ADDRESS;
+    return (uintptr_t)*data % FKDA_COPY_ALIGN == key->low_bits && has_memory(core, object, *data, t.dtype);
 }
 
 /* ---------------------------------------------------------------- recognising a call */
@@ -179,7 +186,7 @@ static int run(py_core *core, const py_recipe *r, PyObject *const *arguments, co
         return 0;
     }
     const size_t bytes = r->memory == FKDA_MEMORY_CUDA ? r->workspace_bytes : fkda_plan_workspace_size(&plan);
-    if (fkdai_py_take_scratch(core, &first, bytes, stream, &scratch) < 0) return forget_error();
+    if (fkdai_py_take_scratch(core, &first, bytes, &scratch) < 0) return forget_error();
     fkda_status status;
     Py_BEGIN_ALLOW_THREADS
     status = operation->run(&plan, &call->args, scratch.data, scratch.bytes, stream);
@@ -214,6 +221,7 @@ static int is_given(const py_bound_call *bound, const PyObject *tensor)
 /* What is given has no negative bit, and torch wants no derivative of anything. */
 static int is_plain_bound(py_core *core, py_recipe *r, const py_bound_call *bound, const taken *call)
 {
+    if (core->objects[OBJECT_TENSOR_GUARDS] == NULL) return are_plain_one_by_one(core, call->tensors, call->count);
     if (bound->given_count > 0 && !fkdai_py_are_of_kind(core, &r->plain, bound->given, bound->given_count)) {
         Py_CLEAR(r->plain.check);
         return 0;

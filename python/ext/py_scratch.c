@@ -1,20 +1,19 @@
 /*
  * A call's workspace.
  *
- * One block of host memory and one of CUDA memory are kept between calls: fresh pages, and two turns of torch's allocator, cost more than a short
- * call's work. Calls that run at the same time each take a block of their own; the GIL guards the taking and the giving back.
+ * One block of host memory is kept between calls: fresh pages cost more than a short call's work. Calls that run at the same time each take a block
+ * of their own; the GIL guards the taking and the giving back.
  *
  * CUDA memory: a block of torch's allocator, used in the order of the stream that was current when it was taken, which is the stream of the launch.
- * The kept one is for further calls in that stream. A call that is being captured takes one from the graph's own pool, and keeps it there: replays
- * know no order with what is launched beside them.
+ * None is kept between calls. Which pool a block is from cannot be asked: a graph's own, while it is captured, or a private one into which
+ * torch.compile's CUDA graphs route their warm-up calls, and which must hold nothing that torch does not know when they end.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "py_core.h"
 
-#define KEEP_BYTES ((size_t)64 << 20)         /* a larger block is not kept */
-#define KEEP_CUDA_BYTES ((size_t)16 << 20)    /* likewise, of what others could use */
+#define KEEP_BYTES ((size_t)64 << 20)    /* a larger block is not kept */
 
 /* ---------------------------------------------------------------- host memory */
 
@@ -70,46 +69,6 @@ static int take_from_table(const dl_exchange *exchange, const py_view *q, py_scr
     return 0;
 }
 
-/* The answer of a function of torch without arguments as an int; -1, without an exception: there is none. */
-static long ask(PyObject *function)
-{
-    PyObject *const answer = function == NULL ? NULL : PyObject_CallNoArgs(function);
-    const long value = answer == NULL ? -1 : PyLong_AsLong(answer);
-    Py_XDECREF(answer);
-    PyErr_Clear();
-    return value;
-}
-
-/* torch knows of the current device alone whether its stream is being captured. */
-static int may_keep(const py_core *core, int32_t device, size_t bytes)
-{
-    return bytes <= KEEP_CUDA_BYTES && ask(core->objects[OBJECT_GET_DEVICE]) == device && ask(core->objects[OBJECT_IS_CAPTURING]) == 0;
-}
-
-static int take_cuda(py_core *core, const py_view *q, fkda_stream stream, py_scratch *scratch)
-{
-    py_scratch *const kept = &core->kept_cuda;
-    scratch->stream = stream, scratch->device = q->device;
-    scratch->is_kept = may_keep(core, q->device, scratch->bytes);
-    if (!scratch->is_kept || kept->managed == NULL || kept->bytes < scratch->bytes || kept->stream != stream || kept->device != q->device)
-        return take_from_table(core->exchange, q, scratch);
-    *scratch = *kept;
-    kept->managed = NULL;
-    return 0;
-}
-
-static void give_cuda(py_core *core, const py_scratch *scratch)
-{
-    py_scratch *const kept = &core->kept_cuda;
-    dl_managed_tensor *unused = scratch->managed;
-    if (scratch->is_kept && (kept->managed == NULL || kept->stream != scratch->stream || kept->device != scratch->device ||
-                             kept->bytes < scratch->bytes)) {
-        unused = kept->managed;
-        *kept = *scratch;
-    }
-    if (unused != NULL) unused->deleter(unused);
-}
-
 /* torch.empty(bytes, dtype=torch.uint8, device=q.device) */
 static int take_tensor(const py_core *core, const py_view *q, py_scratch *scratch)
 {
@@ -129,7 +88,7 @@ static int take_tensor(const py_core *core, const py_view *q, py_scratch *scratc
 
 /* ---------------------------------------------------------------- either */
 
-int fkdai_py_take_scratch(py_core *core, const py_view *q, size_t bytes, fkda_stream stream, py_scratch *scratch)
+int fkdai_py_take_scratch(py_core *core, const py_view *q, size_t bytes, py_scratch *scratch)
 {
     *scratch = (py_scratch){.bytes = bytes};
     if (bytes == 0) return 0;
@@ -139,14 +98,14 @@ int fkdai_py_take_scratch(py_core *core, const py_view *q, size_t bytes, fkda_st
     }
     if (q->memory == FKDA_MEMORY_HOST) return take_host(core, bytes, scratch);
     const int has_table = core->exchange != NULL && !core->exchange_hidden && core->exchange->allocate != NULL;
-    const int status = has_table ? take_cuda(core, q, stream, scratch) : take_tensor(core, q, scratch);
+    const int status = has_table ? take_from_table(core->exchange, q, scratch) : take_tensor(core, q, scratch);
     if (status < 0) Py_CLEAR(scratch->tensor);
     return status;
 }
 
 void fkdai_py_give_scratch(py_core *core, py_scratch *scratch)
 {
-    if (scratch->managed != NULL) give_cuda(core, scratch);
+    if (scratch->managed != NULL) scratch->managed->deleter(scratch->managed);
     else if (scratch->tensor != NULL) Py_CLEAR(scratch->tensor);
     else if (scratch->data != NULL) give_host(core, scratch);
 }
@@ -155,6 +114,4 @@ void fkdai_py_free_scratch(py_core *core)
 {
     free(core->kept_scratch);
     core->kept_scratch = NULL;
-    if (core->kept_cuda.managed != NULL) core->kept_cuda.managed->deleter(core->kept_cuda.managed);
-    core->kept_cuda.managed = NULL;
 }

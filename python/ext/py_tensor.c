@@ -130,15 +130,18 @@ static int read_device(const py_core *core, py_view *view)
 
 /* ---------------------------------------------------------------- what the memory means */
 
+int fkdai_py_has_memory(const py_core *core, PyObject *tensor, const void *data, int64_t item_bytes)
+{
+    const uint64_t address = (uintptr_t)data;
+    int64_t offset;
+    if (address >= PY_CERTAIN_ADDRESS) return 1;
+    if (to_int64(PyObject_CallMethodObjArgs(tensor, core->names[NAME_STORAGE_OFFSET], NULL), &offset) < 0) return -1;
+    return address != 0 && address != (uint64_t)(offset * item_bytes);
+}
+
 static int check_memory(const py_core *core, const py_view *view)
 {
-    const uint64_t address = (uintptr_t)view->data;
-    int64_t offset;
-    if (address >= PY_CERTAIN_ADDRESS || view->is_empty) return 0;
-    if (to_int64(PyObject_CallMethodObjArgs(view->tensor, core->names[NAME_STORAGE_OFFSET], NULL), &offset) < 0 ||
-        address == (uint64_t)(offset * view->item_bytes))
-        return fkdai_py_refuse_tensor(core, view);
-    return 0;
+    return view->is_empty || fkdai_py_has_memory(core, view->tensor, view->data, view->item_bytes) > 0 ? 0 : fkdai_py_refuse_tensor(core, view);
 }
 
 /* A subclass may be anything: only one without a __torch_dispatch__ of its own has its values where its address says. */

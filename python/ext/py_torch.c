@@ -53,10 +53,9 @@ static int look_up_objects(py_core *core, PyObject *torch)
         [OBJECT_INCREMENT_VERSION] = "_C._increment_version", [OBJECT_IS_FWD_GRAD_ENABLED] = "_C._is_fwd_grad_enabled",
         [OBJECT_TENSOR_METADATA] = "_C._get_tensor_metadata", [OBJECT_TENSOR_GUARDS] = "_C._dynamo.guards.TensorGuards",
         [OBJECT_CURRENT_STREAM] = "cuda.current_stream", [OBJECT_EMPTY] = "empty", [OBJECT_UINT8] = "uint8",
-        [OBJECT_GET_DEVICE] = "_C._cuda_getDevice", [OBJECT_IS_CAPTURING] = "_C._cuda_isCurrentStreamCapturing",
     };
     static const char may_lack[PY_OBJECT_COUNT] = {
-        [OBJECT_IS_FWD_GRAD_ENABLED] = 1, [OBJECT_TENSOR_METADATA] = 1, [OBJECT_TENSOR_GUARDS] = 1, [OBJECT_GET_DEVICE] = 1, [OBJECT_IS_CAPTURING] = 1,
+        [OBJECT_IS_FWD_GRAD_ENABLED] = 1, [OBJECT_TENSOR_METADATA] = 1, [OBJECT_TENSOR_GUARDS] = 1,
     };
     for (int i = 0; i < PY_OBJECT_COUNT; ++i) {
         Py_XDECREF(core->objects[i]);    /* of an attempt that failed */

@@ -77,10 +77,9 @@ def fwd(
     any floating point dtype; bfloat16 and float32 with a contiguous last axis are read and written where they lie, others by a copy.
 
     CUDA tensors: the work goes into torch's current stream of q's device, and the workspace comes from torch's allocator, so that the call can be
-    captured in a CUDA graph; outside of captures one of up to 16 MiB is kept for further calls in the stream. The kernels take K and V of 64 and
-    128, q, k, v, g and out in bfloat16 (a precomputed g in float32 too), beta and states in bfloat16 or float32; other dtypes go through copies.
-    Strides may be any: where those of q, k, v, g or out are no multiples of 16 bytes, or states lie at odd multiples of their element, the
-    workspace grows by packed copies, made in the same stream.
+    captured in a CUDA graph. The kernels take K and V of 64 and 128, q, k, v, g and out in bfloat16 (a precomputed g in float32 too), beta and
+    states in bfloat16 or float32; other dtypes go through copies. Strides may be any: where those of q, k, v, g or out are no multiples of 16
+    bytes, or states lie at odd multiples of their element, the workspace grows by packed copies, made in the same stream.
 
     Args:
         q, k: ``[B,T,H,K]``, before normalisation.

@@ -31,9 +31,13 @@ def _heads(rows: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def readable(x: torch.Tensor) -> torch.Tensor:
-    """As the CUDA kernels of decode read it, four elements at once: a tensor whose rows lie at odd distances is copied."""
-    is_odd = x.is_cuda and any(size > 1 and step % 4 != 0 for size, step in zip(x.shape[:-1], x.stride(), strict=False))
-    return x.contiguous() if is_odd else x
+    """As the CUDA kernels of decode read it, four elements at once: a tensor whose rows lie at odd distances is copied, so is one of them."""
+    odd = [size for size, step in zip(x.shape[:-1], x.stride(), strict=False) if step % 4 != 0] if x.is_cuda else ()
+    if any(size > 1 for size in odd):
+        return x.contiguous()
+    if odd and (torch.compiler.is_compiling() or x.data_ptr() % (4 * x.element_size()) != 0):
+        return x.clone(memory_format=torch.contiguous_format)
+    return x
 
 
 def _split(mixed_qkv: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,6 +1,7 @@
 """flash_kda.bind (python/ext/py_bound.c): a call that holds what does not change, with the bits and the errors of the function."""
 
 import gc
+import pathlib
 import weakref
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 import flash_kda
 from flash_kda import _core
-from test_known_calls import NAMES, cloned, far_memory, make, same_bits, written
+from test_known_calls import NAMES, cloned, make, same_bits, written
 
 TOKENS = ("q", "k", "v", "g", "beta", "out")
 
@@ -33,7 +34,6 @@ def given(request):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@far_memory
 def test_bits_and_versions(name, given, no_grad):
     """What is held, states too, goes on from call to call."""
     held = make(name)
@@ -49,7 +49,6 @@ def test_bits_and_versions(name, given, no_grad):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@far_memory
 def test_other_kinds_of_tensors(name, no_grad):
     """They go the way of the function, and those after them are known again."""
     held = make(name)
@@ -65,7 +64,6 @@ def test_other_kinds_of_tensors(name, no_grad):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@far_memory
 def test_held_tensors_with_other_memory(name, no_grad):
     call = make(name)
     key = "state" if "state" in call else "initial_state"
@@ -82,8 +80,34 @@ def test_held_tensors_with_other_memory(name, no_grad):
     assert not is_known(step, *brought(call))
 
 
+def test_without_guards(torch_alone):
+    """A torch without them, or one that is looked up while it traces, where they do not tell: tensors are asked one by one."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
+import torch, flash_kda
+from flash_kda import _core
+from test_known_calls import make
+del torch._C._dynamo.guards.TensorGuards
+call = make("decode")
+step = flash_kda.bind(flash_kda.decode, ("q", "g"), **call)
+for _ in range(20):
+    step(call["q"], call["g"])
+known = _core._bound_calls()
+try:
+    step(call["q"], call["g"].clone().requires_grad_())
+except RuntimeError as error:
+    print(known, error)
+try:
+    step(call["q"], torch._neg_view(-call["g"]))
+except ValueError as error:
+    print(_core._bound_calls() == known, error)
+"""
+    lines = torch_alone(code).splitlines()
+    assert lines[0].startswith("19 g requires grad") and lines[1].startswith("True g is not taken as it lies"), lines
+
+
 @pytest.mark.parametrize("name", NAMES)
-@far_memory
 def test_errors_of_the_function(name, no_grad):
     call = make(name)
     step = bound(name, call)
@@ -108,7 +132,6 @@ def test_errors_of_the_function(name, no_grad):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@far_memory
 def test_the_negative_bit_of_what_is_brought(name, no_grad):
     call = make(name)
     step = bound(name, call)
@@ -141,7 +164,6 @@ def test_without_an_exchange_table(no_grad):
     assert same_bits(written(call), written(expected))
 
 
-@far_memory
 def test_one_tensor_of_weights(no_grad):
     call = make("decode_fused")
     call |= {"conv_weight": torch.stack(call["conv_weight"]), "conv_bias": torch.stack(call["conv_bias"])}

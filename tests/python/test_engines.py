@@ -89,3 +89,7 @@ def test_rows_at_odd_distances_are_copied(pitch, is_copied):
         got = engines.readable(there)
         assert (got is not there) == is_copied and torch.equal(got.as_subclass(torch.Tensor), x) and (got.is_contiguous() or not is_copied)
     assert engines.readable(rows[:1, :256].as_subclass(OnCuda)).data_ptr() == rows.data_ptr()
+    for n in range(1, 5):    # one row: at an address of four elements, or copied
+        got = engines.readable(rows[n : n + 1, :256].as_subclass(OnCuda))
+        assert (got.data_ptr() == rows[n].data_ptr()) == (n * pitch % 4 == 0) and got.data_ptr() % 16 == 0
+        assert torch.equal(got.as_subclass(torch.Tensor), rows[n : n + 1, :256])

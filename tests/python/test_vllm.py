@@ -258,9 +258,9 @@ def test_fused_decode_has_the_bits_of_decode_fused(registered, channels_first, h
         qkv, weights, bias, conv_state, heads(g)[None], beta[None], layer.A_log, layer.dt_bias, blocks, pool_of_mine, out, layer.lower_bound, **norm)
     want = torch.full((3, 1, H, 128), float("nan"), dtype=BF16, device=device)
     flash_kda.decode_fused(
-        *(heads(x)[:, None] for x in qkv.split(H * 128, dim=-1)), heads(g)[:, None], beta[:, None], 128**-0.5, want, layer.A_log, layer.dt_bias,
-        layer.lower_bound, pool, conv_weight=weights, conv_bias=bias.view(3, -1), conv_state=taps, slots=blocks, slot_null="not_positive",
-        **{name: x[:, None] if name == "output_gate" else x for name, x in norm.items()},
+        *(heads(x)[:, None] for x in qkv.contiguous().split(H * 128, dim=-1)), heads(g.contiguous())[:, None], beta[:, None], 128**-0.5, want,
+        layer.A_log, layer.dt_bias, layer.lower_bound, pool, conv_weight=weights, conv_bias=bias.view(3, -1), conv_state=taps, slots=blocks,
+        slot_null="not_positive", **{name: x[:, None] if name == "output_gate" else x for name, x in norm.items()},
     )  # fmt: skip
     assert torch.equal(out[0], want[:, 0]) and not out[0, 1].any() and out[0, 0].any()
     assert torch.equal(conv_state.transpose(1, 2), taps) and torch.equal(pool_of_mine, pool)
