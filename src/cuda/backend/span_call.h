@@ -53,8 +53,8 @@ typedef struct fkdai_span_setup {
     uint32_t *device_status;     /* optional */
 } fkdai_span_setup;
 
-/* starts, [rows][HV][V][K]: a row for each span but the first of its sequence. Those of spans behind the second are the own state of the span before, and
- * become what they start from. */
+/* starts, [rows][HV][V][K]: a row for each span but the first of its sequence. Those of spans behind the second are the own state of the span
+ * before, and become what they start from. */
 typedef struct fkdai_span_carry {
     int64_t N, HV, most_cut;
     const int32_t *before, *cut_before, *cut;

@@ -1,5 +1,5 @@
-// S_s+1 = O_s + P_s S_s, span by span: a block has 16 rows of V of one head of a sequence, a warp 8 channels of them. P does not wait for anything: quarters
-// of it, 32 rows each, travel three ahead.
+// S_s+1 = O_s + P_s S_s, span by span: a block has 16 rows of V of one head of a sequence, a warp 8 channels of them. P does not wait for
+// anything: quarters of it, 32 rows each, travel three ahead.
 //
 // Both factors are sums of two bf16 numbers, their parts, and the product of the two second ones is left out: below 2^-16 of a term.
 #pragma once
@@ -36,7 +36,7 @@ struct CarryBlock {
     const uint16_t *transitions;  // of the head, and of the second span: this thread's 16 bytes of the first quarter
     float *starts;                // this lane's elements of row l/4
     int64_t of_row;               // from one span to the next, in floats
-    int count;                 // states
+    int count;                    // states
     int warp, lane;
 
     static constexpr int kUnits = kChannels / 8, kRowsAtOnce = kCarryThreads / kUnits;  // 16 bytes each
@@ -126,9 +126,9 @@ __global__ void __launch_bounds__(kCarryThreads, 1) carry_kernel(const __grid_co
     for (int which = block / (kSlices * heads); which < cut; which += step) {
         const int n = p.cut[which], before = p.before[n], count = p.before[n + 1] - before;  // states behind the first span
         const int64_t in_rows = (slice * kRows + lane / 4) * kChannels + 8 * warp + 2 * (lane % 4);
-        const int64_t in_quarter = thread_here() * 8;
-        CarryBlock{s, p.transitions + (int64_t{before - which} * p.HV + head) * (kParts * kMatrix) + in_quarter, p.starts + (int64_t{before} * p.HV + head) * kMatrix + in_rows,
-                   p.HV * kMatrix, count, warp, lane}.run();
+        const int64_t transition = int64_t{before - which} * p.HV + head, start = int64_t{before} * p.HV + head;
+        CarryBlock{s, p.transitions + transition * (kParts * kMatrix) + thread_here() * 8, p.starts + start * kMatrix + in_rows, p.HV * kMatrix, count,
+                   warp, lane}.run();
         await_copies<0>();
         __syncthreads();
     }
