@@ -66,20 +66,13 @@ static case_result run_emulated(const case_spec *s, const input_values *x, emula
     return r;
 }
 
-static int is_finite(const float *x, int64_t count)
-{
-    for (int64_t i = 0; i < count; ++i)
-        if (!isfinite(x[i])) return 0;
-    return 1;
-}
-
 static int is_inside(const case_spec *s, const case_result *r, const case_result *ref)
 {
     const double out = metric_m1(r->out, ref->out, r->out_count);
     const double state = fmax(metric_m1(r->state, ref->state, r->state_count), metric_m1(r->checkpoints, ref->checkpoints, r->checkpoint_elems));
     const accuracy_bar bar = bar_bf16_of(s);
-    const int is_good = out <= bar.out && state <= bar.state && is_finite(r->out, r->out_count) && is_finite(r->state, r->state_count) &&
-                        is_finite(r->checkpoints, r->checkpoint_elems);
+    const int is_good = out <= bar.out && state <= bar.state && metric_is_finite(r->out, r->out_count) && metric_is_finite(r->state, r->state_count) &&
+                        metric_is_finite(r->checkpoints, r->checkpoint_elems);
     print_message("%s %-28s out %.2e (%.1e) states %.2e (%.1e)\n", is_good ? "ok  " : "FAIL", s->name, out, bar.out, state, bar.state);
     return is_good;
 }
@@ -194,13 +187,6 @@ static void test_table(void **unused)
 
 /* ---------------------------------------------------------------- what the host cannot check */
 
-static int is_all_nan(const float *x, int64_t count)
-{
-    for (int64_t i = 0; i < count; ++i)
-        if (!isnan(x[i])) return 0;
-    return 1;
-}
-
 /* Whatever is wrong with cu_seqlens: all that is written is NaN, and the status word says so. */
 static void test_broken_bounds(void **unused)
 {
@@ -213,7 +199,7 @@ static void test_broken_bounds(void **unused)
         case_result r = run_emulated(&s, &x, &how);
         assert_int_equal(r.status, FKDA_OK);
         assert_int_equal(how.status, FKDA_DEVICE_SEQLENS_BROKEN);
-        assert_true(is_all_nan(r.out, r.out_count) && is_all_nan(r.state, r.state_count));
+        assert_true(metric_is_nan(r.out, r.out_count) && metric_is_nan(r.state, r.state_count));
         result_free(&r);
     }
     values_free(&x);
@@ -259,7 +245,7 @@ static void test_nan_stays(void **unused)
         input_values x = values_draw(&nan), y = values_draw(&none);
         emulated_run first = {.poison = 0xa5, .side = GUARD_AT_END, .slices = 2}, second = first;
         case_result a = run_emulated(&nan, &x, &first), b = run_emulated(&none, &y, &second);
-        assert_true(a.status == FKDA_OK && is_all_nan(a.out + 37 * 128, 40 * 128));
+        assert_true(a.status == FKDA_OK && metric_is_nan(a.out + 37 * 128, 40 * 128));
         assert_memory_equal(a.out, b.out, 37 * 128 * sizeof(float));
         assert_memory_equal(a.state, b.state, 128 * 128 * sizeof(float));
         result_free(&a);

@@ -2,7 +2,7 @@
  * Long sequences in spans, without a GPU: from the public desc through cuda_spans.c to the device code of the set-up, the carry and the portable kernel
  * in the emulator, on memory between guard pages, all of it poisoned. First span 64 tokens, the others 32.
  *
- *     test_spans_emulated [cases | bits | broken | counts]
+ *     test_spans_emulated [cases | bits | broken | carry | counts]
  */
 #include "harness.h"
 
@@ -15,6 +15,7 @@
 #include "case_states.h"
 #include "counter_rng.h"
 #include "cuda_spans.h"
+#include "dtype.h"
 #include "error_metrics.h"
 #include "prefill_mma/prefill_mma_launch.h"
 #include "span_call.h"
@@ -86,13 +87,6 @@ static case_result run_in_spans(const case_spec *s, const input_values *x)
 
 /* ---------------------------------------------------------------- cases */
 
-static int is_finite(const float *x, int64_t count)
-{
-    for (int64_t i = 0; i < count; ++i)
-        if (!isfinite(x[i])) return 0;
-    return 1;
-}
-
 /* Inside the bars of every call; whatever lay in the workspace. */
 static int check(const char *text)
 {
@@ -103,8 +97,8 @@ static int check(const char *text)
     const double out = metric_m1(r.out, ref.out, r.out_count);
     const double state = fmax(metric_m1(r.state, ref.state, r.state_count), metric_m1(r.checkpoints, ref.checkpoints, r.checkpoint_elems));
     const accuracy_bar bar = bar_bf16_of(&s);
-    const int is_good = out <= bar.out && state <= bar.state && is_finite(r.out, r.out_count) && is_finite(r.state, r.state_count) &&
-                        is_finite(r.checkpoints, r.checkpoint_elems) && result_same_bits(&r, &again);
+    const int is_good = out <= bar.out && state <= bar.state && metric_is_finite(r.out, r.out_count) && metric_is_finite(r.state, r.state_count) &&
+                        metric_is_finite(r.checkpoints, r.checkpoint_elems) && result_same_bits(&r, &again);
     print_message("%s %-60s out %.2e (%.1e) states %.2e (%.1e)\n", is_good ? "ok  " : "FAIL", text, out, bar.out, state, bar.state);
     result_free(&r);
     result_free(&again);
@@ -188,13 +182,6 @@ static void test_nothing_is_cut(void **unused)
 
 /* ---------------------------------------------------------------- broken */
 
-static int is_all_nan(const float *x, int64_t count)
-{
-    for (int64_t i = 0; i < count; ++i)
-        if (!isnan(x[i])) return 0;
-    return 1;
-}
-
 static void test_broken_bounds(void **unused)
 {
     (void)unused;
@@ -209,7 +196,7 @@ static void test_broken_bounds(void **unused)
         emulated_run how = {.in_spans = 1, .poison = 0xa5, .bounds = is_one ? too_long : broken[i]};
         case_result r = run_emulated(of, &x, &how);
         assert_int_equal(how.status, FKDA_DEVICE_SEQLENS_BROKEN);
-        assert_true(is_all_nan(r.out, r.out_count) && is_all_nan(r.state, r.state_count));
+        assert_true(metric_is_nan(r.out, r.out_count) && metric_is_nan(r.state, r.state_count));
         result_free(&r);
         values_free(&x);
     }
@@ -226,10 +213,45 @@ static void test_nan_stays(void **unused)
     case_result got = run_in_spans(&s, &x);
     assert_memory_equal(got.out, want.out, (130 + 96) * 128 * sizeof(float));
     assert_memory_equal(got.state, want.state, 128 * 128 * sizeof(float));
-    assert_true(is_all_nan(got.out + (130 + 128) * 128, 72 * 128) && is_all_nan(got.state + 128 * 128, 128 * 128));
+    assert_true(metric_is_nan(got.out + (130 + 128) * 128, 72 * 128) && metric_is_nan(got.state + 128 * 128, 128 * 128));
     result_free(&want);
     result_free(&got);
     values_free(&x);
+}
+
+/* ---------------------------------------------------------------- carry */
+
+enum { WIDTH = 128, ROWS = 5, MATRIX = WIDTH * WIDTH };
+
+/* S [V,K] of each row but the first becomes own + (S of the row before) P, in float64: 2^-16 of a term is left out. Another sequence of one span before. */
+static void test_carry(void **unused)
+{
+    (void)unused;
+    static float starts[ROWS][MATRIX], want[ROWS][MATRIX], P[MATRIX];
+    static uint16_t transitions[ROWS - 1][2][MATRIX];
+    static const int32_t before[] = {0, 0, ROWS}, cut_before[] = {0, 0, 1}, cut[] = {1};
+    const uint64_t states = rng_stream("span starts", 0), factors = rng_stream("span transitions", 0);
+    for (int row = 0; row < ROWS; ++row) {
+        for (int i = 0; i < MATRIX; ++i) {
+            starts[row][i] = want[row][i] = (float)rng_normal(states, (uint64_t)(row * MATRIX + i));
+            P[i] = (float)rng_normal(factors, (uint64_t)(row * MATRIX + i)) / 16;
+        }
+        if (row == 0) continue;
+        for (int i = 0; i < MATRIX; ++i) {
+            transitions[row - 1][0][i] = fkdai_f32_to_bf16(P[i]);
+            transitions[row - 1][1][i] = fkdai_f32_to_bf16(P[i] - fkdai_bf16_to_f32(transitions[row - 1][0][i]));
+        }
+        for (int v = 0; v < WIDTH; ++v)
+            for (int k = 0; k < WIDTH; ++k) {
+                double sum = want[row][v * WIDTH + k];
+                for (int j = 0; j < WIDTH; ++j) sum += (double)want[row - 1][v * WIDTH + j] * (double)P[j * WIDTH + k];
+                want[row][v * WIDTH + k] = (float)sum;
+            }
+    }
+    const fkdai_span_carry carry = {.N = 2, .HV = 1, .most_cut = 1, .before = before, .cut_before = cut_before, .cut = cut, .starts = starts[0],
+                                    .transitions = transitions[0][0]};
+    assert_int_equal(fkdai_span_carry_states(&carry, NULL), 0);
+    for (int row = 0; row < ROWS; ++row) assert_true(metric_m1(starts[row], want[row], MATRIX) <= (row == 0 ? 0 : 1e-5));
 }
 
 /* ---------------------------------------------------------------- counts */
@@ -238,13 +260,12 @@ static void test_nan_stays(void **unused)
 static void test_counts(void **unused)
 {
     (void)unused;
-    uint64_t state = 1;
+    const uint64_t lengths = rng_stream("span lengths", 0);
     for (int turn = 0; turn < 20000; ++turn) {
         const fkdai_span_rule of = {32 * (1 + turn % 7), 32 * (1 + turn % 7 * (turn / 7 % 2))};
         int64_t N = 1 + turn % 9, T = turn % 5, own = 0, late = 0, cut = 0;
         for (int64_t n = 0; n < N; ++n) {
-            state = state * UINT64_C(6364136223846793005) + 1442695040888963407u;
-            const int64_t length = (int64_t)(state >> 33) % (turn % 3 == 0 ? 700 : 90);
+            const int64_t length = rng_below(lengths, (uint64_t)(turn * 9 + n), turn % 3 == 0 ? 700 : 90);
             const int64_t behind = length <= of.first ? 0 : (length - of.first + of.next - 1) / of.next;
             T += length, own += behind, cut += behind > 0, late += behind > 0 ? behind : 1;
         }
@@ -261,12 +282,14 @@ int main(int argc, char **argv)
     if (setenv("FKDA_CUDA_SPANS", rule, 1) != 0) return 1;
     const struct CMUnitTest cases[] = {cmocka_unit_test(test_cases)};
     const struct CMUnitTest bits[] = {cmocka_unit_test(test_batches_and_prefixes), cmocka_unit_test(test_nothing_is_cut)};
-    const struct CMUnitTest broken[] = {cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_nan_stays)}, counts[] = {cmocka_unit_test(test_counts)};
+    const struct CMUnitTest broken[] = {cmocka_unit_test(test_broken_bounds), cmocka_unit_test(test_nan_stays)}, carry[] = {cmocka_unit_test(test_carry)};
+    const struct CMUnitTest counts[] = {cmocka_unit_test(test_counts)};
     const char *const part = argc > 1 ? argv[1] : "";
     int failed = 0;
     if (*part == 0 || strcmp(part, "cases") == 0) failed += cmocka_run_group_tests(cases, NULL, NULL);
     if (*part == 0 || strcmp(part, "bits") == 0) failed += cmocka_run_group_tests(bits, NULL, NULL);
     if (*part == 0 || strcmp(part, "broken") == 0) failed += cmocka_run_group_tests(broken, NULL, NULL);
+    if (*part == 0 || strcmp(part, "carry") == 0) failed += cmocka_run_group_tests(carry, NULL, NULL);
     if (*part == 0 || strcmp(part, "counts") == 0) failed += cmocka_run_group_tests(counts, NULL, NULL);
     return failed;
 }

@@ -1,6 +1,6 @@
 /*
  * fkda_decode on a GPU, through the public API: the cases of decode in cases.def against the reference, and what must hold bit for bit. Prints
- * ran / skipped / failed. Skips as a whole without a GPU.
+ * ran / skipped / failed. Skips as a whole without a GPU. One file, though long: its tests share one run on the device.
  *
  *     decode_cases [tiny]      tiny: small cases and broken arrays alone, for compute-sanitizer
  */

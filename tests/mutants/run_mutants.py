@@ -22,6 +22,8 @@ ON_CPU, ON_REF = "test_backends cpu", "test_backends ref"
 COPY, CALLS = "test_strided_copy", "test_copied_calls"
 DECODE = "test_decode_emulated"
 MMA, MMA_SIZES, MMA_BROKEN = "test_mma_emulated cases", "test_mma_emulated sizes", "test_mma_emulated broken"
+SPANS, SPAN_BITS = "test_spans_emulated cases", "test_spans_emulated bits"
+SPAN_CARRY, SPAN_COUNTS = "test_spans_emulated carry", "test_spans_emulated counts"
 MMA_LAUNCH = "test_mma_launch"
 NEED_NVCC = {MMA_LAUNCH}    # without one their mutants are left out
 QUADS, CHECKPOINTS, SCHEDULE = "test_prefill_emulated inputs cuts", "test_prefill_states checkpoints", "test_schedule"
@@ -179,6 +181,17 @@ MUTANTS = [
     ("src/cuda/prefill_mma/mma_params.cuh", "(is_silent ? 32u : 0u) |", "(is_silent ? 0u : 0u) |", MMA),
     ("src/cuda/prefill_mma/mma_chain.cuh", "if (is_scaled) [[unlikely]] multiply_tiles(state", "if (false) multiply_tiles(state", MMA_SIZES),
     ("src/cuda/prefill_mma/mma_solve.cuh", "(number & (p.solve_warps - 1)) == first", "(number & p.solve_warps) == first", MMA),
+    # long sequences in spans
+    ("src/cuda/spans/span_carry.cuh", "            multiply_16_bf16(c[1], first, b[2], b[3]);\n", "", SPAN_CARRY),
+    ("src/cuda/spans/span_carry.cuh", "            multiply_16_bf16(c[2], second, b[0], b[1]);\n", "", SPAN_CARRY),
+    ("src/cuda/spans/span_carry.cuh", "            leave(span, own);\n", "", SPAN_CARRY),
+    ("src/cuda/spans/span_carry.cuh", "                __syncthreads();  // all have copied", "                // all have copied", SPAN_CARRY),
+    ("src/cuda/spans/span_setup.cuh", "FKDAI_SPAN_STATE - (row - 1)", "FKDAI_SPAN_STATE - row", SPANS),
+    ("src/cuda/spans/span_setup.cuh", "FKDAI_SPAN_TRANSITION | FKDAI_SPAN_SILENT", "FKDAI_SPAN_SILENT", SPANS),
+    ("src/cuda/spans/span_setup.cuh", "is_first ? 0 : FKDAI_SPAN_SILENT", "FKDAI_SPAN_SILENT", SPANS),
+    ("src/cuda/spans/span_setup.cuh", "tokens > start && tokens <= end ?", "tokens >= start && tokens < end ?", SPAN_BITS),
+    ("src/cuda/spans/span_counts.c", "{.own = behind, .transitions", "{.own = behind - 1, .transitions", SPAN_COUNTS),
+    ("src/cuda/backend/cuda_spans.c", ".wants_cut = 0}", ".wants_cut = 1}", SPAN_BITS),
     ("src/cuda/prefill_mma/prefill_mma_launch.cu", "kKernels[p.checkpoints.element != fkdai::Element::Absent]", "kKernels[0]", MMA_LAUNCH),
     ("src/cuda/prefill_mma/prefill_mma_launch.cu", "kKernels[p.checkpoints.element != fkdai::Element::Absent]", "kKernels[1]", MMA_LAUNCH),
 

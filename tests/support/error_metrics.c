@@ -87,3 +87,17 @@ double metric_m3(const float *x, const float *ref, int64_t rows, int64_t width)
     }
     return worst;
 }
+
+int metric_is_finite(const float *x, int64_t count)
+{
+    for (int64_t i = 0; i < count; ++i)
+        if (!isfinite(x[i])) return 0;
+    return 1;
+}
+
+int metric_is_nan(const float *x, int64_t count)
+{
+    for (int64_t i = 0; i < count; ++i)
+        if (!isnan(x[i])) return 0;
+    return 1;
+}

@@ -25,6 +25,10 @@ double metric_m2_head(const float *x, const float *ref, const int64_t *bounds, i
  */
 void metric_undo_bf16(float *x, const float *ref, int64_t count);
 
+/* Of all elements. */
+int metric_is_finite(const float *x, int64_t count);
+int metric_is_nan(const float *x, int64_t count);
+
 double metric_m3(const float *x, const float *ref, int64_t rows, int64_t width);
 
 #endif

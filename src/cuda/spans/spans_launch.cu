@@ -6,10 +6,8 @@
 
 using namespace fkdai::spans;
 
-namespace {
-
-constexpr int kAlignment = 1024;  // that dynamic_shared may want
-constexpr int64_t kMostIdentities = 16, kMostSequences = 64;  // blocks along one axis
+static constexpr int kAlignment = 1024;  // that dynamic_shared may want
+static constexpr int64_t kMostIdentities = 16, kMostSequences = 64;  // heads and sequences that have blocks of their own
 
 static_assert(fkdai::kBrokenCheckpoint == FKDAI_CHECKPOINT_BROKEN);
 
@@ -19,8 +17,6 @@ static cudaLaunchConfig_t config_of(dim3 grid, int threads, void *stream) {
     return config;
 }
 static unsigned at_most(int64_t count, int64_t most) { return static_cast<unsigned>(count < most ? count : most); }
-
-}  // namespace
 
 extern "C" int fkdai_span_load(void) {
     cudaFuncAttributes attributes;
