@@ -18,13 +18,14 @@
 
 inline constexpr int kCall = 99;  // the public API (gpu_call.cuh)
 inline constexpr int kMma = 100;  // beside fkdai_prefill_mapping: the portable kernel; kMma + n: in n slices of V
-inline int asked_mapping = -1;     // of all cases, from a program's last word: duo, solo or quad, mma or mma1 ... mma8, call or mma_call; else as chosen
+inline int asked_mapping = -1;     // of all cases, from a program's last word: duo, solo or quad, mma or mma1 ... mma8, call, mma_call or mma_spans; else as chosen
 
 // Takes the word away.
 inline void read_mapping(int &argc, char **argv) {
     const std::string last = argc > 1 ? argv[argc - 1] : "";
     asked_mapping = last == "duo" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : last == "call" ? kCall : -1;
-    if (last == "mma_call") asked_mapping = setenv("FKDA_CUDA_KERNEL", "mma", 1) == 0 ? kCall : -1;
+    if (last == "mma_spans") setenv("FKDA_CUDA_SPANS", "64,32", 1);
+    if (last == "mma_call" || last == "mma_spans") asked_mapping = setenv("FKDA_CUDA_KERNEL", "mma", 1) == 0 ? kCall : -1;
     else if (last.compare(0, 3, "mma") == 0) asked_mapping = kMma + (last.size() > 3 ? last[3] - '0' : 0);
     if (asked_mapping >= 0) argc--;
 }
@@ -182,25 +183,34 @@ struct DeviceCase {
         CHECK_CUDA(cudaMemsetAsync(guarded(final), poison_byte, state_count() * 4 + 2 * kGuardBytes, on));
         CHECK_CUDA(cudaMemsetAsync(workspace, poison_byte, workspace_bytes > 0 ? workspace_bytes : 1, on));
     }
-    fkdai_mma_call mma_call() const {
-        const fkdai_checkpoints &c = call.checkpoints;
-        return {.q = call.q, .k = call.k, .v = call.v, .g = call.g, .beta = call.beta, .is_beta_activated = call.is_beta_activated,
-                .beta_multiplier = call.beta_multiplier, .A_log = call.A_log, .dt_bias = call.dt_bias, .cu_seqlens = call.cu_seqlens, .spans = {},
-                .initial_state = call.initial_state, .final_state = call.final_state, .out = call.out, .initial_rows = call.initial_rows,
-                .final_rows = call.final_rows, .initial_mask = call.initial_mask, .checkpoint_state = c.state, .checkpoint_rows = c.rows,
+    // The same call of the portable kernel; it may have fewer sequences than the case.
+    fkdai_mma_call mma_call(const fkdai_prefill_call &of) const {
+        const fkdai_checkpoints &c = of.checkpoints;
+        fkdai_mma_grid grid = mma;
+        grid.blocks = static_cast<uint32_t>(of.N * of.HV * grid.slices);
+        return {.q = of.q, .k = of.k, .v = of.v, .g = of.g, .beta = of.beta, .is_beta_activated = of.is_beta_activated,
+                .beta_multiplier = of.beta_multiplier, .A_log = of.A_log, .dt_bias = of.dt_bias, .cu_seqlens = of.cu_seqlens, .spans = {},
+                .initial_state = of.initial_state, .final_state = of.final_state, .out = of.out, .initial_rows = of.initial_rows,
+                .final_rows = of.final_rows, .initial_mask = of.initial_mask, .checkpoint_state = c.state, .checkpoint_rows = c.rows,
                 .checkpoint_count = c.count, .checkpoints_per_sequence = c.stops.per_sequence, .checkpoint_every = c.stops.every,
-                .checkpoint_offsets = c.offsets, .out_stride = call.out_stride, .B = call.B, .T = call.T, .N = call.N, .H = call.H, .HV = call.HV,
-                .K = 128, .V = 128, .gate = call.gate, .scale = call.scale, .lower_bound = call.lower_bound, .is_raw = call.is_raw, .grid = mma,
-                .device_status = call.device_status};
+                .checkpoint_offsets = c.offsets, .out_stride = of.out_stride, .B = of.B, .T = of.T, .N = of.N, .H = of.H, .HV = of.HV,
+                .K = 128, .V = 128, .gate = of.gate, .scale = of.scale, .lower_bound = of.lower_bound, .is_raw = of.is_raw, .grid = grid,
+                .device_status = of.device_status};
     }
     void launch(cudaStream_t on) {
         if (is_public) {
             offered_call.launch(*this, on);
-        } else if (is_mma) {
-            const fkdai_mma_call to_mma = mma_call();
+        } else {
+            launch_alone(call, on);
+        }
+    }
+    // Another call by the kernel of this case.
+    void launch_alone(const fkdai_prefill_call &of, cudaStream_t on) const {
+        if (is_mma) {
+            const fkdai_mma_call to_mma = mma_call(of);
             CHECK_CUDA(fkdai_mma_launch(&to_mma, on));
         } else {
-            CHECK_CUDA(fkdai_prefill_launch(&call, on));
+            CHECK_CUDA(fkdai_prefill_launch(&of, on));
         }
     }
     void run() {

@@ -1,6 +1,6 @@
 // prefill_bounds.cu: arguments at their limits: broken cu_seqlens, more jobs than a grid dimension holds, states at any allowed place.
 //
-//     prefill_bounds [fuzz | many | states]... [duo | solo | quad]      without a word: all of them
+//     prefill_bounds [fuzz | many | states]... [duo | solo | quad | mma]      without a word: all of them
 //
 // Prints one line per check and "ran N, failed M"; exit code 1 if any failed, 3 after a hang, 77 without a GPU.
 #include <array>
@@ -99,7 +99,7 @@ bool is_as_alone(const DeviceCase &whole, int64_t n, int64_t start, int64_t leng
     call.out = out, call.final_state = final, call.initial_state = whole.initial + n * matrices;
     call.cu_seqlens = {nullptr, FKDAI_ABSENT}, call.device_status = nullptr;
     call.N = 1, call.T = length, call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, length, 1, H, multiprocessors);
-    CHECK_CUDA(fkdai_prefill_launch(&call, nullptr));
+    whole.launch_alone(call, nullptr);
     watch(nullptr);
     unsigned long long *const differences = DeviceCase::allocate<unsigned long long>(1);
     CHECK_CUDA(cudaMemset(differences, 0, sizeof *differences));
@@ -144,7 +144,7 @@ bool state_is_right(const DeviceCase &c, const StatePlace &at, const std::vector
     fkdai_prefill_call call = c.call;
     const fkdai_state_rows rows{stride, at.is_bf16 ? FKDAI_BF16 : FKDAI_F32, 0, {}, 0, 0};
     call.initial_state = from + at.shift, call.initial_rows = rows, call.final_state = to + at.shift, call.final_rows = rows;
-    CHECK_CUDA(fkdai_prefill_launch(&call, nullptr));
+    c.launch_alone(call, nullptr);
     watch(nullptr);
     CHECK_CUDA(cudaMemcpy(after.data(), to, count * sizeof(X), cudaMemcpyDeviceToHost));
     cudaFree(from);

@@ -1,6 +1,7 @@
 // prefill_check.cu: a prefill kernel against the float64 oracle, on the GPU: suites check and mappings of cases.def.
 //
-//     prefill_check [duo | solo | quad | mma | mma<slices> | call | mma_call]      call: through the public API; mma_call: with the portable kernel
+//     prefill_check [duo | solo | quad | mma | mma<slices> | call | mma_call | mma_spans]      call: through the public API; mma_call: with the portable
+//                                                                                    kernel; mma_spans: and with sequences in spans
 //
 // Prints one line per case and "ran N, failed M"; exit code 1 if any failed, 77 without a GPU.
 #ifdef FKDA_KERNELS_ALONE

@@ -1,6 +1,7 @@
 // prefill_stress.cu: the prefill kernel many times over: bits that must not change, launches that must end. No oracle.
 //
-//     prefill_stress [races | beside | streams | hang]... [duo | solo | quad]      without a word: all of them. Suites of cases.def
+//     prefill_stress [races | beside | streams | hang]... [duo | solo | quad | mma | mma_spans]      without a word: all of them. Suites of
+//                                      cases.def; mma_spans: through the public API, sequences in spans
 //
 // Prints one line per check and "ran N, failed M"; exit code 1 if any failed, 3 after a hang, 77 without a GPU.
 #include <cstring>
@@ -8,6 +9,9 @@
 #include <random>
 
 #include "gpu_repeat.cuh"
+#ifndef FKDA_KERNELS_ALONE
+#include "gpu_call.cuh"
+#endif
 
 namespace {
 

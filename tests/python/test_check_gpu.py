@@ -77,6 +77,16 @@ def test_only_some_parts(tool, folder, capsys, monkeypatch):
     assert status == 0 and "0 of 2 parts bad" in out and "one.duo" not in out
 
 
+def test_parts_side_by_side(tool, folder, capsys, monkeypatch):
+    write(folder, "first", 'test "$1" = wait && until test -e "$(dirname "$0")/second"; do sleep 0.1; done; echo "first: ran 3, failed 0"')
+    write(folder, "other", 'touch "$(dirname "$0")/second"; echo "other: ran 3, failed 0"; echo more')
+    parts = [part("waits", command=("tests/first", "wait")), part("other", command=("tests/other",)), part("left_out")]
+    words = ["--jobs", "2", "--only", "waits", "--only", "other", "--logs", str(folder / "logs")]
+    status, out = run(tool, folder, capsys, monkeypatch, parts, *words)
+    assert status == 0 and "0 of 2 parts bad" in out and out.index("other") < out.index("waits")
+    assert (folder / "logs/other.txt").read_text() == "other: ran 3, failed 0\nmore\n"
+
+
 def test_no_gpu(tool, folder, capsys, monkeypatch):
     write(folder, "planted_bugs", 'echo "planted_bugs: no GPU, skipped"; exit 77')
     status, out = run(tool, folder, capsys, monkeypatch, [part()])

@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "report"))
 import charts  # noqa: E402
 import figures  # noqa: E402
+import report  # noqa: E402
 import sources  # noqa: E402
 import svg  # noqa: E402
 
@@ -29,6 +30,20 @@ def test_a_figure_follows_the_sources(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "CUDA", tmp_path / "cuda")
     drawn = {f"{name}.svg": draw(sources.kernel()) for name, draw in figures.FIGURES.items()}
     assert list(figures.differences(drawn)) == ["docs/figures/mappings.svg is not what tools/report/figures.py draws"]
+
+
+def test_each_of_our_kernels_beside_its_peers():
+    facts = dict(gates="slow", T=8192, N=1, hbm_fraction=0.5, hbm_floor_ms=0.2, out_from_flashkda=1e-3)
+    facts.update(gpu="a GPU", driver="1", sm_mhz=1980, commit="c", method="m", runs=3)
+    line = lambda suite, case, H, who, time: dict(facts, suite=suite, case=case, H=H, who=who, median_ms=time)
+    rows = [line("seed", "T8192 H96 fixed", 96, who, time) for who, time in (("flashkda", 0.4), ("flashkda-mma", 0.8), ("fla", 2.4))]
+    rows += [line("shapes", "T8192 H7", 7, who, time) for who, time in (("flashkda", 0.1), ("flashkda-mma", 0.3), ("fla", 0.6))]
+    baselines = dict(rows=[dict(T=8192, H=96, seq_lens=[8192], flashkda_ms=1.6)], flashkda="f", gpu="g", driver="d", date="t", method="m")
+    page = "\n".join(report.peers_section(rows, baselines))
+    assert "| T8192 H96 fixed | slow channels | 0.400 | 50 % | 0.800 | 2.400 | 6.0x | 3.0x | 1.600 | 4.0x | 2.0x |" in page
+    assert "### Suite shapes" in page and "| T8192 H7 | slow channels | 0.100 | 50 % | 0.300 | 0.600 | 6.0x | 2.0x |  |  |  |" in page
+    assert "6.00x faster than FLA in the same run, 4.00x faster than FlashKDA's" in page and "portable kernel 3.00x faster than FLA" in page
+    assert "portable kernel" in report.draw_peers(rows, baselines)
 
 
 def test_layouts_are_those_that_the_sources_assert():

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Every test that needs a GPU, in one call. Runs what tools/gpu/pack_gpu.py has built; needs neither a compiler nor CMake.
 
-    tools/gpu/check_gpu.py [--build FOLDER] [--json FILE] [--only WORD] [--allow WORD]...
+    tools/gpu/check_gpu.py [--build FOLDER] [--json FILE] [--logs FOLDER] [--jobs N] [--only WORD]... [--allow WORD]...
 
 The parts are those of FOLDER/manifest.json, which pack_gpu.py has written from CTest's list (tests/gpu/CMakeLists.txt): programs, pytest files
 (label python), and programs under compute-sanitizer (label sanitizer). Prints one line per part (ran, failed, skipped, seconds), the last lines of
 a part that failed, and the total. Exit code 1 if a part failed, ran out of time, or ran fewer tests than expected; 77 if there is no GPU at all.
-A part that cannot run here (no torch, a sanitizer that does not see a planted bug) counts as too few, unless --allow names it.
+--jobs runs parts side by side on the one GPU, in the order of the manifest: none of them is a timing. A part that cannot run here (no torch, a
+sanitizer that does not see a planted bug) counts as too few, unless --allow names it.
 """
 import argparse
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -143,14 +145,19 @@ def run_sanitizer(build, part):
     judge(part, status)
 
 
-def all_parts(build, only):
-    for entry in json.loads((build / "manifest.json").read_text())["parts"]:
-        part = Part(entry)
-        if only is not None and only not in part.name:
-            continue
-        act = run_pytest if "python" in part.labels else run_sanitizer if "sanitizer" in part.labels else run_program
-        act(build, part)
-        yield part
+def run_part(build, part):
+    act = run_pytest if "python" in part.labels else run_sanitizer if "sanitizer" in part.labels else run_program
+    act(build, part)
+    return part
+
+
+def all_parts(build, only, jobs):
+    """The parts whose name has one of these words, all without words, as they end."""
+    parts = [Part(entry) for entry in json.loads((build / "manifest.json").read_text())["parts"]]
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(run_part, build, part) for part in parts if not only or any(word in part.name for word in only)]
+        for done in concurrent.futures.as_completed(running):
+            yield done.result()
 
 
 def has_gpu(build):
@@ -168,7 +175,9 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--build", type=pathlib.Path, default=ROOT / "build/gpu", help="folder of tools/gpu/pack_gpu.py (default build/gpu)")
     arguments.add_argument("--json", type=pathlib.Path, help="write a summary there")
-    arguments.add_argument("--only", help="run the parts whose name has this word")
+    arguments.add_argument("--logs", type=pathlib.Path, help="write what each part printed there")
+    arguments.add_argument("--jobs", type=int, default=1, help="so many parts at a time (default 1)")
+    arguments.add_argument("--only", action="append", help="run the parts whose name has this word")
     arguments.add_argument("--allow", action="append", default=[], help="a part that may be missing")
     arguments = arguments.parse_args()
     build = arguments.build.resolve()
@@ -180,7 +189,10 @@ def main():
         return NO_GPU
     print(f"{describe_machine()}\n{'part':<28} {'ran':>5} {'failed':>6} {'skipped':>7} {'seconds':>8}", flush=True)
     parts, bad = [], 0
-    for part in all_parts(build, arguments.only):
+    for part in all_parts(build, arguments.only, arguments.jobs):
+        if arguments.logs:
+            arguments.logs.mkdir(parents=True, exist_ok=True)
+            (arguments.logs / f"{part.name}.txt").write_text(part.output)
         good = part.is_good(arguments.allow)
         parts.append(part)
         bad += not good

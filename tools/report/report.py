@@ -70,46 +70,67 @@ def baseline_of(baselines, row):
     return next((known for known in baselines["rows"] if (known["T"], known["H"], len(known["seq_lens"])) == shape), {})
 
 
-def peer_rows(rows, baselines):
-    text, ratios = [], {"fla": [], "flashkda_ms": []}
+MINE = {"flashkda": "flashkda", "flashkda-mma": "portable kernel"}    # who -> heading
+OTHERS = {"fla": "FLA in the same run", "flashkda_ms": "FlashKDA's earlier figures"}
+
+
+def peer_rows(rows, baselines, mine):
+    """The cells, and the ratios of each heading to those of FLA and FlashKDA."""
+    text, ratios = [], {(who, other): [] for who in mine for other in OTHERS}
     find = lambda who, case, gates: next((r for r in rows if (r["who"], r["case"], r["gates"]) == (who, case, gates)), None)
     for case in distinct(rows, "case"):
         for gates in [g for g in GATES if find("flashkda", case, g)]:
-            ours, fla, published = find("flashkda", case, gates), find("fla", case, gates), baseline_of(baselines, find("flashkda", case, gates))
-            cells = [case, GATES_TEXT[gates], ms(ours["median_ms"]), f"{100 * ours['hbm_fraction']:.0f} %", "", "", "", ""]
-            if fla:
-                ratios["fla"].append(fla["median_ms"] / ours["median_ms"])
-                cells[4:6] = [ms(fla["median_ms"]), f"{ratios['fla'][-1]:.1f}x"]
-            if published.get("flashkda_ms"):
-                ratios["flashkda_ms"].append(published["flashkda_ms"] / ours["median_ms"])
-                cells[6:8] = [ms(published["flashkda_ms"]), f"{ratios['flashkda_ms'][-1]:.1f}x"]
+            lines, fla = [find(who, case, gates) for who in mine], find("fla", case, gates)
+            published = baseline_of(baselines, lines[0]).get("flashkda_ms")
+            cells = [case, GATES_TEXT[gates], ms(lines[0]["median_ms"]), f"{100 * lines[0]['hbm_fraction']:.0f} %"]
+            cells += [ms(line and line["median_ms"]) for line in lines[1:]]
+            for other, time in (("fla", fla and fla["median_ms"]), ("flashkda_ms", published)):
+                cells.append(ms(time))
+                for who, line in zip(mine, lines, strict=True):
+                    if time and line:
+                        ratios[who, other].append(time / line["median_ms"])
+                    cells.append(f"{ratios[who, other][-1]:.1f}x" if time and line else "")
             text.append(cells)
     return text, ratios
 
 
 def peers_section(rows, baselines):
-    body, ratios = peer_rows(rows, baselines)
-    heading = ["case", "gates", "flashkda, ms", "of HBM floor", "FLA Triton, ms", "flashkda is faster by", "FlashKDA (earlier), ms", "flashkda is faster by"]
+    mine = [who for who in MINE if any(row["who"] == who for row in rows)]
+    faster = [f"{MINE[who]} is faster by" for who in mine]
+    heading = ["case", "gates", "flashkda, ms", "of HBM floor", *(f"{MINE[who]}, ms" for who in mine[1:]), "FLA Triton, ms", *faster,
+               "FlashKDA (earlier), ms", *faster]
     worst = max(row["out_from_flashkda"] for row in rows)
-    return ["## GPU, against other kernels", "", belongs_to(rows), "", paragraph(
+    text = ["## GPU, against other kernels", "", belongs_to(rows), "", paragraph(
             f"FLA is `chunk_kda` of flash-linear-attention in Triton, in the same process on the same tensors; the answers differ by at most {worst:.1e} "
             f"relative RMS. FlashKDA ({baselines['flashkda']}) was measured earlier on an {baselines['gpu']} (driver {baselines['driver']}, {baselines['date']}; "
-            f"{baselines['method'].split(';')[0]})."), "", paragraph(
-            f"Geometric mean over the lines: {geomean(ratios['fla']):.2f}x faster than FLA in the same run, {geomean(ratios['flashkda_ms']):.2f}x faster than "
-            "FlashKDA's earlier figures."), "", *table(heading, body), "![bars: milliseconds a case](gpu_peers.svg)", ""]
+            f"{baselines['method'].split(';')[0]})."), ""]
+    if len(mine) > 1:
+        text += [paragraph("The portable kernel is what other GPUs than Hopper ones run, here on the same GPU (`FKDA_CUDA_KERNEL=mma`). Autotuning chose FLA's "
+                           "kernels for each length by itself."), ""]
+    for suite in distinct(rows, "suite"):
+        body, ratios = peer_rows([row for row in rows if row["suite"] == suite], baselines, mine)
+        if suite != rows[0]["suite"]:
+            text += [f"### Suite {suite}", ""]
+        means = lambda who, ratios=ratios: ", ".join(f"{geomean(ratios[who, other]):.2f}x faster than {name}" for other, name in OTHERS.items() if ratios[who, other])
+        text += [paragraph("Geometric mean over the lines: " + "; the portable kernel ".join(map(means, mine)) + "."), ""]
+        text += table(heading, body)
+        if suite == rows[0]["suite"]:
+            text += ["![bars: milliseconds a case](gpu_peers.svg)", ""]
+    return text
 
 
 def draw_peers(rows, baselines):
+    rows = [row for row in rows if row["suite"] == rows[0]["suite"]]
     gates = "slow" if any(row["gates"] == "slow" for row in rows) else rows[0]["gates"]
     shown = [row for row in rows if row["gates"] == gates]
     cases = distinct(shown, "case")
     of = lambda who, key: {row["case"]: row[key] for row in shown if row["who"] == who}
     earlier = {row["case"]: baseline_of(baselines, row).get("flashkda_ms") for row in shown}
     series = [("FLA Triton", "fla", of("fla", "median_ms")), ("FlashKDA (earlier)", "FlashKDA", earlier),
-              ("flashkda", "flashkda", of("flashkda", "median_ms")), ("what the memory needs", "floor", of("flashkda", "hbm_floor_ms"))]
+              ("portable kernel", "chain", of("flashkda-mma", "median_ms")), ("flashkda", "flashkda", of("flashkda", "median_ms")), ("what the memory needs", "floor", of("flashkda", "hbm_floor_ms"))]
     subtitle = f"{rows[0]['gpu']}, {shown[0]['T']} tokens, H heads, milliseconds a call; less is better. fp32 states in and out, gates: {GATES_TEXT[gates]}"
     return grouped_bars("KDA prefill: flashkda and its peers", subtitle, "ms", [case.replace("T8192 ", "") for case in cases],
-                        [(name, color, [values.get(case) for case in cases]) for name, color, values in series])
+                        [(name, color, [values.get(case) for case in cases]) for name, color, values in series if any(values.values())])
 
 
 # ---------------------------------------------------------------- suites
