@@ -86,7 +86,8 @@ static const char *name_of(const void *stub)
 cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel)
 {
-    (void)attributes, (void)kernel;
+    (void)kernel;
+    attributes->binaryVersion = fake.binary_version, attributes->ptxVersion = fake.ptx_version;
     fake.got++;
     return fake_answer();
 }

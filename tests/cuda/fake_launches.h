@@ -23,6 +23,7 @@ typedef struct fake_launch {
 typedef struct fake_runtime {
     int calls, fail_at;              /* which call fails, counted from 1; 0: none */
     int got, set;                    /* attributes of kernels: read, written */
+    int binary_version, ptx_version; /* of every kernel: its attributes */
     int largest_shared;              /* dynamic shared memory that a kernel was last allowed, bytes */
     int launched;
     fake_launch launches[FAKE_MOST_LAUNCHES];

@@ -54,7 +54,7 @@ static void check_variant(int variant, int major)
     assert_int_equal(fake_template_argument(seen->kernel, "4AxesE"), is_k_first);
     assert_int_equal(fake_template_argument(seen->kernel, "6InputsE"), !is_plain);
     const size_t most = shape == FKDAI_DECODE_PERSISTENT ? 227 * 1024 : 0;    /* that a block of sm_90 may have */
-    assert_true(seen->may_overlap == (major >= 9) && seen->shared_bytes <= most && (seen->shared_bytes > 0) == (most > 0) && seen->ranks == 1);
+    assert_true(seen->may_overlap == (major == 9) && seen->shared_bytes <= most && (seen->shared_bytes > 0) == (most > 0) && seen->ranks == 1);
     assert_int_equal(seen->grid, 15 * fkdai_decode_blocks_per_state(call.grid.shape, is_bf16));
     assert_int_equal(seen->block, threads[shape]);
     assert_memory_equal(seen->parameter, &call, sizeof call);
@@ -119,8 +119,23 @@ static void test_failures_are_handed_on(void **unused)
     assert_int_equal(fake.launched, 0);
 }
 
+/* PTX where there is machine code (CUDA_FORCE_PTX_JIT): its kernels would not wait where a plan says that they do. */
+static void test_machine_code_is_wanted(void **unused)
+{
+    (void)unused;
+    static const struct { int binary, ptx; cudaError_t error; } all[] = {
+        {80, 80, cudaSuccess}, {90, 90, cudaSuccess}, {90, 80, cudaErrorNoKernelImageForDevice}, {103, 100, cudaSuccess},
+        {103, 80, cudaErrorNoKernelImageForDevice}, {110, 80, cudaSuccess}, {121, 120, cudaSuccess}, {130, 80, cudaSuccess}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; ++i) {
+        reset();
+        fake.binary_version = all[i].binary, fake.ptx_version = all[i].ptx;
+        assert_int_equal(fkdai_decode_load(), all[i].error);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_each_variant), cmocka_unit_test(test_plans), cmocka_unit_test(test_nothing_to_do), cmocka_unit_test(test_failures_are_handed_on)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_each_variant), cmocka_unit_test(test_plans), cmocka_unit_test(test_nothing_to_do), cmocka_unit_test(test_failures_are_handed_on),
+                                       cmocka_unit_test(test_machine_code_is_wanted)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

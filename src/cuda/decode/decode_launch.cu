@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "decode/decode_kernel.cuh"
+#include "device/programmatic.h"
 
 namespace fkdai::decode {
 namespace {
@@ -51,6 +52,7 @@ extern "C" int fkdai_decode_load(void) {
         const Variant &v = variants[i / 8].of[i / 4 % 2][i / 2 % 2][i % 2];
         if (v.kernel == nullptr) continue;
         if (const cudaError_t error = cudaFuncGetAttributes(&attributes, v.kernel); error != cudaSuccess) return error;
+        if (!fkdai_waits_as_planned(attributes.binaryVersion, attributes.ptxVersion)) return cudaErrorNoKernelImageForDevice;
         if (v.shared_bytes == 0 || attributes.binaryVersion / 10 != 9) continue;    // of PERSISTENT, where a plan has it
         if (const cudaError_t error = cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.shared_bytes); error != cudaSuccess)
             return error;

@@ -1,6 +1,7 @@
 #include "decode/decode_plan.h"
 
 #include "decode/decode_tuning.h"
+#include "device/programmatic.h"
 
 typedef struct layout {
     int lanes, warps, rows;
@@ -50,7 +51,7 @@ static fkdai_decode_shape shape_of_one(const fkdai_decode_request *r)
 /* Tokens taken together: by blocks that stay, where each has some states, and a multiprocessor the shared memory for it. */
 static fkdai_decode_shape shape_of_chunk(const fkdai_decode_request *r, int major, int multiprocessors)
 {
-    const int has_room = major == 9, has_rounds = r->N * r->HV >= (int64_t)FKDAI_DECODE_PERSISTENT_ROUNDS * multiprocessors;
+    const int has_room = major == 9 && fkdai_is_programmatic(major), has_rounds = r->N * r->HV >= (int64_t)FKDAI_DECODE_PERSISTENT_ROUNDS * multiprocessors;
     const int is_built = fkdai_decode_is_built(FKDAI_DECODE_PERSISTENT, r->is_bf16_state, r->is_k_first, r->has_plain_input);
     return has_room && has_rounds && is_built ? FKDAI_DECODE_PERSISTENT : FKDAI_DECODE_CHUNK;
 }
@@ -80,7 +81,7 @@ static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
 
 fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *r, int major, int multiprocessors)
 {
-    fkdai_decode_grid grid = {.is_bf16_state = r->is_bf16_state, .is_k_first = r->is_k_first, .is_programmatic = major >= 9};
+    fkdai_decode_grid grid = {.is_bf16_state = r->is_bf16_state, .is_k_first = r->is_k_first, .is_programmatic = fkdai_is_programmatic(major)};
     if (r->N > FKDAI_DECODE_MAX_STATES / r->HV) return grid;
     grid.shape = shape_of(r, major, multiprocessors);
     grid.is_early = grid.is_programmatic && is_early(r, grid.shape);

@@ -18,11 +18,8 @@ _Static_assert(sizeof(fkdai_fused_grid) <= sizeof(fkdai_cuda_kernel_plan), "fkda
 
 enum { FOUR = 4, STATE_BYTES = 16 };    /* elements and bytes that are moved at once */
 
-/* The generations that decode_fused_launch.cu is compiled for (CMakeLists.txt). */
-static int runs_on(const fkdai_cuda_device *device)
-{
-    return device->major == 8 || (device->major == 9 && device->minor == 0) || device->major == 10 || device->major == 12;
-}
+/* As machine code, or as PTX of compute_80 (CMakeLists.txt). */
+static int runs_on(const fkdai_cuda_device *device) { return device->major >= 8; }
 
 /* ---------------------------------------------------------------- what it takes */
 
@@ -148,6 +145,6 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
 }
 
 const fkdai_cuda_kernel fkdai_decode_fused = {
-    .name = "decode_fused", .architectures = "sm_80 to sm_120", .operation = FKDAI_OP_DECODE_FUSED,
+    .name = "decode_fused", .architectures = "sm_80 and newer", .operation = FKDAI_OP_DECODE_FUSED,
     .runs_on = runs_on, .plan = plan, .check_args = check_args, .load = fkdai_decode_fused_load, .run = run,
 };

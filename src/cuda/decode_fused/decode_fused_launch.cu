@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "decode_fused/decode_fused_kernel.cuh"
+#include "device/programmatic.h"
 
 namespace fkdai::decode_fused {
 namespace {
@@ -26,6 +27,9 @@ constexpr Variant variants[2][2] = {{variant<Stored::F32, Axes::VK>(), variant<S
                                     {variant<Stored::BF16, Axes::VK>(), variant<Stored::BF16, Axes::KV>()}};
 
 cudaError_t prepare(const Variant &v) {
+    cudaFuncAttributes attributes{};
+    if (const cudaError_t error = cudaFuncGetAttributes(&attributes, v.kernel); error != cudaSuccess) return error;
+    if (!fkdai_waits_as_planned(attributes.binaryVersion, attributes.ptxVersion)) return cudaErrorNoKernelImageForDevice;
     const cudaError_t error = cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.shared_bytes);
     return error != cudaSuccess ? error
                                 : cudaFuncSetAttribute(v.kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);

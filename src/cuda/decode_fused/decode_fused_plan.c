@@ -1,8 +1,10 @@
 #include "decode_fused/decode_fused_plan.h"
 
+#include "device/programmatic.h"
+
 fkdai_fused_grid fkdai_fused_make_grid(int64_t N, int64_t H, int is_bf16_state, int is_k_first, int major)
 {
-    fkdai_fused_grid grid = {.is_bf16_state = is_bf16_state, .is_k_first = is_k_first, .is_programmatic = major >= 9};
+    fkdai_fused_grid grid = {.is_bf16_state = is_bf16_state, .is_k_first = is_k_first, .is_programmatic = fkdai_is_programmatic(major)};
     if (N > FKDAI_FUSED_MAX_STATES / H) return grid;
     grid.blocks = (uint32_t)(N * H);
     grid.by_heads = fkdai_make_divisor((uint32_t)H);
