@@ -3,6 +3,7 @@
 
     tools/run_fla_tests.py CHECKOUT                  CHECKOUT: a source tree of flash-linear-attention, whose tests/ops/test_kda.py is run
     tools/run_fla_tests.py CHECKOUT --tokens 512     sequences of at most so many tokens
+    tools/run_fla_tests.py CHECKOUT --first-config   FLA's kernels are not tuned: minutes less of compiling
     tools/run_fla_tests.py CHECKOUT -k flash_kda     options that are not known here go to pytest
 
 Tests run against the flash-linear-attention that is installed, not the one of the checkout. Those with a backward pass run their forward part:
@@ -67,6 +68,30 @@ def register_truth():
             )  # fmt: skip
 
     register("kda")(Float64Recurrence)
+
+
+# ---------------------------------------------------------------- Triton's autotuner
+
+
+def take_first_configs():
+    """Of a kernel's configurations the first that compiles and runs is taken, and the others are not tried."""
+    from triton.runtime.autotuner import Autotuner
+
+    prune, bench = Autotuner.prune_configs, Autotuner._bench
+    Autotuner.check_disk_cache = lambda self, key, configs, bench_fn: bench_fn()  # what is chosen so is kept for nobody
+
+    def prune_configs(self, *args, **kwargs):
+        self.has_config = False
+        return prune(self, *args, **kwargs)
+
+    def bench_unless_found(self, *args, **kwargs):
+        if self.has_config:
+            return [float("inf")] * 3
+        times = bench(self, *args, **kwargs)
+        self.has_config = (times[0] if isinstance(times, (list, tuple)) else times) < float("inf")
+        return times
+
+    Autotuner.prune_configs, Autotuner._bench = prune_configs, bench_unless_found
 
 
 # ---------------------------------------------------------------- the forward part of a test
@@ -169,6 +194,7 @@ def main():
     parser.add_argument("checkout", type=pathlib.Path, help="a source tree of flash-linear-attention")
     parser.add_argument("--tokens", type=int, help="the most tokens of a sequence; without it as many as FLA has")
     parser.add_argument("--with-backward", action="store_true", help="tests with a backward pass as they are")
+    parser.add_argument("--first-config", action="store_true", help="of each Triton kernel's configurations take the first that runs")
     options, rest = parser.parse_known_args()
     tests = options.checkout.resolve() / "tests/ops/test_kda.py"
     if not tests.exists():
@@ -177,6 +203,8 @@ def main():
     if not on_gpu:
         fla.utils.device, fla.utils.device_torch_lib = "cpu:0", torch.cpu
         register_truth()
+    if options.first_config:
+        take_first_configs()
     print(f"FLA {fla.__version__} installed; tests of {tests}; on {fla.utils.device}; flash_kda {flash_kda.__version__}")
     plugin = Plugin(options, on_gpu)
     status = pytest.main([str(tests), "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(options.checkout), *rest], [plugin])

@@ -17,6 +17,9 @@ from recurrence import recurrence, relative_rms
 pytestmark = pytest.mark.usefixtures("fla_with_us")
 HAS_GPU = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
 CLOSE = 2e-3  # of logits, whose largest is about 1.5
+# Without experts and with all keys, nothing is chosen: where it is, the last bits of a number decide, and logits move by up to 0.5.
+NO_CHOICES = {"kimi_linear": dict(mlp_layer_types=["dense"] * 4), "glm": dict(mlp_layer_types=["dense"] * 4, index_topk=1024)}
+NEEDS_GPU = pytest.mark.skipif(not HAS_GPU, reason="needs a GPU of compute capability 9.0")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,17 +88,18 @@ def test_a_prompt_in_pieces(model):
     assert (torch.cat([first.logits, second.logits], dim=1) - whole).abs().max() < CLOSE and taken()["chunk_kda"] == (9, 0)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU, id="gpu")])
 @torch.no_grad()
-def test_a_model_in_bf16(example):
+def test_a_model_in_bf16(example, device):
     torch.manual_seed(7)
-    model = example.kimi_linear().to(torch.bfloat16)
-    prompt = prompt_of(60)
+    model = example.kimi_linear(**NO_CHOICES["kimi_linear"]).to(device, torch.bfloat16)
+    prompt = prompt_of(60).to(device)
     ours = model(prompt).logits.float()
-    assert taken()["chunk_kda"] == (3, 0)
+    assert taken(device)["chunk_kda"] == (3, 0)
     with example.kda_layers(model, own_loop=True):
         theirs = model(prompt).logits.float()
     assert (ours - theirs).abs().max() < 0.05 * theirs.abs().max()  # other roundings of one model in bf16
-    assert model.generate(prompt, max_new_tokens=3, do_sample=False).shape == (1, 63) and taken()["fused_recurrent_kda"] == (6, 0)
+    assert model.generate(prompt, max_new_tokens=3, do_sample=False).shape == (1, 63) and taken(device)["fused_recurrent_kda"] == (6, 0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU, FLA's kernels answer")
@@ -106,7 +110,7 @@ def test_without_us_it_ends_in_triton(example, monkeypatch):
         example.kimi_linear()(prompt_of(5))
 
 
-@pytest.mark.skipif(not HAS_GPU, reason="needs a GPU of compute capability 9.0")
+@NEEDS_GPU
 @torch.no_grad()
 def test_rounded_prompts_on_a_gpu(example, monkeypatch):
     """With may_round prompts in float32 are ours: as a prefill in bf16 of the same q, k and v. What rounding them alone does to logits, and to
@@ -129,11 +133,27 @@ def test_rounded_prompts_on_a_gpu(example, monkeypatch):
     assert len(checked) == 6 and all(out <= limit.out and state <= limit.state for out, state in checked), checked
 
 
-@pytest.mark.skipif(not HAS_GPU, reason="needs a GPU of compute capability 9.0")
+@NEEDS_GPU
 def test_on_a_gpu(example, model):
     """In float32 prompts are FLA's, as our kernels would round them, and decode is ours."""
-    model, prompt = copy.deepcopy(model).cuda(), prompt_of(300).cuda()
+    model, prompt = copy.deepcopy(model).cuda(), prompt_of(300)[:, :40].cuda()
     theirs = example.run(model, prompt, 64, own_loop=True)
     ours = example.run(model, prompt, 64)
-    assert taken("cuda")["chunk_kda"][0] == 0 and taken("cuda")["fused_recurrent_kda"] == (3 * 63, 0)
-    assert (ours[0] - theirs[0]).abs().max() < CLOSE and ours[1] == theirs[1]
+    assert taken("cuda")["chunk_kda"] == (0, 6) and taken("cuda")["fused_recurrent_kda"] == (3 * 63, 0)
+    assert ours[1] == theirs[1]
+
+
+@NEEDS_GPU
+@pytest.mark.parametrize("name", NO_CHOICES)
+def test_logits_on_a_gpu(example, name):
+    """FLA's prompt, whose products are of tf32, and then two tokens of ours, against the loop."""
+    torch.manual_seed(7)
+    model, prompt = getattr(example, name)(**NO_CHOICES[name]).cuda(), prompt_of(300).cuda()
+    with torch.no_grad():
+        begin = model(prompt[:, :298], use_cache=True)
+        ours = [begin.logits]
+        for t in (298, 299):
+            ours.append(model(prompt[:, t : t + 1], past_key_values=begin.past_key_values, use_cache=True).logits)
+    assert taken("cuda")["fused_recurrent_kda"] == (6, 0)
+    theirs = example.run(model, prompt, 1, own_loop=True)[0]
+    assert (torch.cat(ours, dim=1).cpu() - theirs).abs().max() < CLOSE
