@@ -155,7 +155,7 @@ static case_result run_any(const void *shape, const case_spec *s, const input_va
     emulated_run how = {poison, GUARD_AT_END, 0, *(const int *)shape, NULL, 0};
     return run_emulated(s, x, &how);
 }
-static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_ONE_SMALL, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY,    /* token by token */
+static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_ONE_SMALL, FKDAI_DECODE_ONE_SOME, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY,    /* token by token */
                                            FKDAI_DECODE_STEPS};
 static const decode_way way = {run_any, &planned, "the emulator", FKDAI_DECODE_TOGETHER_LAST};
 
@@ -203,17 +203,20 @@ static void test_tokens_together(void **unused)
     check_one_by_one(&way, "B=3 T=6 H=1 K=128 V=128 op=decode gates=wide gate=softplus");
 }
 
-/* Blocks that stay give the bits of blocks that do not, with one state each or several. */
+/* Blocks that stay give the bits of blocks that do not, with one state each or several, and blocks of half a state too. */
 static void check_persistent(const char *text, int is_verify)
 {
-    static const int of_one = FKDAI_DECODE_CHUNK, of_many = FKDAI_DECODE_PERSISTENT;
+    static const int of_one = FKDAI_DECODE_CHUNK, of_half = FKDAI_DECODE_CHUNK_SMALL, of_many = FKDAI_DECODE_PERSISTENT;
     case_spec s = case_parse("persistent", text);
     s.is_verify = is_verify;
     input_values x = values_draw(&s);
     case_result one = run_any(&of_one, &s, &x, 0xa5), many = run_any(&of_many, &s, &x, 0xa5);
-    if (one.status != FKDA_OK || many.status != FKDA_OK) fail_msg("%s: %s", text, fkda_last_error());
+    case_result half = run_any(&of_half, &s, &x, 0xa5);
+    if (one.status != FKDA_OK || many.status != FKDA_OK || half.status != FKDA_OK) fail_msg("%s: %s", text, fkda_last_error());
     if (!result_same_bits(&one, &many)) fail_msg("%s: blocks that stay have other bits", text);
+    if (!result_same_bits(&one, &half)) fail_msg("%s: blocks of half a state have other bits", text);
     result_free(&one);
+    result_free(&half);
     result_free(&many);
     values_free(&x);
 }
@@ -232,6 +235,8 @@ static void test_shapes(void **unused)
 {
     (void)unused;
     check_shapes("B=3 T=1 H=1 HV=2 K=128 V=128 op=decode s0_pool=i32 mask=some");
+    check_shapes("B=3 T=1 H=1 HV=2 K=128 V=128 op=decode s0_pool=i64 mask=some out=bf16");
+    check_shapes("lens=1,0,1 H=2 K=128 V=128 op=decode s0_pool=i32 gate=softplus out=bf16");
     check_shapes("B=2 T=1 H=1 K=128 V=128 op=decode s0_layout=nhkv out=bf16");
     check_shapes("B=2 T=1 H=1 K=128 V=128 op=decode s0=bf16 in=f32");
     check_shapes("B=2 T=1 H=1 K=128 V=128 op=decode s0=bf16 s0_layout=nhkv out=bf16");

@@ -23,6 +23,7 @@ struct Block {
     TokenReader<Config> reader;
     std::conditional_t<Config::kIsChunk, ChunkRows<Config>, Rows<Config>> rows;
     uint8_t *own;    // Rows::own_in the first row of states
+    uint8_t *first_state;    // Rows::in_row of the state that the sequence begins with, once it is requested
     Line<Config::kInputs> out;
 
     // Where everything lies, as far as that is known without reading.
@@ -37,7 +38,13 @@ struct Block {
     // Who needs it needs all of it.
     __device__ __forceinline__ uint64_t known() const {
         const uint64_t at = address(states.slot_place.at) ^ address(states.mask_at) ^ address(reader.first.at) ^ address(reader.second.at);
-        return at ^ address(reader.beta.at) ^ address(reader.v.at) ^ address(reader.bias) ^ address(reader.A_log) ^ address(own);
+        const uint64_t all = at ^ address(reader.beta.at) ^ address(reader.v.at) ^ address(reader.bias) ^ address(reader.A_log) ^ address(own);
+#if FKDAI_TRY_WARM
+        // and what is used behind the wait alone: lines of the parameter that no block of this launch has read are not in the caches
+        return all ^ static_cast<uint32_t>(p.null_is_padding) ^ static_cast<uint32_t>(p.is_normalised) ^ __float_as_uint(p.scale) ^ static_cast<uint64_t>(p.out.head);
+#else
+        return all;
+#endif
     }
     __device__ __forceinline__ static uint64_t address(const void *x) { return reinterpret_cast<uint64_t>(x); }
 
@@ -45,11 +52,14 @@ struct Block {
 
     __device__ __forceinline__ uint8_t *guessed_state() const { return rows.template in_row<kStored>(own, p.row_stride, states.guess); }
 
+    // Of CHUNK_SMALL the last warps only prepare tokens.
+    __device__ __forceinline__ static bool has_rows() { return Config::kRowWarps == Config::kWarps || unsigned_thread() < 32 * Config::kRowWarps; }
+
     // While the kernel before may still run: the slot as it is now, and its state into the second-level cache. Neither is more than a guess.
     __device__ __forceinline__ void guess() {
-        if (!Config::kGuesses || !p.grid.is_early) return;
+        if constexpr (Config::kStart == Start::LATE) return;
         states.guess_first(p, job);
-        if (states.has_guess) rows.prefetch(guessed_state());
+        if (states.has_guess && has_rows()) rows.prefetch(guessed_state());
     }
 
     // False: nothing to do.
@@ -61,26 +71,25 @@ struct Block {
         }
         states.request(job);
         reader.request(p, job);
-        if constexpr (Config::kGuesses) {
-            if (!p.grid.is_early) {
-                states.find_first(p);
-                states.guess_what_is_known();
-            }
-            rows.request(guessed_state(), states.has_guess);
+        if constexpr (Config::kStart == Start::EARLY) {
+            first_state = guessed_state();
+            rows.request(first_state, states.has_guess && has_rows());
             if constexpr (Config::kTokens > 1) states.cut(p, job);
             return true;
         } else {
             states.find_first(p);
-            rows.request(state_in(states.first), !states.starts_from_0());
+            first_state = state_in(states.first);
+            rows.request(first_state, !states.starts_from_0() && has_rows());
             return find_last();
         }
     }
 
     // The slot as it is: was that of the guess another one, the state is requested again. False: nothing to do.
     __device__ __forceinline__ bool check_guess() {
-        if constexpr (Config::kGuesses) {
+        if constexpr (Config::kStart == Start::EARLY) {
             states.find_first(p);
-            if (states.guessed_wrong()) rows.request(state_in(states.first), !states.starts_from_0());
+            first_state = state_in(states.first);    // where it is written, also where it begins from 0
+            if (states.guessed_wrong()) rows.request(first_state, !states.starts_from_0() && has_rows());
             return find_last();
         } else {
             return true;
@@ -122,6 +131,15 @@ struct Block {
         pass(tokens, 0, states.store_after + 1);
         if (states.store_after >= 0) rows.template store<kStored>(state_in(states.first));
         pass(tokens, states.store_after + 1, job.count);
+    }
+
+    // The same of one token, without a loop.
+    __device__ __forceinline__ void run_one(const Tokens<Config> &tokens) {
+        if (job.count <= 0) return;
+        const float update = step(tokens, 0);
+        if (states.store_after < 0) return;
+        rows.values.add(tokens.k[0], rows.lane, update);
+        rows.template store<kStored>(first_state);
     }
 
     __device__ __forceinline__ void run_chunk(const Tokens<Config> &tokens) {
@@ -176,21 +194,31 @@ template <class Config>
 __device__ __forceinline__ void run_block(const fkdai_decode_call &p) {
     __shared__ Tokens<Config> tokens;
     Block<Config> block(p);
+#ifdef FKDAI_TRY_TOP
+    release_next_kernel();
+#endif
     block.guess();
     await_previous_kernel(block.known(), &tokens.unread);
-    if (Config::kGuesses && p.grid.is_early) release_next_kernel();
+#ifndef FKDAI_TRY_TOP
+    if constexpr (Config::kStart == Start::EARLY) release_next_kernel();
+#endif
     if (!block.request()) return;
+    constexpr bool is_short = FKDAI_TRY_SHORT && Config::kIsOne, checks_first = FKDAI_TRY_CHECK && Config::kIsOne;
+    if constexpr (is_short) block.place_out();
+    if (checks_first && !block.check_guess()) return;
     block.reader.finish(p, block.job, tokens);
     __syncthreads();
     if constexpr (Config::kIsChunk) {
         relate_tokens(tokens, block.job.count, p.commit == FKDAI_DECODE_LAST);
         __syncthreads();
     }
-    if (!Config::kGuesses || !p.grid.is_early) release_next_kernel();    // not earlier: waiting blocks of it would fill the multiprocessors unevenly
-    if (!block.check_guess()) return;
+    if constexpr (Config::kStart != Start::EARLY) release_next_kernel();    // not earlier: waiting blocks of it would fill the multiprocessors unevenly
+    if (!checks_first && !block.check_guess()) return;
+    if (!block.has_rows()) return;
     if constexpr (!Config::kIsChunk) block.rows.widen();
-    block.place_out();
+    if constexpr (!is_short) block.place_out();
     if constexpr (Config::kWritesSteps) block.run_steps(tokens);
+    else if constexpr (is_short) block.run_one(tokens);
     else if constexpr (Config::kIsChunk) block.run_chunk(tokens);
     else block.run(tokens);
 }

@@ -10,9 +10,11 @@ static layout layout_of(fkdai_decode_shape shape, int is_bf16)
 {
     static const layout layouts[FKDAI_DECODE_SHAPES] = {
         [FKDAI_DECODE_ONE_SMALL] = {FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_SMALL_WARPS, FKDAI_DECODE_ROWS},
+        [FKDAI_DECODE_ONE_SOME] = {FKDAI_DECODE_ONE_SOME_LANES, FKDAI_DECODE_ONE_SOME_WARPS, FKDAI_DECODE_ROWS},
         [FKDAI_DECODE_FEW] = {FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_ROWS},
         [FKDAI_DECODE_MANY] = {FKDAI_DECODE_MANY_LANES, FKDAI_DECODE_MANY_WARPS, FKDAI_DECODE_ROWS},
         [FKDAI_DECODE_CHUNK] = {FKDAI_DECODE_CHUNK_LANES, FKDAI_DECODE_CHUNK_WARPS, FKDAI_DECODE_CHUNK_ROWS},
+        [FKDAI_DECODE_CHUNK_SMALL] = {FKDAI_DECODE_CHUNK_LANES, FKDAI_DECODE_CHUNK_SMALL_ROW_WARPS, FKDAI_DECODE_CHUNK_ROWS},
         [FKDAI_DECODE_PERSISTENT] = {FKDAI_DECODE_CHUNK_LANES, FKDAI_DECODE_CHUNK_WARPS, FKDAI_DECODE_CHUNK_ROWS},
         [FKDAI_DECODE_STEPS] = {FKDAI_DECODE_STEPS_LANES, FKDAI_DECODE_STEPS_WARPS, FKDAI_DECODE_ROWS},
     };
@@ -44,7 +46,9 @@ static fkdai_decode_shape shape_of_one(const fkdai_decode_request *r)
         const int has_small = fkdai_decode_is_built(FKDAI_DECODE_ONE_SMALL, r->is_bf16_state, 0, r->has_plain_input);
         return has_small && states <= FKDAI_DECODE_FEW_STATES ? FKDAI_DECODE_ONE_SMALL : FKDAI_DECODE_ONE;
     }
-    return r->is_bf16_state || states < FKDAI_DECODE_ROUNDS_STATES ? FKDAI_DECODE_MANY : FKDAI_DECODE_FEW;
+    if (r->is_bf16_state) return FKDAI_DECODE_MANY;
+    if (states >= FKDAI_DECODE_ROUNDS_STATES) return FKDAI_DECODE_FEW;
+    return fkdai_decode_is_built(FKDAI_DECODE_ONE_SOME, 0, 0, r->has_plain_input) ? FKDAI_DECODE_ONE_SOME : FKDAI_DECODE_MANY;
 }
 
 /* Tokens taken together: by blocks that stay, where each has some states, and a multiprocessor the shared memory for it. */
@@ -52,7 +56,9 @@ static fkdai_decode_shape shape_of_chunk(const fkdai_decode_request *r, int majo
 {
     const int has_room = major == 9, has_rounds = r->N * r->HV >= (int64_t)FKDAI_DECODE_PERSISTENT_ROUNDS * multiprocessors;
     const int is_built = fkdai_decode_is_built(FKDAI_DECODE_PERSISTENT, r->is_bf16_state, r->is_k_first, r->has_plain_input);
-    return has_room && has_rounds && is_built ? FKDAI_DECODE_PERSISTENT : FKDAI_DECODE_CHUNK;
+    if (has_room && has_rounds && is_built) return FKDAI_DECODE_PERSISTENT;
+    const int has_small = fkdai_decode_is_built(FKDAI_DECODE_CHUNK_SMALL, r->is_bf16_state, r->is_k_first, r->has_plain_input);
+    return has_small && r->N * r->HV <= FKDAI_DECODE_FEW_STATES ? FKDAI_DECODE_CHUNK_SMALL : FKDAI_DECODE_CHUNK;
 }
 
 /* Where it gains: measured. */

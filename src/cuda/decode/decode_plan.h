@@ -24,9 +24,11 @@ enum { FKDAI_DECODE_TOGETHER_NONE = 4, FKDAI_DECODE_TOGETHER_LAST = 6 };
 typedef enum fkdai_decode_shape {
     FKDAI_DECODE_ONE,      /* one token */
     FKDAI_DECODE_ONE_SMALL,    /* one token of few states: smaller blocks */
+    FKDAI_DECODE_ONE_SOME,     /* one token of some hundred states: all blocks at once */
     FKDAI_DECODE_FEW,      /* up to 8; most threads in flight */
     FKDAI_DECODE_MANY,     /* up to 8; fewest instructions for a token */
     FKDAI_DECODE_CHUNK,    /* up to 8, taken together, all outputs and at most the last state; S and what is written decide */
+    FKDAI_DECODE_CHUNK_SMALL,   /* the same bits, by blocks of half a state: soonest done */
     FKDAI_DECODE_PERSISTENT,    /* the same bits, by blocks that go from state to state: most states a second */
     FKDAI_DECODE_STEPS,    /* up to 8, whose states are written; trees */
     FKDAI_DECODE_SHAPES
@@ -67,8 +69,9 @@ static inline
 #endif
 int fkdai_decode_is_built(fkdai_decode_shape shape, int is_bf16_state, int is_k_first, int has_plain_input)
 {
-    return shape == FKDAI_DECODE_ONE ? !is_k_first : shape == FKDAI_DECODE_ONE_SMALL ? !is_bf16_state && !is_k_first && has_plain_input :
-           shape == FKDAI_DECODE_FEW ? !is_bf16_state && !is_k_first : shape == FKDAI_DECODE_PERSISTENT ? !is_k_first && has_plain_input :
+    return shape == FKDAI_DECODE_ONE ? !is_k_first : shape == FKDAI_DECODE_ONE_SMALL || shape == FKDAI_DECODE_ONE_SOME ? !is_bf16_state && !is_k_first && has_plain_input :
+           shape == FKDAI_DECODE_FEW ? !is_bf16_state && !is_k_first :
+           shape == FKDAI_DECODE_PERSISTENT || shape == FKDAI_DECODE_CHUNK_SMALL ? !is_k_first && has_plain_input :
            shape == FKDAI_DECODE_STEPS ? !has_plain_input : 1;
 }
 

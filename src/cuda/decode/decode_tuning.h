@@ -6,16 +6,25 @@
 enum {
     FKDAI_DECODE_ONE_F32_LANES = 32, FKDAI_DECODE_ONE_F32_WARPS = 4,      /* fp32 states: 16 rows */
     FKDAI_DECODE_ONE_SMALL_WARPS = 2,                                    /* 8 rows */
+#ifdef FKDAI_TRY_SOME_LANES
+    FKDAI_DECODE_ONE_SOME_LANES = FKDAI_TRY_SOME_LANES, FKDAI_DECODE_ONE_SOME_WARPS = FKDAI_TRY_SOME_WARPS, FKDAI_DECODE_ONE_SOME_BLOCKS = FKDAI_TRY_SOME_BLOCKS,
+#else
+    FKDAI_DECODE_ONE_SOME_LANES = 8, FKDAI_DECODE_ONE_SOME_WARPS = 4, FKDAI_DECODE_ONE_SOME_BLOCKS = 4,    /* 64 rows */
+#endif
     FKDAI_DECODE_ONE_BF16_LANES = 16, FKDAI_DECODE_ONE_BF16_WARPS = 4,    /* bf16 states: 32 rows */
     FKDAI_DECODE_FEW_LANES = 16, FKDAI_DECODE_FEW_WARPS = 8,              /* 64 rows, half the shuffles of 32 lanes */
     FKDAI_DECODE_MANY_LANES = 8, FKDAI_DECODE_MANY_WARPS = 4,             /* 64 rows, a quarter of the shuffles, and half the reads of inputs */
     FKDAI_DECODE_CHUNK_LANES = 4, FKDAI_DECODE_CHUNK_WARPS = 8,           /* a whole state, as the tensor cores want their operands */
+#ifndef FKDAI_TRY_ROW_WARPS
+#define FKDAI_TRY_ROW_WARPS 4
+#endif
+    FKDAI_DECODE_CHUNK_SMALL_ROW_WARPS = FKDAI_TRY_ROW_WARPS,                              /* half a state; 8 warps prepare tokens */
     FKDAI_DECODE_STEPS_LANES = 16, FKDAI_DECODE_STEPS_WARPS = 8,
     FKDAI_DECODE_ROWS = 4, FKDAI_DECODE_CHUNK_ROWS = 2                    /* of a group of lanes */
 };
 
 /* The registers that a thread may have are 65536 / (blocks on a multiprocessor * threads of a block). */
-enum { FKDAI_DECODE_ONE_F32_BLOCKS = 8, FKDAI_DECODE_ONE_SMALL_BLOCKS = 16, FKDAI_DECODE_ONE_BF16_BLOCKS = 6, FKDAI_DECODE_FEW_BLOCKS = 3,
+enum { FKDAI_DECODE_ONE_F32_BLOCKS = 8, FKDAI_DECODE_ONE_SMALL_BLOCKS = 12, FKDAI_DECODE_ONE_BF16_BLOCKS = 6, FKDAI_DECODE_FEW_BLOCKS = 3,
        FKDAI_DECODE_MANY_BLOCKS = 4, FKDAI_DECODE_CHUNK_BLOCKS = 2, FKDAI_DECODE_STEPS_BLOCKS = 2 };
 
 /* From so many tokens on the shape MANY. Up to FEW states the shape FEW for any number: a multiprocessor has one block of either; and ONE_SMALL, where
