@@ -1,19 +1,6 @@
 // The kernel's variants, how a block lies on rows and lanes, and what it shares.
 #pragma once
 
-#ifndef FKDAI_TRY_WARM
-#define FKDAI_TRY_WARM 1
-#endif
-#ifndef FKDAI_TRY_SHORT
-#define FKDAI_TRY_SHORT 1
-#endif
-#ifndef FKDAI_TRY_CHECK
-#define FKDAI_TRY_CHECK 0
-#endif
-#ifndef FKDAI_TRY_HINT
-#define FKDAI_TRY_HINT 0
-#endif
-
 #include "decode/decode_launch.h"
 #include "decode/decode_tuning.h"
 #include "device/state_rows.cuh"
@@ -24,9 +11,9 @@ inline constexpr int kWidth = 128;  // K and V
 
 enum class Inputs { BF16, ANY };    // fkdai_decode_grid.has_plain_input
 
-// How a block begins (decode_kernel.cuh). EARLY: fkdai_decode_grid.is_early. Known when the kernel is compiled: a test of it where the kernel runs becomes
+// How a block begins (decode_kernel.cuh): fkdai_decode_grid.is_early. Known when the kernel is compiled: a test of it where the kernel runs becomes
 // predicated instructions that wait for the slot, whether they do anything or not.
-enum class Start { LATE, PREFETCHED, EARLY };
+enum class Start { LATE, EARLY };
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 1000
 inline constexpr int kSpillsOften = 1;    // with the registers that suffice elsewhere
@@ -39,44 +26,46 @@ inline constexpr int kSpillsChunk = 1;
 inline constexpr int kSpillsChunk = 0;
 #endif
 
-// The shared memory of PERSISTENT: where the plan may choose it.
-#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 900 || __CUDA_ARCH__ >= 1000)
-inline constexpr bool kHasRoomForStates = false;
-#else
-inline constexpr bool kHasRoomForStates = true;
-#endif
-
-// Those of [V,K] states that are copied by their own block.
-template <fkdai_decode_shape shape, Axes axes, Start start>
-inline constexpr bool kMayStart = start == Start::LATE || (axes == Axes::VK && shape != FKDAI_DECODE_PERSISTENT && shape != FKDAI_DECODE_STEPS);
+// On devices of this generation.
+template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs, Start start>
+constexpr bool is_built_for(int major) {
+    return fkdai_decode_is_built(shape, stored == Stored::BF16, axes == Axes::KV, inputs == Inputs::BF16, start == Start::EARLY, major);
+}
 
 template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs, Start start>
 struct Config {
     static constexpr bool kIsOneSmall = shape == FKDAI_DECODE_ONE_SMALL, kIsOneSome = shape == FKDAI_DECODE_ONE_SOME;
     static constexpr bool kIsOne = shape == FKDAI_DECODE_ONE || kIsOneSmall || kIsOneSome;
+    static constexpr bool kIsEarly = start == Start::EARLY;
+    static constexpr bool kIsShort = kIsOne && kIsEarly;    // no loop, and the slot is checked while inputs are on their way: late blocks lose by it
     static constexpr bool kIsPersistent = shape == FKDAI_DECODE_PERSISTENT, kWritesSteps = shape == FKDAI_DECODE_STEPS;
-    static constexpr bool kIsChunkSmall = shape == FKDAI_DECODE_CHUNK_SMALL;
-    static constexpr bool kIsChunk = shape == FKDAI_DECODE_CHUNK || kIsChunkSmall || kIsPersistent;    // takes tokens together
-    static constexpr Start kStart = start;
+    static constexpr bool kIsChunkHalf = shape == FKDAI_DECODE_CHUNK_HALF;
+    static constexpr bool kIsChunk = shape == FKDAI_DECODE_CHUNK || kIsChunkHalf || kIsPersistent;    // takes tokens together
     static constexpr Stored kStored = stored;
     static constexpr Axes kAxes = axes;
     static constexpr Inputs kInputs = inputs;
+#ifdef __CUDA_ARCH__
+    static constexpr bool kHasCode = is_built_for<shape, stored, axes, inputs, start>(__CUDA_ARCH__ / 100);    // elsewhere no plan chooses it
+#else
+    static constexpr bool kHasCode = true;
+#endif
     static constexpr int kTokens = kIsOne ? 1 : FKDAI_DECODE_MAX_TOKENS;
     static constexpr int of(int one_f32, int one_bf16, int few, int many, int chunk, int steps) {
-        return shape == FKDAI_DECODE_FEW ? few : shape == FKDAI_DECODE_MANY ? many : kIsChunk ? chunk : kWritesSteps ? steps :
+        return shape == FKDAI_DECODE_FEW ? few : shape == FKDAI_DECODE_MANY || kIsOneSome ? many : kIsChunk ? chunk : kWritesSteps ? steps :
                stored == Stored::F32 ? one_f32 : one_bf16;
     }
-    static constexpr int kLanes = of(kIsOneSome ? FKDAI_DECODE_ONE_SOME_LANES : FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_MANY_LANES,
+    static constexpr int kLanes = of(FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_MANY_LANES,
                                      FKDAI_DECODE_CHUNK_LANES, FKDAI_DECODE_STEPS_LANES);
-    static constexpr int kWarps = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_WARPS : kIsOneSome ? FKDAI_DECODE_ONE_SOME_WARPS : FKDAI_DECODE_ONE_F32_WARPS,
+    static constexpr int kWarps = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_WARPS : FKDAI_DECODE_ONE_F32_WARPS,
                                      FKDAI_DECODE_ONE_BF16_WARPS, FKDAI_DECODE_FEW_WARPS, FKDAI_DECODE_MANY_WARPS,
                                      FKDAI_DECODE_CHUNK_WARPS, FKDAI_DECODE_STEPS_WARPS);
     // The rare ones would spill with as many blocks as the others.
     static constexpr int kChunkBlocks = FKDAI_DECODE_CHUNK_BLOCKS - (kSpillsChunk || (inputs == Inputs::ANY && axes == Axes::KV));
-    static constexpr int kMinBlocks = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_BLOCKS : kIsOneSome ? FKDAI_DECODE_ONE_SOME_BLOCKS : FKDAI_DECODE_ONE_F32_BLOCKS,
-                                         FKDAI_DECODE_ONE_BF16_BLOCKS - kSpillsOften, FKDAI_DECODE_FEW_BLOCKS - kSpillsOften,
+    static constexpr int kMinBlocks = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_BLOCKS : FKDAI_DECODE_ONE_F32_BLOCKS,
+                                         FKDAI_DECODE_ONE_BF16_BLOCKS - kSpillsOften,
+                                         FKDAI_DECODE_FEW_BLOCKS - (kSpillsOften || (inputs == Inputs::ANY && !kIsEarly)),
                                          FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), kIsPersistent ? 1 : kChunkBlocks, FKDAI_DECODE_STEPS_BLOCKS);
-    static constexpr int kRowWarps = kIsChunkSmall ? FKDAI_DECODE_CHUNK_SMALL_ROW_WARPS : kWarps;    // the first ones; all prepare tokens
+    static constexpr int kRowWarps = kIsChunkHalf ? FKDAI_DECODE_CHUNK_HALF_ROW_WARPS : kWarps;    // the first ones; all prepare tokens
     static constexpr int kThreads = 32 * kWarps;         // of PERSISTENT those that prepare tokens; as many have rows of states
     static constexpr int kBlockThreads = kIsPersistent ? 2 * kThreads : kThreads;
     static constexpr int kRows = kIsChunk ? FKDAI_DECODE_CHUNK_ROWS : FKDAI_DECODE_ROWS;      // of a group of lanes: neighbours

@@ -222,7 +222,7 @@ __device__ __forceinline__ void run_persistent(const fkdai_decode_call &p) {
         Preparer<Config>(p, shared).run();
     } else {
         PersistentRows<Config> rows(p, shared);
-        if (p.grid.is_early) rows.guess();
+        rows.guess();
         await_previous_kernel();
         rows.run();
     }

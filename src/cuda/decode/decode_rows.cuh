@@ -16,15 +16,19 @@ template <class Type>
 __device__ __forceinline__ Type request_part(const uint8_t *at, bool is_wanted) {
     if constexpr (std::is_same_v<Type, uint32_t>) return request_word(at, is_wanted);
     else if constexpr (std::is_same_v<Type, uint2>) return request_8(at, is_wanted);
-    else if constexpr (std::is_same_v<Type, float4>) return floats_of(FKDAI_TRY_HINT > 1 ? request_16_once(at, is_wanted) : request_16(at, is_wanted), 1);
+    else if constexpr (std::is_same_v<Type, float4>) return floats_of(request_16(at, is_wanted), 1);
     else {
         const uint2 x = request_8(at, is_wanted);
         return make_float2(__uint_as_float(x.x), __uint_as_float(x.y));
     }
 }
 
-__device__ __forceinline__ uint4 bits_of(const float4 &x) {
-    return make_uint4(__float_as_uint(x.x), __float_as_uint(x.y), __float_as_uint(x.z), __float_as_uint(x.w));
+// is_whole: the compiler is not to take it apart, as it does where there is no loop.
+template <bool is_whole, class Type>
+__device__ __forceinline__ void store_part(uint8_t *at, const Type &x) {
+    if constexpr (is_whole && std::is_same_v<Type, float4>)
+        store_16(at, make_uint4(__float_as_uint(x.x), __float_as_uint(x.y), __float_as_uint(x.z), __float_as_uint(x.w)), true);
+    else *reinterpret_cast<Type *>(at) = x;
 }
 
 template <class Config>
@@ -107,14 +111,7 @@ struct Rows {
                 }
             } else {
 #pragma unroll
-                for (int j = 0; j < kFours; j++) {
-                    if constexpr (FKDAI_TRY_HINT > 0 && std::is_same_v<Raw<stored>, float4>)
-                        store_16_once(own + offset<stored>(i, j), Part<stored>::narrow(values.given(i, j)));
-                    else if constexpr (Config::kIsOne && std::is_same_v<Raw<stored>, float4>)    // a plain one was split in three
-                        store_16(own + offset<stored>(i, j), bits_of(Part<stored>::narrow(values.given(i, j))), true);
-                    else
-                        *reinterpret_cast<Raw<stored> *>(own + offset<stored>(i, j)) = Part<stored>::narrow(values.given(i, j));
-                }
+                for (int j = 0; j < kFours; j++) store_part<Config::kIsOne>(own + offset<stored>(i, j), Part<stored>::narrow(values.given(i, j)));
             }
         }
     }

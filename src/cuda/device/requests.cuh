@@ -54,25 +54,6 @@ __device__ __forceinline__ uint4 request_16(const void *at, bool is_wanted) {
     return x;
 }
 
- // Of what nobody reads again before it has left the second-level cache.
-#ifdef FKDAI_TRY_HINT
-__device__ __forceinline__ uint64_t evict_first() {
-    uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-}
-__device__ __forceinline__ uint4 request_16_once(const void *at, bool is_wanted) {
-    uint4 x;
-    asm volatile("{\n.reg .pred p;\nsetp.ne.s32 p, %5, 0;\nmov.b32 %0, 0;\nmov.b32 %1, 0;\nmov.b32 %2, 0;\nmov.b32 %3, 0;\n"
-                 "@p ld.global.L1::no_allocate.L2::cache_hint.v4.b32 {%0, %1, %2, %3}, [%4], %6;\n}"
-                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "l"(at), "r"(int(is_wanted)), "l"(evict_first()));
-    return x;
-}
-__device__ __forceinline__ void store_16_once(void *at, const float4 &x) {
-    asm volatile("st.global.L2::cache_hint.v4.f32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(at), "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w), "l"(evict_first()) : "memory");
-}
-#endif
-
 // 16 bytes, or the first 8.
 __device__ __forceinline__ uint4 request_16_or_8(const void *at, bool is_wanted, bool is_16) {
     uint4 x;

@@ -29,8 +29,6 @@ inline uint4 request_16_or_8(const void *at, bool is_wanted, bool is_16) {
 }
 inline uint32_t request_4_or_2(const void *at, bool is_wanted, bool is_4) { return is_4 ? request_word(at, is_wanted) : emulated_request<uint16_t>(at, is_wanted); }
 inline void store_16(void *at, const uint4 &x, bool is_wanted) { if (is_wanted) memcpy(at, &x, sizeof x); }
-inline uint4 request_16_once(const void *at, bool is_wanted) { return request_16(at, is_wanted); }
-inline void store_16_once(void *at, const float4 &x) { memcpy(at, &x, sizeof x); }
 inline uint32_t zero_of_thread() { return 0; }
 
 }  // namespace fkdai
