@@ -157,6 +157,14 @@ void check_laggards(const char *name, const char *text) {
     report(name, good);
 }
 
+// States in place: in an octet a chain may be done with a short sequence before the warps that follow it have read where it began.
+void check_late_followers(const char *name, const char *text) {
+    Call first(parse(name, text), {}), call(first.spec, {0, FKDAI_OCTET});
+    bool good = first.run(0);
+    for (int i = 0; i < 8; i++) good = good && call.run(static_cast<unsigned>(i), {2 + i / 4, i % 4}) && call.same_bits(first);
+    report(name, good);
+}
+
 // Which mapping ends first on 132 SMs: duos while one sequence is long and the jobs are few, else solo.
 void check_choice(const char *name) {
     const struct { std::vector<int> lengths; int H; bool is_solo; } cases[] = {
@@ -240,7 +248,10 @@ void cuts() {
     check_cuts("400,230 x 2 heads, fp32 gates, on 3, 2 workers: same bits", "lens=400,230 H=2 gate=precomputed g=f32", {3, 2});
 }
 
-void laggards() { check_laggards("lanes that come late, in every role", "lens=400 H=1"); }
+void laggards() {
+    check_laggards("lanes that come late, in every role", "lens=400 H=1");
+    check_late_followers("octets in place, whose followers come late", "lens=33,1,20,0 H=1 place=same");
+}
 
 void jobs() {
     check("0,1,0,40,0 on 2 workers", "lens=0,1,0,40,0 H=1", {2});

@@ -17,9 +17,13 @@ struct OctetChainRole : StateParts<Octet> {
     __device__ __forceinline__ void run() const {
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
         run_segments<true>([&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
-            run_parts(*this, parts, number, state, leave_checkpoint);
+            run_parts(*this, parts, number, state, [&](int before, const StateRows &x) { await_follower(), leave_checkpoint(before, x); });
+            await_follower();
         });
     }
+
+    // States may be left where the first one was: the out CTA has read it. Its barrier flips once.
+    __device__ __forceinline__ void await_follower() const { wait(s.at(s->barriers.follower_begun), 0); }
 
     // One chunk, to R.
     __device__ __forceinline__ void begin(uint32_t number, Chunk &chunk, StateRows &state) const {

@@ -9,8 +9,17 @@ struct OutRole : StateParts<Octet> {
     __device__ __forceinline__ void run() const {
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
         run_segments<false>([&](const SegmentParts &parts, StateRows &state, const auto &) {
-            for (int left = parts.count * parts.chunks; left > 0; left--, number++) make(number, state);
+            for (int left = parts.count * parts.chunks; left > 0; left--, number++) {
+                make(number, state);
+                if (number == 0) tell_chain();
+            }
         });
+    }
+
+    // The first state has been read, and used.
+    __device__ __forceinline__ void tell_chain() const {
+        __syncwarp();
+        if (kWarpArrivals > 1 || lane == 0) arrive_remote(peer_address(s.at(s->barriers.follower_begun), half));
     }
 
     __device__ __forceinline__ void make(uint32_t number, StateRows &state) const {

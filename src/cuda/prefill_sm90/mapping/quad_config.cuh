@@ -38,6 +38,7 @@ struct ChainBarriers {
     uint64_t chunk_done[Shape::kStages];    // 4 warps of the chain or out role: the chunk's operands, values, update have been used
     uint64_t update_ready[Shape::kStages];  // of an out CTA: the chain's U is there (its stores count themselves; armed by the out role)
     uint64_t out_ready[kOutStages];         // the same 4 warps, where O is made
+    uint64_t follower_begun;                // of a chain: 4 warps of the out CTA that has the same half of V, behind their first chunk
 };
 
 inline constexpr uint32_t kUpdateBytes = 4 * 32 * (2 * 16 + 4);  // U of 4 warps in fp16, as operands, and the factors of its rows (range_guard.cuh)

@@ -38,6 +38,7 @@ __device__ __forceinline__ void init_receiver(const ChainView<Shape> &s, Part<Sh
         if (!part.is_chain()) arrive_expecting(s.at(b.update_ready[i]), kUpdateBytes);
     }
     for (int i = 0; i < kOutStages; i++) barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
+    barrier_init(s.at(b.follower_begun), 4 * kWarpArrivals);
 }
 template <class Shape>
 __device__ __forceinline__ void init_preparer(const View<Shape> &s) {
