@@ -1,10 +1,10 @@
-// One fused kernel, in three mappings of jobs to blocks; a job is one (sequence, head). See prefill.md. Quad is compiled apart.
+// One fused kernel, in four mappings of jobs to blocks; a job is one (sequence, head). See prefill.md. Quad and octet are compiled apart.
 //
 //     S <- Diag(alpha) S;  u = beta (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^        32 tokens at a time
 //
-// Quad and duo: the four or two CTAs of a cluster share a job; solo: a CTA has one for itself. The same operations in the same order, so the
-// same bits; who does them differs. The host chooses quad (clusters are of four then) where there are few jobs; between the others, where only
-// the device knows the lengths, it chooses.
+// Octet, quad and duo: the eight, four or two CTAs of a cluster share a job; solo: a CTA has one for itself. The same operations in the same order,
+// so the same bits; who does them differs. The host chooses octet or quad where there are few jobs; between the others, where only the device knows
+// the lengths, it chooses.
 #pragma once
 
 #include "prefill_sm90/mapping/duo_roles.cuh"

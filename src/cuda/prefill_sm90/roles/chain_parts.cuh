@@ -1,4 +1,4 @@
-// The loop of a chain that is one warpgroup of its CTA (duo, quad): chunk after chunk of a segment, and the rare ones whose R does not fit.
+// The loop of a chain that is one warpgroup of its CTA: chunk after chunk of a segment, and the rare ones whose R does not fit.
 #pragma once
 
 #include "prefill_sm90/roles/range_guard.cuh"
@@ -11,7 +11,7 @@ struct Chunk {
     TokenRows r;
     TokensF16 r_f16;
     StateBf16 state_bf16;
-    TokenRows o;        // of a quad: Q S
+    TokenRows o;        // Q S, for a chain that makes it with K S
     uint32_t stage;     // address
     uint32_t range;     // of R
 };

@@ -1,4 +1,4 @@
-// O of a CTA's half of V on its way out (duo, quad).
+// O of a CTA's half of V on its way out.
 #pragma once
 
 #include "device/requests.cuh"
