@@ -40,7 +40,7 @@ static fkda_fwd_args args_at(int offset)
 static fkda_fwd_args good_args(void) { return args_at(0); }
 
 /* The desc is refused with this status, and the sentence has these words. */
-static _Alignas(FKDA_WORKSPACE_ALIGN) unsigned char scratch[1 << 21];
+static _Alignas(FKDA_WORKSPACE_ALIGN) unsigned char scratch[1 << 22];
 
 static void assert_refused(const fkda_fwd_desc *d, fkda_status status, const char *words)
 {
@@ -234,7 +234,7 @@ static void test_machines(void **unused)
     assert_non_null(strstr(fkda_last_error(), "sm_75, kernels exist for sm_90, sm_80 and newer"));
     m.devices[0] = (fkdai_cuda_device){"GPU", 9, 0, 132, 232448};
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_OK);
-    assert_non_null(strstr(plan.choice, "2 clusters of 4; faster than prefill_mma in all that was measured"));
+    assert_non_null(strstr(plan.choice, "2 clusters of 8; faster than prefill_mma in all that was measured"));
     plan.desc.fwd.K = 64;
     assert_int_equal(fkdai_cuda_plan(&m, &plan), FKDA_OK);
     assert_true(strstr(plan.choice, "mma prefill") == plan.choice);

@@ -52,13 +52,15 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **found, uns
 
 static char memory[1 << 12];    /* nobody reads it */
 
+static const fkdai_prefill_stops no_stops = {0, 0};
+
 static fkdai_prefill_call call_of(int64_t N, int64_t H, int offset)
 {
     const fkdai_strides rows = {32 * N * H * 128, H * 128, 128};
     const fkdai_tensor x = {memory + offset, rows, FKDAI_BF16};
     return (fkdai_prefill_call){.q = x, .k = x, .v = x, .g = x, .beta = x, .beta_multiplier = 1, .out = memory, .out_stride = rows, .B = 1, .T = 32 * N,
                                 .N = N, .H = H, .HV = H,
-                                .cu_seqlens = {memory, FKDAI_I64}, .grid = fkdai_prefill_make_grid(FKDAI_DUO, 32 * N, N, H, SMS), .workspace = memory};
+                                .cu_seqlens = {memory, FKDAI_I64}, .grid = fkdai_prefill_make_grid(FKDAI_DUO, 32 * N, N, H, no_stops, SMS), .workspace = memory};
 }
 
 static void reset(void)
@@ -102,58 +104,74 @@ static void test_launches(void **state)
     assert_int_equal(fkdai_prefill_launch(&none, NULL), 0);
     assert_int_equal(fake.calls, 0);
     reset();
-    many.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 32 * 512, 512, 32, SMS);
+    many.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 32 * 512, 512, 32, no_stops, SMS);
     assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
     assert_int_equal(fake.launched, 1);
     assert_launch(0, "prefill", SMS, THREADS, 0);
     reset();
-    many.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 32 * 512, 512, 32, SMS);
+    many.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 32 * 512, 512, 32, no_stops, SMS);
     assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
     assert_int_equal(fake.launched, 1);
     assert_launch(0, "prefill", SMS, THREADS, 0);
     reset();
-    few.H = few.HV = 15, few.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 32, 1, 15, SMS);
+    few.H = few.HV = 15, few.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 32, 1, 15, no_stops, SMS);
     assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
     assert_launch(0, "prefill", 16, THREADS, 0);    /* whole clusters */
     assert_int_equal(fake.launches[0].ranks, 2);
     reset();
-    few.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 32, 1, 15, SMS);
+    few.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 32, 1, 15, no_stops, SMS);
     assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
-    assert_launch(0, "prefill", 4 * 15, THREADS, 0);
+    assert_launch(0, "prefill", 8 * 15, THREADS, 0);
+    assert_int_equal(fake.launches[0].ranks, 8);
+    reset();
+    few.H = few.HV = 16, few.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 32, 1, 16, no_stops, SMS);
+    assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
+    assert_launch(0, "prefill", 4 * 16, THREADS, 0);
     assert_int_equal(fake.launches[0].ranks, 4);
 }
 
-/* A cluster for every (sequence, head) where there are enough, of four blocks if possible; else the device, which knows the lengths, decides. */
+/* A cluster for every (sequence, head) where there are enough, of eight blocks if possible, or four; else the device, which knows the lengths,
+ * decides. Clusters of eight have one job each, and no checkpoint that may lie inside a chunk. */
 static void test_grids(void **state)
 {
     (void)state;
-    const struct { fkdai_prefill_mapping asked; int64_t N, H, each; fkdai_prefill_mapping mapping; int workers; } wanted[] = {
-        {FKDAI_EITHER, 0, 32, 100, FKDAI_QUAD, 0},     {FKDAI_EITHER, 1, 1, 100, FKDAI_QUAD, 1},      {FKDAI_EITHER, 1, 30, 1, FKDAI_QUAD, 30},
-        {FKDAI_EITHER, 1, 31, 2047, FKDAI_DUO, 31},   {FKDAI_EITHER, 1, 31, 2048, FKDAI_QUAD, 30},   {FKDAI_EITHER, 1, 45, 8192, FKDAI_QUAD, 30},
-        {FKDAI_EITHER, 13, 3, 2048, FKDAI_QUAD, 30},   {FKDAI_EITHER, 1, 46, 8192, FKDAI_DUO, 46},   {FKDAI_EITHER, 1, 66, 100, FKDAI_DUO, 66},
-        {FKDAI_EITHER, 1, 67, 100, FKDAI_EITHER, 66},  {FKDAI_EITHER, 2, 66, 100, FKDAI_EITHER, 66},  {FKDAI_EITHER, 1 << 20, 96, 1, FKDAI_EITHER, 66},
-        {FKDAI_QUAD, 1, 8, 100, FKDAI_QUAD, 8},        {FKDAI_QUAD, 8, 96, 100, FKDAI_QUAD, 30},      {FKDAI_DUO, 1, 8, 100, FKDAI_DUO, 8},
-        {FKDAI_DUO, 8, 96, 100, FKDAI_DUO, 66},      {FKDAI_SOLO, 1, 131, 100, FKDAI_SOLO, 131},    {FKDAI_SOLO, 8, 96, 100, FKDAI_SOLO, 132},
+    const fkdai_prefill_stops at_offsets = {2, 0}, every_chunk = {0, 64}, every = {0, 48};
+    const struct { fkdai_prefill_mapping asked; int64_t N, H, each; fkdai_prefill_mapping mapping; int workers; fkdai_prefill_stops stops; } wanted[] = {
+        {FKDAI_EITHER, 0, 32, 100, FKDAI_OCTET, 0, {0, 0}},         {FKDAI_EITHER, 1, 1, 100, FKDAI_OCTET, 1, {0, 0}},
+        {FKDAI_EITHER, 1, 15, 8192, FKDAI_OCTET, 15, {0, 0}},       {FKDAI_EITHER, 5, 3, 1, FKDAI_OCTET, 15, {0, 0}},
+        {FKDAI_EITHER, 1, 15, 8192, FKDAI_OCTET, 15, every_chunk},  {FKDAI_EITHER, 1, 15, 8192, FKDAI_QUAD, 15, every},
+        {FKDAI_EITHER, 1, 8, 8192, FKDAI_QUAD, 8, at_offsets},      {FKDAI_EITHER, 1, 16, 8192, FKDAI_QUAD, 16, {0, 0}},
+        {FKDAI_EITHER, 1, 30, 1, FKDAI_QUAD, 30, {0, 0}},           {FKDAI_EITHER, 1, 31, 2047, FKDAI_DUO, 31, {0, 0}},
+        {FKDAI_EITHER, 1, 31, 2048, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 1, 45, 8192, FKDAI_QUAD, 30, {0, 0}},
+        {FKDAI_EITHER, 13, 3, 2048, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 1, 46, 8192, FKDAI_DUO, 46, {0, 0}},
+        {FKDAI_EITHER, 1, 66, 100, FKDAI_DUO, 66, {0, 0}},          {FKDAI_EITHER, 1, 67, 100, FKDAI_EITHER, 66, {0, 0}},
+        {FKDAI_EITHER, 2, 66, 100, FKDAI_EITHER, 66, {0, 0}},       {FKDAI_EITHER, 1 << 20, 96, 1, FKDAI_EITHER, 66, {0, 0}},
+        {FKDAI_OCTET, 1, 8, 100, FKDAI_OCTET, 8, {0, 0}},           {FKDAI_OCTET, 1, 8, 100, FKDAI_QUAD, 8, every},
+        {FKDAI_OCTET, 8, 96, 100, FKDAI_QUAD, 30, {0, 0}},          {FKDAI_QUAD, 1, 8, 100, FKDAI_QUAD, 8, {0, 0}},
+        {FKDAI_QUAD, 8, 96, 100, FKDAI_QUAD, 30, {0, 0}},           {FKDAI_DUO, 1, 8, 100, FKDAI_DUO, 8, {0, 0}},
+        {FKDAI_DUO, 8, 96, 100, FKDAI_DUO, 66, {0, 0}},             {FKDAI_SOLO, 1, 131, 100, FKDAI_SOLO, 131, {0, 0}},
+        {FKDAI_SOLO, 8, 96, 100, FKDAI_SOLO, 132, {0, 0}},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; ++i) {
-        const fkdai_prefill_grid grid = fkdai_prefill_make_grid(wanted[i].asked, wanted[i].N * wanted[i].each, wanted[i].N, wanted[i].H, SMS);
+        const fkdai_prefill_grid grid =
+            fkdai_prefill_make_grid(wanted[i].asked, wanted[i].N * wanted[i].each, wanted[i].N, wanted[i].H, wanted[i].stops, SMS);
         assert_int_equal(grid.mapping, wanted[i].mapping);
         assert_int_equal(grid.workers, wanted[i].workers);
     }
+    assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, 100, 1, 1, no_stops, 8).mapping, FKDAI_QUAD);    /* no room for eight */
 }
 
-static const fkdai_prefill_stops no_stops = {0, 0};
-
-/* A worker for every (sequence, head): nothing, but what passes between the blocks of a quad; else schedules and states stand beside that. */
+/* A worker for every (sequence, head): nothing, but what passes between the blocks of a quad or octet; else schedules and states stand beside that. */
 static void test_workspace(void **state)
 {
     (void)state;
     const size_t relay = 2 * 6 * 27 * 1024;    /* preparers, their stages, bytes of one without T */
-    const fkdai_prefill_grid pair = {FKDAI_DUO, 8}, solo = {FKDAI_SOLO, 8}, quad = {FKDAI_QUAD, 8}, none = {FKDAI_QUAD, 0};
+    const fkdai_prefill_grid pair = {FKDAI_DUO, 8}, solo = {FKDAI_SOLO, 8}, quad = {FKDAI_QUAD, 8}, octet = {FKDAI_OCTET, 8}, none = {FKDAI_QUAD, 0};
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, no_stops), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, solo, no_stops), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(0, 8, none, no_stops), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, quad, no_stops), 8 * relay);
+    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, octet, no_stops), 8 * 2 * relay);
     for (int64_t N = 511; N <= 514; ++N) {    /* schedules of every block's own, then one for all */
         const size_t beside = fkdai_prefill_workspace_bytes(N, 8, quad, no_stops) - 8 * relay, of_pair = fkdai_prefill_workspace_bytes(N, 8, pair, no_stops);
         assert_true(of_pair >= 8 * 128 * 128 * sizeof(float) + (size_t)N * 12);
@@ -215,7 +233,7 @@ static void test_maps(void **state)
     call.v.stride = call.g.stride = call.out_stride = (fkdai_strides){INT64_C(1) << 37, 1024, 128};
     call.q.stride = call.k.stride = (fkdai_strides){INT64_C(1) << 38, 256, 128};
     call.k.stride.head = INT64_C(1) << 36;
-    call.out = memory + 1024, call.grid = fkdai_prefill_make_grid(FKDAI_SOLO, call.B * call.T, 1, 8, SMS);
+    call.out = memory + 1024, call.grid = fkdai_prefill_make_grid(FKDAI_SOLO, call.B * call.T, 1, 8, no_stops, SMS);
     assert_int_equal(fkdai_prefill_load(), 0);
     reset();
     assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
@@ -253,7 +271,7 @@ static void every_call_may_fail(fkdai_prefill_mapping mapping, int maps, int lau
     for (int n = 1;; ++n) {
         fkdai_prefill_call call = call_of(600, 4, 1024 + 16 * n);
         call.out = memory + 1024 + 16 * n;
-        call.grid = fkdai_prefill_make_grid(mapping, 32 * 600, 600, 4, SMS);
+        call.grid = fkdai_prefill_make_grid(mapping, 32 * 600, 600, 4, no_stops, SMS);
         reset();
         fake.fail_at = n;
         const int status = fkdai_prefill_launch(&call, NULL);

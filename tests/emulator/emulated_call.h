@@ -137,13 +137,23 @@ struct Call {
         return std::find(flag, end, kLaunchNumber) != end;
     }
 
+    // As fkdai_prefill_make_grid on a GPU of any size: without norm there is solo alone, and a quad stands in where an octet cannot.
+    fkdai_prefill_grid grid() const {
+        const int jobs = static_cast<int>(spec.N * spec.HV), workers = setup.workers > 0 ? setup.workers : jobs;
+        fkdai_prefill_mapping mapping = spec.norm == FKDA_QK_NORM_NONE ? FKDAI_SOLO : setup.mapping;
+        if (mapping == FKDAI_OCTET && workers == jobs)
+            mapping = fkdai_prefill_make_grid(FKDAI_OCTET, rows, spec.N, spec.HV, CaseStates::stops(spec), 9 * (jobs + 1)).mapping;
+        else if (mapping == FKDAI_OCTET) mapping = FKDAI_QUAD;
+        return {mapping, workers};
+    }
+
     // False after a deadlock, or if the same launch could not come again.
     bool run(unsigned seed, emulator::Laggard laggard = {}) {
         std::fill(out.begin(), out.end(), uint16_t{0xffff});
         store_states();
         if (tamper) tamper(states);
         Params p = params();
-        const fkdai_prefill_grid grid{spec.norm == FKDA_QK_NORM_NONE ? FKDAI_SOLO : setup.mapping, setup.workers > 0 ? setup.workers : static_cast<int>(spec.N * spec.HV)};
+        const fkdai_prefill_grid grid = this->grid();
         fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(spec.N, spec.HV, grid);
         if (schedule != FKDAI_SCHEDULE_NONE && setup.is_planned_once) schedule = FKDAI_SCHEDULE_ONCE;
         const fkdai_prefill_layout layout = fkdai_prefill_make_layout(spec.N, grid, schedule, CaseStates::stops(spec));

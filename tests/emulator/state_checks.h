@@ -30,8 +30,8 @@ inline void check(const char *name, const char *text, const std::vector<int> &wo
     unsigned seed = 0;
     const auto size = static_cast<int64_t>(all.size());
     for (const int count : all)
-        for (const fkdai_prefill_mapping mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD}) {
-            if (!draw_is_wanted(seed, 3 * size, ran)) {
+        for (const fkdai_prefill_mapping mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD, FKDAI_OCTET}) {
+            if (!draw_is_wanted(seed, 4 * size, ran)) {
                 seed++;
                 continue;
             }
@@ -168,9 +168,9 @@ inline void check_random(int64_t number) {
     wanted.offsets = offsets;
     const int jobs = static_cast<int>(N * H), workers = jobs > 1 ? static_cast<int>(below(jobs)) : 0;
     const char *wrong = nullptr;
-    for (const fkdai_prefill_mapping mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD, FKDAI_EITHER}) {
-        if (mapping == FKDAI_EITHER && workers == 0) continue;
-        if (!draw_is_wanted(mapping == FKDAI_EITHER ? 3 : mapping / 2, workers > 0 ? 4 : 3, number)) continue;
+    int64_t run = 0;
+    for (const fkdai_prefill_mapping mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD, workers > 0 ? FKDAI_EITHER : FKDAI_OCTET}) {
+        if (!draw_is_wanted(run++, 4, number)) continue;
         Call call(spec, {workers, mapping, below(2) == 1});
         call.tamper = [&](CaseStates &states) {
             for (size_t i = 0; i < offsets.size(); i++) set(states.offsets, i, offsets[i]);

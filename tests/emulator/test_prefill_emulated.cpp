@@ -29,16 +29,16 @@ void report(const char *name, bool good, const Errors &e, const char *note = "")
 
 case_spec parse(const char *name, const char *text) { return kernel_case_parse(name, text); }
 
-// Duos, solo, quads, and shuffled orders of all: the same bits. A_log: of the first head, in place of what is drawn.
+// Duos, solo, quads, octets, and shuffled orders of all: the same bits. A_log: of the first head, in place of what is drawn.
 void check(const char *name, const char *text, const Setup &setup = {}, const float *A_log = nullptr) {
     if (!next_case_is_wanted()) return;
     Call first(parse(name, text), setup), call(first.spec, setup);
     if (A_log != nullptr) first.values.A_log[0] = call.values.A_log[0] = *A_log;
     bool good = first.run(0), repeats = true;
     const Errors e = good ? first.errors() : Errors{NAN, NAN};
-    for (unsigned i = 1; good && i <= 6; i++) {
-        if (!draw_is_wanted(i, 6, ran)) continue;
-        call.setup.mapping = i >= 5 ? FKDAI_QUAD : i >= 3 ? FKDAI_SOLO : FKDAI_DUO;
+    for (unsigned i = 1; good && i <= 8; i++) {
+        if (!draw_is_wanted(i, 8, ran)) continue;
+        call.setup.mapping = i >= 7 ? FKDAI_OCTET : i >= 5 ? FKDAI_QUAD : i >= 3 ? FKDAI_SOLO : FKDAI_DUO;
         good = call.run(i % 3);
         repeats = repeats && first.same_bits(call);
     }
@@ -97,9 +97,9 @@ void check_cuts(const char *name, const char *text, const std::vector<int> &work
     report(name, good);
 }
 
-// The mapping of run i of four; EITHER where the timeline is cut.
+// The mapping of run i of four; EITHER where the timeline is cut, an octet where it is not.
 fkdai_prefill_mapping mapping_of_run(size_t i, const Setup &setup) {
-    return i % 4 == 0 ? FKDAI_DUO : i % 4 == 1 ? FKDAI_QUAD : i % 4 == 2 || setup.workers == 0 ? FKDAI_SOLO : FKDAI_EITHER;
+    return i % 4 == 0 ? FKDAI_DUO : i % 4 == 1 ? FKDAI_QUAD : i % 4 == 2 ? FKDAI_SOLO : setup.workers == 0 ? FKDAI_OCTET : FKDAI_EITHER;
 }
 
 // Whatever is wrong with cu_seqlens: every element of out and of the final state is NaN, the status word has its bit, nothing else is written.
@@ -143,7 +143,8 @@ void check_laggards(const char *name, const char *text) {
     Call first(parse(name, text), {}), call(first.spec, {});
     bool good = first.run(1);
     const struct { fkdai_prefill_mapping mapping; int rank; std::vector<int> warps; } roles[] = {
-        {FKDAI_DUO, 1, {0, 4, 8, 12, 13, 14}}, {FKDAI_SOLO, 0, {0, 4, 8, 16, 17}}, {FKDAI_QUAD, 0, {0, 12, 13}}, {FKDAI_QUAD, 2, {4, 12, 13, 14}}};
+        {FKDAI_DUO, 1, {0, 4, 8, 12, 13, 14}}, {FKDAI_SOLO, 0, {0, 4, 8, 16, 17}}, {FKDAI_QUAD, 0, {0, 12, 13}}, {FKDAI_QUAD, 2, {4, 12, 13, 14}},
+        {FKDAI_OCTET, 1, {0, 12, 13}}, {FKDAI_OCTET, 3, {0, 12, 13}}, {FKDAI_OCTET, 6, {4, 12, 13, 14}}};
     for (const auto &role : roles)
         for (size_t i = 0; i < role.warps.size(); i++) {
             if (!draw_is_wanted(static_cast<int64_t>(i), static_cast<int64_t>(role.warps.size()), role.rank)) continue;
@@ -153,6 +154,14 @@ void check_laggards(const char *name, const char *text) {
             if (!is_right) printf("  mapping %d, block %d, warp %d\n", role.mapping, role.rank, warp);
             good = good && is_right;
         }
+    report(name, good);
+}
+
+// States in place: in an octet a chain may be done with a short sequence before the warps that follow it have read where it began.
+void check_late_followers(const char *name, const char *text) {
+    Call first(parse(name, text), {}), call(first.spec, {0, FKDAI_OCTET});
+    bool good = first.run(0);
+    for (int i = 0; i < 8; i++) good = good && call.run(static_cast<unsigned>(i), {2 + i / 4, i % 4}) && call.same_bits(first);
     report(name, good);
 }
 
@@ -239,7 +248,10 @@ void cuts() {
     check_cuts("400,230 x 2 heads, fp32 gates, on 3, 2 workers: same bits", "lens=400,230 H=2 gate=precomputed g=f32", {3, 2});
 }
 
-void laggards() { check_laggards("lanes that come late, in every role", "lens=400 H=1"); }
+void laggards() {
+    check_laggards("lanes that come late, in every role", "lens=400 H=1");
+    check_late_followers("octets in place, whose followers come late", "lens=33,1,20,0 H=1 place=same");
+}
 
 void jobs() {
     check("0,1,0,40,0 on 2 workers", "lens=0,1,0,40,0 H=1", {2});

@@ -23,7 +23,7 @@ inline int asked_mapping = -1;     // of all cases, from a program's last word: 
 // Takes the word away.
 inline void read_mapping(int &argc, char **argv) {
     const std::string last = argc > 1 ? argv[argc - 1] : "";
-    asked_mapping = last == "duo" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : last == "call" ? kCall : -1;
+    asked_mapping = last == "duo" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : last == "octet" ? FKDAI_OCTET : last == "call" ? kCall : -1;
     if (last == "mma_spans") setenv("FKDA_CUDA_SPANS", "64,32", 1);
     if (last == "mma_call" || last == "mma_spans") asked_mapping = setenv("FKDA_CUDA_KERNEL", "mma", 1) == 0 ? kCall : -1;
     else if (last.compare(0, 3, "mma") == 0) asked_mapping = kMma + (last.size() > 3 ? last[3] - '0' : 0);
@@ -144,7 +144,7 @@ struct DeviceCase {
         is_mma = mapping >= kMma, is_public = mapping == kCall;
         if (is_public) mapping = -1;
         if (is_mma) mma = fkdai_mma_make_grid(N, H, 128, multiprocessors, mapping - kMma), mapping = -1;
-        call.grid = fkdai_prefill_make_grid(mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(mapping), B * T, N, H, multiprocessors);
+        call.grid = fkdai_prefill_make_grid(mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(mapping), B * T, N, H, call.checkpoints.stops, multiprocessors);
         allocate_workspace();
     }
     void allocate_workspace() {

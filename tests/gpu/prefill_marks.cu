@@ -2,7 +2,7 @@
 // for every role the cycles from one moment to the next are printed, medians over the chunks in the middle; then when the first and the last
 // chunks reach them: where the time of starts and ends goes.
 //
-//     prefill_marks [H [T]] [quad]      default 32 heads, 8192 tokens, a duo
+//     prefill_marks [H [T]] [quad | octet]      default 32 heads, 8192 tokens, a duo
 #define FKDA_MARKS
 #include "prefill_sm90/prefill_launch.cu"
 
@@ -21,12 +21,14 @@ const char *const kMoments[] = {
 #undef FKDA_MARK
 };
 unsigned at[kMarks][kMarkedChunks];
+unsigned long long ns[kMarks][4];
 int chunks;  // of the problem's sequence, as far as they are marked
 
 bool is_of(int mark, const char *role) { return strcmp(kRoles[mark], role) == 0; }
 bool is_of_preparer(int mark) { return is_of(mark, "load") || is_of(mark, "operand") || is_of(mark, "solve"); }
-// This CTA prepares every second chunk.
-int step_of(int mark) { return is_of_preparer(mark) ? duo::kRanks : 1; }
+int ranks, preparers;  // of the mapping
+// A CTA prepares every second or fourth chunk.
+int step_of(int mark) { return is_of_preparer(mark) ? preparers : 1; }
 
 // Over the chunks in the middle.
 int cycles_between(int from, int from_chunk, int to, int to_chunk, int step) {
@@ -54,14 +56,14 @@ void print_chunk(const char *role, int chunk, int block) {
     printf("\n");
 }
 void print_ends(int blocks) {
-    for (int block = 0; block < blocks; block++) print_chunk("block", block, block);
-    const int preparer = blocks == 4 ? 2 : 0, firsts = 4;
+    for (int block = 0; block < std::min(blocks, 4); block++) print_chunk("block", block, block);
+    const int preparer = blocks == 2 ? 0 : blocks / 2, firsts = 4;
     for (const char *role : {"load", "operand", "solve"})
-        for (int chunk = 0; chunk < firsts * duo::kRanks && chunk < chunks; chunk += duo::kRanks) print_chunk(role, chunk, preparer);
+        for (int chunk = 0; chunk < firsts * preparers && chunk < chunks; chunk += preparers) print_chunk(role, chunk, preparer);
     print_chunk("state", 0, 0);
-    for (const char *role : {"chain", "store"})
+    for (const char *role : {"chain", "out", "store"})
         for (int chunk = 0; chunk < chunks; chunk++)
-            if (chunk < firsts || chunk >= chunks - 2) print_chunk(role, chunk, 0);
+            if (chunk < firsts || chunk >= chunks - 2) print_chunk(role, chunk, strcmp(role, "chain") != 0 && blocks == 8 ? 2 : 0);
     print_chunk("state", 1, 0);
 }
 
@@ -72,13 +74,18 @@ int main(int argc, char **argv) {
     const MarkedProblem x = read_marked_problem("prefill_marks", "T=8192 H=32", static_cast<int>(kMarkedChunks), argc, argv);
     chunks = x.chunks;
     load_kernels();
-    DeviceCase c(x.spec, x.multiprocessors, asked_mapping == FKDAI_QUAD ? FKDAI_QUAD : FKDAI_DUO);  // the marked ones
+    DeviceCase c(x.spec, x.multiprocessors, asked_mapping >= FKDAI_QUAD ? asked_mapping : FKDAI_DUO);  // the marked ones
+    ranks = fkdai_prefill_ranks(c.call.grid), preparers = ranks == 8 ? 4 : 2;
     for (int i = 0; i < 3; i++) c.run();
     CHECK_CUDA(cudaMemcpyFromSymbol(at, marked_clock, sizeof at));
+    CHECK_CUDA(cudaMemcpyFromSymbol(ns, marked_ns, sizeof ns));
     for_each_role(kRoles, mark_load_wants_stage, [](int first, int last) {
         if (!is_of(first, "state")) print_role(first, last);
     });
+    const unsigned cycles = at[mark_block_ends][0] - at[mark_block_begins][0];
+    const double us = static_cast<double>(ns[mark_block_ends][0] - ns[mark_block_begins][0]) * 1e-3;
+    printf("first block: %u cycles in %.1f us, %.2f GHz\n", cycles, us, cycles / us * 1e-3);
     printf("cycles since the cluster met:\n");
-    print_ends(fkdai_prefill_ranks(c.call.grid));
+    print_ends(ranks);
     return 0;
 }

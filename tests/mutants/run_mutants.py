@@ -27,6 +27,7 @@ SPAN_CARRY, SPAN_COUNTS = "test_spans_emulated carry", "test_spans_emulated coun
 MMA_LAUNCH = "test_mma_launch"
 NEED_NVCC = {MMA_LAUNCH}    # without one their mutants are left out
 QUADS, CHECKPOINTS, SCHEDULE = "test_prefill_emulated inputs cuts", "test_prefill_states checkpoints", "test_schedule"
+VALUES, LATE = "test_prefill_emulated inputs", "test_prefill_emulated laggards"
 TIMEOUT_S = 600
 
 MUTANTS = [
@@ -183,7 +184,7 @@ MUTANTS = [
     ("src/cuda/prefill_mma/mma_norms.cuh", "8 * group() + (lane >> 2)] = sum;", "8 * group() + (lane & 7)] = sum;", MMA_SIZES),
     ("src/cuda/prefill_mma/mma_params.cuh", "(is_silent ? 32u : 0u) |", "(is_silent ? 0u : 0u) |", MMA),
     ("src/cuda/prefill_mma/mma_chain.cuh", "if (is_scaled) [[unlikely]] multiply_tiles(state", "if (false) multiply_tiles(state", MMA_SIZES),
-    ("src/cuda/prefill_mma/mma_solve.cuh", "(number & (p.solve_warps - 1)) == first", "(number & p.solve_warps) == first", MMA),
+    ("src/cuda/prefill_mma/mma_solve.cuh", "        scores_ready(stage).wait(number >> 1 & 1);\n", "", MMA),
     # long sequences in spans
     ("src/cuda/spans/span_carry.cuh", "            multiply_16_bf16(c[1], first, b[2], b[3]);\n", "", SPAN_CARRY),
     ("src/cuda/spans/span_carry.cuh", "            multiply_16_bf16(c[2], second, b[0], b[1]);\n", "", SPAN_CARRY),
@@ -203,7 +204,20 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/roles/raw_gates.cuh", "kept.is_there = info.rows_ahead > 0;", "kept.is_there = true;", QUADS),
     ("src/cuda/prefill_sm90/mapping/quad_config.cuh", "kGatesAhead = kPreparers * kPrepareGroups;", "kGatesAhead = kPrepareGroups;", QUADS),
     ("src/cuda/prefill_sm90/roles/state_io.cuh", "now.checkpoint + before - 1", "now.checkpoint + before", CHECKPOINTS),
-    ("src/cuda/prefill_sm90/mapping/duo_chain.cuh", "is_last ? 1 : 0", "1", CHECKPOINTS),
+    ("src/cuda/prefill_sm90/roles/chain_parts.cuh", "is_last ? 1 : 0", "1", CHECKPOINTS),
+    # and what its CTAs tell each other in quads and octets
+    ("src/cuda/prefill_sm90/mapping/quad_send.cuh", "            __syncwarp();\n            await_released<Shape>(s, i, kSlots<Shape>);",
+     "            __syncwarp();\n            await_released<Shape>(s, i, kReleases);", LATE),
+    ("src/cuda/prefill_sm90/mapping/quad_send.cuh", "            if (kSlots<Shape> < kReleases) await_released<Shape>(s, i, kSlots<Shape>);\n", "", LATE),
+    ("src/cuda/prefill_sm90/mapping/quad_values.cuh", "        wait_together(s.at(s->barriers.chunk_done[slot.index]), slot.phase ^ 1);\n", "", LATE),
+    ("src/cuda/prefill_sm90/mapping/quad_store.cuh", "                this->store(out.index, unit, at);\n                mark(mark_store_has_stored, number, lane == 0);\n            }\n            if (at.is_last) return;\n            if (has_out) release_tile(number + kOutStages);\n",
+     "                if (!at.is_last) release_tile(number + kOutStages);\n                this->store(out.index, unit, at);\n            }\n            if (at.is_last) return;\n", LATE),
+    ("src/cuda/prefill_sm90/mapping/quad_chain.cuh", "if (is_scaled) multiply_state(stage", "if (false) multiply_state(stage", VALUES),
+    ("src/cuda/prefill_sm90/mapping/octet_chain.cuh", "            await_follower();\n        });", "        });", LATE),
+    ("src/cuda/prefill_sm90/mapping/octet_chain.cuh", "peer_address(address, kChains + half)", "peer_address(address, kChains + (half ^ 1))", LATE),
+    ("src/cuda/prefill_sm90/mapping/octet_out.cuh", "        if (warp == 0 && lane == 0) arrive_expecting(ready, kUpdateBytes);\n", "", LATE),
+    ("src/cuda/prefill_sm90/mapping/octet_out.cuh", "multiply_rows(state, inverse_factors(factors)), ", "", VALUES),
+    ("src/cuda/prefill_sm90/mapping/octet_out.cuh", "        if (is_scaled) multiply_rows(state, factors);\n", "", VALUES),
     ("src/cuda/schedule/jobs.cuh", "borders++, forks--;", ";", SCHEDULE),
     ("src/cuda/schedule/jobs.cuh", "tokens % kChunk == 0 || tokens == length", "tokens % kChunk == 0", SCHEDULE),
     ("src/cuda/schedule/jobs.cuh", "forks = marks - borders;", "forks = marks;", SCHEDULE),

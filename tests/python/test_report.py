@@ -49,8 +49,12 @@ def test_each_of_our_kernels_beside_its_peers():
 def test_layouts_are_those_that_the_sources_assert():
     kernel = sources.kernel()
     assert kernel["shared"].size("Stage") == 29 * 1024
-    assert kernel["quad"].kRelayBytesOfCluster == kernel["plan"].FKDAI_RELAY_BYTES
+    assert kernel["quad"].kRelayBytesOfPreparer == kernel["plan"].FKDAI_RELAY_BYTES
     assert kernel["solo"].size("Smem") <= 232448 - 1024
+    for name, stages in (("quad", 6), ("octet", 4)):    # a template for each shape
+        assert kernel[name].member("ChainSmem", "stages")[1] == stages * 29 * 1024
+        assert kernel[name].size("Smem") <= kernel["duo"].size("Smem") and kernel[name].size("ChainSmem") <= kernel["duo"].size("Smem")
+    assert kernel["octet"].member("Smem", "chunk_infos")[1] == 2 * kernel["quad"].member("Smem", "chunk_infos")[1]
 
 
 def test_bars_are_as_long_as_their_values():

@@ -25,8 +25,9 @@ def instances(kernel, space, *arguments):
     return "".join(f"template __global__ void fkdai::{space}::{kernel}<{a}>(const __grid_constant__ fkdai::{space}::Params);\n" for a in arguments)
 
 
-INSTANCES = {HOPPER: instances("prefill_kernel", "prefill", "fkdai::GateKind::Bounded, false") +
-                     instances("prefill_quad_kernel", "prefill", "fkdai::GateKind::Bounded"),
+BOUNDED, QUAD = "fkdai::GateKind::Bounded", "fkdai::prefill::quad::"
+INSTANCES = {HOPPER: instances("prefill_kernel", "prefill", f"{BOUNDED}, false") +
+                     instances("prefill_cluster_kernel", "prefill", f"{BOUNDED}, {QUAD}Quad", f"{BOUNDED}, {QUAD}Octet"),
              PORTABLE: instances("mma_prefill_kernel", "portable", "true, false", "true, true", "false, true")}
 COMPILED = [("sm_90a", (HOPPER, PORTABLE, COPIES, SETUP, CARRY)),
             *((f"sm_{number}", (PORTABLE, COPIES, SETUP, CARRY)) for number in (80, 86, 89, 100, 103, 120))]

@@ -11,7 +11,7 @@ def draw(kernel):
     arrivals = sources.count_arrivals("prefill_sm90/mapping/duo_roles.cuh")
     messages = list_of(duo, arrivals)
     named = {name for *_, name, _ in messages}
-    unnamed = set(duo.layouts["Barriers"]["members"]) - named - {"slot_free", "norms_ready"}    # of quads
+    unnamed = set(duo.layouts["Barriers"]["members"]) - named
     assert not unnamed, f"figure_barriers does not show {unnamed}"
     d = Drawing(900, TOP + ROW * len(messages) + 58, "Barriers of one chunk of a duo")
     d.text(16, 24, "One chunk that CTA 0 of a duo prepares: who tells whom, and by which barrier", 15, bold=True)

@@ -1,16 +1,17 @@
-"""Solo, duo, quad: which warps of which CTA do what, and what passes between CTAs."""
+"""Solo, duo, quad, octet: which warps of which CTA do what, and what passes between CTAs."""
 from svg import Drawing, number
 
 H, STEP = 26, 30    # of a role's box
 
 
 def draw(kernel):
-    d = Drawing(900, 670, "Mappings of a job to 1, 2 and 4 CTAs")
+    d = Drawing(900, 1002, "Mappings of a job to 1, 2, 4 and 8 CTAs")
     shared = kernel["shared"]
-    d.text(16, 24, f"One job, three mappings; every block has {shared.kThreads // 32} warps. After a role: its registers a thread", 15, bold=True)
+    d.text(16, 24, f"One job, four mappings; every block has {shared.kThreads // 32} warps. After a role: its registers a thread", 15, bold=True)
     solo(d, kernel["solo"])
     duo(d, kernel["duo"])
-    quad(d, kernel["duo"], kernel["quad"])
+    quad(d, kernel["quad"])
+    octet(d, kernel["octet"])
     return d.render()
 
 
@@ -68,27 +69,35 @@ def duo(d, c):
     d.text(330, 316, "Each CTA prepares every second chunk and copies it into the other's shared memory.", 12, color="muted")
 
 
-def quad(d, c, q):
-    d.text(16, 362, "quad", 15, bold=True)
-    d.text(70, 362, "a cluster of four CTAs; few jobs", 12, color="muted")
-    chain = lambda rank: (
-        ("chain", warps(0, 3), f"chain · {c.kChainRegisters}"),
-        ("load", warps(c.kLoadWarp, c.kLoadWarp), f"load V · {c.kSingleRegisters}"),
-        ("store", warps(c.kStoreWarp, c.kStoreWarp), f"store · {c.kSingleRegisters}"),
-        ("idle", "else", f"none · {c.kIdleRegisters}"),
+def receiver_roles(q, state, value, store):
+    """Of a CTA that chunks are sent to."""
+    return (
+        ("chain", warps(0, 3), f"{state} · {q.kChainRegisters}"),
+        ("load", warps(q.kValueWarp, q.kValueWarp), f"{value} · {q.kSingleRegisters}"),
+        ("store", warps(q.kStoreWarp, q.kStoreWarp), f"{store} · {q.kSingleRegisters}"),
+        ("idle", "else", f"none · {q.kIdleRegisters}"),
     )
-    prepare = lambda turn: (
-        ("operand", warps(0, c.kLoadWarp - 1), f"operand, {turn} · {q.kPrepareRegisters}"),
-        ("load", warps(c.kLoadWarp, c.kLoadWarp), f"load q, k, g · {c.kSingleRegisters}"),
-        ("send", warps(q.kSendWarp, q.kSendWarp), f"send · {c.kSingleRegisters}"),
-        ("solve", warps(c.kFirstSolveWarp, c.kWarps - 1), f"solve · {c.kSingleRegisters}"),
+
+
+def preparer_roles(q, turn):
+    return (
+        ("operand", warps(0, q.kLoadWarp - 1), f"operand, {turn} · {q.kPrepareRegisters}"),
+        ("load", warps(q.kLoadWarp, q.kLoadWarp), f"load q, k, g · {q.kSingleRegisters}"),
+        ("send", warps(q.kSendWarp, q.kSendWarp), f"send · {q.kSingleRegisters}"),
+        ("solve", warps(q.kFirstSolveWarp, q.kWarps - 1), f"solve · {q.kSingleRegisters}"),
         ("operand", warps(q.kFirstNormWarp, 19), f"norms · {q.kNormRegisters}"),
     )
+
+
+def quad(d, q):
+    assert (q.kChains, q.kOuts, q.kPreparers) == (2, 0, 2)
+    d.text(16, 362, "quad", 15, bold=True)
+    d.text(70, 362, "a cluster of four CTAs; few jobs", 12, color="muted")
     y = 376
-    cta(d, 16, y, 196, "CTA 2", prepare("even"))
-    cta(d, 228, y, 196, "CTA 3", prepare("odd"))
-    cta(d, 496, y, 186, "CTA 0: V 0–63", chain(0))
-    cta(d, 698, y, 186, "CTA 1: V 64–127", chain(1))
+    cta(d, 16, y, 196, "CTA 2", preparer_roles(q, "even"))
+    cta(d, 228, y, 196, "CTA 3", preparer_roles(q, "odd"))
+    cta(d, 496, y, 186, "CTA 0: V 0–63", receiver_roles(q, "chain", "load V", "store"))
+    cta(d, 698, y, 186, "CTA 1: V 64–127", receiver_roles(q, "chain", "load V", "store"))
     d.box(300, y + 226, 124, 34, "send", ["L2"])
     d.line([(120, y + 180), (120, y + 243), (300, y + 243)], "send", 2, arrow=True)
     d.line([(326, y + 180), (326, y + 226)], "send", 2, arrow=True)
@@ -98,4 +107,27 @@ def quad(d, c, q):
     d.line([(424, y + 132), (496, y + 132)], "solve", 2, arrow=True)
     d.text(460, y + 124, "T 2 KB", 11, "middle")
     d.text(460, y + 146, "to both", 11, "middle")
-    d.text(16, y + 284, "CTAs 2 and 3 prepare alternate chunks; CTAs 0 and 1 run the recurrence and nothing else.", 12, color="muted")
+    d.text(16, y + 284, "CTAs 2 and 3 prepare alternate chunks; CTAs 0 and 1 run the recurrence and make O.", 12, color="muted")
+
+
+def octet(d, q):
+    assert (q.kChains, q.kOuts, q.kPreparers) == (2, 2, 4)
+    d.text(16, 694, "octet", 15, bold=True)
+    d.text(70, 694, "a cluster of eight CTAs; the fewest jobs", 12, color="muted")
+    y = 708
+    cta(d, 16, y, 226, "CTAs 4 to 7", preparer_roles(q, "in turns"))
+    cta(d, 318, y, 226, "CTAs 0, 1: half of V each", receiver_roles(q, "chain", "load V", "release"))
+    cta(d, 638, y, 246, "CTAs 2, 3: half of V each", receiver_roles(q, "S again, and O", "what chunks are", "store"))
+    d.box(66, y + 216, 124, 34, "send", ["L2"])
+    d.line([(128, y + 180), (128, y + 216)], "send", 2, arrow=True)
+    d.line([(190, y + 233), (430, y + 233), (430, y + 150)], "send", 2, arrow=True)
+    d.line([(430, y + 233), (760, y + 233), (760, y + 150)], "send", 2, arrow=True)
+    d.text(442, y + 226, f"{number(q.kRelayBytes / 1024)} KB to all four at once", 11)
+    d.line([(242, y + 132), (318, y + 132)], "solve", 2, arrow=True)
+    d.text(280, y + 124, "T 2 KB", 11, "middle")
+    d.text(280, y + 146, "to both", 11, "middle")
+    d.line([(544, y + 41), (638, y + 41)], "chain", 2, arrow=True)
+    d.text(591, y + 33, f"U {number(q.kUpdateBytes / 1024)} KB", 11, "middle")
+    d.text(591, y + 57, "of its half", 11, "middle")
+    d.text(16, y + 278, "CTAs 4 to 7 prepare chunks in turns; 0 and 1 run the recurrence; 2 and 3 take the same steps with U of 0 and 1, one chunk behind, and make O.",
+           12, color="muted")

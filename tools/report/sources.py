@@ -1,7 +1,8 @@
 """What the kernel's headers say: constants, enumerators, and the layout of their structs, so that no figure repeats a number by hand.
 
 A small part of C++ is understood: `constexpr` values and enumerators made of integers, other constants, sizeof and offsetof; structs and
-unions whose members are plain types, other structs, and arrays of them. What is not understood has no value, and a figure that asks for it fails.
+unions whose members are plain types, other structs, and arrays of them. Templates over `Shape` are read for one shape, a struct of constants.
+What is not understood has no value, and a figure that asks for it fails.
 """
 import pathlib
 import re
@@ -49,13 +50,14 @@ def statements(body):
 
 
 class Scope:
-    """Constants and structs of some headers, over those of `base`."""
+    """Constants and structs of some headers, over those of `base`; templates for the struct that is named `shape`."""
 
-    def __init__(self, *headers, base=None):
+    def __init__(self, *headers, base=None, shape=None):
         self.values = dict(base.values) if base else {}
         self.layouts = dict(base.layouts) if base else {}
+        self.shape = shape
         for header in headers:
-            self.read(without_comments((CUDA / header).read_text()))
+            self.read(without_comments((CUDA / header).read_text()).replace("<Shape>", ""))
 
     def read(self, text):
         pattern = re.compile(r"constexpr \w+ (?P<constants>\w+ = [^;]+);|\benum(?: \w+)?(?: : \w+)?\s*\{(?P<list>[^}]*)\}|"
@@ -64,8 +66,7 @@ class Scope:
         while (found := pattern.search(text, at)) is not None:
             at = found.end()
             if found["constants"]:
-                for name, value in re.findall(r"(\w+) = ((?:[^,(]|\([^)]*\))+)", found["constants"]):
-                    self.values[name] = self.value(value)
+                self.read_constants(found["constants"])
             elif found["enum"]:
                 _, at = body_at(text, found.end() - 1)
                 self.layouts[found["enum"]] = {"size": PLAIN[found["under"]], "align": PLAIN[found["under"]], "members": {}}
@@ -73,10 +74,25 @@ class Scope:
                 self.read_enum(found["list"])
             else:
                 body, at = body_at(text, found.end() - 1)
+                if found["name"] == self.shape:
+                    self.values = self.values_within(body)
                 try:
                     self.layouts[found["name"]] = self.layout(found["kind"], body, int(found["align"] or 1))
                 except KeyError:    # of types that no figure speaks of
                     continue
+
+    def read_constants(self, text):
+        for name, value in re.findall(r"(\w+) = ((?:[^,(]|\([^)]*\))+)", text):
+            self.values[name] = self.value(value)
+
+    def values_within(self, body):
+        """Those of a struct's own constants, and of all that it sees."""
+        outside, self.values = self.values, dict(self.values)
+        for _, text, *_ in statements(body):
+            if found := re.match(r"static constexpr \w+ (\w+ = .*)", text, re.S):
+                self.read_constants(found[1])
+        inside, self.values = self.values, outside
+        return inside
 
     def read_enum(self, text):
         before = -1
@@ -100,6 +116,13 @@ class Scope:
 
     def layout(self, kind, body, least_align=1):
         """{size, align, members: name -> (offset, bytes of it)}"""
+        outside, self.values = self.values, self.values_within(body)
+        try:
+            return self.layout_of_members(kind, body, least_align)
+        finally:
+            self.values = outside
+
+    def layout_of_members(self, kind, body, least_align):
         members, at, size, align = {}, 0, 0, least_align
         for statement in statements(body):
             for name, bytes_, its_align, inner in self.parts_of(statement):
@@ -146,13 +169,13 @@ class Scope:
 
 
 def kernel():
-    """Scopes of what the mappings share, duo, quad, solo, and the plan."""
+    """Scopes of what the mappings share, of the mappings, and of the plan."""
     plan = Scope("schedule/schedule_tuning.h", "prefill_sm90/prefill_tuning.h", "prefill_sm90/prefill_plan.h")
     shared = Scope("schedule/jobs.cuh", "prefill_sm90/problem/params.cuh", "prefill_sm90/problem/segments.cuh", base=plan)
     duo = Scope("prefill_sm90/mapping/duo_config.cuh", base=shared)
-    quad = Scope("prefill_sm90/mapping/quad_config.cuh", base=duo)
+    quad, octet = (Scope("prefill_sm90/mapping/quad_config.cuh", base=duo, shape=shape) for shape in ("Quad", "Octet"))
     solo = Scope("prefill_sm90/mapping/solo_config.cuh", base=shared)
-    return {"plan": plan, "shared": shared, "duo": duo, "quad": quad, "solo": solo}
+    return {"plan": plan, "shared": shared, "duo": duo, "quad": quad, "octet": octet, "solo": solo}
 
 
 def count_arrivals(path):

@@ -1,10 +1,10 @@
-// One fused kernel, in three mappings of jobs to blocks; a job is one (sequence, head). See prefill.md. Quad is compiled apart.
+// One fused kernel, in four mappings of jobs to blocks; a job is one (sequence, head). See prefill.md. Quad and octet are compiled apart.
 //
 //     S <- Diag(alpha) S;  u = beta (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^        32 tokens at a time
 //
-// Quad and duo: the four or two CTAs of a cluster share a job; solo: a CTA has one for itself. The same operations in the same order, so the
-// same bits; who does them differs. The host chooses quad (clusters are of four then) where there are few jobs; between the others, where only
-// the device knows the lengths, it chooses.
+// Octet, quad and duo: the eight, four or two CTAs of a cluster share a job; solo: a CTA has one for itself. The same operations in the same order,
+// so the same bits; who does them differs. The host chooses octet or quad where there are few jobs; between the others, where only the device knows
+// the lengths, it chooses.
 #pragma once
 
 #include "prefill_sm90/mapping/duo_roles.cuh"
@@ -29,14 +29,14 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(Timeline timeline) {
     make_schedule<kChunk, kPlanThreads>(timeline, timeline.schedule, scratch);
 }
 
-// What a block does before its roles begin. choose: what it is, from the schedule; init_barriers: by one thread. False: the call is refused, and
-// done.
+// What a block does before its roles begin. prepares: chunks; choose: what it is, from the schedule; init_barriers: by one thread. False: the call is
+// refused, and done.
 template <class Choose, class InitBarriers>
-__device__ __forceinline__ bool begin_block(const Params &p, const duo::View &s, const Choose &choose, const InitBarriers &init_barriers) {
+__device__ __forceinline__ bool begin_block(const Params &p, const duo::View &s, bool prepares, const Choose &choose, const InitBarriers &init_barriers) {
     mark_block(mark_block_begins, thread_here() == 0);
     // Maps and barriers by a warp each, side by side.
     if (thread_here() == kThreads - 64) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
-    clear_triangles<duo::kStages, kThreads>(s);
+    if (prepares) clear_triangles<duo::kStages, kThreads>(s);
     await_previous_kernel();
     mark_block(mark_block_may_read, thread_here() == 0);
     if (p.schedule.is_own) make_schedule<kChunk, kThreads>(p, p.schedule_here(), s->akk);
@@ -59,18 +59,21 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     const solo::View solo{&dynamic_shared<solo::Smem>(), base};
     bool is_solo;
     const auto choose = [&](const Cut *cut) { is_solo = is_raw || uniform(cut != nullptr ? cut->kind == kSingleKind : p.mapping == FKDAI_SOLO); };
-    if (!begin_block(p, duo, choose, [&] { is_solo ? solo::init_barriers(solo) : duo::init_barriers(duo); })) return;
+    if (!begin_block(p, duo, true, choose, [&] { is_solo ? solo::init_barriers(solo) : duo::init_barriers(duo); })) return;
     if (is_solo) return solo::run<kind, is_raw>(p, solo);
     if constexpr (!is_raw) duo::run<kind>(p, duo);
 }
 
-// A kernel of its own: the host knows when, and code that does not run costs those beside it (2026-11-28-starts.md).
-template <GateKind kind>
-__global__ void __launch_bounds__(kThreads, 1) prefill_quad_kernel(const __grid_constant__ Params p) {
+// Quad and octet. Kernels of their own: the host knows when, and code that does not run costs those beside it (2026-11-28-starts.md).
+template <GateKind kind, class Shape>
+__global__ void __launch_bounds__(kThreads, 1) prefill_cluster_kernel(const __grid_constant__ Params p) {
     const uint32_t base = uniform(shared_address(&dynamic_shared<duo::Smem>()));
-    const duo::View chain{&dynamic_shared<duo::Smem>(), base};
-    const quad::View preparer{&dynamic_shared<quad::Smem>(), base};
-    if (begin_block(p, chain, [](const Cut *) {}, [&] { quad::init_barriers(chain, preparer); })) quad::run<kind>(p, chain, preparer);
+    const duo::View any{&dynamic_shared<duo::Smem>(), base};
+    const quad::ChainView<Shape> receiver{&dynamic_shared<quad::ChainSmem<Shape>>(), base};
+    const quad::View<Shape> preparer{&dynamic_shared<quad::Smem<Shape>>(), base};
+    const quad::Part<Shape> part{static_cast<int>(blockIdx.x % quad::kRanks<Shape>)};
+    const auto init_barriers = [&] { quad::init_barriers<Shape>(receiver, preparer, part); };
+    if (begin_block(p, any, part.is_preparer(), [](const Cut *) {}, init_barriers)) quad::run<kind, Shape>(p, receiver, preparer, part);
 }
 
 }  // namespace fkdai::prefill

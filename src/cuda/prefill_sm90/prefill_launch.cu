@@ -15,7 +15,7 @@ namespace fkdai::prefill {
 namespace {
 
 static_assert(kBrokenSeqlens == FKDAI_SEQLENS_BROKEN && kBrokenSlot == FKDAI_SLOT_BROKEN && kBrokenCheckpoint == FKDAI_CHECKPOINT_BROKEN);
-static_assert(quad::kRelayBytesOfCluster == FKDAI_RELAY_BYTES);
+static_assert(quad::kRelayBytesOfPreparer == FKDAI_RELAY_BYTES);
 
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
 std::atomic<EncodeTiled> encode_tiled{nullptr};
@@ -124,10 +124,11 @@ cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
 
 using Kernel = void (*)(Params);
 struct Kernels {
-    Kernel any, quad, raw;  // duo and solo; quad; q and k without norm
+    Kernel any, quad, octet, raw;  // duo and solo; quad; octet; q and k without norm
 };
 template <GateKind kind>
-constexpr Kernels kKernelsOf{prefill_kernel<kind, false>, prefill_quad_kernel<kind>, prefill_kernel<kind, true>};
+constexpr Kernels kKernelsOf{prefill_kernel<kind, false>, prefill_cluster_kernel<kind, quad::Quad>,
+                             prefill_cluster_kernel<kind, quad::Octet>, prefill_kernel<kind, true>};
 #ifdef FKDA_BOUNDED_ALONE  // a test program that has no other gate, and compiles a quarter
 constexpr Kernels kKernels[] = {kKernelsOf<GateKind::Bounded>};
 #else
@@ -136,7 +137,8 @@ constexpr Kernels kKernels[] = {kKernelsOf<GateKind::Bounded>, kKernelsOf<GateKi
 #endif
 Kernel kernel_of(const fkdai_prefill_call &call) {
     const Kernels &of = kKernels[call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? FKDAI_GATES : call.gate];
-    return call.is_raw != 0 ? of.raw : call.grid.mapping == FKDAI_QUAD ? of.quad : of.any;
+    if (call.is_raw != 0) return of.raw;
+    return call.grid.mapping == FKDAI_OCTET ? of.octet : call.grid.mapping == FKDAI_QUAD ? of.quad : of.any;
 }
 
 // Behind the plan kernel it starts beside that one and waits for it inside (dependent_launch.cuh).
@@ -172,7 +174,7 @@ extern "C" int fkdai_prefill_load(void) {
     error = cudaFuncGetAttributes(&attributes, plan_kernel);
     if (error != cudaSuccess) return error;
     for (const Kernels &of : kKernels)
-        for (const Kernel kernel : {of.any, of.quad, of.raw})
+        for (const Kernel kernel : {of.any, of.quad, of.octet, of.raw})
             if (error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes); error != cudaSuccess) return error;
     return cudaSuccess;
 }

@@ -3,7 +3,7 @@
 
 #include "prefill_sm90/prefill_tuning.h"
 
-enum { QUAD_RANKS = 4, DUO_RANKS = 2, WIDTH = 128, CHUNK = 32, HALVES = 2, ALIGN = 256 };
+enum { OCTET_RANKS = 8, QUAD_RANKS = 4, DUO_RANKS = 2, OCTET_PREPARERS = 4, QUAD_PREPARERS = 2, WIDTH = 128, CHUNK = 32, HALVES = 2, ALIGN = 256 };
 
 static int at_least_one(int count) { return count > 1 ? count : 1; }
 
@@ -16,18 +16,27 @@ static int quad_is_faster(int quads, int64_t tokens, int64_t N, int64_t H)
     return is_room(quads * FKDAI_QUAD_JOBS_NUMERATOR / FKDAI_QUAD_JOBS_DENOMINATOR, N, H) && tokens / N >= FKDAI_QUAD_CUT_TOKENS;
 }
 
-fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping wanted, int64_t tokens, int64_t N, int64_t H, int multiprocessors)
+static int may_fall_inside_a_chunk(fkdai_prefill_stops stops) { return stops.per_sequence > 0 || stops.every % CHUNK != 0; }
+
+fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping wanted, int64_t tokens, int64_t N, int64_t H, fkdai_prefill_stops stops,
+                                           int multiprocessors)
 {
     const int clusters = at_least_one(multiprocessors / DUO_RANKS);
     const int quads = at_least_one(multiprocessors * FKDAI_QUADS_NUMERATOR / FKDAI_QUADS_DENOMINATOR);
-    fkdai_prefill_mapping mapping = wanted;
-    if (wanted == FKDAI_EITHER && quad_is_faster(quads, tokens, N, H)) mapping = FKDAI_QUAD;
+    const int octets = multiprocessors * FKDAI_OCTETS_NUMERATOR / FKDAI_OCTETS_DENOMINATOR;
+    const int octet_can = is_room(octets, N, H) && !may_fall_inside_a_chunk(stops);
+    fkdai_prefill_mapping mapping = wanted == FKDAI_OCTET && !octet_can ? FKDAI_QUAD : wanted;
+    if (wanted == FKDAI_EITHER && octet_can) mapping = FKDAI_OCTET;
+    else if (wanted == FKDAI_EITHER && quad_is_faster(quads, tokens, N, H)) mapping = FKDAI_QUAD;
     else if (wanted == FKDAI_EITHER && is_room(clusters, N, H)) mapping = FKDAI_DUO;
-    const int room = mapping == FKDAI_SOLO ? clusters * DUO_RANKS : mapping == FKDAI_QUAD ? quads : clusters;
+    const int room = mapping == FKDAI_SOLO ? clusters * DUO_RANKS : mapping == FKDAI_QUAD ? quads : mapping == FKDAI_OCTET ? octets : clusters;
     return (fkdai_prefill_grid){mapping, is_room(room, N, H) ? (int)(N * H) : room};
 }
 
-int fkdai_prefill_ranks(fkdai_prefill_grid grid) { return grid.mapping == FKDAI_QUAD ? QUAD_RANKS : DUO_RANKS; }
+int fkdai_prefill_ranks(fkdai_prefill_grid grid)
+{
+    return grid.mapping == FKDAI_OCTET ? OCTET_RANKS : grid.mapping == FKDAI_QUAD ? QUAD_RANKS : DUO_RANKS;
+}
 
 int fkdai_prefill_clusters(fkdai_prefill_grid grid) { return grid.mapping == FKDAI_SOLO ? 0 : grid.workers; }
 
@@ -57,13 +66,12 @@ static size_t take(size_t *used, size_t bytes)
     return at;
 }
 
-static int may_fall_inside_a_chunk(fkdai_prefill_stops stops) { return stops.per_sequence > 0 || stops.every % CHUNK != 0; }
-
 fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid grid, fkdai_prefill_schedule schedule, fkdai_prefill_stops stops)
 {
     fkdai_prefill_layout l = {0};
     const size_t workers = (size_t)grid.workers, sequences = (size_t)N;
-    l.relay = take(&l.bytes, grid.mapping == FKDAI_QUAD ? workers * FKDAI_RELAY_BYTES : 0);
+    const size_t preparers = grid.mapping == FKDAI_OCTET ? OCTET_PREPARERS : grid.mapping == FKDAI_QUAD ? QUAD_PREPARERS : 0;
+    l.relay = take(&l.bytes, workers * preparers * FKDAI_RELAY_BYTES);
     const int singles = fkdai_prefill_singles(grid), clusters = fkdai_prefill_clusters(grid);
     const size_t most = (size_t)(singles > clusters ? singles : clusters);
     l.parked = take(&l.bytes, may_fall_inside_a_chunk(stops) ? most * WIDTH * WIDTH * sizeof(float) : 0);

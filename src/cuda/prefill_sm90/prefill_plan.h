@@ -12,17 +12,24 @@
 extern "C" {
 #endif
 
-/* Who works on a job: one block, or a cluster of two or of four blocks that share it. EITHER: asked for, the fastest of them; in a grid, the
+/* Who works on a job: one block, or a cluster of two, four or eight blocks that share it. EITHER: asked for, the fastest of them; in a grid, the
  * device chooses between solo and duo once it knows the lengths. The bits are the same. */
-typedef enum fkdai_prefill_mapping { FKDAI_SOLO = 1, FKDAI_DUO = 2, FKDAI_EITHER = FKDAI_SOLO | FKDAI_DUO, FKDAI_QUAD = 4 } fkdai_prefill_mapping;
+typedef enum fkdai_prefill_mapping { FKDAI_SOLO = 1, FKDAI_DUO = 2, FKDAI_EITHER = FKDAI_SOLO | FKDAI_DUO, FKDAI_QUAD = 4, FKDAI_OCTET = 8 } fkdai_prefill_mapping;
 
 typedef struct fkdai_prefill_grid {
     fkdai_prefill_mapping mapping;
     int workers;                        /* clusters, or blocks if FKDAI_SOLO; 0: nothing to do */
 } fkdai_prefill_grid;
 
-/* The grid for N*H jobs, of sequences with `tokens` in sum, on `multiprocessors` SMs. `wanted`: FKDAI_EITHER, or for tests one mapping. */
-fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping wanted, int64_t tokens, int64_t N, int64_t H, int multiprocessors);
+/* Where a call wants checkpoints of the state: at so many offsets in each sequence, or every so many tokens. Zeros: nowhere. */
+typedef struct fkdai_prefill_stops {
+    int64_t per_sequence, every;
+} fkdai_prefill_stops;
+
+/* The grid for N*H jobs, of sequences with `tokens` in sum, on `multiprocessors` SMs. `wanted`: FKDAI_EITHER, or for tests one mapping; a quad where
+ * an octet cannot: it has one job each, and no checkpoints inside a chunk. */
+fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping wanted, int64_t tokens, int64_t N, int64_t H, fkdai_prefill_stops stops,
+                                           int multiprocessors);
 
 int fkdai_prefill_ranks(fkdai_prefill_grid grid);      /* blocks of a cluster, as launched */
 int fkdai_prefill_blocks(fkdai_prefill_grid grid);     /* blocks of the launch */
@@ -37,14 +44,9 @@ typedef enum fkdai_prefill_schedule {
 } fkdai_prefill_schedule;
 fkdai_prefill_schedule fkdai_prefill_who_schedules(int64_t N, int64_t H, fkdai_prefill_grid grid);
 
-/* Where a call wants checkpoints of the state: at so many offsets in each sequence, or every so many tokens. Zeros: nowhere. */
-typedef struct fkdai_prefill_stops {
-    int64_t per_sequence, every;
-} fkdai_prefill_stops;
-
 /* Byte offsets in the workspace, each a multiple of 256; what a call does not need has no bytes. */
 typedef struct fkdai_prefill_layout {
-    size_t relay;        /* quads: FKDAI_RELAY_BYTES of each cluster */
+    size_t relay;        /* quads, octets: FKDAI_RELAY_BYTES of each block that prepares */
     size_t state;        /* [workers][V][K] fp32: states handed over where a job is cut */
     size_t is_ready;     /* [workers][halves of V] uint64 */
     size_t cut;          /* [schedules], FKDAI_CUT_BYTES each */
@@ -60,7 +62,7 @@ fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid gri
 size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid, fkdai_prefill_stops stops);
 
 /* Sizes of the device code, which asserts them. */
-enum { FKDAI_CUT_BYTES = 16, FKDAI_RELAY_BYTES = 2 * 6 * 27 * 1024 /* of a cluster: two preparers, six stages but for T */ };
+enum { FKDAI_CUT_BYTES = 16, FKDAI_RELAY_BYTES = 6 * 27 * 1024 /* of a preparer: six stages but for T */ };
 
 #ifdef __cplusplus
 }

@@ -44,9 +44,10 @@ static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cud
     REFUSE_UNLESS(on->shared_bytes >= fkdai_prefill_shared_bytes(), "device %d offers %d bytes of shared memory per block, the kernel needs %d",
                   (int)d->device, on->shared_bytes, fkdai_prefill_shared_bytes());
     static const struct { const char *mapping, *workers; } names[] = {
-        [FKDAI_QUAD] = {"quad", "clusters of 4"}, [FKDAI_DUO] = {"duo", "clusters of 2"},
+        [FKDAI_OCTET] = {"octet", "clusters of 8"}, [FKDAI_QUAD] = {"quad", "clusters of 4"}, [FKDAI_DUO] = {"duo", "clusters of 2"},
         [FKDAI_SOLO] = {"solo", "blocks"}, [FKDAI_EITHER] = {"duo or solo", "blocks"}};
-    const fkdai_prefill_grid grid = fkdai_prefill_make_grid(d->qk_norm == FKDA_QK_NORM_NONE ? FKDAI_SOLO : FKDAI_EITHER, d->B * d->T, d->N, d->HV, on->multiprocessors);
+    const fkdai_prefill_mapping wanted = d->qk_norm == FKDA_QK_NORM_NONE ? FKDAI_SOLO : FKDAI_EITHER;
+    const fkdai_prefill_grid grid = fkdai_prefill_make_grid(wanted, d->B * d->T, d->N, d->HV, stops(d), on->multiprocessors);
     memcpy(to, &grid, sizeof grid);
     plan->workspace_bytes = fkdai_prefill_workspace_bytes(d->N, d->HV, grid, stops(d));
     snprintf(plan->choice, sizeof plan->choice, "sm90 prefill %s, 32 tokens per chunk, %" PRId64 " heads of sequences on %d %s",

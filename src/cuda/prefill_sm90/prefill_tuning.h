@@ -17,6 +17,10 @@ enum {
     FKDAI_QUADS_NUMERATOR = 5,
     FKDAI_QUADS_DENOMINATOR = 22,
 
+    /* Clusters of eight, likewise: 15. */
+    FKDAI_OCTETS_NUMERATOR = 5,
+    FKDAI_OCTETS_DENOMINATOR = 44,
+
     /* A step of a quad takes 0.62 of a duo's: up to 1.5 jobs a quad end before one job a duo, if they are long enough to be cut. */
     FKDAI_QUAD_JOBS_NUMERATOR = 15,
     FKDAI_QUAD_JOBS_DENOMINATOR = 10,

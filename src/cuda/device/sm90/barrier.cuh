@@ -98,6 +98,9 @@ __device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.
 // All threads of one warpgroup meet; `id` is 1..15 (0 is __syncthreads).
 __device__ __forceinline__ void warpgroup_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
 
+// They come by, and nobody waits. Loads of shared memory stay behind it: the compiler leaves what depends on them where it stands.
+__device__ __forceinline__ void pass_by(int id) { asm volatile("bar.arrive %0, 128;" ::"r"(id) : "memory"); }
+
 // They meet, and know whether it holds for all of them.
 __device__ __forceinline__ bool warpgroup_all(int id, bool holds) {
     uint32_t all;

@@ -38,6 +38,15 @@ __device__ __forceinline__ void copy_to_peer(uint32_t destination, uint32_t sour
                  ::"r"(destination), "r"(source), "r"(bytes), "r"(barrier) : "memory");
 }
 
+// Of this thread, into the shared memory of another CTA of the cluster; `barrier` there counts the bytes.
+__device__ __forceinline__ void store_16_to_peer(uint32_t address, const uint32_t (&x)[4], uint32_t barrier) {
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];"
+                 ::"r"(address), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(barrier) : "memory");
+}
+__device__ __forceinline__ void store_word_to_peer(uint32_t address, uint32_t x, uint32_t barrier) {
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(address), "r"(x), "r"(barrier) : "memory");
+}
+
 // Shared memory -> box of a 4-D tensor map. The issuing thread commits, and waits until its copies have read shared memory before it is
 // written again or the block ends.
 __device__ __forceinline__ void store_tile(const CUtensorMap &map, int channel, int head, int token, int batch, uint32_t source) {

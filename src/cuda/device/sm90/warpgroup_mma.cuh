@@ -69,6 +69,7 @@ struct MmaRegisters {
     }
 };
 using MmaN32 = MmaRegisters<32, Major::K, Type16::BF16>;
+using MmaN64 = MmaRegisters<64, Major::K, Type16::BF16>;
 using MmaN32F16 = MmaRegisters<32, Major::K, Type16::F16>;
 using MmaN32BMnF16 = MmaRegisters<32, Major::MN, Type16::F16>;
 using MmaN128BMnF16 = MmaRegisters<128, Major::MN, Type16::F16>;

@@ -1,12 +1,11 @@
-// The chain role of duo and quad: the recurrence over all chunks, for the 64 rows of V that are this CTA's.
+// The chain role of duo: the recurrence over all chunks, for the 64 rows of V that are this CTA's.
 #pragma once
 
 #include "prefill_sm90/mapping/duo_config.cuh"
-#include "prefill_sm90/roles/range_guard.cuh"
+#include "prefill_sm90/roles/chain_parts.cuh"
 
 namespace fkdai::prefill::duo {
 
-template <fkdai_prefill_mapping mapping>
 struct ChainRole {
     const Params &p;
     View s;
@@ -19,55 +18,11 @@ struct ChainRole {
         const auto await_staging = [&] { await_out(number), await_out(number + 1); };  // where O waits, the state passes
         const StateIo<Smem, decltype(await_staging)> state_io{p, s, rank, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp]), await_staging};
         state_io.run(s->piece_queues[warp], [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
-            run_parts(parts, number, state, leave_checkpoint);
+            run_parts(*this, parts, number, state, leave_checkpoint);
         });
     }
 
-    // What a chunk leaves between its products.
-    struct Chunk {
-        TokensBf16 v_bf16;  // of the next chunk, once this one's are used
-        TokenRows r;
-        TokensF16 r_f16;
-        StateBf16 state_bf16;
-        uint32_t stage;     // address
-        uint32_t range;     // of R
-    };
-
-    // The next part's first chunk has been awaited when the state leaves between two.
-    template <class LeaveCheckpoint>
-    __device__ __forceinline__ void run_parts(const SegmentParts &parts, uint32_t &number, StateRows &state,
-                                              const LeaveCheckpoint &leave_checkpoint) const {
-        Chunk chunk;
-        int rows = parts.rows;
-        chunk.stage = await_operands(number);
-        load_values(number, rows, chunk.v_bf16);
-        for (int part = 1;; part++) {
-            const bool is_last = part == parts.count;
-            run_part(parts.chunks, is_last ? 1 : 0, rows, number, chunk, state);
-            if (is_last) return;
-            leave_checkpoint(part, state);
-        }
-    }
-
-    // `rows` of the tokens left belong to the sequence; another chunk follows while more than `last` are left. Chunks whose R does not fit leave the
-    // loop in the middle: instructions that are jumped over cost as much as those that run.
-    __device__ __forceinline__ void run_part(int left, int last, int &rows, uint32_t &number, Chunk &chunk, StateRows &state) const {
-        while (left > 0) {
-            bool fits = true;
-            for (; left > 0; rows -= kChunk, number++, left--) {
-                begin(number, chunk, state);
-                fits = finish<false>(number, rows, left > last, 0, chunk, state);
-                if (!fits) break;
-            }
-            if (fits) break;
-            const uint32_t factors = scale_into_range(chunk.stage, lane, chunk.r, chunk.r_f16, state, chunk.state_bf16);
-            finish<true>(number, rows, left > last, factors, chunk, state);
-            rows -= kChunk, number++, left--;
-        }
-    }
-
     __device__ __forceinline__ RingSlot slot_of(uint32_t number) const {
-        if (mapping == FKDAI_QUAD) return ring_slot<kStages>(number);
         return number % kRanks == static_cast<uint32_t>(rank) ? own_slot(number / kRanks) : received_slot(number / kRanks);
     }
 

@@ -40,6 +40,7 @@ struct Barriers {
 };
 
 struct Smem {
+    static constexpr int kPreparers = kRanks;  // CTAs that prepare chunks in turns
     static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = duo::kPrepareGroups, kChunkInfos = duo::kChunkInfos;
     static constexpr int kGatesAhead = 0;
     static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);

@@ -1,4 +1,4 @@
-// The load role of duo and quad: raw tiles and values of every chunk, from the caller's tensors to shared memory.
+// The load role of duo, and of a preparer (quad, octet): raw tiles (and values) of every chunk, from the caller's tensors to shared memory.
 #pragma once
 
 #include "prefill_sm90/mapping/duo_config.cuh"
@@ -6,13 +6,13 @@
 
 namespace fkdai::prefill::duo {
 
-// One warp; in a quad raw tiles and values have one each. Raw tiles run kValueLag chunks ahead of the values, which need less time
-// between arrival and use.
-template <class Memory, GateKind kind, bool loads_raw, bool loads_values>
+// One warp. Raw tiles run kValueLag chunks ahead of the values, which need less time between arrival and use.
+template <class Memory, GateKind kind, bool loads_values>
 struct LoadRole {
     const Params &p;
     SharedView<Memory> s;
     int rank, cluster, lane;
+    static constexpr uint32_t kTurns = Memory::kPreparers;
 
     __device__ __forceinline__ void run() const {
         SegmentIterator segments(p, cluster);
@@ -20,7 +20,7 @@ struct LoadRole {
         uint32_t value = 0;
         const uint32_t early = has_one_segment(p) ? kEarlyChunks : 0;
         for (raw.open_segment(p); raw.valid;) {
-            if (loads_raw) prefetch_gate(p, raw.head, lane);
+            prefetch_gate(p, raw.head, lane);
             if (loads_values && lane == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, rank, 1);
             ChunkIterator<false> next = raw;  // the segment behind this one: looked up outside of the loop over chunks, which stays small so
             next.open_segment(p);
@@ -30,7 +30,7 @@ struct LoadRole {
                 ChunkInfo info = raw.info();
                 if (keeps_gates<Memory, kind>) info.rows_ahead = raw.rows_ahead(Memory::kGatesAhead);
                 info.is_last = raw.chunk + 1 == raw.segment.end && !next.valid;
-                const bool is_own = loads_raw && raw.number % kRanks == static_cast<uint32_t>(rank);
+                const bool is_own = raw.number % kTurns == static_cast<uint32_t>(rank);
                 if (!is_own) {
                     if (lane == 0) leave_chunk_info(s, raw.number, info);
                     __syncwarp();
@@ -42,23 +42,22 @@ struct LoadRole {
         }
         if constexpr (loads_values)
             for (; value < raw.number; value++) load_value(value);
-        if (!loads_raw) return;
-        const uint32_t end = raw.number + (raw.number + rank) % kRanks;  // the next chunks that this CTA would own
-        for (uint32_t i = 0; i < Memory::kPrepareGroups; i++) announce_end(end + i * kRanks);
+        const uint32_t end = raw.number + (rank + kTurns - raw.number % kTurns) % kTurns;  // the next chunks that this CTA would own
+        for (uint32_t i = 0; i < Memory::kPrepareGroups; i++) announce_end(end + i * kTurns);
     }
 
     // As many as there are stages, before the roles begin.
-    static constexpr uint32_t kEarlyChunks = Memory::kOwnStages * kRanks;
+    static constexpr uint32_t kEarlyChunks = Memory::kOwnStages * kTurns;
     __device__ __forceinline__ void run_early() const {
         constexpr int kAhead = keeps_gates<Memory, kind> ? Memory::kGatesAhead : 0;
-        load_early_chunks<kAhead>(p, cluster, rank, kRanks, kEarlyChunks, [&](uint32_t number, const ChunkInfo &info) {
+        load_early_chunks<kAhead>(p, cluster, rank, kTurns, kEarlyChunks, [&](uint32_t number, const ChunkInfo &info) {
             load_raw(info, number, static_cast<int>(number));
         });
     }
 
     // before: chunks of the segment before this one.
     __device__ __forceinline__ void load_raw(const ChunkInfo &at, uint32_t number, int before) const {
-        const RingSlot slot = own_slot<Memory>(number / kRanks);
+        const RingSlot slot = own_slot<Memory>(number / kTurns);
         const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);
         if (lane == 0) leave_chunk_info(s, number, at);
         mark(mark_load_wants_stage, number, lane == 0);
@@ -81,7 +80,7 @@ struct LoadRole {
     }
 
     __device__ __forceinline__ void announce_end(uint32_t number) const {
-        const RingSlot slot = own_slot<Memory>(number / kRanks);
+        const RingSlot slot = own_slot<Memory>(number / kTurns);
         wait(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);
         const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);
         if (lane == 0) {

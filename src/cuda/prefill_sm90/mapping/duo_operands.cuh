@@ -1,4 +1,5 @@
-// The operand role of duo and quad: a warpgroup prepares every second chunk of its CTA, which has every second chunk of the timeline.
+// The operand role of duo and of a preparer (quad, octet): a warpgroup prepares every second or third chunk of its CTA, which has every second or
+// fourth chunk of the timeline.
 #pragma once
 
 #include "prefill_sm90/mapping/duo_config.cuh"
@@ -33,10 +34,10 @@ struct OperandRole {
     __device__ __forceinline__ bool is_reader() const { return warp == 0 && lane == 0; }
     __device__ __forceinline__ ChunkInfo await_tiles(uint32_t i) const {
         const RingSlot slot = own_slot<Memory>(i);
-        mark(mark_operand_waits, i * kRanks, is_reader());
+        mark(mark_operand_waits, i * Memory::kPreparers, is_reader());
         wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
-        mark(mark_operand_has_tiles, i * kRanks, is_reader());
-        return s->chunk_infos[(i * kRanks + rank) % Memory::kChunkInfos];
+        mark(mark_operand_has_tiles, i * Memory::kPreparers, is_reader());
+        return s->chunk_infos[(i * Memory::kPreparers + rank) % Memory::kChunkInfos];
     }
     __device__ __forceinline__ void make(uint32_t i, const ChunkInfo &info, const Gate<kind> &gate, typename Parts::Kept &kept) const {
         const RingSlot slot = own_slot<Memory>(i);
@@ -44,10 +45,10 @@ struct OperandRole {
         operands().make(stage, stage, info, gate, kept, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
                         [&] { if constexpr (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [] {},
                         [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane); },
-                        [&](Mark moment) { mark(moment, i * kRanks, is_reader()); });
+                        [&](Mark moment) { mark(moment, i * Memory::kPreparers, is_reader()); });
         warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
         operands().raw_gates().keep_next(kept, info);
-        mark(mark_operand_has_operands, i * kRanks, is_reader());
+        mark(mark_operand_has_operands, i * Memory::kPreparers, is_reader());
     }
 };
 

@@ -48,7 +48,7 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
     if (warp < 4) {
         grow_registers<kChainRegisters>();
-        return ChainRole<FKDAI_DUO>{p, s, rank, cluster, warp, lane}.run();
+        return ChainRole{p, s, rank, cluster, warp, lane}.run();
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
@@ -58,8 +58,8 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     shrink_registers<kSingleRegisters>();
     // The order of their code was measured: 4 % of H=96 fixed (2026-11-28-starts.md).
     if (warp >= kFirstSolveWarp) SolveRole{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
-    else if (warp == kStoreWarp) StoreRole<FKDAI_DUO>{p, s, rank, cluster, lane}.run();
-    else LoadRole<Smem, kind, true, true>{p, s, rank, cluster, lane}.run();
+    else if (warp == kStoreWarp) StoreRole{{p, s, rank, lane}, cluster}.run();
+    else LoadRole<Smem, kind, true>{p, s, rank, cluster, lane}.run();
 }
 
 // What a block does once its barriers stand. The cluster meets before the first arrival at the peer, and at the end, as nobody leaves while the
@@ -68,7 +68,7 @@ template <GateKind kind>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
     const int warp = thread_here() / 32, rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
     cluster_arrive();
-    if (warp == kLoadWarp) LoadRole<Smem, kind, true, true>{p, s, rank, cluster, lane_here()}.run_early();
+    if (warp == kLoadWarp) LoadRole<Smem, kind, true>{p, s, rank, cluster, lane_here()}.run_early();
     cluster_wait();
     mark_block(mark_block_has_met, thread_here() == 0);
     run_role<kind>(p, s);

@@ -22,12 +22,12 @@ struct SolveParts {
         const RingSlot slot = own_slot<Memory>(i);
         const uint32_t stage = slot.index;
         wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
-        const ChunkInfo at = s->chunk_infos[(i * kRanks + rank) % Memory::kChunkInfos];
+        const ChunkInfo at = s->chunk_infos[(i * Memory::kPreparers + rank) % Memory::kChunkInfos];
         if (at.rows == 0) return false;
         const float beta = load_beta(p, at, lane);  // it travels while the operands are made
-        mark(mark_solve_waits, i * kRanks, lane == 0);
+        mark(mark_solve_waits, i * Memory::kPreparers, lane == 0);
         wait(s.at(s->barriers.scores_ready[stage]), slot.phase);
-        mark(mark_solve_has_scores, i * kRanks, lane == 0);
+        mark(mark_solve_has_scores, i * Memory::kPreparers, lane == 0);
         b = s->beta[stage][lane] = step_size(p, at, lane, beta);
         return true;
     }

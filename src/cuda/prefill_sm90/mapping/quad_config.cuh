@@ -1,36 +1,89 @@
-// Quad: what differs from duo where four CTAs share a job: two run the recurrence, two prepare.
+// Quad and octet: what differs from duo where four or eight CTAs share a job: two run the recurrence, others prepare, in an octet two make O.
 #pragma once
 
 #include "prefill_sm90/mapping/duo_config.cuh"
 
 namespace fkdai::prefill::quad {
 
-inline constexpr int kRanks = 4;      // CTAs of a cluster: ranks 0 and 1 are the chains, one half of V each; 2 and 3 prepare every second chunk each
-inline constexpr int kChains = kHalves, kPreparers = 2;
-static_assert(kChains + kPreparers == kRanks && kPreparers == duo::kRanks, "the roles of duo count chunks by its ranks");
-inline constexpr uint16_t kChainRanks = (1 << kChains) - 1;
+// The first ranks of a cluster are the chains, one half of V each; then come the CTAs that make O, one half each, if the chains do not do it
+// themselves; then the preparers, which have the chunks in turns. kStages: those that wait in a CTA that they are sent to, chunk n in n % kStages.
+inline constexpr int kChains = kHalves;
+struct Quad {
+    static constexpr int kOuts = 0, kPreparers = 2, kStages = 6;
+};
+struct Octet {
+    static constexpr int kOuts = 2, kPreparers = 4, kStages = 4;
+};
+template <class Shape>
+inline constexpr int kReceivers = kChains + Shape::kOuts;
+template <class Shape>
+inline constexpr int kRanks = kReceivers<Shape> + Shape::kPreparers;
+template <class Shape>
+inline constexpr int kSlots = Shape::kStages / Shape::kPreparers;  // that a preparer fills in turn
+inline constexpr int kReleases = 3;  // barriers of a preparer for them: its solve warps may be two chunks apart, so one each would be too few
+static_assert(kSlots<Quad> <= kReleases && kSlots<Octet> <= kReleases);
 
-// In a chain CTA all stages are received ones, chunk n in n % kStages: so each preparer has kSlots of them in turn. Barriers there: operands_ready
-// and solve_ready (the preparer of the chunk + copy engine).
-inline constexpr int kSlots = duo::kStages / kPreparers;
+// Of a CTA that chunks are sent to.
+inline constexpr int kOutStages = 2;
+enum ChainWarp : int { kValueWarp = duo::kLoadWarp, kStoreWarp = duo::kStoreWarp };
+enum ChainRegisters : int { kChainRegisters = 240 };
+enum NamedBarrier : int { kChainBarrier = duo::kChainBarrier, kNobodyWaits = 2 };
+
+// Who flips a barrier there, and what it announces.
+template <class Shape>
+struct ChainBarriers {
+    // All that a chunk wants here: operands (send warp of its preparer + copy engine), T, or its factors alone (solve warp of its preparer + copy
+    // engine); what the chunk is, and its values (value warp + copy engine); where O is made, a tile for it (store warp).
+    uint64_t chunk_ready[Shape::kStages];
+    uint64_t chunk_done[Shape::kStages];    // 4 warps of the chain or out role: the chunk's operands, values, update have been used
+    uint64_t update_ready[Shape::kStages];  // of an out CTA: the chain's U is there (its stores count themselves; armed by the out role)
+    uint64_t out_ready[kOutStages];         // the same 4 warps, where O is made
+    uint64_t follower_begun;                // of a chain: 4 warps of the out CTA that has the same half of V, behind their first chunk
+};
+
+inline constexpr uint32_t kUpdateBytes = 4 * 32 * (2 * 16 + 4);  // U of 4 warps in fp16, as operands, and the factors of its rows (range_guard.cuh)
+
+template <class Shape>
+struct ChainSmem {
+    static constexpr int kChunkInfos = 12;
+    static_assert(kChunkInfos > Shape::kStages + kOutStages + 1, "values are asked for kStages ahead, O leaves kOutStages + 1 behind");
+    Stage stages[Shape::kStages];
+    union {
+        alignas(1024) uint8_t value[Shape::kStages][kValueBytes];  // of a chain: V [32][64 of this CTA], 128-byte swizzle
+        uint32_t update[Shape::kStages][4][2][32][4];               // of an out CTA: U of each warp, 16 bytes of a lane at a time
+    };
+    alignas(1024) uint8_t out[kOutStages][kValueBytes];  // O [32][64 of this CTA], 128-byte swizzle
+    StateStaging state_rows[4];                          // of each chain or out warp
+    uint32_t factors[Shape::kStages][4][32];             // of an out CTA; 0: U is as it is
+    ChunkInfo chunk_infos[kChunkInfos];                  // of chunk n in n % kChunkInfos
+    PieceQueue piece_queues[4];
+    alignas(8) ChainBarriers<Shape> barriers;
+};
+static_assert(sizeof(ChainSmem<Quad>) <= sizeof(duo::Smem) && sizeof(ChainSmem<Octet>) <= sizeof(duo::Smem), "one size for all blocks");
+
+template <class Shape>
+using ChainView = SharedView<ChainSmem<Shape>>;
 
 // Of a preparer. Warps 0 to 11: three groups that make operands, every third chunk of the CTA each; then single-warp roles as in duo; the warps that
 // have no part there make the norms.
-inline constexpr int kOwnStages = 6, kPrepareGroups = 3, kChunkInfos = 32;
-static_assert(kChunkInfos > kPreparers * (kOwnStages + kPrepareGroups));
+inline constexpr int kOwnStages = 6, kPrepareGroups = 3;
 
 // Who flips a barrier of a preparer, and what it announces.
+template <class Shape>
 struct Barriers {
     uint64_t raw_ready[kOwnStages];       // as in duo
     uint64_t norms_ready[kOwnStages];     // 4 norm warps
     uint64_t scores_ready[kOwnStages];    // as in duo
     uint64_t operands_ready[kOwnStages];  // 4 operand warps: the stage but for T
     uint64_t stage_free[kOwnStages];      // send warp: the stage but for T has been copied; solve warp: T has been made
-    uint64_t slot_free[kSlots];           // store warps of both chain CTAs: chunk done, the stage there may be overwritten
+    uint64_t chunk_released[kReleases];   // store warps of all receivers: chunk done, its stage there may be overwritten
 };
 
+template <class Shape>
 struct Smem {
-    static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = quad::kPrepareGroups, kChunkInfos = quad::kChunkInfos;
+    static constexpr int kPreparers = Shape::kPreparers;
+    static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = quad::kPrepareGroups, kChunkInfos = 32 * kPreparers / 2;
+    static_assert(kChunkInfos > kPreparers * (kOwnStages + kPrepareGroups));
     // fp32 gates wait in registers, which the operand warps have here, while their group waits for the other tiles of a chunk: this many chunks of
     // the timeline lie between two of a group. 0: they are read by fours of tokens once the tiles are there.
     static constexpr int kGatesAhead = kPreparers * kPrepareGroups;
@@ -40,29 +93,37 @@ struct Smem {
     float beta[kOwnStages][kChunk];
     TokenSize token_sizes[kOwnStages][kChunk];
     ChunkInfo chunk_infos[kChunkInfos];
-    alignas(8) Barriers barriers;
+    alignas(8) Barriers<Shape> barriers;
 };
-static_assert(sizeof(Smem) <= sizeof(duo::Smem), "one size for all blocks");
+static_assert(sizeof(Smem<Quad>) <= sizeof(duo::Smem) && sizeof(Smem<Octet>) <= sizeof(duo::Smem), "one size for all blocks");
 
-using View = SharedView<Smem>;
-using duo::own_slot;
+template <class Shape>
+using View = SharedView<Smem<Shape>>;
 
-// Between preparer and chains a stage passes through L2, in `Params::relay`: memory of each preparer's own, a place for each of its stages.
+// Between preparer and receivers a stage passes through L2, in `Params::relay`: memory of each preparer's own, a place for each of its stages.
 inline constexpr uint32_t kRelayBytes = 27 * 1024;  // of a place: at least duo::kOperandBytes
 static_assert(kRelayBytes >= duo::kOperandBytes);
-inline constexpr int64_t kRelayBytesOfCluster = int64_t{kPreparers} * kOwnStages * kRelayBytes;
+inline constexpr int64_t kRelayBytesOfPreparer = int64_t{kOwnStages} * kRelayBytes;
 
-enum Warp : int { kSendWarp = duo::kStoreWarp, kFirstNormWarp = duo::kWarps };
-enum Registers : int { kPrepareRegisters = 120, kNormRegisters = 40 };
+enum PreparerWarp : int { kSendWarp = duo::kStoreWarp, kFirstNormWarp = duo::kWarps };
+enum PreparerRegisters : int { kPrepareRegisters = 120, kNormRegisters = 40 };
 
-// Where the i-th chunk of a preparer goes: its stage in the chain CTAs, and the slot whose slot_free says here that it may.
-struct Target {
-    uint32_t stage;
-    RingSlot slot;
-    __device__ __forceinline__ Target(uint32_t i, int preparer) : stage(i % kSlots * kPreparers + preparer), slot(ring_slot<kSlots>(i)) {}
-};
+// The stage in the receivers that the i-th chunk of a preparer goes to.
+template <class Shape>
+__device__ __forceinline__ uint32_t receiver_stage(uint32_t i, int preparer) { return i % kSlots<Shape> * Shape::kPreparers + preparer; }
 
-// What a preparer knows of a chain CTA's shared memory: where the stage lies that it sends to.
-__device__ __forceinline__ duo::View chain_view(const View &here) { return {reinterpret_cast<duo::Smem *>(here.memory), here.base}; }
+// Waits until all receivers have released the chunk that a preparer had so many before its i-th: at most kReleases. A whole warp.
+template <class Shape>
+__device__ __forceinline__ void await_released(const View<Shape> &s, uint32_t i, uint32_t before) {
+    const RingSlot released = ring_slot<kReleases>(i - before);
+    if (i >= before) wait(s.at(s->barriers.chunk_released[released.index]), released.phase);
+    __syncwarp();
+}
+
+// What one CTA of the cluster knows of another's shared memory: where things lie.
+template <class Shape>
+__device__ __forceinline__ ChainView<Shape> chain_view(const View<Shape> &here) { return {reinterpret_cast<ChainSmem<Shape> *>(here.memory), here.base}; }
+template <class Shape>
+__device__ __forceinline__ View<Shape> preparer_view(const ChainView<Shape> &here) { return {reinterpret_cast<Smem<Shape> *>(here.memory), here.base}; }
 
 }  // namespace fkdai::prefill::quad

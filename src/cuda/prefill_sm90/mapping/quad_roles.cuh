@@ -1,27 +1,48 @@
-// Quad: a cluster of four CTAs works on a job, where few jobs leave most SMs without work. Two run the recurrence, for one half of V
-// each, and do nothing else; two prepare alternate chunks and send them to both.
+// Quad: a cluster of four CTAs works on a job. Two run the recurrence and make O, for one half of V each; two prepare alternate chunks and send them
+// to both. Octet: a cluster of eight, of which two run the recurrence, two follow and make O, four prepare.
 #pragma once
 
 #include "device/sm90/registers.cuh"
-#include "prefill_sm90/mapping/duo_chain.cuh"
 #include "prefill_sm90/mapping/duo_load.cuh"
 #include "prefill_sm90/mapping/duo_operands.cuh"
 #include "prefill_sm90/mapping/duo_roles.cuh"
-#include "prefill_sm90/mapping/duo_store.cuh"
+#include "prefill_sm90/mapping/octet_chain.cuh"
+#include "prefill_sm90/mapping/octet_out.cuh"
+#include "prefill_sm90/mapping/quad_chain.cuh"
 #include "prefill_sm90/mapping/quad_norms.cuh"
 #include "prefill_sm90/mapping/quad_send.cuh"
+#include "prefill_sm90/mapping/quad_store.cuh"
+#include "prefill_sm90/mapping/quad_values.cuh"
 
 namespace fkdai::prefill::quad {
 
-__device__ __forceinline__ void init_chain(const duo::View &s) {
-    for (int i = 0; i < duo::kStages; i++) {
-        barrier_init(s.at(s->barriers.operands_ready[i]), 1);
-        barrier_init(s.at(s->barriers.solve_ready[i]), 1);
+// What a rank is.
+template <class Shape>
+struct Part {
+    int rank;
+    static constexpr bool has_outs = Shape::kOuts > 0;
+    __device__ __forceinline__ bool is_chain() const { return rank < kChains; }
+    __device__ __forceinline__ bool is_preparer() const { return rank >= kReceivers<Shape>; }
+    __device__ __forceinline__ bool makes_out() const { return !has_outs || !is_chain(); }  // of a receiver
+    __device__ __forceinline__ int half() const { return rank % kHalves; }                  // likewise
+    __device__ __forceinline__ int preparer() const { return rank - kReceivers<Shape>; }
+};
+
+template <class Shape>
+__device__ __forceinline__ void init_receiver(const ChainView<Shape> &s, Part<Shape> part) {
+    const ChainBarriers<Shape> &b = s->barriers;
+    for (int i = 0; i < Shape::kStages; i++) {
+        barrier_init(s.at(b.chunk_ready[i]), 3 + (part.makes_out() ? kWarpArrivals : 0));
+        barrier_init(s.at(b.chunk_done[i]), 4 * kWarpArrivals);
+        barrier_init(s.at(b.update_ready[i]), 1);
+        if (!part.is_chain()) arrive_expecting(s.at(b.update_ready[i]), kUpdateBytes);
     }
-    duo::init_chain_barriers(s);
+    for (int i = 0; i < kOutStages; i++) barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
+    barrier_init(s.at(b.follower_begun), 4 * kWarpArrivals);
 }
-__device__ __forceinline__ void init_preparer(const View &s) {
-    const Barriers &b = s->barriers;
+template <class Shape>
+__device__ __forceinline__ void init_preparer(const View<Shape> &s) {
+    const Barriers<Shape> &b = s->barriers;
     for (int i = 0; i < kOwnStages; i++) {
         barrier_init(s.at(b.raw_ready[i]), 1);
         barrier_init(s.at(b.scores_ready[i]), 2 * kWarpArrivals);
@@ -29,52 +50,67 @@ __device__ __forceinline__ void init_preparer(const View &s) {
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.stage_free[i]), 1 + kWarpArrivals);
     }
-    for (int i = 0; i < kSlots; i++) barrier_init(s.at(b.slot_free[i]), kChains);
+    for (int i = 0; i < kReleases; i++) barrier_init(s.at(b.chunk_released[i]), kReceivers<Shape>);
 }
-__device__ __forceinline__ void init_barriers(const duo::View &chain, const View &preparer) {
-    if (blockIdx.x % kRanks < kChains) init_chain(chain);
-    else init_preparer(preparer);
+template <class Shape>
+__device__ __forceinline__ void init_barriers(const ChainView<Shape> &receiver, const View<Shape> &preparer, Part<Shape> part) {
+    if (part.is_preparer()) init_preparer<Shape>(preparer);
+    else init_receiver<Shape>(receiver, part);
 }
 
-template <GateKind kind>
-__device__ __forceinline__ void run_chain(const Params &p, const duo::View &s, int rank, int cluster, int warp, int lane) {
+// The warpgroup that holds the state.
+__device__ __forceinline__ void run_state(const Params &p, const ChainView<Quad> &s, Part<Quad> part, int cluster, int warp, int lane) {
+    ChainRole{{p, s, part.half(), cluster, warp, lane}}.run();
+}
+__device__ __forceinline__ void run_state(const Params &p, const ChainView<Octet> &s, Part<Octet> part, int cluster, int warp, int lane) {
+    if (part.is_chain()) OctetChainRole{{p, s, part.half(), cluster, warp, lane}}.run();
+    else OutRole{{p, s, part.half(), cluster, warp, lane}}.run();
+}
+
+template <class Shape>
+__device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Shape> &s, Part<Shape> part, int cluster, int warp, int lane) {
     if (warp < 4) {
-        grow_registers<duo::kChainRegisters>();
-        return duo::ChainRole<FKDAI_QUAD>{p, s, rank, cluster, warp, lane}.run();
+        grow_registers<kChainRegisters>();
+        return run_state(p, s, part, cluster, warp, lane);
     }
-    if (warp < duo::kLoadWarp || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
+    if (warp < kValueWarp || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
     shrink_registers<duo::kSingleRegisters>();
-    if (warp == duo::kLoadWarp) duo::LoadRole<duo::Smem, kind, false, true>{p, s, rank, cluster, lane}.run();
-    else if (warp == duo::kStoreWarp) duo::StoreRole<FKDAI_QUAD>{p, s, rank, cluster, lane}.run();
+    if (warp == kValueWarp) {
+        if (part.is_chain()) ValueRole<Shape, true>{p, s, part.half(), cluster, lane}.run();
+        else if (part.has_outs) ValueRole<Shape, false>{p, s, part.half(), cluster, lane}.run();
+    } else if (warp == kStoreWarp) {
+        if (part.makes_out()) StoreRole<Shape, true>{{p, s, part.half(), lane}, cluster}.run();
+        else if (part.has_outs) StoreRole<Shape, false>{{p, s, part.half(), lane}, cluster}.run();
+    }
 }
 
-template <GateKind kind>
-__device__ __forceinline__ void run_preparer(const Params &p, const View &s, int preparer, int cluster, int warp, int lane) {
+template <GateKind kind, class Shape>
+__device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane) {
     if (warp >= kFirstNormWarp) {
         shrink_registers<kNormRegisters>();
-        return NormRole{p, s, preparer, warp - kFirstNormWarp, lane}.run();
+        return NormRole<Shape>{p, s, preparer, warp - kFirstNormWarp, lane}.run();
     }
     if (warp < duo::kLoadWarp) {
         grow_registers<kPrepareRegisters>();
-        return duo::OperandRole<Smem, kind, 2, false, false>{p, s, warp / 4, preparer, warp % 4, lane}.run();
+        return duo::OperandRole<Smem<Shape>, kind, 2, false, false>{p, s, warp / 4, preparer, warp % 4, lane}.run();
     }
     shrink_registers<duo::kSingleRegisters>();
-    if (warp == duo::kLoadWarp) duo::LoadRole<Smem, kind, true, false>{p, s, preparer, cluster, lane}.run();
-    else if (warp == kSendWarp) SendRole{p, s, preparer, cluster, lane}.run();
-    else SolveRole{{p, s, warp - duo::kFirstSolveWarp, preparer, lane}}.run();
+    if (warp == duo::kLoadWarp) duo::LoadRole<Smem<Shape>, kind, false>{p, s, preparer, cluster, lane}.run();
+    else if (warp == kSendWarp) SendRole<Shape>{p, s, preparer, cluster, lane}.run();
+    else SolveRole<Shape>{{p, s, warp - duo::kFirstSolveWarp, preparer, lane}}.run();
 }
 
 // What a block does once its barriers stand; the cluster meets as in duo.
-template <GateKind kind>
-__device__ __forceinline__ void run(const Params &p, const duo::View &chain, const View &preparer) {
+template <GateKind kind, class Shape>
+__device__ __forceinline__ void run(const Params &p, const ChainView<Shape> &receiver, const View<Shape> &preparer, Part<Shape> part) {
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
-    const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
+    const int cluster = blockIdx.x / kRanks<Shape>;
     cluster_arrive();
-    if (warp == duo::kLoadWarp && rank >= kChains) duo::LoadRole<Smem, kind, true, false>{p, preparer, rank - kChains, cluster, lane}.run_early();
+    if (warp == duo::kLoadWarp && part.is_preparer()) duo::LoadRole<Smem<Shape>, kind, false>{p, preparer, part.preparer(), cluster, lane}.run_early();
     cluster_wait();
     mark_block(mark_block_has_met, thread_here() == 0);
-    if (rank < kChains) run_chain<kind>(p, chain, rank, cluster, warp, lane);
-    else run_preparer<kind>(p, preparer, rank - kChains, cluster, warp, lane);
+    if (part.is_preparer()) run_preparer<kind, Shape>(p, preparer, part.preparer(), cluster, warp, lane);
+    else run_receiver<Shape>(p, receiver, part, cluster, warp, lane);
     __syncwarp();
     if (warp >= duo::kStoreWarp) fence_cluster();
     mark_block(mark_block_ends, thread_here() == 0);

@@ -1,4 +1,4 @@
-// What leaves a preparer of a quad: T straight into both chain CTAs, the rest of a stage through L2 into both at once.
+// What leaves a preparer: T straight into both chain CTAs, the rest of a stage through L2 into all receivers at once.
 #pragma once
 
 #include "prefill_sm90/mapping/duo_solve.cuh"
@@ -7,18 +7,19 @@
 namespace fkdai::prefill::quad {
 
 // One warp: a stage but for T. Copies between CTAs run at 17 to 21 bytes a clock, so two of 27 KB would take longer than a step of the chain.
+template <class Shape>
 struct SendRole {
     const Params &p;
-    View s;
+    View<Shape> s;
     int preparer, cluster, lane;
 
     __device__ __forceinline__ void run() const {
-        uint8_t *const relay = p.relay + cluster * kRelayBytesOfCluster + preparer * (kOwnStages * kRelayBytes);
+        uint8_t *const relay = p.relay + (cluster * Shape::kPreparers + preparer) * kRelayBytesOfPreparer;
         for (uint32_t i = 0;; i++) {
-            const RingSlot slot = own_slot<Smem>(i);
+            const RingSlot slot = duo::own_slot<Smem<Shape>>(i);
             const uint32_t stage = slot.index;
             wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
-            if (s->chunk_infos[(i * kPreparers + preparer) % Smem::kChunkInfos].rows == 0) return;
+            if (s->chunk_infos[(i * Shape::kPreparers + preparer) % Smem<Shape>::kChunkInfos].rows == 0) return;
             wait_together(s.at(s->barriers.operands_ready[stage]), slot.phase);
             uint8_t *const place = relay + stage * kRelayBytes;
             if (elect_one()) {
@@ -28,45 +29,48 @@ struct SendRole {
                 arrive(s.at(s->barriers.stage_free[stage]));
             }
             __syncwarp();
-            const Target to(i, preparer);
-            wait_together(s.at(s->barriers.slot_free[to.slot.index]), to.slot.phase ^ 1);
+            await_released<Shape>(s, i, kSlots<Shape>);
             if (elect_one()) {
-                const duo::View there = chain_view(s);
-                const uint32_t ready = there.at(there->barriers.operands_ready[to.stage]);
-                for (int chain = 0; chain < kChains; chain++) arrive_expecting_remote(peer_address(ready, chain), duo::kOperandBytes);
-                load_bytes_in_each(there.at(there->stages[to.stage]), place, duo::kOperandBytes, ready, kChainRanks);
+                const ChainView<Shape> there = chain_view<Shape>(s);
+                const uint32_t to = receiver_stage<Shape>(i, preparer);
+                const uint32_t ready = there.at(there->barriers.chunk_ready[to]);
+                for (int rank = 0; rank < kReceivers<Shape>; rank++) arrive_expecting_remote(peer_address(ready, rank), duo::kOperandBytes);
+                load_bytes_in_each(there.at(there->stages[to]), place, duo::kOperandBytes, ready, (1 << kReceivers<Shape>) - 1);
             }
             __syncwarp();
         }
     }
 };
 
-// T = (I + A)^-1 Diag(beta), and both chain CTAs get it. Duo's rank is the number of the preparer.
-struct SolveRole : duo::SolveParts<Smem> {
+// T = (I + A)^-1 Diag(beta), and the chain CTAs get it. Duo's rank is the number of the preparer.
+static_assert(kReleases <= kOwnStages);
+template <class Shape>
+struct SolveRole : duo::SolveParts<Smem<Shape>> {
+    using Parts = duo::SolveParts<Smem<Shape>>;
+    using Parts::s, Parts::rank, Parts::lane;
     __device__ __forceinline__ void run() const {
-        run_chunks([&](uint32_t i, float b, auto is_usual) {
-            const uint32_t stage = own_slot<Smem>(i).index;
-            const Target to(i, rank);
-            // There the chunk before is done, so what this T overwrites here, one chunk older, has arrived.
-            wait(s.at(s->barriers.slot_free[to.slot.index]), to.slot.phase ^ 1);
-            __syncwarp();
-            solve<is_usual>(stage, b, [] {});
+        this->run_chunks([&](uint32_t i, float b, auto is_usual) {
+            const uint32_t stage = duo::own_slot<Smem<Shape>>(i).index;
+            await_released<Shape>(s, i, kReleases);  // that one is done there, so what this T overwrites here, a chunk as old or older, has arrived
+            this->template solve<is_usual>(stage, b, [] {});
             fence_async_proxy();
             __syncwarp();
-            mark(mark_solve_has_solved, i * kPreparers, lane == 0);
-            if (elect_one()) send(stage, to);
-            mark(mark_solve_has_sent, i * kPreparers, lane == 0);
+            mark(mark_solve_has_solved, i * Shape::kPreparers, lane == 0);
+            if (kSlots<Shape> < kReleases) await_released<Shape>(s, i, kSlots<Shape>);
+            if (elect_one()) send(stage, receiver_stage<Shape>(i, rank));
+            mark(mark_solve_has_sent, i * Shape::kPreparers, lane == 0);
             warp_arrive(s.at(s->barriers.stage_free[stage]), lane);
         });
     }
 
-    __device__ __forceinline__ void send(uint32_t stage, const Target &to) const {
-        constexpr uint32_t kBytes = sizeof(Stage) - duo::kOperandBytes;
-        const duo::View there = chain_view(s);
-        const uint32_t ready = there.at(there->barriers.solve_ready[to.stage]), place = there.at(there->stages[to.stage].range);
-        for (int chain = 0; chain < kChains; chain++) {
-            arrive_expecting_remote(peer_address(ready, chain), kBytes);
-            copy_to_peer(peer_address(place, chain), s.at(s->stages[stage].range), kBytes, peer_address(ready, chain));
+    // An out CTA wants the factors beside T alone.
+    __device__ __forceinline__ void send(uint32_t stage, uint32_t to) const {
+        const ChainView<Shape> there = chain_view<Shape>(s);
+        const uint32_t ready = there.at(there->barriers.chunk_ready[to]), place = there.at(there->stages[to].range);
+        for (int receiver = 0; receiver < kReceivers<Shape>; receiver++) {
+            const uint32_t bytes = receiver < kChains ? sizeof(Stage) - duo::kOperandBytes : sizeof(Range);
+            arrive_expecting_remote(peer_address(ready, receiver), bytes);
+            copy_to_peer(peer_address(place, receiver), s.at(s->stages[stage].range), bytes, peer_address(ready, receiver));
         }
     }
 };

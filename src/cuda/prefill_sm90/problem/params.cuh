@@ -127,7 +127,7 @@ struct Params : Timeline {
     States final_state;
     Checkpoints checkpoints;
     HandOver hand_over;
-    uint8_t *relay;                  // of quads (quad_config.cuh)
+    uint8_t *relay;                  // of quads and octets (quad_config.cuh)
     float scale, out_factor;         // of q, and of out: a power of two; together they are the caller's scale
     float lower_bound;
     bool is_raw;                     // q and k have no norm

@@ -14,11 +14,13 @@ enum Mark : int {
 
 #ifdef FKDA_MARKS
 inline constexpr uint32_t kMarkedChunks = 256;            // the first on the timeline of the first cluster
-__device__ unsigned marked_clock[kMarks][kMarkedChunks];  // of the first CTA, in a quad of the first that has the role
+__device__ unsigned marked_clock[kMarks][kMarkedChunks];  // of the first CTA of a cluster that has the role
+__device__ unsigned long long marked_ns[kMarks][4];       // of the first four blocks
 __device__ __forceinline__ unsigned marked_block(Mark moment) {
     unsigned ranks;
     asm("mov.u32 %0, %%cluster_nctaid.x;" : "=r"(ranks));
-    return ranks == 4 && moment < mark_state_begins ? 2 : 0;
+    if (moment < mark_state_begins) return ranks == 2 ? 0 : ranks / 2;  // preparers come last
+    return ranks == 8 && moment >= mark_out_waits ? 2 : 0;
 }
 __device__ __forceinline__ void mark_clock(Mark moment, uint32_t place) {
     unsigned clock;
@@ -30,7 +32,9 @@ __device__ __forceinline__ void mark(Mark moment, uint32_t chunk, bool is_reader
 }
 // Of the first four blocks, each in a place of its own.
 __device__ __forceinline__ void mark_block(Mark moment, bool is_reader) {
-    if (blockIdx.x < 4 && is_reader) mark_clock(moment, blockIdx.x);
+    if (blockIdx.x >= 4 || !is_reader) return;
+    mark_clock(moment, blockIdx.x);
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(marked_ns[moment][blockIdx.x])::"memory");
 }
 #else
 __device__ __forceinline__ void mark(Mark, uint32_t, bool) {}

@@ -61,14 +61,17 @@ __device__ __forceinline__ void round_state(const StateRows &state, StateBf16 &r
     for (int i = 0; i < 32; i++) rounded[i >> 2][i & 3] = pack_bf16(state[2 * i], state[2 * i + 1]);
 }
 
+// The operand of 16 channels for rows of a kq tile, the k-th of eight.
+__device__ __forceinline__ uint64_t tokens_of(uint32_t rows, int k) {
+    return Operand<0, 1024, Swizzle::B128>(rows).at((k & 3) * 32 + (k >> 2) * uint32_t{sizeof(Stage::kq[0])});
+}
+
 // x^T = S^T X^T for 32 rows X of a kq tile.
 __device__ __forceinline__ void multiply_state(uint32_t rows, const StateBf16 &state_bf16, TokenRows &x) {
-    const Operand<0, 1024, Swizzle::B128> tokens(rows);
     pin(x);
     mma_begin();
 #pragma unroll
-    for (int k = 0; k < 8; k++)
-        mma<MmaN32>(state_bf16[k], tokens.at((k & 3) * 32 + (k >> 2) * uint32_t{sizeof(Stage::kq[0])}), x, k == 0 ? ScaleOut::Zero : ScaleOut::One);
+    for (int k = 0; k < 8; k++) mma<MmaN32>(state_bf16[k], tokens_of(rows, k), x, k == 0 ? ScaleOut::Zero : ScaleOut::One);
     mma_commit();
 }
 

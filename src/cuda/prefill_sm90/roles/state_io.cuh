@@ -15,7 +15,8 @@ struct SegmentParts {
     int rows;  // tokens from the first part's begin that belong to the sequence
 };
 
-template <class Smem, class AwaitStaging>
+// writes: states go out; without, this is a copy of a chain's state, and the chain writes them.
+template <class Smem, class AwaitStaging, bool writes = true>
 struct StateIo {
     const Params &p;
     SharedView<Smem> s;
@@ -44,7 +45,7 @@ struct StateIo {
             const bool is_reader = warp == 0 && here.lane == 0;
             mark(mark_state_begins, i, is_reader);
             if (!is_begin) {
-                here.send({out.at, known(out.form)}, state);
+                if (writes) here.send({out.at, known(out.form)}, state);
                 mark(mark_state_has_gone, i, is_reader);
                 if (!has_next) return;
                 here.ask({in.at, known(in.form)}, state);

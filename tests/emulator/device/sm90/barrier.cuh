@@ -45,6 +45,7 @@ inline void warpgroup_sync(int id) {
     emulator::Thread &t = emulator::self();
     emulator::meet(t.own().named[id], t.thread.x % 128, nullptr, [](void **) {});
 }
+inline void pass_by(int) {}
 inline bool warpgroup_all(int id, bool holds) {
     emulator::Thread &t = emulator::self();
     emulator::meet(t.own().named[id], t.thread.x % 128, &holds, [](void **each) {

@@ -1,5 +1,7 @@
 // Host stand-in for src/cuda/device/bulk_copy.cuh.
 #pragma once
+#include <array>
+
 #include "emulator.h"
 
 namespace fkdai {
@@ -30,6 +32,19 @@ inline void copy_to_peer(uint32_t destination, uint32_t source, uint32_t bytes, 
     emulator::copy_later([=] {
         memcpy(emulator::shared_pointer(destination), emulator::shared_pointer(source), bytes);
         deliver(barrier, bytes);
+    });
+}
+inline void store_16_to_peer(uint32_t address, const uint32_t (&x)[4], uint32_t barrier) {
+    const std::array<uint32_t, 4> words{x[0], x[1], x[2], x[3]};
+    emulator::copy_later([=] {
+        memcpy(emulator::shared_pointer(address), words.data(), sizeof words);
+        deliver(barrier, sizeof words);
+    });
+}
+inline void store_word_to_peer(uint32_t address, uint32_t x, uint32_t barrier) {
+    emulator::copy_later([=] {
+        memcpy(emulator::shared_pointer(address), &x, sizeof x);
+        deliver(barrier, sizeof x);
     });
 }
 inline void store_tile(const CUtensorMap &map, int channel, int head, int token, int batch, uint32_t source) {

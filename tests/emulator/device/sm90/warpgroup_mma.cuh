@@ -49,6 +49,7 @@ struct RegisterAtom {
     static constexpr Type16 kType = type;
 };
 using MmaN32 = RegisterAtom<32, true, Type16::BF16>;
+using MmaN64 = RegisterAtom<64, true, Type16::BF16>;
 using MmaN32F16 = RegisterAtom<32, true, Type16::F16>;
 using MmaN32BMnF16 = RegisterAtom<32, false, Type16::F16>;
 using MmaN128BMnF16 = RegisterAtom<128, false, Type16::F16>;

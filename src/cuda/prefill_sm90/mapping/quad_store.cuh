@@ -1,0 +1,50 @@
+// The store role of a CTA that chunks are sent to (quad, octet): what has been read is free again; and where O is made, it goes from shared memory
+// to the caller's tensor.
+#pragma once
+
+#include "prefill_sm90/mapping/quad_config.cuh"
+#include "prefill_sm90/roles/store_rows.cuh"
+
+namespace fkdai::prefill::quad {
+
+template <class Shape, bool has_out>
+struct StoreRole : StoreRows<ChainSmem<Shape>> {
+    using Rows = StoreRows<ChainSmem<Shape>>;
+    using Rows::p, Rows::s, Rows::lane;
+    int cluster;
+
+    __device__ __forceinline__ void run() const {
+        if (!has_chunks(p, cluster)) return;
+        const uint32_t unit = this->unit();
+        for (uint32_t number = 0; has_out && number < kOutStages; number++) release_tile(number);
+        for (uint32_t number = 0;; number++) {
+            mark(mark_store_waits, number, lane == 0);
+            const RingSlot done = ring_slot<Shape::kStages>(number), out = ring_slot<kOutStages>(number);
+            wait_together(s.at(s->barriers.chunk_done[done.index]), done.phase);
+            const ChunkInfo at = s->chunk_infos[number % ChainSmem<Shape>::kChunkInfos];
+            if (lane == 0) release(number);
+            if (has_out) {
+                wait(s.at(s->barriers.out_ready[out.index]), out.phase);
+                mark(mark_store_has_o, number, lane == 0);
+                this->store(out.index, unit, at);
+                mark(mark_store_has_stored, number, lane == 0);
+            }
+            if (at.is_last) return;
+            if (has_out) release_tile(number + kOutStages);
+        }
+    }
+
+    // The tile that O of this chunk will be in has been read.
+    __device__ __forceinline__ void release_tile(uint32_t number) const {
+        warp_arrive(s.at(s->barriers.chunk_ready[ring_slot<Shape::kStages>(number).index]), lane);
+    }
+
+    // This CTA reads the chunk's operands no more.
+    __device__ __forceinline__ void release(uint32_t number) const {
+        const View<Shape> there = preparer_view<Shape>(s);
+        const uint32_t i = number / Shape::kPreparers;  // of those that one preparer makes
+        arrive_remote(peer_address(there.at(there->barriers.chunk_released[i % kReleases]), kReceivers<Shape> + number % Shape::kPreparers));
+    }
+};
+
+}  // namespace fkdai::prefill::quad
