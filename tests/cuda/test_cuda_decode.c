@@ -213,7 +213,12 @@ static void test_shapes(void **unused)
         {{.N = 64, .HV = 32, .S = 1}, FKDAI_DECODE_FEW, EARLY},
         {{.N = 1, .HV = 8, .S = 1}, FKDAI_DECODE_ONE, EARLY},
         {{.N = 2, .HV = 32, .S = 1, .has_plain_input = 1}, FKDAI_DECODE_ONE_SMALL, EARLY},
-        {{.N = 65, .HV = 1, .S = 1, .has_plain_input = 1}, FKDAI_DECODE_ONE, EARLY},
+        {{.N = 1, .HV = 96, .S = 1, .has_plain_input = 1}, FKDAI_DECODE_ONE_SMALL, EARLY},
+        {{.N = 97, .HV = 1, .S = 1, .has_plain_input = 1}, FKDAI_DECODE_ONE, EARLY},
+        {{.N = 191, .HV = 1, .S = 1, .has_plain_input = 1}, FKDAI_DECODE_ONE, EARLY},
+        {{.N = 2, .HV = 96, .S = 1, .has_plain_input = 1}, FKDAI_DECODE_ONE_SOME, 0},
+        {{.N = 639, .HV = 1, .S = 1, .has_plain_input = 1}, FKDAI_DECODE_ONE_SOME, 0},
+        {{.N = 20, .HV = 32, .S = 1, .has_plain_input = 1}, FKDAI_DECODE_FEW, EARLY},
         {{.N = 1, .HV = 32, .S = 1, .is_bf16_state = 1, .has_plain_input = 1}, FKDAI_DECODE_ONE, EARLY},
         {{.N = 1, .HV = 32, .S = 1, .is_k_first = 1, .has_plain_input = 1}, FKDAI_DECODE_MANY, 0},
         {{.N = 1, .HV = 32, .S = 1, .is_read_only = 1, .has_plain_input = 1}, FKDAI_DECODE_MANY, 0},
@@ -231,20 +236,28 @@ static void test_shapes(void **unused)
         {{.N = 64, .HV = 32, .S = 3}, FKDAI_DECODE_FEW, EARLY},
         {{.N = 64, .HV = 32, .S = 4}, FKDAI_DECODE_MANY, EARLY},
         {{.N = 64, .HV = 32, .S = 2, .is_read_only = 1}, FKDAI_DECODE_MANY, 0},
+        {{.N = 2, .HV = 32, .S = 2, .is_read_only = 1}, FKDAI_DECODE_FEW, EARLY},
         {{.N = 64, .HV = 32, .S = 3, .is_read_only = 1, .has_plain_input = 1}, FKDAI_DECODE_MANY, 0},
         {{.N = 64, .HV = 32, .S = 4, .is_read_only = 1}, FKDAI_DECODE_CHUNK, 0},
         {{.N = 64, .HV = 32, .S = 5, .writes_last = 1, .has_plain_input = 1}, FKDAI_DECODE_MANY, EARLY},
         {{.N = 64, .HV = 32, .S = 8, .writes_last = 1, .is_k_first = 1, .has_plain_input = 1}, FKDAI_DECODE_CHUNK, 0},
-        {{.N = 1, .HV = 32, .S = 6, .writes_last = 1, .has_plain_input = 1}, FKDAI_DECODE_CHUNK, EARLY},
+        {{.N = 1, .HV = 32, .S = 6, .writes_last = 1, .has_plain_input = 1}, FKDAI_DECODE_CHUNK_HALF, EARLY},
+        {{.N = 4, .HV = 32, .S = 8, .writes_last = 1, .has_plain_input = 1}, FKDAI_DECODE_CHUNK_HALF, EARLY},
+        {{.N = 1, .HV = 32, .S = 4, .is_read_only = 1, .is_bf16_state = 1, .has_plain_input = 1}, FKDAI_DECODE_CHUNK_HALF, EARLY},
+        {{.N = 1, .HV = 129, .S = 8, .is_read_only = 1, .has_plain_input = 1}, FKDAI_DECODE_CHUNK, EARLY},
+        {{.N = 2, .HV = 96, .S = 8, .is_read_only = 1, .has_plain_input = 1}, FKDAI_DECODE_CHUNK, 0},
         {{.N = 1, .HV = 32, .S = 8}, FKDAI_DECODE_FEW, EARLY},
-        {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK, EARLY},
+        {{.N = 1, .HV = 32, .S = 8, .is_read_only = 1}, FKDAI_DECODE_CHUNK, 0},
         {{.N = 8, .HV = 32, .S = 4}, FKDAI_DECODE_MANY, EARLY},
         {{.N = 64, .HV = 32, .S = 1, .writes_steps = 1}, FKDAI_DECODE_STEPS, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
         const fkdai_decode_grid hopper = fkdai_decode_make_grid(&cases[i].request, 9, 132), ampere = fkdai_decode_make_grid(&cases[i].request, 8, 108);
+        const fkdai_decode_grid later = fkdai_decode_make_grid(&cases[i].request, 13, 108);
         assert_true(hopper.shape == cases[i].shape && hopper.is_early == cases[i].is_early);
-        assert_true(ampere.shape == cases[i].shape && !ampere.is_early && !ampere.is_programmatic);
+        assert_int_equal(ampere.shape, cases[i].shape == FKDAI_DECODE_CHUNK_HALF ? FKDAI_DECODE_CHUNK : cases[i].shape);
+        assert_true(!ampere.is_early && !ampere.is_programmatic);
+        assert_memory_equal(&later, &ampere, sizeof later);    /* its PTX is that of compute_80 */
     }
 }
 
@@ -260,6 +273,7 @@ static void test_blocks_that_stay(void **unused)
         assert_int_equal(fkdai_decode_make_grid(&request, 9, 133).shape, FKDAI_DECODE_CHUNK);
         assert_int_equal(fkdai_decode_make_grid(&request, 8, 108).shape, FKDAI_DECODE_CHUNK);
         assert_int_equal(fkdai_decode_make_grid(&request, 10, 132).shape, FKDAI_DECODE_CHUNK);
+        assert_int_equal(fkdai_decode_make_grid(&request, 13, 132).shape, FKDAI_DECODE_CHUNK);
     }
 }
 

@@ -8,14 +8,20 @@ using fkdai::Axes, fkdai::Stored;
 
 namespace {
 
-template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
-bool launch(const fkdai_decode_call &call, unsigned seed) {
-    if constexpr (fkdai_decode_is_built(shape, stored == Stored::BF16, axes == Axes::KV, inputs == Inputs::BF16)) {
-        using C = Config<shape, stored, axes, inputs>;
+template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs, Start start>
+bool launch_from(const fkdai_decode_call &call, unsigned seed) {
+    if constexpr (is_built_for<shape, stored, axes, inputs, start>(8) || is_built_for<shape, stored, axes, inputs, start>(9)) {
+        using C = Config<shape, stored, axes, inputs, start>;
         return emulator::launch(call.grid.blocks, 1, C::kBlockThreads, 1024 + kPersistentBytes<C>, seed, [&call] { decode_kernel<C>(call); });
     } else {
         return false;
     }
+}
+
+template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
+bool launch(const fkdai_decode_call &call, unsigned seed) {
+    return call.grid.is_early ? launch_from<shape, stored, axes, inputs, Start::EARLY>(call, seed)
+                              : launch_from<shape, stored, axes, inputs, Start::LATE>(call, seed);
 }
 
 template <fkdai_decode_shape shape, Stored stored, Axes axes>
@@ -34,9 +40,11 @@ bool launch_any(const fkdai_decode_call &call, unsigned seed) {
     switch (call.grid.shape) {
         case FKDAI_DECODE_ONE: return launch_shape<FKDAI_DECODE_ONE>(call, seed);
         case FKDAI_DECODE_ONE_SMALL: return launch_shape<FKDAI_DECODE_ONE_SMALL>(call, seed);
+        case FKDAI_DECODE_ONE_SOME: return launch_shape<FKDAI_DECODE_ONE_SOME>(call, seed);
         case FKDAI_DECODE_FEW: return launch_shape<FKDAI_DECODE_FEW>(call, seed);
         case FKDAI_DECODE_MANY: return launch_shape<FKDAI_DECODE_MANY>(call, seed);
         case FKDAI_DECODE_CHUNK: return launch_shape<FKDAI_DECODE_CHUNK>(call, seed);
+        case FKDAI_DECODE_CHUNK_HALF: return launch_shape<FKDAI_DECODE_CHUNK_HALF>(call, seed);
         case FKDAI_DECODE_PERSISTENT: return launch_shape<FKDAI_DECODE_PERSISTENT>(call, seed);
         default: return launch_shape<FKDAI_DECODE_STEPS>(call, seed);
     }

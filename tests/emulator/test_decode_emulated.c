@@ -32,6 +32,23 @@ typedef struct emulated_run {
     uint32_t status;                             /* afterwards: bits of device_status */
 } emulated_run;
 
+static int is_compiled(const fkdai_decode_grid *g)
+{
+    return fkdai_decode_is_built(g->shape, g->is_bf16_state, g->is_k_first, g->has_plain_input, g->is_early, 8) ||
+           fkdai_decode_is_built(g->shape, g->is_bf16_state, g->is_k_first, g->has_plain_input, g->is_early, 9);
+}
+
+/* One of the grid's shape for its call: early or not, as wished where both are compiled. No bit depends on it. */
+static int find_kernel(fkdai_decode_grid *g, int is_early)
+{
+    for (; g->has_plain_input >= 0; --g->has_plain_input)
+        for (int other = 0; other < 2; ++other) {
+            g->is_early = is_early ^ other;
+            if (is_compiled(g)) return 1;
+        }
+    return 0;
+}
+
 /* The kernel's answer to a call on "CUDA" memory that the host can read. */
 static fkda_status call_kernel(const fkda_decode_desc *d, const fkda_decode_args *a, int shape)
 {
@@ -47,12 +64,10 @@ static fkda_status call_kernel(const fkda_decode_desc *d, const fkda_decode_args
     memcpy(&grid, &own, sizeof grid);
     if (shape >= 0) {
         grid.shape = (fkdai_decode_shape)shape;
-        grid.has_plain_input = grid.has_plain_input && fkdai_decode_is_built(grid.shape, grid.is_bf16_state, grid.is_k_first, 1);
-        if (!fkdai_decode_is_built(grid.shape, grid.is_bf16_state, grid.is_k_first, grid.has_plain_input)) return FKDA_ERR_UNSUPPORTED;
         grid.blocks = grid.states * (uint32_t)fkdai_decode_blocks_per_state(grid.shape, grid.is_bf16_state);
         if (grid.shape == FKDAI_DECODE_PERSISTENT) grid.blocks = grid.states < 3 ? grid.states : 3;
     }
-    grid.is_early = turn++ % 2;    /* no bit depends on it */
+    if (!find_kernel(&grid, turn++ % 2)) return FKDA_ERR_UNSUPPORTED;
     memcpy(&own, &grid, sizeof grid);
     if (fkdai_decode.run(&plan.desc, &own, a, NULL, NULL) != 0) fail_msg("the kernel did not end");
     return FKDA_OK;
@@ -155,8 +170,8 @@ static case_result run_any(const void *shape, const case_spec *s, const input_va
     emulated_run how = {poison, GUARD_AT_END, 0, *(const int *)shape, NULL, 0};
     return run_emulated(s, x, &how);
 }
-static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_ONE_SMALL, FKDAI_DECODE_FEW, FKDAI_DECODE_MANY,    /* token by token */
-                                           FKDAI_DECODE_STEPS};
+static const int planned = -1, shapes[] = {FKDAI_DECODE_ONE, FKDAI_DECODE_ONE_SMALL, FKDAI_DECODE_ONE_SOME, FKDAI_DECODE_FEW,    /* token by token */
+                                           FKDAI_DECODE_MANY, FKDAI_DECODE_STEPS};
 static const decode_way way = {run_any, &planned, "the emulator", FKDAI_DECODE_TOGETHER_LAST};
 
 /* The shape does not matter: one token in each of them. */
@@ -203,17 +218,19 @@ static void test_tokens_together(void **unused)
     check_one_by_one(&way, "B=3 T=6 H=1 K=128 V=128 op=decode gates=wide gate=softplus");
 }
 
-/* Blocks that stay give the bits of blocks that do not, with one state each or several. */
+/* Blocks that stay give the bits of those that have one state, with one each or several, and so do blocks of half a state. */
 static void check_persistent(const char *text, int is_verify)
 {
-    static const int of_one = FKDAI_DECODE_CHUNK, of_many = FKDAI_DECODE_PERSISTENT;
+    static const int of_half = FKDAI_DECODE_CHUNK_HALF, of_one = FKDAI_DECODE_CHUNK, of_many = FKDAI_DECODE_PERSISTENT;
     case_spec s = case_parse("persistent", text);
     s.is_verify = is_verify;
     input_values x = values_draw(&s);
-    case_result one = run_any(&of_one, &s, &x, 0xa5), many = run_any(&of_many, &s, &x, 0xa5);
-    if (one.status != FKDA_OK || many.status != FKDA_OK) fail_msg("%s: %s", text, fkda_last_error());
+    case_result half = run_any(&of_half, &s, &x, 0xa5), one = run_any(&of_one, &s, &x, 0xa5), many = run_any(&of_many, &s, &x, 0xa5);
+    if (one.status != FKDA_OK || many.status != FKDA_OK || half.status != FKDA_OK) fail_msg("%s: %s", text, fkda_last_error());
     if (!result_same_bits(&one, &many)) fail_msg("%s: blocks that stay have other bits", text);
+    if (!result_same_bits(&one, &half)) fail_msg("%s: blocks of half a state have other bits", text);
     result_free(&one);
+    result_free(&half);
     result_free(&many);
     values_free(&x);
 }
@@ -232,6 +249,8 @@ static void test_shapes(void **unused)
 {
     (void)unused;
     check_shapes("B=3 T=1 H=1 HV=2 K=128 V=128 op=decode s0_pool=i32 mask=some");
+    check_shapes("B=3 T=1 H=1 HV=2 K=128 V=128 op=decode s0_pool=i64 mask=some out=bf16");
+    check_shapes("lens=1,0,1 H=2 K=128 V=128 op=decode s0_pool=i32 gate=softplus out=bf16");
     check_shapes("B=2 T=1 H=1 K=128 V=128 op=decode s0_layout=nhkv out=bf16");
     check_shapes("B=2 T=1 H=1 K=128 V=128 op=decode s0=bf16 in=f32");
     check_shapes("B=2 T=1 H=1 K=128 V=128 op=decode s0=bf16 s0_layout=nhkv out=bf16");

@@ -39,6 +39,9 @@ const Row rows[] = {
     {256, 32, 8, false, false, L, 0},     {256, 32, 8, false, false, R, 0},      {1, 64, 1, false, false, L, 0},       {64, 12, 1, true, false, L, 0},
     {32, 32, 1, true, false, L, 0},       {1, 32, 4, false, false, R, 0},        {8, 32, 4, false, false, R, 0},       {64, 12, 8, false, false, L, 0},
     {64, 12, 8, false, false, R, 0},      {1, 32, 6, false, false, L, 0},        {8, 32, 6, false, false, L, 0},
+    {2, 32, 8, false, false, L, 0},       {4, 32, 8, false, false, L, 0},        {4, 32, 8, false, false, R, 0},       {5, 32, 8, false, false, L, 0},
+    {1, 32, 8, true, false, L, 0},        {4, 32, 8, true, false, L, 0},         {4, 32, 8, true, false, R, 0},        {4, 32, 1, false, false, L, 0},
+    {12, 32, 1, false, false, L, 0},      {1, 32, 2, false, false, L, 0},        {1, 32, 2, false, false, R, 0},       {1, 32, 3, false, false, R, 0},
 };
 
 // Everything that the launches of one row share, and the states of all layers.
@@ -81,7 +84,7 @@ struct Problem {
         if (c.commit == FKDAI_DECODE_ACCEPTED) c.num_accepted = {accepted, 0};
         if (row.commit == Commit::FOLD) c.only_accepted = 1, c.out.data = nullptr;
         c.grid.shape = shape, c.grid.is_bf16_state = row.is_bf16, c.grid.is_k_first = row.is_k_first, c.grid.is_programmatic = 1, c.grid.is_early = is_early;
-        c.grid.has_plain_input = fkdai_decode_is_built(shape, row.is_bf16, row.is_k_first, 1);
+        c.grid.has_plain_input = fkdai_decode_is_built(shape, row.is_bf16, row.is_k_first, 1, is_early, 9);
         c.grid.states = static_cast<uint32_t>(row.N * row.H);
         c.grid.blocks = shape == FKDAI_DECODE_PERSISTENT ? std::min(c.grid.states, static_cast<uint32_t>(multiprocessors))
                                                          : c.grid.states * static_cast<uint32_t>(fkdai_decode_blocks_per_state(shape, row.is_bf16));
@@ -95,17 +98,16 @@ struct Way {
     fkdai_decode_shape shape;
     int is_early;
 };
-const Way ways[] = {{"small", FKDAI_DECODE_ONE_SMALL, 0}, {"small*", FKDAI_DECODE_ONE_SMALL, 1},
-                    {"one", FKDAI_DECODE_ONE, 0},   {"one*", FKDAI_DECODE_ONE, 1},   {"few", FKDAI_DECODE_FEW, 0},     {"few*", FKDAI_DECODE_FEW, 1},
-                    {"many", FKDAI_DECODE_MANY, 0}, {"many*", FKDAI_DECODE_MANY, 1}, {"chunk", FKDAI_DECODE_CHUNK, 0}, {"chunk*", FKDAI_DECODE_CHUNK, 1},
-                    {"stay", FKDAI_DECODE_PERSISTENT, 0}, {"stay*", FKDAI_DECODE_PERSISTENT, 1}, {"steps", FKDAI_DECODE_STEPS, 0}};
+const Way ways[] = {{"small*", FKDAI_DECODE_ONE_SMALL, 1}, {"one*", FKDAI_DECODE_ONE, 1},    {"some", FKDAI_DECODE_ONE_SOME, 0}, {"few*", FKDAI_DECODE_FEW, 1},
+                    {"many", FKDAI_DECODE_MANY, 0},        {"many*", FKDAI_DECODE_MANY, 1},  {"half*", FKDAI_DECODE_CHUNK_HALF, 1}, {"chunk", FKDAI_DECODE_CHUNK, 0},
+                    {"chunk*", FKDAI_DECODE_CHUNK, 1},     {"stay*", FKDAI_DECODE_PERSISTENT, 1}, {"steps", FKDAI_DECODE_STEPS, 0}};
 
 bool can_run(const Row &row, const Way &way) {
-    if (!fkdai_decode_is_built(way.shape, row.is_bf16, row.is_k_first, way.shape != FKDAI_DECODE_STEPS)) return false;
+    if (!fkdai_decode_is_built(way.shape, row.is_bf16, row.is_k_first, way.shape != FKDAI_DECODE_STEPS, way.is_early, 9)) return false;
     if (row.commit == Commit::EACH || way.shape == FKDAI_DECODE_STEPS) return row.commit == Commit::EACH && way.shape == FKDAI_DECODE_STEPS;
-    if (way.is_early && row.is_k_first) return false;
-    if (way.shape == FKDAI_DECODE_CHUNK || way.shape == FKDAI_DECODE_PERSISTENT) return row.S > 1 && (row.commit == L || row.commit == R);
-    return row.S == 1 || (way.shape != FKDAI_DECODE_ONE && way.shape != FKDAI_DECODE_ONE_SMALL);
+    if (way.shape == FKDAI_DECODE_CHUNK || way.shape == FKDAI_DECODE_CHUNK_HALF || way.shape == FKDAI_DECODE_PERSISTENT)
+        return row.S > 1 && (row.commit == L || row.commit == R);
+    return row.S == 1 || way.shape == FKDAI_DECODE_FEW || way.shape == FKDAI_DECODE_MANY;
 }
 
 fkdai_decode_request request_of(const Row &row) {

@@ -101,7 +101,7 @@ static int has_plain_input(const fkda_decode_desc *d)
 static const char *words_of(const fkda_decode_desc *d, fkdai_decode_shape shape)
 {
     if (shape == FKDAI_DECODE_STEPS) return d->parent != FKDA_NONE ? "a tree of up to 8 tokens" : "up to 8 tokens, every state kept";
-    return shape == FKDAI_DECODE_ONE || shape == FKDAI_DECODE_ONE_SMALL ? "one token" : "up to 8 tokens";
+    return shape == FKDAI_DECODE_ONE || shape == FKDAI_DECODE_ONE_SMALL || shape == FKDAI_DECODE_ONE_SOME ? "one token" : "up to 8 tokens";
 }
 
 static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cuda_kernel_plan *to)

@@ -11,6 +11,10 @@ inline constexpr int kWidth = 128;  // K and V
 
 enum class Inputs { BF16, ANY };    // fkdai_decode_grid.has_plain_input
 
+// How a block begins (decode_kernel.cuh): fkdai_decode_grid.is_early. Known when the kernel is compiled: a test of it where the kernel runs becomes
+// predicated instructions that wait for the slot, whether they do anything or not.
+enum class Start { LATE, EARLY };
+
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 1000
 inline constexpr int kSpillsOften = 1;    // with the registers that suffice elsewhere
 #else
@@ -22,26 +26,32 @@ inline constexpr int kSpillsChunk = 1;
 inline constexpr int kSpillsChunk = 0;
 #endif
 
-// The shared memory of PERSISTENT: where the plan may choose it.
-#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 900 || __CUDA_ARCH__ >= 1000)
-inline constexpr bool kHasRoomForStates = false;
-#else
-inline constexpr bool kHasRoomForStates = true;
-#endif
+// On devices of this generation.
+template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs, Start start>
+constexpr bool is_built_for(int major) {
+    return fkdai_decode_is_built(shape, stored == Stored::BF16, axes == Axes::KV, inputs == Inputs::BF16, start == Start::EARLY, major);
+}
 
-template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
+template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs, Start start>
 struct Config {
-    static constexpr bool kIsOneSmall = shape == FKDAI_DECODE_ONE_SMALL, kIsOne = shape == FKDAI_DECODE_ONE || kIsOneSmall;
+    static constexpr bool kIsOneSmall = shape == FKDAI_DECODE_ONE_SMALL, kIsOneSome = shape == FKDAI_DECODE_ONE_SOME;
+    static constexpr bool kIsOne = shape == FKDAI_DECODE_ONE || kIsOneSmall || kIsOneSome;
+    static constexpr bool kIsEarly = start == Start::EARLY;
+    static constexpr bool kIsShort = kIsOne && kIsEarly;    // no loop, and the slot is checked while inputs are on their way: late blocks lose by it
     static constexpr bool kIsPersistent = shape == FKDAI_DECODE_PERSISTENT, kWritesSteps = shape == FKDAI_DECODE_STEPS;
-    static constexpr bool kIsChunk = shape == FKDAI_DECODE_CHUNK || kIsPersistent;    // takes tokens together
-    // the state may be requested before its slot is known (fkdai_decode_grid.is_early)
-    static constexpr bool kGuesses = !kIsPersistent && !kWritesSteps;
+    static constexpr bool kIsChunkHalf = shape == FKDAI_DECODE_CHUNK_HALF;
+    static constexpr bool kIsChunk = shape == FKDAI_DECODE_CHUNK || kIsChunkHalf || kIsPersistent;    // takes tokens together
     static constexpr Stored kStored = stored;
     static constexpr Axes kAxes = axes;
     static constexpr Inputs kInputs = inputs;
+#ifdef __CUDA_ARCH__
+    static constexpr bool kHasCode = is_built_for<shape, stored, axes, inputs, start>(__CUDA_ARCH__ / 100);    // elsewhere no plan chooses it
+#else
+    static constexpr bool kHasCode = true;
+#endif
     static constexpr int kTokens = kIsOne ? 1 : FKDAI_DECODE_MAX_TOKENS;
     static constexpr int of(int one_f32, int one_bf16, int few, int many, int chunk, int steps) {
-        return shape == FKDAI_DECODE_FEW ? few : shape == FKDAI_DECODE_MANY ? many : kIsChunk ? chunk : kWritesSteps ? steps :
+        return shape == FKDAI_DECODE_FEW ? few : shape == FKDAI_DECODE_MANY || kIsOneSome ? many : kIsChunk ? chunk : kWritesSteps ? steps :
                stored == Stored::F32 ? one_f32 : one_bf16;
     }
     static constexpr int kLanes = of(FKDAI_DECODE_ONE_F32_LANES, FKDAI_DECODE_ONE_BF16_LANES, FKDAI_DECODE_FEW_LANES, FKDAI_DECODE_MANY_LANES,
@@ -52,13 +62,15 @@ struct Config {
     // The rare ones would spill with as many blocks as the others.
     static constexpr int kChunkBlocks = FKDAI_DECODE_CHUNK_BLOCKS - (kSpillsChunk || (inputs == Inputs::ANY && axes == Axes::KV));
     static constexpr int kMinBlocks = of(kIsOneSmall ? FKDAI_DECODE_ONE_SMALL_BLOCKS : FKDAI_DECODE_ONE_F32_BLOCKS,
-                                         FKDAI_DECODE_ONE_BF16_BLOCKS - kSpillsOften, FKDAI_DECODE_FEW_BLOCKS - kSpillsOften,
+                                         FKDAI_DECODE_ONE_BF16_BLOCKS - kSpillsOften,
+                                         FKDAI_DECODE_FEW_BLOCKS - (kSpillsOften || (inputs == Inputs::ANY && !kIsEarly)),
                                          FKDAI_DECODE_MANY_BLOCKS - (inputs == Inputs::ANY), kIsPersistent ? 1 : kChunkBlocks, FKDAI_DECODE_STEPS_BLOCKS);
+    static constexpr int kRowWarps = kIsChunkHalf ? FKDAI_DECODE_CHUNK_HALF_ROW_WARPS : kWarps;    // the first ones; all prepare tokens
     static constexpr int kThreads = 32 * kWarps;         // of PERSISTENT those that prepare tokens; as many have rows of states
     static constexpr int kBlockThreads = kIsPersistent ? 2 * kThreads : kThreads;
     static constexpr int kRows = kIsChunk ? FKDAI_DECODE_CHUNK_ROWS : FKDAI_DECODE_ROWS;      // of a group of lanes: neighbours
     static constexpr int kFours = 32 / kLanes;           // of a row, in one lane: fours of channels
-    static constexpr int kBlockRows = kWarps * (32 / kLanes) * kRows;
+    static constexpr int kBlockRows = kRowWarps * (32 / kLanes) * kRows;
     static constexpr int kBlocksPerState = kWidth / kBlockRows;
     static_assert(kBlocksPerState * kBlockRows == kWidth);
     static_assert(kWarps % 2 == 0 && kThreads % kBlockRows == 0);

@@ -1,9 +1,9 @@
 // A few tokens of many sequences: S <- Diag(a) S;  u = b (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^, states in place. decode.md is its card.
 //
-// What needs no memory is known before the kernel before has ended, and so is a guess of the slot, whose state is asked into the cache. Then
-// everything that a block reads is requested before anything is used, the state of that slot too: one round trip, and another one where the slot
-// has changed. Every token is one turn of one loop, whatever their number, so that S tokens give the bits of S calls where states are fp32. Only
-// many tokens of which no state in between is written are taken together (decode_chunk.cuh, decode_persistent.cuh).
+// What needs no memory is known before the kernel before has ended, and where blocks are early so is a guess of the slot, whose state is asked into
+// the cache. Then everything that a block reads is requested before anything is used, the state of that slot too: one round trip, and another one
+// where the slot has changed. Every token is one turn of one loop, whatever their number, so that S tokens give the bits of S calls where states are
+// fp32. Only many tokens of which no state in between is written are taken together (decode_chunk.cuh, decode_persistent.cuh).
 #pragma once
 
 #include "decode/decode_persistent.cuh"
@@ -23,6 +23,7 @@ struct Block {
     TokenReader<Config> reader;
     std::conditional_t<Config::kIsChunk, ChunkRows<Config>, Rows<Config>> rows;
     uint8_t *own;    // Rows::own_in the first row of states
+    uint8_t *first_state;    // Rows::in_row of the state that the sequence begins with, once its slot is known
     Line<Config::kInputs> out;
 
     // Where everything lies, as far as that is known without reading.
@@ -34,10 +35,14 @@ struct Block {
         own = rows.template own_in<kStored>(p.state);
     }
 
-    // Who needs it needs all of it.
+    // Who needs it needs all of it: early also what is used behind the wait alone, since lines of the parameter that no block has read are not in the
+    // caches.
     __device__ __forceinline__ uint64_t known() const {
         const uint64_t at = address(states.slot_place.at) ^ address(states.mask_at) ^ address(reader.first.at) ^ address(reader.second.at);
-        return at ^ address(reader.beta.at) ^ address(reader.v.at) ^ address(reader.bias) ^ address(reader.A_log) ^ address(own);
+        const uint64_t all = at ^ address(reader.beta.at) ^ address(reader.v.at) ^ address(reader.bias) ^ address(reader.A_log) ^ address(own);
+        if constexpr (!Config::kIsEarly) return all;
+        const uint32_t of_lines = static_cast<uint32_t>(p.null_is_padding) ^ static_cast<uint32_t>(p.is_normalised) ^ __float_as_uint(p.scale);
+        return all ^ of_lines ^ static_cast<uint64_t>(p.out.head);
     }
     __device__ __forceinline__ static uint64_t address(const void *x) { return reinterpret_cast<uint64_t>(x); }
 
@@ -45,11 +50,14 @@ struct Block {
 
     __device__ __forceinline__ uint8_t *guessed_state() const { return rows.template in_row<kStored>(own, p.row_stride, states.guess); }
 
+    // The last warps of CHUNK_HALF prepare tokens, and no more.
+    __device__ __forceinline__ static bool has_rows() { return Config::kRowWarps == Config::kWarps || unsigned_thread() < 32 * Config::kRowWarps; }
+
     // While the kernel before may still run: the slot as it is now, and its state into the second-level cache. Neither is more than a guess.
     __device__ __forceinline__ void guess() {
-        if (!Config::kGuesses || !p.grid.is_early) return;
+        if constexpr (!Config::kIsEarly) return;
         states.guess_first(p, job);
-        if (states.has_guess) rows.prefetch(guessed_state());
+        if (states.has_guess && has_rows()) rows.prefetch(guessed_state());
     }
 
     // False: nothing to do.
@@ -61,31 +69,33 @@ struct Block {
         }
         states.request(job);
         reader.request(p, job);
-        if constexpr (Config::kGuesses) {
-            if (!p.grid.is_early) {
-                states.find_first(p);
-                states.guess_what_is_known();
-            }
-            rows.request(guessed_state(), states.has_guess);
+        if constexpr (Config::kIsEarly) {
+            rows.request(guessed_state(), states.has_guess && has_rows());
             if constexpr (Config::kTokens > 1) states.cut(p, job);
             return true;
         } else {
-            states.find_first(p);
-            rows.request(state_in(states.first), !states.starts_from_0());
+            find_first();
+            request_first();
             return find_last();
         }
     }
 
     // The slot as it is: was that of the guess another one, the state is requested again. False: nothing to do.
     __device__ __forceinline__ bool check_guess() {
-        if constexpr (Config::kGuesses) {
-            states.find_first(p);
-            if (states.guessed_wrong()) rows.request(state_in(states.first), !states.starts_from_0());
+        if constexpr (Config::kIsEarly) {
+            find_first();
+            if (states.guessed_wrong()) request_first();
             return find_last();
         } else {
             return true;
         }
     }
+
+    __device__ __forceinline__ void find_first() {
+        states.find_first(p);
+        first_state = state_in(states.first);
+    }
+    __device__ __forceinline__ void request_first() { rows.request(first_state, !states.starts_from_0() && has_rows()); }
 
     // False: padding, whose out is written.
     __device__ __forceinline__ bool find_last() {
@@ -122,6 +132,15 @@ struct Block {
         pass(tokens, 0, states.store_after + 1);
         if (states.store_after >= 0) rows.template store<kStored>(state_in(states.first));
         pass(tokens, states.store_after + 1, job.count);
+    }
+
+    // The same of one token, and early.
+    __device__ __forceinline__ void run_one(const Tokens<Config> &tokens) {
+        if (job.count <= 0) return;
+        const float update = step(tokens, 0);
+        if (states.store_after < 0) return;
+        rows.values.add(tokens.k[0], rows.lane, update);
+        rows.template store<kStored>(first_state);
     }
 
     __device__ __forceinline__ void run_chunk(const Tokens<Config> &tokens) {
@@ -178,30 +197,35 @@ __device__ __forceinline__ void run_block(const fkdai_decode_call &p) {
     Block<Config> block(p);
     block.guess();
     await_previous_kernel(block.known(), &tokens.unread);
-    if (Config::kGuesses && p.grid.is_early) release_next_kernel();
+    if constexpr (Config::kIsEarly) release_next_kernel();
     if (!block.request()) return;
+    if constexpr (Config::kIsShort) {
+        block.place_out();
+        if (!block.check_guess()) return;
+    }
     block.reader.finish(p, block.job, tokens);
     __syncthreads();
     if constexpr (Config::kIsChunk) {
         relate_tokens(tokens, block.job.count, p.commit == FKDAI_DECODE_LAST);
         __syncthreads();
     }
-    if (!Config::kGuesses || !p.grid.is_early) release_next_kernel();    // not earlier: waiting blocks of it would fill the multiprocessors unevenly
-    if (!block.check_guess()) return;
+    if constexpr (!Config::kIsEarly) release_next_kernel();    // not earlier: waiting blocks of it would fill the multiprocessors unevenly
+    if constexpr (!Config::kIsShort) {
+        if (!block.check_guess() || !block.has_rows()) return;
+        block.place_out();
+    }
     if constexpr (!Config::kIsChunk) block.rows.widen();
-    block.place_out();
     if constexpr (Config::kWritesSteps) block.run_steps(tokens);
+    else if constexpr (Config::kIsShort) block.run_one(tokens);
     else if constexpr (Config::kIsChunk) block.run_chunk(tokens);
     else block.run(tokens);
 }
 
 template <class Config>
 __global__ __launch_bounds__(Config::kBlockThreads, Config::kMinBlocks) void decode_kernel(const __grid_constant__ fkdai_decode_call p) {
-    if constexpr (Config::kIsPersistent) {
-        if constexpr (kHasRoomForStates) run_persistent<Config>(p);
-    } else {
-        run_block<Config>(p);
-    }
+    if constexpr (!Config::kHasCode) return;
+    else if constexpr (Config::kIsPersistent) run_persistent<Config>(p);
+    else run_block<Config>(p);
 }
 
 }  // namespace fkdai::decode

@@ -16,10 +16,10 @@ struct Variant {
     int threads, shared_bytes;    // dynamic
 };
 
-template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs>
+template <fkdai_decode_shape shape, Stored stored, Axes axes, Inputs inputs, Start start>
 constexpr Variant variant() {
-    if constexpr (fkdai_decode_is_built(shape, stored == Stored::BF16, axes == Axes::KV, inputs == Inputs::BF16)) {
-        using C = Config<shape, stored, axes, inputs>;
+    if constexpr (is_built_for<shape, stored, axes, inputs, start>(8) || is_built_for<shape, stored, axes, inputs, start>(9)) {
+        using C = Config<shape, stored, axes, inputs, start>;
         return {decode_kernel<C>, C::kBlockThreads, kPersistentBytes<C>};
     } else {
         return {nullptr, 0, 0};
@@ -30,16 +30,33 @@ constexpr Variant variant() {
 struct Variants {
     Variant of[2][2][2];
 };
-template <fkdai_decode_shape shape>
+template <fkdai_decode_shape shape, Start start>
 constexpr Variants variants_of() {
-    return {{{{variant<shape, Stored::F32, Axes::VK, Inputs::ANY>(), variant<shape, Stored::F32, Axes::VK, Inputs::BF16>()},
-              {variant<shape, Stored::F32, Axes::KV, Inputs::ANY>(), variant<shape, Stored::F32, Axes::KV, Inputs::BF16>()}},
-             {{variant<shape, Stored::BF16, Axes::VK, Inputs::ANY>(), variant<shape, Stored::BF16, Axes::VK, Inputs::BF16>()},
-              {variant<shape, Stored::BF16, Axes::KV, Inputs::ANY>(), variant<shape, Stored::BF16, Axes::KV, Inputs::BF16>()}}}};
+    return {{{{variant<shape, Stored::F32, Axes::VK, Inputs::ANY, start>(), variant<shape, Stored::F32, Axes::VK, Inputs::BF16, start>()},
+              {variant<shape, Stored::F32, Axes::KV, Inputs::ANY, start>(), variant<shape, Stored::F32, Axes::KV, Inputs::BF16, start>()}},
+             {{variant<shape, Stored::BF16, Axes::VK, Inputs::ANY, start>(), variant<shape, Stored::BF16, Axes::VK, Inputs::BF16, start>()},
+              {variant<shape, Stored::BF16, Axes::KV, Inputs::ANY, start>(), variant<shape, Stored::BF16, Axes::KV, Inputs::BF16, start>()}}}};
 }
-constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE>(), variants_of<FKDAI_DECODE_ONE_SMALL>(), variants_of<FKDAI_DECODE_FEW>(),
-                                                    variants_of<FKDAI_DECODE_MANY>(), variants_of<FKDAI_DECODE_CHUNK>(),
-                                                    variants_of<FKDAI_DECODE_PERSISTENT>(), variants_of<FKDAI_DECODE_STEPS>()};
+template <Start start>
+constexpr Variants variants[FKDAI_DECODE_SHAPES] = {
+    variants_of<FKDAI_DECODE_ONE, start>(), variants_of<FKDAI_DECODE_ONE_SMALL, start>(), variants_of<FKDAI_DECODE_ONE_SOME, start>(),
+    variants_of<FKDAI_DECODE_FEW, start>(), variants_of<FKDAI_DECODE_MANY, start>(), variants_of<FKDAI_DECODE_CHUNK, start>(),
+    variants_of<FKDAI_DECODE_CHUNK_HALF, start>(), variants_of<FKDAI_DECODE_PERSISTENT, start>(), variants_of<FKDAI_DECODE_STEPS, start>()};
+
+template <Start start>
+int load() {
+    cudaFuncAttributes attributes{};
+    for (int i = 0; i < 8 * FKDAI_DECODE_SHAPES; i++) {
+        const Variant &v = variants<start>[i / 8].of[i / 4 % 2][i / 2 % 2][i % 2];
+        if (v.kernel == nullptr) continue;
+        if (const cudaError_t error = cudaFuncGetAttributes(&attributes, v.kernel); error != cudaSuccess) return error;
+        if (!fkdai_waits_as_planned(attributes.binaryVersion, attributes.ptxVersion)) return cudaErrorNoKernelImageForDevice;
+        if (v.shared_bytes == 0 || attributes.binaryVersion / 10 != 9) continue;    // of PERSISTENT, where a plan has it
+        const cudaError_t error = cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.shared_bytes);
+        if (error != cudaSuccess) return error;
+    }
+    return cudaSuccess;
+}
 
 }  // namespace
 }  // namespace fkdai::decode
@@ -47,23 +64,15 @@ constexpr Variants variants[FKDAI_DECODE_SHAPES] = {variants_of<FKDAI_DECODE_ONE
 using namespace fkdai::decode;
 
 extern "C" int fkdai_decode_load(void) {
-    cudaFuncAttributes attributes{};
-    for (int i = 0; i < 8 * FKDAI_DECODE_SHAPES; i++) {
-        const Variant &v = variants[i / 8].of[i / 4 % 2][i / 2 % 2][i % 2];
-        if (v.kernel == nullptr) continue;
-        if (const cudaError_t error = cudaFuncGetAttributes(&attributes, v.kernel); error != cudaSuccess) return error;
-        if (!fkdai_waits_as_planned(attributes.binaryVersion, attributes.ptxVersion)) return cudaErrorNoKernelImageForDevice;
-        if (v.shared_bytes == 0 || attributes.binaryVersion / 10 != 9) continue;    // of PERSISTENT, where a plan has it
-        if (const cudaError_t error = cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.shared_bytes); error != cudaSuccess)
-            return error;
-    }
-    return cudaSuccess;
+    const int error = load<Start::LATE>();
+    return error != cudaSuccess ? error : load<Start::EARLY>();
 }
 
 extern "C" int fkdai_decode_launch(const fkdai_decode_call *call, void *stream) {
     const fkdai_decode_grid &grid = call->grid;
     if (grid.blocks == 0) return cudaSuccess;
-    const Variant &v = variants[grid.shape].of[grid.is_bf16_state][grid.is_k_first][grid.has_plain_input];
+    const Variants &of_shape = grid.is_early ? variants<Start::EARLY>[grid.shape] : variants<Start::LATE>[grid.shape];
+    const Variant &v = of_shape.of[grid.is_bf16_state][grid.is_k_first][grid.has_plain_input];
     if (v.kernel == nullptr) return cudaErrorInvalidValue;
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;

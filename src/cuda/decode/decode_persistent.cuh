@@ -222,6 +222,7 @@ __device__ __forceinline__ void run_persistent(const fkdai_decode_call &p) {
         Preparer<Config>(p, shared).run();
     } else {
         PersistentRows<Config> rows(p, shared);
+        // It is early. Without the test nvcc 13.0 orders the products of fp32 states in another way: 8 tokens of 64 x 32, the last written, 87.3 us for 83.8.
         if (p.grid.is_early) rows.guess();
         await_previous_kernel();
         rows.run();

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "device/divisor.h"
+#include "device/programmatic.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,9 +25,11 @@ enum { FKDAI_DECODE_TOGETHER_NONE = 4, FKDAI_DECODE_TOGETHER_LAST = 6 };
 typedef enum fkdai_decode_shape {
     FKDAI_DECODE_ONE,      /* one token */
     FKDAI_DECODE_ONE_SMALL,    /* one token of few states: smaller blocks */
+    FKDAI_DECODE_ONE_SOME,     /* one token of some hundred states: larger blocks, all at once */
     FKDAI_DECODE_FEW,      /* up to 8; most threads in flight */
     FKDAI_DECODE_MANY,     /* up to 8; fewest instructions for a token */
     FKDAI_DECODE_CHUNK,    /* up to 8, taken together, all outputs and at most the last state; S and what is written decide */
+    FKDAI_DECODE_CHUNK_HALF,    /* the same bits, by blocks of half a state: soonest done where there are few */
     FKDAI_DECODE_PERSISTENT,    /* the same bits, by blocks that go from state to state: most states a second */
     FKDAI_DECODE_STEPS,    /* up to 8, whose states are written; trees */
     FKDAI_DECODE_SHAPES
@@ -58,18 +61,23 @@ fkdai_decode_grid fkdai_decode_make_grid(const fkdai_decode_request *request, in
 /* Of the kernel for a shape and a dtype of states; of PERSISTENT 1, of which a block has many. */
 int fkdai_decode_blocks_per_state(fkdai_decode_shape shape, int is_bf16_state);
 
-/* Is there a kernel of this shape for these states and inputs? Only those that a plan can choose are compiled. STEPS writes so much that it takes any
- * inputs as fast. */
-#ifdef __cplusplus
-constexpr
-#else
-static inline
-#endif
-int fkdai_decode_is_built(fkdai_decode_shape shape, int is_bf16_state, int is_k_first, int has_plain_input)
+/* Is there a kernel of this shape for these states and inputs that starts early, or not, on devices of this generation (compute capability; one
+ * without machine code runs what there is for 8)? Only those that a plan can choose are compiled. STEPS writes so much that it takes any inputs as fast. */
+FKDAI_CONSTEXPR int fkdai_decode_is_built(fkdai_decode_shape shape, int is_bf16_state, int is_k_first, int has_plain_input, int is_early, int major)
 {
-    return shape == FKDAI_DECODE_ONE ? !is_k_first : shape == FKDAI_DECODE_ONE_SMALL ? !is_bf16_state && !is_k_first && has_plain_input :
-           shape == FKDAI_DECODE_FEW ? !is_bf16_state && !is_k_first : shape == FKDAI_DECODE_PERSISTENT ? !is_k_first && has_plain_input :
-           shape == FKDAI_DECODE_STEPS ? !has_plain_input : 1;
+    const int may_be_early = fkdai_is_programmatic(major), is_f32_vk = !is_bf16_state && !is_k_first;
+    if (is_early && (is_k_first || !may_be_early)) return 0;
+    switch (shape) {
+    case FKDAI_DECODE_ONE: return !is_k_first && is_early == may_be_early;
+    case FKDAI_DECODE_ONE_SMALL: return is_f32_vk && has_plain_input && is_early == may_be_early;
+    case FKDAI_DECODE_ONE_SOME: return is_f32_vk && has_plain_input && !is_early;
+    case FKDAI_DECODE_FEW: return is_f32_vk && is_early == may_be_early;
+    case FKDAI_DECODE_CHUNK: return has_plain_input || !is_early;
+    case FKDAI_DECODE_CHUNK_HALF: return has_plain_input && is_early;
+    case FKDAI_DECODE_PERSISTENT: return has_plain_input && is_early && major == 9;
+    case FKDAI_DECODE_STEPS: return !has_plain_input && !is_early;
+    default: return 1;    /* MANY */
+    }
 }
 
 typedef fkdai_divisor fkdai_decode_divisor;

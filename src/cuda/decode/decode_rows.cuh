@@ -23,6 +23,14 @@ __device__ __forceinline__ Type request_part(const uint8_t *at, bool is_wanted) 
     }
 }
 
+// is_whole: the compiler is not to take it apart, as it does where there is no loop.
+template <bool is_whole, class Type>
+__device__ __forceinline__ void store_part(uint8_t *at, const Type &x) {
+    if constexpr (is_whole && std::is_same_v<Type, float4>)
+        store_16(at, make_uint4(__float_as_uint(x.x), __float_as_uint(x.y), __float_as_uint(x.z), __float_as_uint(x.w)), true);
+    else *reinterpret_cast<Type *>(at) = x;
+}
+
 template <class Config>
 struct Rows {
     static constexpr int kRows = Config::kRows, kFours = Config::kFours, kLanesOfRow = Config::kLanes / kRows, kParts = RowValues<Config>::kParts;
@@ -103,7 +111,7 @@ struct Rows {
                 }
             } else {
 #pragma unroll
-                for (int j = 0; j < kFours; j++) *reinterpret_cast<Raw<stored> *>(own + offset<stored>(i, j)) = Part<stored>::narrow(values.given(i, j));
+                for (int j = 0; j < kFours; j++) store_part<Config::kIsOne>(own + offset<stored>(i, j), Part<stored>::narrow(values.given(i, j)));
             }
         }
     }

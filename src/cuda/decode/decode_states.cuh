@@ -29,7 +29,7 @@ struct States {
     bool has_mask;
     IndexWords slot, accepted, parent;
     uint32_t mask;       // 0: from 0
-    uint32_t guess;      // of a slot that was read early, or is known
+    uint32_t guess;      // of a slot that was read early
     bool has_guess;      // is it a row of states?
     IndexWords first;    // the slot that the sequence begins with
     bool has_first;      // is it a row of states?
@@ -67,7 +67,6 @@ struct States {
         const IndexWords now = slot_place.request_early(static_cast<uint32_t>(job.n));
         guess = now.low, has_guess = is_row(p, now);
     }
-    __device__ __forceinline__ void guess_what_is_known() { guess = first.low, has_guess = !starts_from_0(); }
     // Then rows that were requested by it are not those of `first`.
     __device__ __forceinline__ bool guessed_wrong() const { return starts_from_0() ? has_guess : !has_guess || guess != first.low; }
 

@@ -5,8 +5,14 @@
 #ifndef FKDAI_PROGRAMMATIC_H
 #define FKDAI_PROGRAMMATIC_H
 
+#ifdef __cplusplus
+#define FKDAI_CONSTEXPR constexpr    /* which kernels are compiled depends on it */
+#else
+#define FKDAI_CONSTEXPR static inline
+#endif
+
 /* Of generations from sm_90 on, those that decode and decode_fused have machine code for (their CMakeLists.txt). */
-static inline int fkdai_is_programmatic(int major)
+FKDAI_CONSTEXPR int fkdai_is_programmatic(int major)
 {
 #ifdef FKDA_PTX_ALONE    /* tests: all kernels of the program are PTX */
     (void)major;
