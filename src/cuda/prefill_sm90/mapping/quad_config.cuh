@@ -12,17 +12,12 @@ struct Quad {
     static constexpr int kOuts = 0, kPreparers = 2, kStages = 6;
 };
 struct Octet {
-    static constexpr int kOuts = 2, kPreparers = 4, kStages = 4;
+    static constexpr int kOuts = 2, kPreparers = 4, kStages = 6;
 };
 template <class Shape>
 inline constexpr int kReceivers = kChains + Shape::kOuts;
 template <class Shape>
 inline constexpr int kRanks = kReceivers<Shape> + Shape::kPreparers;
-template <class Shape>
-inline constexpr int kSlots = Shape::kStages / Shape::kPreparers;  // that a preparer fills in turn
-inline constexpr int kReleases = 3;  // barriers of a preparer for them: its solve warps may be two chunks apart, so one each would be too few
-static_assert(kSlots<Quad> <= kReleases && kSlots<Octet> <= kReleases);
-
 // Of a CTA that chunks are sent to.
 inline constexpr int kOutStages = 2;
 enum ChainWarp : int { kValueWarp = duo::kLoadWarp, kStoreWarp = duo::kStoreWarp };
@@ -67,6 +62,7 @@ using ChainView = SharedView<ChainSmem<Shape>>;
 // Of a preparer. Warps 0 to 11: three groups that make operands, every third chunk of the CTA each; then single-warp roles as in duo; the warps that
 // have no part there make the norms.
 inline constexpr int kOwnStages = 6, kPrepareGroups = 3;
+inline constexpr int kReleases = 3;  // turns: its send and solve warps may be two chunks apart
 
 // Who flips a barrier of a preparer, and what it announces.
 template <class Shape>
@@ -76,7 +72,7 @@ struct Barriers {
     uint64_t scores_ready[kOwnStages];    // as in duo
     uint64_t operands_ready[kOwnStages];  // 4 operand warps: the stage but for T
     uint64_t stage_free[kOwnStages];      // send warp: the stage but for T has been copied; solve warp: T has been made
-    uint64_t chunk_released[kReleases];   // store warps of all receivers: chunk done, its stage there may be overwritten
+    uint64_t stage_released[kReleases];   // store warps of all receivers: the chunk before it there is done, so a chunk may be sent
 };
 
 template <class Shape>
@@ -108,15 +104,25 @@ inline constexpr int64_t kRelayBytesOfPreparer = int64_t{kOwnStages} * kRelayByt
 enum PreparerWarp : int { kSendWarp = duo::kStoreWarp, kFirstNormWarp = duo::kWarps };
 enum PreparerRegisters : int { kPrepareRegisters = 120, kNormRegisters = 40 };
 
-// The stage in the receivers that the i-th chunk of a preparer goes to.
+// The number on the timeline of the i-th chunk that a preparer has, and its stage in the receivers.
 template <class Shape>
-__device__ __forceinline__ uint32_t receiver_stage(uint32_t i, int preparer) { return i % kSlots<Shape> * Shape::kPreparers + preparer; }
+__device__ __forceinline__ uint32_t number_of(uint32_t i, int preparer) { return i * Shape::kPreparers + preparer; }
+template <class Shape>
+__device__ __forceinline__ uint32_t receiver_stage(uint32_t number) { return number % Shape::kStages; }
 
-// Waits until all receivers have released the chunk that a preparer had so many before its i-th: at most kReleases. A whole warp.
+// The turn of stage_released, at the chunk's preparer, that says that a chunk may be sent: the receivers have released the one before it in their
+// stage. The first ones in each stage wait for nobody, and have no turn.
 template <class Shape>
-__device__ __forceinline__ void await_released(const View<Shape> &s, uint32_t i, uint32_t before) {
-    const RingSlot released = ring_slot<kReleases>(i - before);
-    if (i >= before) wait(s.at(s->barriers.chunk_released[released.index]), released.phase);
+__device__ __forceinline__ RingSlot release_of(uint32_t number) {
+    const uint32_t preparer = number % Shape::kPreparers, first = (Shape::kStages - preparer + Shape::kPreparers - 1) / Shape::kPreparers;
+    return ring_slot<kReleases>(number / Shape::kPreparers - first);
+}
+
+// Of a preparer, a whole warp.
+template <class Shape>
+__device__ __forceinline__ void await_release(const View<Shape> &s, uint32_t number) {
+    const RingSlot release = release_of<Shape>(number);
+    if (number >= Shape::kStages) wait(s.at(s->barriers.stage_released[release.index]), release.phase);
     __syncwarp();
 }
 

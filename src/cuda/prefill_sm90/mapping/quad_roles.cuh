@@ -50,7 +50,7 @@ __device__ __forceinline__ void init_preparer(const View<Shape> &s) {
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.stage_free[i]), 1 + kWarpArrivals);
     }
-    for (int i = 0; i < kReleases; i++) barrier_init(s.at(b.chunk_released[i]), kReceivers<Shape>);
+    for (int i = 0; i < kReleases; i++) barrier_init(s.at(b.stage_released[i]), kReceivers<Shape>);
 }
 template <class Shape>
 __device__ __forceinline__ void init_barriers(const ChainView<Shape> &receiver, const View<Shape> &preparer, Part<Shape> part) {

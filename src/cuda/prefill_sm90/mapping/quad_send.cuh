@@ -29,10 +29,11 @@ struct SendRole {
                 arrive(s.at(s->barriers.stage_free[stage]));
             }
             __syncwarp();
-            await_released<Shape>(s, i, kSlots<Shape>);
+            const uint32_t number = number_of<Shape>(i, preparer);
+            await_release<Shape>(s, number);
             if (elect_one()) {
                 const ChainView<Shape> there = chain_view<Shape>(s);
-                const uint32_t to = receiver_stage<Shape>(i, preparer);
+                const uint32_t to = receiver_stage<Shape>(number);
                 const uint32_t ready = there.at(there->barriers.chunk_ready[to]);
                 for (int rank = 0; rank < kReceivers<Shape>; rank++) arrive_expecting_remote(peer_address(ready, rank), duo::kOperandBytes);
                 load_bytes_in_each(there.at(there->stages[to]), place, duo::kOperandBytes, ready, (1 << kReceivers<Shape>) - 1);
@@ -42,8 +43,8 @@ struct SendRole {
     }
 };
 
-// T = (I + A)^-1 Diag(beta), and the chain CTAs get it. Duo's rank is the number of the preparer.
-static_assert(kReleases <= kOwnStages);
+// T = (I + A)^-1 Diag(beta), and the chain CTAs get it. Duo's rank is the number of the preparer. The copies of the T that this one overwrites here, six
+// chunks older, have arrived: this warp has waited since for the release of a later chunk.
 template <class Shape>
 struct SolveRole : duo::SolveParts<Smem<Shape>> {
     using Parts = duo::SolveParts<Smem<Shape>>;
@@ -51,13 +52,13 @@ struct SolveRole : duo::SolveParts<Smem<Shape>> {
     __device__ __forceinline__ void run() const {
         this->run_chunks([&](uint32_t i, float b, auto is_usual) {
             const uint32_t stage = duo::own_slot<Smem<Shape>>(i).index;
-            await_released<Shape>(s, i, kReleases);  // that one is done there, so what this T overwrites here, a chunk as old or older, has arrived
+            const uint32_t number = number_of<Shape>(i, rank);
             this->template solve<is_usual>(stage, b, [] {});
             fence_async_proxy();
             __syncwarp();
             mark(mark_solve_has_solved, i * Shape::kPreparers, lane == 0);
-            if (kSlots<Shape> < kReleases) await_released<Shape>(s, i, kSlots<Shape>);
-            if (elect_one()) send(stage, receiver_stage<Shape>(i, rank));
+            await_release<Shape>(s, number);
+            if (elect_one()) send(stage, receiver_stage<Shape>(number));
             mark(mark_solve_has_sent, i * Shape::kPreparers, lane == 0);
             warp_arrive(s.at(s->barriers.stage_free[stage]), lane);
         });

@@ -39,11 +39,11 @@ struct StoreRole : StoreRows<ChainSmem<Shape>> {
         warp_arrive(s.at(s->barriers.chunk_ready[ring_slot<Shape::kStages>(number).index]), lane);
     }
 
-    // This CTA reads the chunk's operands no more.
+    // This CTA reads the chunk's operands no more: the next one in its stage may come.
     __device__ __forceinline__ void release(uint32_t number) const {
         const View<Shape> there = preparer_view<Shape>(s);
-        const uint32_t i = number / Shape::kPreparers;  // of those that one preparer makes
-        arrive_remote(peer_address(there.at(there->barriers.chunk_released[i % kReleases]), kReceivers<Shape> + number % Shape::kPreparers));
+        const uint32_t next = number + Shape::kStages;
+        arrive_remote(peer_address(there.at(there->barriers.stage_released[release_of<Shape>(next).index]), kReceivers<Shape> + next % Shape::kPreparers));
     }
 };
 
