@@ -22,6 +22,18 @@ static PyObject *bound_calls(PyObject *module, PyObject *unused)
     return PyLong_FromUnsignedLongLong(((const py_core *)PyModule_GetState(module))->bound_calls);
 }
 
+static void forget_recipes(py_core *core)
+{
+    for (int i = 0; i < PY_OPERATIONS * PY_RECIPES; ++i) fkdai_py_forget_recipe(&core->recipes[i / PY_RECIPES][i % PY_RECIPES]);
+}
+
+static PyObject *forget_calls(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    forget_recipes(PyModule_GetState(module));
+    Py_RETURN_NONE;
+}
+
 #define FASTCALL(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef methods[] = {
@@ -43,6 +55,7 @@ static PyMethodDef methods[] = {
      "exchange table. Returns whether the table is used from now on. For tests."},
     {"_known_calls", known_calls, METH_NOARGS, "So many calls have run as one before them (py_recipe.c). For tests."},
     {"_bound_calls", bound_calls, METH_NOARGS, "So many of them were calls of a Bound by a recipe of its own. For tests."},
+    {"_forget_calls", forget_calls, METH_NOARGS, "No call is known any more: the next one is planned anew, by the environment as it is then. For measuring."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -78,7 +91,7 @@ static int clear(PyObject *module)
     for (int i = 0; i < PY_NAME_COUNT; ++i) Py_CLEAR(core->names[i]);
     Py_CLEAR(core->plain.check);
     Py_CLEAR(core->bound_type);
-    for (int i = 0; i < PY_OPERATIONS * PY_RECIPES; ++i) fkdai_py_forget_recipe(&core->recipes[i / PY_RECIPES][i % PY_RECIPES]);
+    forget_recipes(core);
     fkdai_py_free_scratch(core);
     return 0;
 }

@@ -58,6 +58,14 @@ def learnt(no_grad):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_forgotten_calls_are_planned_anew(learnt, name):
+    call, again = learnt(name), make(name)
+    _core._forget_calls()
+    assert not is_known(name, call) and is_known(name, again)
+    assert same_bits(written(call), written(again))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_bits_and_versions(name, learnt):
     learnt(name)
     for seed in range(3):
