@@ -53,6 +53,7 @@ struct SolveRole : duo::SolveParts<Smem<Shape>> {
         this->run_chunks([&](uint32_t i, float b, auto is_usual) {
             const uint32_t stage = duo::own_slot<Smem<Shape>>(i).index;
             const uint32_t number = number_of<Shape>(i, rank);
+            __syncwarp();  // b of all lanes
             this->template solve<is_usual>(stage, b, [] {});
             fence_async_proxy();
             __syncwarp();
