@@ -57,7 +57,7 @@ static void test_accepts_and_launches(void **unused)
     a.device_status = (uint32_t *)(void *)(memory + 6144);
     size_t bytes = 1;
     assert_int_equal(fkda_fwd_workspace_size(&d, &bytes), FKDA_OK);
-    assert_true(bytes > 0 && bytes <= sizeof scratch);    /* 2 jobs: a quad each, and what quads pass through L2 */
+    assert_true(bytes > 0 && bytes <= sizeof scratch);    /* 2 jobs: an octet each, and what octets pass through L2 */
     assert_int_equal(fkda_fwd(&d, &a, scratch, sizeof scratch, NULL), FKDA_OK);
     assert_int_equal(fake.launches, 1);
     assert_int_equal(fake.synchronisations, 0);

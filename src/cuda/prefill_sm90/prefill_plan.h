@@ -14,7 +14,13 @@ extern "C" {
 
 /* Who works on a job: one block, or a cluster of two, four or eight blocks that share it. EITHER: asked for, the fastest of them; in a grid, the
  * device chooses between solo and duo once it knows the lengths. The bits are the same. */
-typedef enum fkdai_prefill_mapping { FKDAI_SOLO = 1, FKDAI_DUO = 2, FKDAI_EITHER = FKDAI_SOLO | FKDAI_DUO, FKDAI_QUAD = 4, FKDAI_OCTET = 8 } fkdai_prefill_mapping;
+typedef enum fkdai_prefill_mapping {
+    FKDAI_SOLO = 1,
+    FKDAI_DUO = 2,
+    FKDAI_EITHER = FKDAI_SOLO | FKDAI_DUO,
+    FKDAI_QUAD = 4,
+    FKDAI_OCTET = 8
+} fkdai_prefill_mapping;
 
 typedef struct fkdai_prefill_grid {
     fkdai_prefill_mapping mapping;

@@ -20,7 +20,8 @@ struct StoreRole : StoreRows<Smem> {
 #pragma unroll 1
             for (int turn = 0; turn < 2; turn++) {
                 const bool is_out = turn != 0;
-                wait_and_confirm(is_out ? s.at(s->barriers.out_ready[out.index]) : s.at(s->barriers.chunk_done[done.index]), is_out ? out.phase : done.phase, arrived);
+                const uint32_t barrier = is_out ? s.at(s->barriers.out_ready[out.index]) : s.at(s->barriers.chunk_done[done.index]);
+                wait_and_confirm(barrier, is_out ? out.phase : done.phase, arrived);
                 if (!is_out && lane == 0) release(number);
             }
             mark(mark_store_has_o, number, lane == 0);

@@ -1,5 +1,5 @@
-// The chain role of octet: the recurrence over all chunks, for the 64 rows of V that are this CTA's, and nothing else. U of each chunk goes to the CTA
-// that makes O, which follows the state with it (octet_out.cuh).
+// The chain role of octet: the recurrence over all chunks, for the 64 rows of V that are this CTA's, and nothing else. U of each chunk goes to the
+// CTA that makes O, which follows the state with it (octet_out.cuh).
 #pragma once
 
 #include "prefill_sm90/mapping/quad_parts.cuh"

@@ -128,8 +128,12 @@ __device__ __forceinline__ void await_release(const View<Shape> &s, uint32_t num
 
 // What one CTA of the cluster knows of another's shared memory: where things lie.
 template <class Shape>
-__device__ __forceinline__ ChainView<Shape> chain_view(const View<Shape> &here) { return {reinterpret_cast<ChainSmem<Shape> *>(here.memory), here.base}; }
+__device__ __forceinline__ ChainView<Shape> chain_view(const View<Shape> &here) {
+    return {reinterpret_cast<ChainSmem<Shape> *>(here.memory), here.base};
+}
 template <class Shape>
-__device__ __forceinline__ View<Shape> preparer_view(const ChainView<Shape> &here) { return {reinterpret_cast<Smem<Shape> *>(here.memory), here.base}; }
+__device__ __forceinline__ View<Shape> preparer_view(const ChainView<Shape> &here) {
+    return {reinterpret_cast<Smem<Shape> *>(here.memory), here.base};
+}
 
 }  // namespace fkdai::prefill::quad

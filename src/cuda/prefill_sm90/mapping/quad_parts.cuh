@@ -39,7 +39,8 @@ struct StateParts {
     }
 
     // x^T = S^T X^T for 32 rows X of a kq tile; meanwhile S <- Diag(2^gamma_C) S.
-    __device__ __forceinline__ void multiply_and_decay(uint32_t stage, uint32_t rows, const StateBf16 &state_bf16, TokenRows &x, StateRows &state) const {
+    __device__ __forceinline__ void multiply_and_decay(uint32_t stage, uint32_t rows, const StateBf16 &state_bf16, TokenRows &x,
+                                                       StateRows &state) const {
         multiply_state(rows, state_bf16, x);
         pass_by(kNobodyWaits);  // or the compiler puts all of this between the first two products, which delays the others
         Decays decays;

@@ -106,7 +106,8 @@ __device__ __forceinline__ void run(const Params &p, const ChainView<Shape> &rec
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int cluster = blockIdx.x / kRanks<Shape>;
     cluster_arrive();
-    if (warp == duo::kLoadWarp && part.is_preparer()) duo::LoadRole<Smem<Shape>, kind, false>{p, preparer, part.preparer(), cluster, lane}.run_early();
+    if (warp == duo::kLoadWarp && part.is_preparer())
+        duo::LoadRole<Smem<Shape>, kind, false>{p, preparer, part.preparer(), cluster, lane}.run_early();
     cluster_wait();
     mark_block(mark_block_has_met, thread_here() == 0);
     if (part.is_preparer()) run_preparer<kind, Shape>(p, preparer, part.preparer(), cluster, warp, lane);

@@ -43,8 +43,8 @@ struct SendRole {
     }
 };
 
-// T = (I + A)^-1 Diag(beta), and the chain CTAs get it. Duo's rank is the number of the preparer. The copies of the T that this one overwrites here, six
-// chunks older, have arrived: this warp has waited since for the release of a later chunk.
+// T = (I + A)^-1 Diag(beta), and the chain CTAs get it. Duo's rank is the number of the preparer. The copies of the T that this one overwrites here,
+// six chunks older, have arrived: this warp has waited since for the release of a later chunk.
 template <class Shape>
 struct SolveRole : duo::SolveParts<Smem<Shape>> {
     using Parts = duo::SolveParts<Smem<Shape>>;

@@ -43,7 +43,8 @@ struct StoreRole : StoreRows<ChainSmem<Shape>> {
     __device__ __forceinline__ void release(uint32_t number) const {
         const View<Shape> there = preparer_view<Shape>(s);
         const uint32_t next = number + Shape::kStages;
-        arrive_remote(peer_address(there.at(there->barriers.stage_released[release_of<Shape>(next).index]), kReceivers<Shape> + next % Shape::kPreparers));
+        const uint32_t released = there.at(there->barriers.stage_released[release_of<Shape>(next).index]);
+        arrive_remote(peer_address(released, kReceivers<Shape> + next % Shape::kPreparers));
     }
 };
 
