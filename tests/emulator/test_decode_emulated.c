@@ -3,6 +3,8 @@
  * memory between guard pages, outputs and states poisoned; against the reference, and bit for bit where a promise says so.
  *
  *     test_decode_emulated [cases | bits | commits | broken]
+ *
+ * One file, though long: its parts share the emulated call and the problems that they lay out.
  */
 #include "harness.h"
 
