@@ -137,6 +137,17 @@ static input_values first_tokens(const case_spec *of, const input_values *x, con
     return y;
 }
 
+/* out of a run on the first tokens: the bits of the whole run up to its last whole chunk; in the chunk that it cuts, whose later tokens may change how
+ * earlier ones are rounded (docs/numerics.md, causality), a last place of bf16 more. */
+static void assert_is_prefix(const case_result *r, const case_result *all, int64_t tokens)
+{
+    const size_t whole = (size_t)(tokens / FKDAI_MMA_CHUNK * FKDAI_MMA_CHUNK) * 128, count = (size_t)tokens * 128;
+    assert_memory_equal(r->out, all->out, whole * sizeof(float));
+    float largest = 0;
+    for (size_t i = whole; i < count; ++i) largest = fmaxf(largest, fabsf(all->out[i]));
+    for (size_t i = whole; i < count; ++i) assert_true(fabsf(r->out[i] - all->out[i]) <= 0x1p-7f * fabsf(all->out[i]) + 0x1p-14f * largest);
+}
+
 /* A sequence has the bits that it has alone, and each of its checkpoints those of a run that ends there. */
 static void test_batches_and_prefixes(void **unused)
 {
@@ -157,7 +168,7 @@ static void test_batches_and_prefixes(void **unused)
             case_result r = run_emulated(&alone, &y, &how);
             const float *const there = T < 230 ? all.checkpoints + (T / calls[c].every - 1) * 128 * 128 : all.state;
             assert_memory_equal(r.state, there, 128 * 128 * sizeof(float));
-            assert_memory_equal(r.out, all.out, (size_t)tokens * 128 * sizeof(float));
+            assert_is_prefix(&r, &all, tokens);
             result_free(&r);
             values_free(&y);
         }
