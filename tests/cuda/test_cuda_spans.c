@@ -61,10 +61,10 @@ static void test_which_calls(void **unused)
 {
     (void)unused;
     static const struct { fkdai_cuda_device device; int64_t most_heads; } generations[] = {
-        {{"A100", 8, 0, 108, 166912}, 9}, {{"L4", 8, 9, 58, 101376}, 5}, {{"RTX 4090", 8, 9, 128, 101376}, 11}, {{"H100", 9, 0, 132, 232448}, 12},
-        {{"B200", 10, 0, 148, 232448}, 13}, {{"RTX 5090", 12, 0, 170, 101376}, 15}};
+        {{"A100", 8, 0, 108, 166912}, 13}, {{"L4", 8, 9, 58, 101376}, 7}, {{"RTX 4090", 8, 9, 128, 101376}, 16}, {{"H100", 9, 0, 132, 232448}, 16},
+        {{"B200", 10, 0, 148, 232448}, 18}, {{"RTX 5090", 12, 0, 170, 101376}, 21}};
     for (size_t i = 0; i < sizeof generations / sizeof *generations; ++i)
-        for (int64_t heads = 1; heads < 18; ++heads)
+        for (int64_t heads = 1; heads < 24; ++heads)
             for (int64_t T = 512; T < 515; ++T) {
                 fkda_fwd_desc d = desc_of(T, heads);
                 fkdai_plan plan = {.operation = &fkdai_op_fwd};
@@ -88,7 +88,7 @@ static void assert_is_whole(fkda_fwd_desc d)
 static void test_what_is_never_cut(void **unused)
 {
     (void)unused;
-    fkda_fwd_desc raw = desc_of(4096, 2), activated = desc_of(4096, 2), narrow = desc_of(4096, 2), wide = desc_of(4096, 13);
+    fkda_fwd_desc raw = desc_of(4096, 2), activated = desc_of(4096, 2), narrow = desc_of(4096, 2), wide = desc_of(4096, 17);
     raw.qk_norm = FKDA_QK_NORM_NONE, activated.beta_kind = FKDA_BETA_ACTIVATED, narrow.V = 64;
     assert_is_whole(raw), assert_is_whole(activated), assert_is_whole(narrow), assert_is_whole(wide);
 }

@@ -24,7 +24,7 @@ enum {
 
     /* Long sequences are cut in spans (backend/cuda_spans.h) where there are so many multiprocessors for a value head; tokens of the first span, and of
      * each behind it. Measured on an H200. */
-    FKDAI_MMA_SPAN_SHARE = 11,
+    FKDAI_MMA_SPAN_SHARE = 8,
     FKDAI_MMA_FIRST_SPAN = 512,
     FKDAI_MMA_NEXT_SPAN = 256
 };
