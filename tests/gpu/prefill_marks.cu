@@ -21,7 +21,7 @@ const char *const kMoments[] = {
 #undef FKDA_MARK
 };
 unsigned at[kMarks][kMarkedChunks];
-unsigned long long ns[kMarks][4];
+unsigned long long ns[kMarks][8];
 int chunks;  // of the problem's sequence, as far as they are marked
 
 bool is_of(int mark, const char *role) { return strcmp(kRoles[mark], role) == 0; }
@@ -56,7 +56,7 @@ void print_chunk(const char *role, int chunk, int block) {
     printf("\n");
 }
 void print_ends(int blocks) {
-    for (int block = 0; block < std::min(blocks, 4); block++) print_chunk("block", block, block);
+    for (int block = 0; block < blocks; block++) print_chunk("block", block, block);
     const int preparer = blocks == 2 ? 0 : blocks / 2, firsts = 4;
     for (const char *role : {"load", "operand", "solve"})
         for (int chunk = 0; chunk < firsts * preparers && chunk < chunks; chunk += preparers) print_chunk(role, chunk, preparer);

@@ -15,7 +15,7 @@ enum Mark : int {
 #ifdef FKDA_MARKS
 inline constexpr uint32_t kMarkedChunks = 256;            // the first on the timeline of the first cluster
 __device__ unsigned marked_clock[kMarks][kMarkedChunks];  // of the first CTA of a cluster that has the role
-__device__ unsigned long long marked_ns[kMarks][4];       // of the first four blocks
+__device__ unsigned long long marked_ns[kMarks][8];       // of the first eight blocks
 __device__ __forceinline__ unsigned marked_block(Mark moment) {
     unsigned ranks;
     asm("mov.u32 %0, %%cluster_nctaid.x;" : "=r"(ranks));
@@ -30,9 +30,9 @@ __device__ __forceinline__ void mark_clock(Mark moment, uint32_t place) {
 __device__ __forceinline__ void mark(Mark moment, uint32_t chunk, bool is_reader) {
     if (blockIdx.x == marked_block(moment) && chunk < kMarkedChunks && is_reader) mark_clock(moment, chunk);
 }
-// Of the first four blocks, each in a place of its own.
+// Of the first eight blocks, each in a place of its own.
 __device__ __forceinline__ void mark_block(Mark moment, bool is_reader) {
-    if (blockIdx.x >= 4 || !is_reader) return;
+    if (blockIdx.x >= 8 || !is_reader) return;
     mark_clock(moment, blockIdx.x);
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(marked_ns[moment][blockIdx.x])::"memory");
 }
