@@ -165,6 +165,13 @@ def has_gpu(build):
     return status != NO_GPU, output.strip()
 
 
+def telling_lines(output):
+    """The first things that a sanitizer found, and the last lines."""
+    lines = output.strip().splitlines()
+    found = [line for line in lines if re.match(r"=+ (Error|Warning)", line)]
+    return found[:5] + lines[-15:]
+
+
 def describe_machine():
     if shutil.which("nvidia-smi") is None:
         return "unknown GPU"
@@ -199,7 +206,7 @@ def main():
         counts = f"{part.name:<28} {part.ran:>5} {part.failed:>6} {part.skipped:>7} {part.seconds:>8.1f}"
         print(f"{counts}  {'ok ' if good else 'BAD'} {part.note}".rstrip(), flush=True)
         if not good:
-            print("\n".join("    | " + line for line in part.output.strip().splitlines()[-15:]), flush=True)
+            print("\n".join("    | " + line for line in telling_lines(part.output)), flush=True)
     ran, failed, skipped = (sum(getattr(part, key) for part in parts) for key in ("ran", "failed", "skipped"))
     print(f"total: ran {ran}, failed {failed}, skipped {skipped}, {sum(p.seconds for p in parts):.0f} s; {bad} of {len(parts)} parts bad")
     if arguments.json:
