@@ -117,3 +117,15 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ke
     memcpy(seen->parameter, args[0], fake.parameter_bytes);
     return error;
 }
+
+void fake_expect_machine_code(int (*load)(void), size_t parameter_bytes)
+{
+    static const struct { int binary, ptx; cudaError_t error; } all[] = {
+        {80, 80, cudaSuccess}, {90, 90, cudaSuccess}, {90, 80, cudaErrorNoKernelImageForDevice}, {103, 100, cudaSuccess},
+        {103, 80, cudaErrorNoKernelImageForDevice}, {110, 80, cudaSuccess}, {121, 120, cudaSuccess}, {130, 80, cudaSuccess}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; ++i) {
+        fake_reset(parameter_bytes);
+        fake.binary_version = all[i].binary, fake.ptx_version = all[i].ptx;
+        assert_int_equal(load(), all[i].error);
+    }
+}

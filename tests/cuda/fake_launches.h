@@ -42,4 +42,7 @@ cudaError_t fake_answer(void);
 /* The enumerator after this word in a kernel's mangled name ("6StoredE"), or -1. */
 int fake_template_argument(const char *kernel, const char *word);
 
+/* What a launcher's load says to PTX where there is machine code (CUDA_FORCE_PTX_JIT): its kernels would not wait where a plan says that they do. */
+void fake_expect_machine_code(int (*load)(void), size_t parameter_bytes);
+
 #endif

@@ -70,18 +70,10 @@ static void test_failures_are_handed_on(void **unused)
     assert_int_equal(fake.launched, 0);
 }
 
-/* PTX where there is machine code (CUDA_FORCE_PTX_JIT): its kernels would not wait where a plan says that they do. */
 static void test_machine_code_is_wanted(void **unused)
 {
     (void)unused;
-    static const struct { int binary, ptx; cudaError_t error; } all[] = {
-        {80, 80, cudaSuccess}, {90, 90, cudaSuccess}, {90, 80, cudaErrorNoKernelImageForDevice}, {103, 100, cudaSuccess},
-        {103, 80, cudaErrorNoKernelImageForDevice}, {110, 80, cudaSuccess}, {121, 120, cudaSuccess}, {130, 80, cudaSuccess}};
-    for (size_t i = 0; i < sizeof all / sizeof *all; ++i) {
-        reset();
-        fake.binary_version = all[i].binary, fake.ptx_version = all[i].ptx;
-        assert_int_equal(fkdai_decode_fused_load(), all[i].error);
-    }
+    fake_expect_machine_code(fkdai_decode_fused_load, sizeof(fkdai_fused_call));
 }
 
 int main(void)

@@ -102,13 +102,14 @@ def test_no_manifest(tool, folder, capsys, monkeypatch):
 SANITIZER = """
 case "$*" in
   *"--tool memcheck "*/tests/planted_bugs" outside") echo "ERROR SUMMARY: 1 error"; exit PLANTED ;;
-  *"--tool memcheck "*/tests/prefill_tiny) echo "prefill_tiny: ran SHAPES, failed 0"; exit TINY ;;
+  *"--tool memcheck "*/tests/prefill_tiny) echo "========= Error: the first"; seq 20; echo "prefill_tiny: ran SHAPES, failed 0"; exit TINY ;;
   *) exit 3 ;;
 esac"""
 
 
 @pytest.mark.parametrize("planted,tiny,shapes,status,words", [
-    (99, 0, 18, 0, "ok"), (99, 99, 18, 1, "BAD"), (99, 0, 17, 1, "18 expected"), (0, 0, 18, 1, "the tool does not see a planted bug here"),
+    (99, 0, 18, 0, "ok"), (99, 99, 18, 1, "Error: the first"), (99, 0, 17, 1, "18 expected"),
+    (0, 0, 18, 1, "the tool does not see a planted bug here"),
 ])  # fmt: skip
 def test_sanitizer_is_believed_only_after_a_planted_bug(tool, folder, capsys, monkeypatch, planted, tiny, shapes, status, words):
     write(folder, "sanitizer", SANITIZER.replace("PLANTED", str(planted)).replace("TINY", str(tiny)).replace("SHAPES", str(shapes)))

@@ -13,8 +13,9 @@ import concurrent.futures
 import pathlib
 import re
 import statistics
-import subprocess
 import sys
+
+from pack_gpu import must
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 INCLUDES = ("src/cuda", "src/core", "src/cuda/backend", "src", "include", "tests/gpu", "tests/oracle", "tests/support", "tests")
@@ -22,33 +23,26 @@ INCLUDES = ("src/cuda", "src/core", "src/cuda/backend", "src", "include", "tests
 NOT_CALLED = "fkdai_mma_shared_bytes fkdai_mma_load fkdai_mma_launch fkda_last_error fkda_fwd fkda_fwd_workspace_size"
 
 
-def must(command):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\n{(done.stdout + done.stderr)[-3000:]}")
-    return done.stdout + done.stderr
-
-
 def pack_version(name, tree, folder):
     work = folder / f"{name}.objects"
     work.mkdir(parents=True, exist_ok=True)
-    must(["cmake", "-S", tree, "-B", work / "support", "-DFKDA_CUDA=OFF", "-DFKDA_BUILD_TESTS=ON", "-DCMAKE_BUILD_TYPE=Release"])
-    must(["cmake", "--build", work / "support", "--target", "fkda_test_support", "-j"])
+    must("cmake", "-S", tree, "-B", work / "support", "-DFKDA_CUDA=OFF", "-DFKDA_BUILD_TESTS=ON", "-DCMAKE_BUILD_TYPE=Release")
+    must("cmake", "--build", work / "support", "--target", "fkda_test_support", "-j")
     stub = work / "stub.c"
     stub.write_text("#include <stdlib.h>\n" + "".join(f"void {symbol}(void) {{ abort(); }}\n" for symbol in NOT_CALLED.split()))
     nvcc = ["nvcc", "-std=c++20", "-O3", "-gencode=arch=compute_90a,code=sm_90a", "-Xptxas", "-v", "-DFKDA_BOUNDED_ALONE",
             *(f"-I{tree / include}" for include in INCLUDES), "-c"]
     sources = {"launch": "src/cuda/prefill_sm90/prefill_launch.cu", "time": "tests/gpu/prefill_time.cu", "marks": "tests/gpu/prefill_marks.cu"}
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        logs = dict(zip(sources, pool.map(lambda one: must([*nvcc, tree / sources[one], "-o", work / f"{one}.o"]), sources), strict=True))
+        logs = dict(zip(sources, pool.map(lambda one: must(*nvcc, tree / sources[one], "-o", work / f"{one}.o"), sources), strict=True))
     plans = [tree / "src/cuda/prefill_sm90/prefill_plan.c", tree / "src/cuda/prefill_mma/prefill_mma_plan.c", stub]
     objects = []
     for plan in plans:
         objects.append(work / f"{plan.stem}.o")
-        must(["cc", "-O2", *(f"-I{tree / include}" for include in INCLUDES), "-c", plan, "-o", objects[-1]])
+        must("cc", "-O2", *(f"-I{tree / include}" for include in INCLUDES), "-c", plan, "-o", objects[-1])
     libraries = [*(work / "support").rglob("libfkda_test_support.a"), "-lm"]
     for program, parts in (("time", ["time", "launch"]), ("marks", ["marks"])):
-        must(["nvcc", "-arch=sm_90a", *(work / f"{part}.o" for part in parts), *objects, *libraries, "-o", folder / f"{name}.{program}"])
+        must("nvcc", "-arch=sm_90a", *(work / f"{part}.o" for part in parts), *objects, *libraries, "-o", folder / f"{name}.{program}")
     costly = [line for line in logs["launch"].splitlines() if "(C75" in line or re.search(r"[1-9]\d* bytes spill", line)]
     print("\n".join([f"{folder / name}: time, marks", *(f"    {line.strip()[:160]}" for line in costly)]), flush=True)
 
@@ -72,11 +66,11 @@ def run(options):
     times = {name: [] for name in names}
     for _ in range(options.rounds):
         for name in names:
-            times[name].append(times_of(must([options.folder / f"{name}.time", options.repeats, options.suite])))
+            times[name].append(times_of(must(options.folder / f"{name}.time", str(options.repeats), options.suite)))
     print(f"suite {options.suite}, ms: the middle of {options.rounds} rounds in turns, and the best\n{table_of(times)}", flush=True)
     for words in options.marks:
         for name in names:
-            print(f"\n{name}: prefill_marks {words}\n{must([options.folder / f'{name}.marks', *words.split()])}", flush=True)
+            print(f"\n{name}: prefill_marks {words}\n{must(options.folder / f'{name}.marks', *words.split())}", flush=True)
 
 
 def main():
@@ -89,6 +83,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--marks", action="append", default=[], metavar="WORDS")
     options = parser.parse_args()
+    options.folder = options.folder.resolve()
     if options.act == "run":
         return run(options)
     for version in options.versions:
