@@ -101,12 +101,20 @@ __device__ __forceinline__ void warpgroup_sync(int id) { asm volatile("bar.sync 
 // They come by, and nobody waits. Loads of shared memory stay behind it: the compiler leaves what depends on them where it stands.
 __device__ __forceinline__ void pass_by(int id) { asm volatile("bar.arrive %0, 128;" ::"r"(id) : "memory"); }
 
-// They meet, and know whether it holds for all of them.
-__device__ __forceinline__ bool warpgroup_all(int id, bool holds) {
+// The end of a basic block, which ptxas moves no arithmetic across: a branch that is never taken, and comes back. number: never ~0.
+__device__ __forceinline__ void end_block(uint32_t number) {
+    asm volatile("{\n.reg .pred p;\n.reg .u32 x;\nmov.u32 x, %0;\nagain:\nsetp.ne.u32 p, x, 0xffffffff;\n@p bra.uni done;\n"
+                 "mov.u32 x, %%clock;\nbra.uni again;\ndone:\n}" ::"r"(number) : "memory");
+}
+
+// They meet; whether it holds for all of them: not 0. A warp's lanes agree.
+__device__ __forceinline__ uint32_t warpgroup_and(int id, bool holds) {
     uint32_t all;
     asm volatile("{\n.reg .pred p, q;\nsetp.ne.b32 p, %2, 0;\n"
                  "bar.red.and.pred q, %1, 128, p;\nselp.u32 %0, 1, 0, q;\n}" : "=r"(all) : "r"(id), "r"(static_cast<uint32_t>(holds)) : "memory");
-    return __any_sync(~0u, all);  // by which the compiler knows that a warp's lanes agree
+    return all;
 }
+// The same, and the compiler knows that they agree.
+__device__ __forceinline__ bool warpgroup_all(int id, bool holds) { return __any_sync(~0u, warpgroup_and(id, holds)); }
 
 }  // namespace fkdai

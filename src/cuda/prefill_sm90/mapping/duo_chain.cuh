@@ -32,6 +32,10 @@ struct ChainRole {
         wait(s.at(s->barriers.operands_ready[0]) + slot.index * uint32_t{sizeof(uint64_t)}, slot.phase);
         return s.at(s->stages[0]) + slot.index * uint32_t{sizeof(Stage)};
     }
+    __device__ __forceinline__ void await_chunk(uint32_t number, int rows, Chunk &chunk) const {
+        chunk.stage = await_operands(number);
+        load_values(number, rows, chunk.v_bf16);
+    }
     __device__ __forceinline__ void await_solve(uint32_t number) const {
         const RingSlot slot = slot_of(number);
         wait(s.at(s->barriers.solve_ready[0]) + slot.index * uint32_t{sizeof(uint64_t)}, slot.phase);
@@ -45,7 +49,7 @@ struct ChainRole {
         mark(mark_chain_begins, number, is_reader);
         load_decays(chunk.stage, quarter, decays);
         round_state(state, chunk.state_bf16);
-        multiply_state(chunk.stage + offsetof(Stage, kq), chunk.state_bf16, chunk.r);  // -K S           [32,64]
+        begin_residual(chunk.stage, chunk.v_bf16, chunk.state_bf16, chunk.r);  // R = V - K S                [32,64]
         mark(mark_chain_has_issued_k, number, is_reader);
         decay(decays, state);                                     // S <- Diag(2^gamma_C) S              [64,128]
         await_solve(number);
@@ -54,7 +58,6 @@ struct ChainRole {
         mma_wait<0>();
         pin(chunk.r);
         mark(mark_chain_has_k, number, is_reader);
-        add_values(chunk.r, chunk.v_bf16);                        // R = V - K S                         [32,64]
         free_values(number);
         as_operand<Type16::F16>(chunk.r_f16, chunk.r);
     }
@@ -87,10 +90,7 @@ struct ChainRole {
         add_update(stage, u_f16, state);                          // S += Kr U                           [64,128]
         mma_commit();
         mark(mark_chain_has_issued_the_last_products, number, is_reader);
-        if (has_more) {
-            chunk.stage = await_operands(number + 1);
-            load_values(number + 1, rows - kChunk, chunk.v_bf16);
-        }
+        if (has_more) await_chunk(number + 1, rows - kChunk, chunk);
         mark(mark_chain_has_the_next_operands, number, is_reader);
         mma_wait<1>();
         pin(o);

@@ -10,7 +10,7 @@ struct OctetChainRole : StateParts<Octet> {
     // In the out CTA: where this lane's part of U lies in the first stage, where its factors lie, and the barrier that counts both.
     uint32_t peer_update = kept(there(s.at(s->update[0][warp][0][lane])), lane);
     uint32_t peer_factors = kept(there(s.at(s->factors[0][warp][lane])), lane);
-    uint32_t peer_ready = kept(there(s.at(s->barriers.update_ready[0])), lane);
+    uint32_t peer_ready = kept(there(s.at(s->barriers.chunk_ready[0])), lane);
 
     __device__ __forceinline__ uint32_t there(uint32_t address) const { return peer_address(address, kChains + half); }
 
@@ -29,15 +29,16 @@ struct OctetChainRole : StateParts<Octet> {
     __device__ __forceinline__ void begin(uint32_t number, Chunk &chunk, StateRows &state) const {
         const bool is_reader = warp == 0 && lane == 0;
         mark(mark_chain_begins, number, is_reader);
+        load_decays(chunk.stage, quarter, chunk.decays);
         round_state(state, chunk.state_bf16);
-        multiply_and_decay(chunk.stage, chunk.stage + offsetof(Stage, kq), chunk.state_bf16, chunk.r, state);  // -K S  [32,64]
+        begin_residual(chunk.stage, chunk.v_bf16, chunk.state_bf16, chunk.r);  // R = V - K S                [32,64]
+        decay_meanwhile<0, 4>(number, chunk.decays, state);       // S <- Diag(2^gamma_C) S              [64,128]
         mark(mark_chain_has_issued_k, number, is_reader);
         chunk.range = load_range(chunk.stage);
         mark(mark_chain_has_solve, number, is_reader);
         mma_wait<0>();
         pin(chunk.r);
         mark(mark_chain_has_k, number, is_reader);
-        add_values(chunk.r, chunk.v_bf16);                        // R = V - K S                         [32,64]
         as_operand<Type16::F16>(chunk.r_f16, chunk.r);
     }
 
@@ -49,36 +50,47 @@ struct OctetChainRole : StateParts<Octet> {
         const uint32_t stage = chunk.stage;
         const bool is_reader = warp == 0 && lane == 0;
         solve_update(stage, chunk.r_f16, u);                      // U = T R                             [32,64]
-        const bool fits = is_scaled || warpgroup_all(kChainBarrier, is_in_range(chunk.r_f16, chunk.range));
+        const uint32_t all_fit = is_scaled ? 1 : warpgroup_and(kChainBarrier, is_in_range(chunk.r_f16, chunk.range));
+        if (!is_scaled) decay_meanwhile<4, 8>(number, chunk.decays, state);
+        const bool fits = is_scaled || __any_sync(~0u, all_fit);
         mma_wait<0>();
         pin(u);
+        as_operand<Type16::F16>(u_f16, u);
         if (!fits) return false;
         mark(mark_chain_has_u, number, is_reader);
-        as_operand<Type16::F16>(u_f16, u);
         mma_begin();
         pin(state);
         add_update(stage, u_f16, state);                          // S += Kr U                           [64,128]
         mma_commit();
         mark(mark_chain_has_issued_the_last_products, number, is_reader);
-        if (has_more) {
-            chunk.stage = await_operands(number + 1);
-            load_values(number + 1, rows - kChunk, chunk.v_bf16);
-        }
+        const RingSlot done = chunk.slot;
+        chunk.slot = next_slot(done);
+        if (has_more) await_chunk(rows - kChunk, chunk);
         mark(mark_chain_has_the_next_operands, number, is_reader);
-        send_update(number, u_f16, factors);
+        send_update(done.index, u_f16, factors);
         mark(mark_chain_has_handed_out, number, is_reader);
         mma_wait<0>();
         pin(state);
         if (is_scaled) multiply_rows(state, factors);
-        finish_chunk(number);  // the products are done; decays and values came before them
+        finish_chunk(done);  // the products are done; decays and values came before them
         mark(mark_chain_has_the_state, number, is_reader);
         return true;
     }
 
+    // A part of the state's channels, while products run that have nothing to do with it. Between two ends of blocks: ptxas would put all of it between
+    // the two products of U, which delays the second.
+    template <int from, int to>
+    __device__ __forceinline__ static void decay_meanwhile(uint32_t number, const Decays &decays, StateRows &state) {
+        end_block(number);
+        decay<from, to>(decays, state);
+        pin(state);
+        end_block(number);
+    }
+
     // There is room: the operands of a chunk are sent once all receivers have finished the one before it in their stage.
-    __device__ __forceinline__ void send_update(uint32_t number, const TokensF16 &u, uint32_t factors) const {
+    __device__ __forceinline__ void send_update(uint32_t slot, const TokensF16 &u, uint32_t factors) const {
         using Memory = ChainSmem<Octet>;
-        const uint32_t slot = ring_slot<Octet::kStages>(number).index, ready = peer_ready + slot * uint32_t{sizeof(uint64_t)};
+        const uint32_t ready = peer_ready + slot * uint32_t{sizeof(uint64_t)};
         const uint32_t to = peer_update + slot * uint32_t{sizeof(Memory::update[0])};
 #pragma unroll
         for (int k = 0; k < 2; k++) store_16_to_peer(to + k * uint32_t{sizeof(Memory::update[0][0][0])}, u[k], ready);

@@ -6,12 +6,28 @@
 namespace fkdai::prefill::quad {
 
 struct OutRole : StateParts<Octet> {
+    // What a chunk leaves between its products.
+    struct Made {
+        StateBf16 state_bf16;
+        TokensF16 u_f16;
+        TokenRows o;
+        RingSlot slot;
+        uint32_t stage, factors;
+    };
+
     __device__ __forceinline__ void run() const {
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
+        Made made;
         run_segments<false>([&](const SegmentParts &parts, StateRows &state, const auto &) {
-            for (int left = parts.count * parts.chunks; left > 0; left--, number++) {
-                make(number, state);
-                if (number == 0) tell_chain();
+            for (int left = parts.count * parts.chunks; left > 0;) {
+                bool fits = true;
+                for (; left > 0; left--, number++) {
+                    fits = make(number, made, state);
+                    if (!fits) break;
+                }
+                if (fits) return;
+                make_scaled(number, made, state);
+                left--, number++;
             }
         });
     }
@@ -22,58 +38,82 @@ struct OutRole : StateParts<Octet> {
         if (kWarpArrivals > 1 || lane == 0) arrive_remote(peer_address(s.at(s->barriers.follower_begun), half));
     }
 
-    __device__ __forceinline__ void make(uint32_t number, StateRows &state) const {
+    // False: U has factors, and nothing but the first product and the decay has been made.
+    __device__ __forceinline__ bool make(uint32_t number, Made &made, StateRows &state) const {
         const bool is_reader = warp == 0 && lane == 0;
-        StateBf16 state_bf16;
-        TokenRows o;
-        TokensF16 u_f16;
+        TokenRows &o = made.o;
         mark(mark_out_waits, number, is_reader);
-        const uint32_t stage = await_operands(number), queries = stage + offsetof(Stage, kq) + kQueryRows;
+        made.slot = ring_slot<Octet::kStages>(number);  // not counted on as in the chain, which becomes 4 % slower by it
+        const uint32_t stage = made.stage = await_operands(made.slot);
         mark(mark_out_has_operands, number, is_reader);
-        round_state(state, state_bf16);
-        multiply_and_decay(stage, queries, state_bf16, o, state);  // Q S                                       [32,64]
+        made.factors = load_update(made.slot.index, made.u_f16);
+        round_state(state, made.state_bf16);
+        multiply_and_decay(stage, stage + offsetof(Stage, kq) + kQueryRows, made.state_bf16, o, state);  // Q S   [32,64]
         mark(mark_out_has_issued_q, number, is_reader);
-        const uint32_t factors = await_update(number, u_f16);
+        if (__any_sync(~0u, made.factors != 0)) return false;  // all rows have factors, or none (range_guard.cuh)
         mark(mark_out_has_the_update, number, is_reader);
-        const bool is_scaled = uniform(factors != 0);  // all rows have factors, or none (range_guard.cuh)
-        if (is_scaled) {
-            mma_wait<0>();
-            pin(o);
-            multiply_rows(state, inverse_factors(factors)), multiply_rows(state_bf16, inverse_factors(factors));
-            multiply_state(queries, state_bf16, o);
-        }
         mma_begin();
-        read_recent(stage, u_f16, o);                             // O = Q S + M U                       [32,64]
+        read_recent(stage, made.u_f16, o);                        // O = Q S + M U                       [32,64]
         mma_commit();
         pin(state);
-        add_update(stage, u_f16, state);                          // S += Kr U                           [64,128]
+        add_update(stage, made.u_f16, state);                     // S += Kr U                           [64,128]
         mma_commit();
         mma_wait<1>();
         pin(o);
-        if (is_scaled) scale_out(p, stage, lane, factors, o);
         mark(mark_out_has_o, number, is_reader);
         hand_out(number, o);
         mma_wait<0>();
         pin(state);
-        if (is_scaled) multiply_rows(state, factors);
-        finish_chunk(number);
+        end(number, made);
         mark(mark_out_has_the_state, number, is_reader);
+        return true;
     }
 
-    // U of a chunk and what its rows have been multiplied by; the barrier is armed for the next chunk in this stage.
-    __device__ __forceinline__ uint32_t await_update(uint32_t number, TokensF16 &u) const {
+    // From there on, with factors.
+    __device__ __forceinline__ void make_scaled(uint32_t number, Made &made, StateRows &state) const {
+        const uint32_t stage = made.stage, factors = made.factors;
+        mma_wait<0>();
+        pin(made.o);
+        multiply_rows(state, inverse_factors(factors)), multiply_rows(made.state_bf16, inverse_factors(factors));
+        multiply_state(stage + offsetof(Stage, kq) + kQueryRows, made.state_bf16, made.o);
+        pin(state);
+        read_recent(stage, made.u_f16, made.o);
+        add_update(stage, made.u_f16, state);
+        mma_commit();
+        mma_wait<0>();
+        pin(state), pin(made.o);
+        scale_out(p, stage, lane, factors, made.o);
+        hand_out(number, made.o);
+        multiply_rows(state, factors);
+        end(number, made);
+    }
+
+    // Nothing of the chunk is read here any more.
+    __device__ __forceinline__ void end(uint32_t number, const Made &made) const {
+        finish_chunk(made.slot);
+        if (number == 0) tell_chain();
+    }
+
+    // x^T = S^T X^T for 32 rows X of a kq tile; meanwhile S <- Diag(2^gamma_C) S.
+    __device__ __forceinline__ void multiply_and_decay(uint32_t stage, uint32_t rows, const StateBf16 &state_bf16, TokenRows &x,
+                                                       StateRows &state) const {
+        multiply_state(rows, state_bf16, x);
+        pass_by(kNobodyWaits);  // or the compiler puts all of this between the first two products, which delays the others
+        Decays decays;
+        load_decays(stage, quarter, decays);
+        decay(decays, state);
+    }
+
+    // U of a chunk and what its rows have been multiplied by.
+    __device__ __forceinline__ uint32_t load_update(uint32_t slot, TokensF16 &u) const {
         using Memory = ChainSmem<Octet>;
-        const RingSlot slot = ring_slot<Octet::kStages>(number);
-        const uint32_t ready = s.at(s->barriers.update_ready[0]) + slot.index * uint32_t{sizeof(uint64_t)};
-        const uint32_t from = s.at(s->update[0][warp][0][lane]) + slot.index * uint32_t{sizeof(Memory::update[0])};
-        wait(ready, slot.phase);
+        const uint32_t from = s.at(s->update[0][warp][0][lane]) + slot * uint32_t{sizeof(Memory::update[0])};
 #pragma unroll
         for (int k = 0; k < 2; k++) {
             const uint4 x = load_uint4(from + k * uint32_t{sizeof(Memory::update[0][0][0])});
             u[k][0] = x.x, u[k][1] = x.y, u[k][2] = x.z, u[k][3] = x.w;
         }
-        if (warp == 0 && lane == 0) arrive_expecting(ready, kUpdateBytes);
-        return __float_as_uint(load_float(s.at(s->factors[0][warp][lane]) + slot.index * uint32_t{sizeof(Memory::factors[0])}));
+        return __float_as_uint(load_float(s.at(s->factors[0][warp][lane]) + slot * uint32_t{sizeof(Memory::factors[0])}));
     }
 };
 

@@ -15,13 +15,16 @@ struct ChainRole : StateParts<Quad> {
         });
     }
 
-    // One chunk, to R. K and Q stand behind each other in a tile, so one product gives -K S and Q S.
+    // One chunk, to R. K and Q stand behind each other in a tile, so one product adds -K S to V and gives Q S.
     __device__ __forceinline__ void begin(uint32_t number, Chunk &chunk, StateRows &state) const {
         const bool is_reader = warp == 0 && lane == 0;
         float x[32];
         mark(mark_chain_begins, number, is_reader);
         round_state(state, chunk.state_bf16);
-        multiply_both(chunk.stage, chunk.state_bf16, x, state);   // -K S, Q S                           [64,64]
+        begin_with_values(chunk.v_bf16, x);
+#pragma unroll
+        for (int i = 16; i < 32; i++) x[i] = 0.f;
+        multiply_both(chunk.stage, chunk.state_bf16, x, state);   // R = V - K S, Q S                    [64,64]
         mark(mark_chain_has_issued_k, number, is_reader);
         chunk.range = load_range(chunk.stage);
         mark(mark_chain_has_solve, number, is_reader);
@@ -31,7 +34,6 @@ struct ChainRole : StateParts<Quad> {
 #pragma unroll
         for (int i = 0; i < 16; i++) chunk.r[i] = x[i], chunk.o[i] = x[16 + i] + __uint_as_float(minus_zero);
         mark(mark_chain_has_k, number, is_reader);
-        add_values(chunk.r, chunk.v_bf16);                        // R = V - K S                         [32,64]
         as_operand<Type16::F16>(chunk.r_f16, chunk.r);
     }
 
@@ -43,7 +45,7 @@ struct ChainRole : StateParts<Quad> {
         for (int k = 0; k < 8; k++) {
             if (k > 0) decay_eight(factors, k - 1, state);
             mma_begin();  // at each part: what decays between two counts as a use of registers (C7519)
-            mma<MmaN64>(state_bf16[k], tokens_of(stage + offsetof(Stage, kq), k), x, k == 0 ? ScaleOut::Zero : ScaleOut::One);
+            mma<MmaN64>(state_bf16[k], tokens_of(stage + offsetof(Stage, kq), k), x);
             factors = load_decay(stage, quarter, k);
         }
         mma_commit();
@@ -75,10 +77,9 @@ struct ChainRole : StateParts<Quad> {
         add_update(stage, u_f16, state);                          // S += Kr U                           [64,128]
         mma_commit();
         mark(mark_chain_has_issued_the_last_products, number, is_reader);
-        if (has_more) {
-            chunk.stage = await_operands(number + 1);
-            load_values(number + 1, rows - kChunk, chunk.v_bf16);
-        }
+        const RingSlot done = chunk.slot;
+        chunk.slot = next_slot(done);
+        if (has_more) await_chunk(rows - kChunk, chunk);
         mark(mark_chain_has_the_next_operands, number, is_reader);
         mma_wait<1>();
         pin(o);
@@ -88,7 +89,7 @@ struct ChainRole : StateParts<Quad> {
         mma_wait<0>();
         pin(state);
         if (is_scaled) multiply_rows(state, factors);
-        finish_chunk(number);  // the products are done; decays and values came before them
+        finish_chunk(done);  // the products are done; decays and values came before them
         mark(mark_chain_has_the_state, number, is_reader);
         return true;
     }

@@ -28,10 +28,10 @@ enum NamedBarrier : int { kChainBarrier = duo::kChainBarrier, kNobodyWaits = 2 }
 template <class Shape>
 struct ChainBarriers {
     // All that a chunk wants here: operands (send warp of its preparer + copy engine), T, or its factors alone (solve warp of its preparer + copy
-    // engine); what the chunk is, and its values (value warp + copy engine); where O is made, a tile for it (store warp).
+    // engine); what the chunk is, and its values (value warp + copy engine); where O is made, a tile for it (store warp). Of an out CTA: and the
+    // chain's U, whose stores count themselves; what it is has been said before it comes, as operands are sent once all receivers have room for them.
     uint64_t chunk_ready[Shape::kStages];
     uint64_t chunk_done[Shape::kStages];    // 4 warps of the chain or out role: the chunk's operands, values, update have been used
-    uint64_t update_ready[Shape::kStages];  // of an out CTA: the chain's U is there (its stores count themselves; armed by the out role)
     uint64_t out_ready[kOutStages];         // the same 4 warps, where O is made
     uint64_t follower_begun;                // of a chain: 4 warps of the out CTA that has the same half of V, behind their first chunk
 };

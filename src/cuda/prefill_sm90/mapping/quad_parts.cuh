@@ -23,34 +23,39 @@ struct StateParts {
         state_io.run(s->piece_queues[warp], work);
     }
 
+    // A chunk's slot from that of the one before: n % 6 is seven instructions that wait for each other.
+    __device__ __forceinline__ static RingSlot next_slot(RingSlot slot) {
+        const bool wraps = slot.index == Shape::kStages - 1;
+        return {wraps ? 0 : slot.index + 1, wraps ? slot.phase ^ 1 : slot.phase};
+    }
+
+    // The first chunk of a segment, or one more: chunk.slot is known.
+    __device__ __forceinline__ void await_chunk(uint32_t number, int rows, Chunk &chunk) const {
+        chunk.slot = ring_slot<Shape::kStages>(number);
+        await_chunk(rows, chunk);
+    }
+    __device__ __forceinline__ void await_chunk(int rows, Chunk &chunk) const {
+        chunk.stage = await_operands(chunk.slot);
+        load_values(chunk.slot, rows, chunk.v_bf16);
+    }
+
     // Waits until all that a chunk wants is there. Returns the address of its stage. One barrier: looking at one that flipped long ago takes 50 to 80
     // cycles.
-    __device__ __forceinline__ uint32_t await_operands(uint32_t number) const {
-        const RingSlot slot = ring_slot<Shape::kStages>(number);
+    __device__ __forceinline__ uint32_t await_operands(RingSlot slot) const {
         wait(s.at(s->barriers.chunk_ready[0]) + slot.index * uint32_t{sizeof(uint64_t)}, slot.phase);
         return s.at(s->stages[0]) + slot.index * uint32_t{sizeof(Stage)};
     }
 
     // V^T [64,32] of this CTA's half, in the accumulator's layout.
-    __device__ __forceinline__ void load_values(uint32_t number, int rows, TokensBf16 &v) const {
-        const uint32_t from = s.at(s->value[0]) + ring_slot<Shape::kStages>(number).index * kValueBytes + tile_row;
+    __device__ __forceinline__ void load_values(RingSlot slot, int rows, TokensBf16 &v) const {
+        const uint32_t from = s.at(s->value[0]) + slot.index * kValueBytes + tile_row;
         load_matrices_transposed(v[0], from), load_matrices_transposed(v[1], from + 16 * 128);
         if (rows < kChunk) mask_values(rows, lane, v);
     }
 
-    // x^T = S^T X^T for 32 rows X of a kq tile; meanwhile S <- Diag(2^gamma_C) S.
-    __device__ __forceinline__ void multiply_and_decay(uint32_t stage, uint32_t rows, const StateBf16 &state_bf16, TokenRows &x,
-                                                       StateRows &state) const {
-        multiply_state(rows, state_bf16, x);
-        pass_by(kNobodyWaits);  // or the compiler puts all of this between the first two products, which delays the others
-        Decays decays;
-        load_decays(stage, quarter, decays);
-        decay(decays, state);
-    }
-
     // Nothing of a chunk is read here any more.
-    __device__ __forceinline__ void finish_chunk(uint32_t number) const {
-        warp_arrive(s.at(s->barriers.chunk_done[0]) + ring_slot<Shape::kStages>(number).index * uint32_t{sizeof(uint64_t)}, lane);
+    __device__ __forceinline__ void finish_chunk(RingSlot slot) const {
+        warp_arrive(s.at(s->barriers.chunk_done[0]) + slot.index * uint32_t{sizeof(uint64_t)}, lane);
     }
 
     // O [32 tokens, 16 of this warp] into the tile that the store warp takes out.

@@ -34,8 +34,6 @@ __device__ __forceinline__ void init_receiver(const ChainView<Shape> &s, Part<Sh
     for (int i = 0; i < Shape::kStages; i++) {
         barrier_init(s.at(b.chunk_ready[i]), 3 + (part.makes_out() ? kWarpArrivals : 0));
         barrier_init(s.at(b.chunk_done[i]), 4 * kWarpArrivals);
-        barrier_init(s.at(b.update_ready[i]), 1);
-        if (!part.is_chain()) arrive_expecting(s.at(b.update_ready[i]), kUpdateBytes);
     }
     for (int i = 0; i < kOutStages; i++) barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
     barrier_init(s.at(b.follower_begun), 4 * kWarpArrivals);

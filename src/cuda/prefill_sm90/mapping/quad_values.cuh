@@ -36,7 +36,7 @@ struct ValueRole {
         __syncwarp();
         if (elect_one()) {
             const uint32_t ready = s.at(s->barriers.chunk_ready[slot.index]);
-            if (!is_chain) arrive(ready);
+            if (!is_chain) arrive_expecting(ready, kUpdateBytes);
             else arrive_expecting(ready, kValueBytes), load_tile(s.at(s->value[slot.index]), p.v, half * kHalf, at.head, at.token, at.batch, ready);
         }
         __syncwarp();

@@ -14,7 +14,7 @@ struct ChainPiece {
     int half, warp, lane;  // warp 0..3 of the half
     // Of this lane: byte offset of its row in a tile of V, address of its row of O, and byte offset of its factors in those of 16 channels.
     uint32_t value_row = kept(tile_offset(warp, lane), lane), out_row = kept(out_address(s, 4 * half + warp, lane), lane);
-    uint32_t quarter = kept((lane & 3) * 16u, lane);
+    uint32_t quarter = kept((lane & 3) * 16u, lane), minus_zero = kept(0x80000000u, lane);
 
     // What a chunk leaves between its products.
     struct Chunk {
@@ -42,18 +42,21 @@ struct ChainPiece {
     // update of the state.
     __device__ __forceinline__ void begin(uint32_t number, int rows, Chunk &chunk, StateRows &state) const {
         TokensBf16 v_bf16;
+        TokenRows x;
         const RingSlot slot = stage_slot(number);
         const uint32_t stage = stage_at(slot);
         wait(s.at(s->barriers.operands_ready[slot.index]), slot.phase);
-        round_state(state, chunk.state_bf16);
-        multiply_state(stage + offsetof(Stage, kq), chunk.state_bf16, chunk.r);  // -K S     [32,64]
         load_values(number, rows, v_bf16);
+        round_state(state, chunk.state_bf16);
+        begin_residual(stage, v_bf16, chunk.state_bf16, x);               // R = V - K S                     [32,64]
         load_and_decay(stage, quarter, state);                        // S <- Diag(2^gamma_C) S          [64,128]
         wait(s.at(s->barriers.solve_ready[slot.index]), slot.phase);
         chunk.range = load_range(stage);
         mma_wait<0>();
-        pin(chunk.r);
-        add_values(chunk.r, v_bf16);                                  // R = V - K S                     [32,64]
+        pin(x);
+        // Adding -0 changes nothing. But R must be in registers of its own, or ptxas serialises all products (C7512).
+#pragma unroll
+        for (int i = 0; i < 16; i++) chunk.r[i] = x[i] + __uint_as_float(minus_zero);
         as_operand<Type16::F16>(chunk.r_f16, chunk.r);
     }
 

@@ -11,7 +11,9 @@ struct Chunk {
     TokenRows r;
     TokensF16 r_f16;
     StateBf16 state_bf16;
+    Decays decays;      // for a chain that multiplies by them in two parts
     TokenRows o;        // Q S, for a chain that makes it with K S
+    RingSlot slot;      // of its stage, where slots are counted on (quad_parts.cuh)
     uint32_t stage;     // address
     uint32_t range;     // of R
 };
@@ -37,14 +39,14 @@ __device__ __forceinline__ void run_part(const Chain &chain, int left, int last,
     }
 }
 
-// The next part's first chunk has been awaited when the state leaves between two. chain.await_operands(number): the address of its stage.
+// The next part's first chunk has been awaited when the state leaves between two. chain.await_chunk(number, rows, chunk): until stage and values of
+// the first one are there.
 template <class Chain, class LeaveCheckpoint>
 __device__ __forceinline__ void run_parts(const Chain &chain, const SegmentParts &parts, uint32_t &number, StateRows &state,
                                           const LeaveCheckpoint &leave_checkpoint) {
     Chunk chunk;
     int rows = parts.rows;
-    chunk.stage = chain.await_operands(number);
-    chain.load_values(number, rows, chunk.v_bf16);
+    chain.await_chunk(number, rows, chunk);
     for (int part = 1;; part++) {
         const bool is_last = part == parts.count;
         run_part(chain, parts.chunks, is_last ? 1 : 0, rows, number, chunk, state);

@@ -14,10 +14,11 @@ using TokenRows = float[16];        // [64 V, 32 tokens]
 using TokensBf16 = uint32_t[2][4];
 using StateBf16 = uint32_t[8][4];
 
-// R = V - K S, the second half of it.   [32,64]
-__device__ __forceinline__ void add_values(TokenRows &r, const TokensBf16 &v) {
+// R = V - K S begins with V: the product is added to it.   [32,64]
+template <int n>
+__device__ __forceinline__ void begin_with_values(const TokensBf16 &v, float (&r)[n]) {
 #pragma unroll
-    for (int i = 0; i < 8; i++) r[2 * i] += low_bf16(v[i >> 2][i & 3]), r[2 * i + 1] += high_bf16(v[i >> 2][i & 3]);
+    for (int i = 0; i < 8; i++) r[2 * i] = low_bf16(v[i >> 2][i & 3]), r[2 * i + 1] = high_bf16(v[i >> 2][i & 3]);
 }
 
 // 2^gamma_C of this lane's channels, four of each 16. quarter: byte offset of them in those of 16 channels (decay_slot).
@@ -25,9 +26,10 @@ using Decays = float4[8];
 __device__ __forceinline__ float4 load_decay(uint32_t stage, uint32_t quarter, int k) {
     return load_float4(stage + uint32_t{offsetof(Stage, gate)} + quarter + k * 64);
 }
+template <int from = 0, int to = 8>
 __device__ __forceinline__ void load_decays(uint32_t stage, uint32_t quarter, Decays &decays) {
 #pragma unroll
-    for (int k = 0; k < 8; k++) decays[k] = load_decay(stage, quarter, k);
+    for (int k = from; k < to; k++) decays[k] = load_decay(stage, quarter, k);
 }
 
 // S <- Diag(2^gamma_C) S
@@ -35,9 +37,10 @@ __device__ __forceinline__ void decay_eight(const float4 &f, int k, StateRows &s
     state[8 * k] *= f.x, state[8 * k + 1] *= f.y, state[8 * k + 2] *= f.x, state[8 * k + 3] *= f.y;
     state[8 * k + 4] *= f.z, state[8 * k + 5] *= f.w, state[8 * k + 6] *= f.z, state[8 * k + 7] *= f.w;
 }
+template <int from = 0, int to = 8>
 __device__ __forceinline__ void decay(const Decays &decays, StateRows &state) {
 #pragma unroll
-    for (int k = 0; k < 8; k++) decay_eight(decays[k], k, state);
+    for (int k = from; k < to; k++) decay_eight(decays[k], k, state);
 }
 // The same, where registers do not hold all factors at once.
 __device__ __forceinline__ void load_and_decay(uint32_t stage, uint32_t quarter, StateRows &state) {
@@ -66,13 +69,19 @@ __device__ __forceinline__ uint64_t tokens_of(uint32_t rows, int k) {
     return Operand<0, 1024, Swizzle::B128>(rows).at((k & 3) * 32 + (k >> 2) * uint32_t{sizeof(Stage::kq[0])});
 }
 
-// x^T = S^T X^T for 32 rows X of a kq tile.
+// x^T = S^T X^T for 32 rows X of a kq tile, or x^T += .
+template <ScaleOut first = ScaleOut::Zero>
 __device__ __forceinline__ void multiply_state(uint32_t rows, const StateBf16 &state_bf16, TokenRows &x) {
     pin(x);
     mma_begin();
 #pragma unroll
-    for (int k = 0; k < 8; k++) mma<MmaN32>(state_bf16[k], tokens_of(rows, k), x, k == 0 ? ScaleOut::Zero : ScaleOut::One);
+    for (int k = 0; k < 8; k++) mma<MmaN32>(state_bf16[k], tokens_of(rows, k), x, k == 0 ? first : ScaleOut::One);
     mma_commit();
+}
+// R = V - K S, under way.   [32,64]
+__device__ __forceinline__ void begin_residual(uint32_t stage, const TokensBf16 &v, const StateBf16 &state_bf16, TokenRows &r) {
+    begin_with_values(v, r);
+    multiply_state<ScaleOut::One>(stage + uint32_t{offsetof(Stage, kq)}, state_bf16, r);
 }
 
 // U^T = R^T T^T

@@ -46,7 +46,8 @@ inline void warpgroup_sync(int id) {
     emulator::meet(t.own().named[id], t.thread.x % 128, nullptr, [](void **) {});
 }
 inline void pass_by(int) {}
-inline bool warpgroup_all(int id, bool holds) {
+inline void end_block(uint32_t) {}
+inline uint32_t warpgroup_and(int id, bool holds) {
     emulator::Thread &t = emulator::self();
     emulator::meet(t.own().named[id], t.thread.x % 128, &holds, [](void **each) {
         bool all = true;
@@ -55,5 +56,6 @@ inline bool warpgroup_all(int id, bool holds) {
     });
     return holds;
 }
+inline bool warpgroup_all(int id, bool holds) { return warpgroup_and(id, holds) != 0; }
 
 }  // namespace fkdai
