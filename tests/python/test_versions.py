@@ -42,6 +42,12 @@ def test_marks_follow_and_failures_are_told(tmp_path):
     assert done.returncode == 1 and "no GPU" in done.stderr
 
 
+def test_a_suite_without_times_is_an_error(tmp_path):
+    program(tmp_path / "new.time", "#!/bin/sh\necho \"case                   H      usual      slow     floor\"\n")
+    done = run(tmp_path, "--suite", "none")
+    assert done.returncode == 1 and "printed no case of suite none" in done.stderr
+
+
 def test_what_is_no_tree_is_refused(tmp_path):
     done = subprocess.run([sys.executable, TOOL, "pack", "new", "--folder", tmp_path], capture_output=True, text=True)
     assert done.returncode == 1 and "new: must be NAME=TREE" in done.stderr

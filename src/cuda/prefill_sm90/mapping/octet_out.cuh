@@ -19,6 +19,7 @@ struct OutRole : StateParts<Octet> {
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
         Made made;
         run_segments<false>([&](const SegmentParts &parts, StateRows &state, const auto &) {
+            // Chunks with factors leave the inner loop, as in run_part. Its condition must not be what `make` says: ptxas would serialise all (C7518).
             for (int left = parts.count * parts.chunks; left > 0;) {
                 bool fits = true;
                 for (; left > 0; left--, number++) {
