@@ -60,7 +60,7 @@ static fkdai_prefill_call call_of(int64_t N, int64_t H, int offset)
     const fkdai_tensor x = {memory + offset, rows, FKDAI_BF16};
     return (fkdai_prefill_call){.q = x, .k = x, .v = x, .g = x, .beta = x, .beta_multiplier = 1, .out = memory, .out_stride = rows, .B = 1, .T = 32 * N,
                                 .N = N, .H = H, .HV = H,
-                                .cu_seqlens = {memory, FKDAI_I64}, .grid = fkdai_prefill_make_grid(FKDAI_DUO, 32 * N, N, H, no_stops, SMS), .workspace = memory};
+                                .cu_seqlens = {memory, FKDAI_I64}, .grid = fkdai_prefill_make_grid(FKDAI_DUO, (fkdai_prefill_jobs){32 * N, N, H, 0}, no_stops, SMS), .workspace = memory};
 }
 
 static void reset(void)
@@ -104,30 +104,72 @@ static void test_launches(void **state)
     assert_int_equal(fkdai_prefill_launch(&none, NULL), 0);
     assert_int_equal(fake.calls, 0);
     reset();
-    many.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 32 * 512, 512, 32, no_stops, SMS);
+    many.grid = fkdai_prefill_make_grid(FKDAI_SOLO, (fkdai_prefill_jobs){32 * 512, 512, 32, 0}, no_stops, SMS);
     assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
     assert_int_equal(fake.launched, 1);
     assert_launch(0, "prefill", SMS, THREADS, 0);
     reset();
-    many.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 32 * 512, 512, 32, no_stops, SMS);
+    many.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){32 * 512, 512, 32, 0}, no_stops, SMS);
     assert_int_equal(fkdai_prefill_launch(&many, NULL), 0);
     assert_int_equal(fake.launched, 1);
     assert_launch(0, "prefill", SMS, THREADS, 0);
     reset();
-    few.H = few.HV = 15, few.grid = fkdai_prefill_make_grid(FKDAI_SOLO, 32, 1, 15, no_stops, SMS);
+    few.H = few.HV = 15, few.grid = fkdai_prefill_make_grid(FKDAI_SOLO, (fkdai_prefill_jobs){32, 1, 15, 0}, no_stops, SMS);
     assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
     assert_launch(0, "prefill", 16, THREADS, 0);    /* whole clusters */
     assert_int_equal(fake.launches[0].ranks, 2);
     reset();
-    few.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 32, 1, 15, no_stops, SMS);
+    few.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){32, 1, 15, 0}, no_stops, SMS);
     assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
     assert_launch(0, "prefill", 8 * 15, THREADS, 0);
     assert_int_equal(fake.launches[0].ranks, 8);
     reset();
-    few.H = few.HV = 16, few.grid = fkdai_prefill_make_grid(FKDAI_EITHER, 32, 1, 16, no_stops, SMS);
-    assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
-    assert_launch(0, "prefill", 4 * 16, THREADS, 0);
-    assert_int_equal(fake.launches[0].ranks, 4);
+    const struct { int H, ranks, threads; fkdai_gate gate; } clusters[] = {
+        {20, 5, THREADS, FKDAI_GATE_BOUNDED}, {21, 4, 768, FKDAI_GATE_BOUNDED}, {30, 4, 768, FKDAI_GATE_SOFTPLUS}, {30, 4, THREADS, FKDAI_GATE_PRECOMPUTED}};
+    for (size_t i = 0; i < sizeof clusters / sizeof *clusters; ++i) {    /* fp32 gates: three groups of operand warps, not four */
+        reset();
+        few.H = few.HV = clusters[i].H, few.gate = clusters[i].gate, few.g.element = few.gate == FKDAI_GATE_PRECOMPUTED ? FKDAI_F32 : FKDAI_BF16;
+        few.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){32, 1, clusters[i].H, 0}, no_stops, SMS);
+        assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
+        assert_int_equal(fake.launched, 1);
+        assert_launch(0, "prefill", (unsigned)(clusters[i].ranks * clusters[i].H), (unsigned)clusters[i].threads, 0);
+        assert_int_equal(fake.launches[0].ranks, clusters[i].ranks);
+    }
+}
+
+/* Packed sequences, few heads: duo or solo unless one sequence is long. Who says so: the host, if it knows the lengths; else the device, in two launches,
+ * if these cost little beside the call; else nobody. */
+static void test_one_long_sequence(void **state)
+{
+    (void)state;
+    const int64_t alike[] = {0, 4096, 8192}, one_long[] = {0, 8191, 8192};
+    const int32_t one_long_32[] = {0, 1, 8192};
+    const struct { const void *host; fkdai_element element; int launches; unsigned blocks, threads; int ranks; } wanted[] = {
+        {alike, FKDAI_I64, 1, 2 * 64, THREADS, 2}, {one_long, FKDAI_I64, 1, 4 * 30, 768, 4}, {one_long_32, FKDAI_I32, 1, 4 * 30, 768, 4},
+        {NULL, FKDAI_I64, 2, 2 * 64, THREADS, 2}};
+    fkdai_prefill_call call = call_of(2, 32, 0);
+    call.T = 8192, call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){8192, 2, 32, 1}, no_stops, SMS);
+    assert_int_equal(call.grid.quads, 30);
+    assert_true(call.grid.is_asked);
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; ++i) {
+        call.cu_seqlens_host = wanted[i].host, call.cu_seqlens.element = wanted[i].element;
+        reset();
+        assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
+        assert_int_equal(fake.launched, wanted[i].launches);
+        assert_launch(0, "prefill", wanted[i].blocks, wanted[i].threads, 0);
+        assert_int_equal(fake.launches[0].ranks, wanted[i].ranks);
+        if (wanted[i].launches == 2) assert_launch(1, "prefill", 4 * 30, 768, 1);
+    }
+    call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){8192, 2, 32, 0}, no_stops, SMS);    /* dense: they are equal */
+    assert_int_equal(call.grid.quads, 0);
+    call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){8192, 35, 12, 1}, no_stops, SMS);
+    assert_true(call.grid.quads == 30 && !call.grid.is_asked);    /* many */
+    call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){8192, 2, 46, 1}, no_stops, SMS);
+    assert_int_equal(call.grid.quads, 0);                         /* too many heads */
+    call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){2047, 4, 32, 1}, no_stops, SMS);
+    assert_int_equal(call.grid.quads, 0);                         /* too short */
+    call.grid = fkdai_prefill_make_grid(FKDAI_DUO, (fkdai_prefill_jobs){8192, 2, 32, 1}, no_stops, SMS);
+    assert_int_equal(call.grid.quads, 0);                         /* asked for */
 }
 
 /* A cluster for every (sequence, head) where there are enough, of eight blocks if possible, or four; else the device, which knows the lengths,
@@ -139,13 +181,15 @@ static void test_grids(void **state)
     const struct { fkdai_prefill_mapping asked; int64_t N, H, each; fkdai_prefill_mapping mapping; int workers; fkdai_prefill_stops stops; } wanted[] = {
         {FKDAI_EITHER, 0, 32, 100, FKDAI_OCTET, 0, {0, 0}},         {FKDAI_EITHER, 1, 1, 100, FKDAI_OCTET, 1, {0, 0}},
         {FKDAI_EITHER, 1, 15, 8192, FKDAI_OCTET, 15, {0, 0}},       {FKDAI_EITHER, 5, 3, 1, FKDAI_OCTET, 15, {0, 0}},
-        {FKDAI_EITHER, 1, 15, 8192, FKDAI_OCTET, 15, every_chunk},  {FKDAI_EITHER, 1, 15, 8192, FKDAI_QUAD, 15, every},
-        {FKDAI_EITHER, 1, 8, 8192, FKDAI_QUAD, 8, at_offsets},      {FKDAI_EITHER, 1, 16, 8192, FKDAI_QUAD, 16, {0, 0}},
+        {FKDAI_EITHER, 1, 15, 8192, FKDAI_OCTET, 15, every_chunk},  {FKDAI_EITHER, 1, 15, 8192, FKDAI_QUINT, 15, every},
+        {FKDAI_EITHER, 1, 8, 8192, FKDAI_QUINT, 8, at_offsets},     {FKDAI_EITHER, 1, 16, 8192, FKDAI_QUINT, 16, {0, 0}},
+        {FKDAI_EITHER, 4, 5, 9, FKDAI_QUINT, 20, {0, 0}},           {FKDAI_EITHER, 1, 21, 8192, FKDAI_QUAD, 21, {0, 0}},
         {FKDAI_EITHER, 1, 30, 1, FKDAI_QUAD, 30, {0, 0}},           {FKDAI_EITHER, 1, 31, 2047, FKDAI_DUO, 31, {0, 0}},
         {FKDAI_EITHER, 1, 31, 2048, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 1, 45, 8192, FKDAI_QUAD, 30, {0, 0}},
         {FKDAI_EITHER, 13, 3, 2048, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 1, 46, 8192, FKDAI_DUO, 46, {0, 0}},
         {FKDAI_EITHER, 1, 66, 100, FKDAI_DUO, 66, {0, 0}},          {FKDAI_EITHER, 1, 67, 100, FKDAI_EITHER, 66, {0, 0}},
-        {FKDAI_EITHER, 2, 66, 100, FKDAI_EITHER, 66, {0, 0}},       {FKDAI_EITHER, 1 << 20, 96, 1, FKDAI_EITHER, 66, {0, 0}},
+        {FKDAI_EITHER, 2, 66, 100, FKDAI_SOLO, 132, {0, 0}},         {FKDAI_EITHER, 2, 66, 8192, FKDAI_SOLO, 132, {0, 0}},
+        {FKDAI_EITHER, 1, 96, 8192, FKDAI_EITHER, 66, {0, 0}},      {FKDAI_EITHER, 3, 45, 100, FKDAI_EITHER, 66, {0, 0}},       {FKDAI_EITHER, 1 << 20, 96, 1, FKDAI_EITHER, 66, {0, 0}},
         {FKDAI_OCTET, 1, 8, 100, FKDAI_OCTET, 8, {0, 0}},           {FKDAI_OCTET, 1, 8, 100, FKDAI_QUAD, 8, every},
         {FKDAI_OCTET, 8, 96, 100, FKDAI_QUAD, 30, {0, 0}},          {FKDAI_QUAD, 1, 8, 100, FKDAI_QUAD, 8, {0, 0}},
         {FKDAI_QUAD, 8, 96, 100, FKDAI_QUAD, 30, {0, 0}},           {FKDAI_DUO, 1, 8, 100, FKDAI_DUO, 8, {0, 0}},
@@ -154,11 +198,12 @@ static void test_grids(void **state)
     };
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; ++i) {
         const fkdai_prefill_grid grid =
-            fkdai_prefill_make_grid(wanted[i].asked, wanted[i].N * wanted[i].each, wanted[i].N, wanted[i].H, wanted[i].stops, SMS);
+            fkdai_prefill_make_grid(wanted[i].asked, (fkdai_prefill_jobs){wanted[i].N * wanted[i].each, wanted[i].N, wanted[i].H, 0}, wanted[i].stops, SMS);
         assert_int_equal(grid.mapping, wanted[i].mapping);
         assert_int_equal(grid.workers, wanted[i].workers);
     }
-    assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, 100, 1, 1, no_stops, 8).mapping, FKDAI_QUAD);    /* no room for eight */
+    assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){100, 1, 1, 0}, no_stops, 8).mapping, FKDAI_QUINT);    /* no room for eight */
+    assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){100, 1, 1, 0}, no_stops, 6).mapping, FKDAI_QUAD);     /* nor for five */
 }
 
 /* A worker for every (sequence, head): nothing, but what passes between the blocks of a quad or octet; else schedules and states stand beside that. */
@@ -166,12 +211,15 @@ static void test_workspace(void **state)
 {
     (void)state;
     const size_t relay = 2 * 6 * 27 * 1024;    /* preparers, their stages, bytes of one without T */
-    const fkdai_prefill_grid pair = {FKDAI_DUO, 8}, solo = {FKDAI_SOLO, 8}, quad = {FKDAI_QUAD, 8}, octet = {FKDAI_OCTET, 8}, none = {FKDAI_QUAD, 0};
+    const fkdai_prefill_grid pair = {FKDAI_DUO, 8, 0, 0}, solo = {FKDAI_SOLO, 8, 0, 0}, quad = {FKDAI_QUAD, 8, 0, 0}, quint = {FKDAI_QUINT, 8, 0, 0},
+                             octet = {FKDAI_OCTET, 8, 0, 0}, none = {FKDAI_QUAD, 0, 0, 0}, open = {FKDAI_DUO, 8, 3, 1};
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, no_stops), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, solo, no_stops), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(0, 8, none, no_stops), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, quad, no_stops), 8 * relay);
+    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, quint, no_stops), 8 * 3 * relay / 2);
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, octet, no_stops), 8 * 2 * relay);
+    assert_int_equal(fkdai_prefill_workspace_bytes(2, 4, open, no_stops), fkdai_prefill_workspace_bytes(2, 4, fkdai_prefill_quads(open), no_stops));
     for (int64_t N = 511; N <= 514; ++N) {    /* schedules of every block's own, then one for all */
         const size_t beside = fkdai_prefill_workspace_bytes(N, 8, quad, no_stops) - 8 * relay, of_pair = fkdai_prefill_workspace_bytes(N, 8, pair, no_stops);
         assert_true(of_pair >= 8 * 128 * 128 * sizeof(float) + (size_t)N * 12);
@@ -185,7 +233,7 @@ static void test_workspace_of_checkpoints(void **state)
     (void)state;
     const size_t matrix = 128 * 128 * sizeof(float);
     const fkdai_prefill_stops at_offsets = {3, 0}, every_chunk = {0, 64}, every = {0, 48};
-    const fkdai_prefill_grid pair = {FKDAI_DUO, 8}, either = {FKDAI_EITHER, 8};
+    const fkdai_prefill_grid pair = {FKDAI_DUO, 8, 0, 0}, either = {FKDAI_EITHER, 8, 0, 0};
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, at_offsets), 8 * matrix);
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, every), 8 * matrix);
     assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, every_chunk), 0);
@@ -233,7 +281,7 @@ static void test_maps(void **state)
     call.v.stride = call.g.stride = call.out_stride = (fkdai_strides){INT64_C(1) << 37, 1024, 128};
     call.q.stride = call.k.stride = (fkdai_strides){INT64_C(1) << 38, 256, 128};
     call.k.stride.head = INT64_C(1) << 36;
-    call.out = memory + 1024, call.grid = fkdai_prefill_make_grid(FKDAI_SOLO, call.B * call.T, 1, 8, no_stops, SMS);
+    call.out = memory + 1024, call.grid = fkdai_prefill_make_grid(FKDAI_SOLO, (fkdai_prefill_jobs){call.B * call.T, 1, 8, 0}, no_stops, SMS);
     assert_int_equal(fkdai_prefill_load(), 0);
     reset();
     assert_int_equal(fkdai_prefill_launch(&call, NULL), 0);
@@ -271,7 +319,7 @@ static void every_call_may_fail(fkdai_prefill_mapping mapping, int maps, int lau
     for (int n = 1;; ++n) {
         fkdai_prefill_call call = call_of(600, 4, 1024 + 16 * n);
         call.out = memory + 1024 + 16 * n;
-        call.grid = fkdai_prefill_make_grid(mapping, 32 * 600, 600, 4, no_stops, SMS);
+        call.grid = fkdai_prefill_make_grid(mapping, (fkdai_prefill_jobs){32 * 600, 600, 4, 0}, no_stops, SMS);
         reset();
         fake.fail_at = n;
         const int status = fkdai_prefill_launch(&call, NULL);
@@ -302,6 +350,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_launches),
+        cmocka_unit_test(test_one_long_sequence),
         cmocka_unit_test(test_grids),
         cmocka_unit_test(test_workspace),
         cmocka_unit_test(test_workspace_of_checkpoints),

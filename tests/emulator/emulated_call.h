@@ -26,6 +26,7 @@ struct Setup {
     bool is_planned_once = false;    // by the plan kernel, as for many sequences; else by every block for itself
     int state_shift = 0;             // elements by which the states miss the alignment of the copy engine
     int beta_step = 1;               // elements from one head's beta to the next; NaN in between
+    int quads = 0;                   // clusters of a second launch, if the device shall choose
 };
 
 inline std::vector<uint16_t> all_bf16(const float *x, int64_t count) {
@@ -41,6 +42,7 @@ struct Errors {
 struct Call {
     case_spec spec;
     Setup setup;
+    bool quads_have_worked = false;  // in the last run
     input_values values;
     int64_t rows;             // B * T
     std::vector<uint16_t> q, k, v, g, out;                    // [B,T,H or HV,128]
@@ -142,9 +144,14 @@ struct Call {
         const int jobs = static_cast<int>(spec.N * spec.HV), workers = setup.workers > 0 ? setup.workers : jobs;
         fkdai_prefill_mapping mapping = spec.norm == FKDA_QK_NORM_NONE ? FKDAI_SOLO : setup.mapping;
         if (mapping == FKDAI_OCTET && workers == jobs)
-            mapping = fkdai_prefill_make_grid(FKDAI_OCTET, rows, spec.N, spec.HV, CaseStates::stops(spec), 9 * (jobs + 1)).mapping;
+            mapping = fkdai_prefill_make_grid(FKDAI_OCTET, {rows, spec.N, spec.HV, 0}, CaseStates::stops(spec), 9 * (jobs + 1)).mapping;
         else if (mapping == FKDAI_OCTET) mapping = FKDAI_QUAD;
-        return {mapping, workers};
+        return {mapping, workers, (mapping & FKDAI_EITHER) != 0 && spec.norm != FKDA_QK_NORM_NONE ? setup.quads : 0, 1};
+    }
+
+    static unsigned threads_of(GateKind kind, fkdai_prefill_mapping mapping) {
+        if (mapping != FKDAI_QUAD) return kThreads;
+        return kind == GateKind::PrecomputedF32 ? quad::Warps<quad::QuadF32>::kThreads : quad::Warps<quad::Quad>::kThreads;
     }
 
     // False after a deadlock, or if the same launch could not come again.
@@ -157,14 +164,25 @@ struct Call {
         fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(spec.N, spec.HV, grid);
         if (schedule != FKDAI_SCHEDULE_NONE && setup.is_planned_once) schedule = FKDAI_SCHEDULE_ONCE;
         const fkdai_prefill_layout layout = fkdai_prefill_make_layout(spec.N, grid, schedule, CaseStates::stops(spec));
-        if (workspace.size() != layout.bytes) workspace.assign(layout.bytes, 0xff);
+        const fkdai_prefill_grid quads = fkdai_prefill_quads(grid);
+        const fkdai_prefill_layout behind = fkdai_prefill_make_layout(spec.N, quads, fkdai_prefill_who_schedules(spec.N, spec.HV, quads), CaseStates::stops(spec));
+        const size_t bytes = layout.bytes + (grid.quads > 0 ? behind.bytes : 0);
+        if (workspace.size() != bytes) workspace.assign(bytes, 0xff);
         place_workspace(p, grid, schedule, CaseStates::stops(spec), workspace.data(), kLaunchNumber);
         if (schedule == FKDAI_SCHEDULE_ONCE && !emulator::launch(1, 1, kPlanThreads, 1024, seed, [&] { plan_kernel(p); })) return false;
-        // as many bytes as dynamic_shared leaves of them on a GPU
-        const bool ended = emulator::launch(static_cast<unsigned>(fkdai_prefill_blocks(grid)), static_cast<unsigned>(fkdai_prefill_ranks(grid)), kThreads,
-                                            kSharedBytes - 1024, seed, [&] { prefill_thread(gate_kind(p), p); }, laggard);
+        p.turn = grid.quads > 0 ? Turn::First : Turn::Alone;
+        bool ended = launch(p, grid, seed, laggard);
+        const std::vector<uint16_t> out_of_first = out;
+        if (ended && grid.quads > 0)
+            ended = launch(place_quads(p, grid, spec.N, spec.HV, CaseStates::stops(spec), workspace.data(), kLaunchNumber), quads, seed, laggard);
+        quads_have_worked = out != out_of_first;
         read_final();
         return ended && !has_raised_flags(layout);
+    }
+    // As many bytes as dynamic_shared leaves of them on a GPU.
+    bool launch(const Params &p, const fkdai_prefill_grid &grid, unsigned seed, emulator::Laggard laggard) const {
+        return emulator::launch(static_cast<unsigned>(fkdai_prefill_blocks(grid)), static_cast<unsigned>(fkdai_prefill_ranks(grid)),
+                                threads_of(gate_kind(p), grid.mapping), kSharedBytes - 1024, seed, [&] { prefill_thread(gate_kind(p), p); }, laggard);
     }
 
     bool same_bits(const Call &other) const {

@@ -12,7 +12,8 @@ template <GateKind kind>
 void run(const Params &p) {
     if (p.is_raw) prefill_kernel<kind, true>(p);
     else if (p.mapping == FKDAI_OCTET) prefill_cluster_kernel<kind, quad::Octet>(p);
-    else if (p.mapping == FKDAI_QUAD) prefill_cluster_kernel<kind, quad::Quad>(p);
+    else if (p.mapping == FKDAI_QUINT) prefill_cluster_kernel<kind, quad::Quint>(p);
+    else if (p.mapping == FKDAI_QUAD) prefill_cluster_kernel<kind, quad::QuadOf<kind>>(p);
     else prefill_kernel<kind, false>(p);
 }
 

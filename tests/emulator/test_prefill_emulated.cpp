@@ -38,7 +38,7 @@ void check(const char *name, const char *text, const Setup &setup = {}, const fl
     const Errors e = good ? first.errors() : Errors{NAN, NAN};
     for (unsigned i = 1; good && i <= 8; i++) {
         if (!draw_is_wanted(i, 8, ran)) continue;
-        call.setup.mapping = i >= 7 ? FKDAI_OCTET : i >= 5 ? FKDAI_QUAD : i >= 3 ? FKDAI_SOLO : FKDAI_DUO;
+        call.setup.mapping = i >= 7 ? FKDAI_OCTET : i == 6 ? FKDAI_QUINT : i == 5 ? FKDAI_QUAD : i >= 3 ? FKDAI_SOLO : FKDAI_DUO;
         good = call.run(i % 3);
         repeats = repeats && first.same_bits(call);
     }
@@ -90,9 +90,21 @@ void check_cuts(const char *name, const char *text, const std::vector<int> &work
     bool good = direct.run(0);
     for (size_t i = 0; i < 8 * workers.size() && good; i++) {
         if (!draw_is_wanted(static_cast<int64_t>(i), 8, ran + static_cast<int64_t>(i / 8))) continue;
-        const fkdai_prefill_mapping mapping = i % 8 < 2 ? FKDAI_DUO : i % 8 < 4 ? FKDAI_SOLO : i % 8 < 6 ? FKDAI_EITHER : FKDAI_QUAD;
+        const fkdai_prefill_mapping mapping = i % 8 < 2 ? FKDAI_DUO : i % 8 < 4 ? FKDAI_SOLO : i % 8 < 6 ? FKDAI_EITHER : i % 8 < 7 ? FKDAI_QUINT : FKDAI_QUAD;
         Call cut(spec, {workers[i / 8], mapping, i % 2 == 1});
         good = cut.run(static_cast<unsigned>(i)) && cut.same_bits(direct);
+    }
+    report(name, good);
+}
+
+// Duo or solo, and behind them quads: the device takes the ones that end first, the bits are the same, and the others leave nothing.
+void check_turns(const char *name, const char *text, const Setup &setup, bool wants_quads) {
+    if (!next_case_is_wanted()) return;
+    const case_spec spec = parse(name, text);
+    Call direct(spec, {}), chosen(spec, setup);
+    bool good = direct.run(0);
+    for (unsigned i = 0; i < 2 && good; i++) {
+        good = chosen.run(i) && chosen.same_bits(direct) && chosen.quads_have_worked == wants_quads;
     }
     report(name, good);
 }
@@ -143,7 +155,8 @@ void check_laggards(const char *name, const char *text) {
     Call first(parse(name, text), {}), call(first.spec, {});
     bool good = first.run(1);
     const struct { fkdai_prefill_mapping mapping; int rank; std::vector<int> warps; } roles[] = {
-        {FKDAI_DUO, 1, {0, 4, 8, 12, 13, 14}}, {FKDAI_SOLO, 0, {0, 4, 8, 16, 17}}, {FKDAI_QUAD, 0, {0, 12, 13}}, {FKDAI_QUAD, 2, {4, 12, 13, 14}},
+        {FKDAI_DUO, 1, {0, 4, 8, 12, 13, 14}}, {FKDAI_SOLO, 0, {0, 4, 8, 16, 17}}, {FKDAI_QUAD, 0, {0, 16, 17}}, {FKDAI_QUAD, 2, {0, 12, 16, 17, 18, 19, 20}},
+        {FKDAI_QUINT, 1, {0, 12, 13}}, {FKDAI_QUINT, 3, {4, 12, 13, 14, 16}},
         {FKDAI_OCTET, 1, {0, 12, 13}}, {FKDAI_OCTET, 3, {0, 12, 13}}, {FKDAI_OCTET, 6, {4, 12, 13, 14}}};
     for (const auto &role : roles)
         for (size_t i = 0; i < role.warps.size(); i++) {
@@ -174,11 +187,12 @@ void check_choice(const char *name) {
     for (const auto &c : cases) {
         int64_t longest = 0, total = 0;
         for (int length : c.lengths) {
-            const int64_t weight = chunk_count<kChunk>(length) + kJobCost;
-            longest = std::max(longest, weight), total += weight * c.H;
+            longest = std::max(longest, int64_t{chunk_count<kChunk>(length)}), total += int64_t{chunk_count<kChunk>(length)} * c.H;
         }
-        const WorkerKind clusters{66, FKDAI_DUO_CHUNK_COST}, blocks{132, FKDAI_SOLO_CHUNK_COST}, none{};
-        const Cut either = best_cut({clusters, blocks}, longest, total), duo = best_cut({clusters, none}, longest, total), solo = best_cut({none, blocks}, longest, total);
+        const WorkerKind clusters{66, FKDAI_DUO_CHUNK_COST, FKDAI_JOB_COST, 0}, blocks{132, FKDAI_SOLO_CHUNK_COST, FKDAI_JOB_COST, 0}, none{};
+        const JobSums jobs{static_cast<int64_t>(c.lengths.size()) * c.H, longest, total};
+        const Cut either = best_cut({clusters, blocks, none}, jobs), duo = best_cut({clusters, none, none}, jobs), solo = best_cut({none, blocks, none}, jobs);
+        longest += FKDAI_JOB_COST, total += jobs.count * FKDAI_JOB_COST;
         good = good && (either.kind == kSingleKind) == c.is_solo && either.span == (c.is_solo ? solo.span : duo.span) && duo.kind == kClusterKind && solo.kind == kSingleKind;
         good = good && duo.span >= longest && duo.span * 66 >= total && solo.span >= longest && solo.span * 132 >= total;
     }
@@ -262,6 +276,13 @@ void jobs() {
     check("the same, bf16 states", "lens=33,1,0,32,0,0,65,31,0 H=1 s0=bf16 s1=bf16", {1});
     check_cuts("0,300,31,0,290 x 2 heads on 10, 7, 3, 1 workers", "lens=0,300,31,0,290 H=2", {7, 3, 1});
     check_cuts("0 to 7 chunks x 2 heads on 6, 3, 2, 1 workers", "lens=1,0,32,200,33,0,0,64,130,1 H=2", {6, 3, 2, 1});
+    check_turns("one long of 5 x 2 heads: quads, or a duo for each", "lens=20,900,0,40,70 H=2", {.mapping = FKDAI_DUO, .quads = 4}, true);
+    check_turns("5 alike x 2 heads: a duo for each, or quads", "lens=70,64,65,70,66 H=2", {.mapping = FKDAI_DUO, .quads = 4}, false);
+    check_turns("one long of 5 x 2 heads: quads, or a block for each", "lens=20,330,0,40,70 H=2", {.mapping = FKDAI_SOLO, .quads = 4}, true);
+    check_turns("5 alike x 2 heads: a block for each, or quads", "lens=33,40,50,64,35 H=2", {.mapping = FKDAI_SOLO, .quads = 2}, false);
+    check_turns("one long of 5 x 2 heads: quads, or either", "lens=20,900,0,40,70 H=2", {.workers = 3, .mapping = FKDAI_EITHER, .quads = 4}, true);
+    check_turns("5 alike x 2 heads: either, or quads", "lens=70,64,65,70,66 H=2", {.workers = 6, .mapping = FKDAI_EITHER, .quads = 2}, false);
+    check_turns("one long, checkpoints every 48: quads, or a duo for each", "lens=20,330,40 H=2 cp=f32 cp_every=48", {.mapping = FKDAI_DUO, .quads = 3}, true);
 }
 
 void refusals() {
@@ -272,6 +293,8 @@ void refusals() {
     check_refusal("broken cu_seqlens, one worker for each job", "lens=30,10,30 H=2");
     check_refusal("broken cu_seqlens, cut", "lens=30,10,30 H=2", {2});
     check_refusal("broken cu_seqlens, cut, planned once", "lens=30,10,30 H=2", {2, FKDAI_DUO, true});
+    check_refusal("broken cu_seqlens, one worker for each job, or quads", "lens=30,10,30 H=2", {.quads = 2});
+    check_refusal("broken cu_seqlens, cut, or quads", "lens=30,10,30 H=2", {.workers = 2, .quads = 2});
     check_refusal("broken cu_seqlens, 2 value heads a key", "lens=30,10,30 H=1 HV=2", {2});
     check_refusal("broken cu_seqlens, bf16 states at 4 bytes", "lens=30,10,30 H=2 s0=bf16 s1=bf16", {0, FKDAI_DUO, false, 2});
 }

@@ -44,7 +44,7 @@ void check(const char *name, const Problem &x, int heads = 3) {
     for (const int length : x.lengths) bounds.push_back(bounds.back() + length);
     Timeline t{};
     t.sequences = {bounds.data(), true, N, static_cast<int>(bounds.back())};
-    t.kinds[0] = {4, 110}, t.kinds[1] = {8, 198}, t.heads = heads;
+    t.kinds[0] = {4, 110, 3, 0}, t.kinds[1] = {8, 198, 3, 0}, t.kinds[2] = {3, 70, 7, 100}, t.heads = heads, t.job_cost = 3;
     t.mark_every = x.mark_every, t.per_sequence = x.per_sequence, t.offsets = {x.offsets.data(), true};
     const Schedule out{&cut, prefix, sequence, x.mark_every > 0 ? marks : nullptr, false};
     memset(prefix, 0xff, sizeof prefix), memset(marks, 0xff, sizeof marks);
@@ -54,7 +54,7 @@ void check(const char *name, const Problem &x, int heads = 3) {
     int64_t at = 0, before = 0, longest = 0;
     for (int n = 0; n < N; n++) {
         const int length = x.lengths[static_cast<size_t>(n)], units = stop_units(x, static_cast<size_t>(n));
-        const int64_t weight = (length + kChunk - 1) / kChunk + FKDAI_JOB_COST + units;
+        const int64_t weight = (length + kChunk - 1) / kChunk + t.job_cost + units;
         if (prefix[n] != at || (x.mark_every > 0 && marks[n] != before)) {
             printf("  %s: sequence %d of %d tokens at %d, wanted %lld; %d marks before, wanted %lld\n", name, n, length, prefix[n],
                    static_cast<long long>(at), marks[n], static_cast<long long>(before));
@@ -64,7 +64,8 @@ void check(const char *name, const Problem &x, int heads = 3) {
         at += weight, longest = weight > longest ? weight : longest;
         before += x.mark_every > 0 ? length / x.mark_every : 0;
     }
-    const Cut wanted = best_cut(t.kinds, longest, at * heads);
+    const int64_t jobs = int64_t{N} * heads;
+    const Cut wanted = best_cut(t.kinds, {jobs, longest - t.job_cost, at * heads - jobs * t.job_cost});
     good = good && prefix[N] == at && cut.span == wanted.span && cut.kind == wanted.kind;
     ran++, failed += !good;
     printf("%s %s\n", good ? "ok  " : "FAIL", name);

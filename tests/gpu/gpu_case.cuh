@@ -23,7 +23,7 @@ inline int asked_mapping = -1;     // of all cases, from a program's last word: 
 // Takes the word away.
 inline void read_mapping(int &argc, char **argv) {
     const std::string last = argc > 1 ? argv[argc - 1] : "";
-    asked_mapping = last == "duo" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : last == "octet" ? FKDAI_OCTET : last == "call" ? kCall : -1;
+    asked_mapping = last == "duo" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : last == "octet" ? FKDAI_OCTET : last == "quint" ? FKDAI_QUINT : last == "call" ? kCall : -1;
     if (last == "mma_spans") setenv("FKDA_CUDA_SPANS", "64,32", 1);
     if (last == "mma_call" || last == "mma_spans") asked_mapping = setenv("FKDA_CUDA_KERNEL", "mma", 1) == 0 ? kCall : -1;
     else if (last.compare(0, 3, "mma") == 0) asked_mapping = kMma + (last.size() > 3 ? last[3] - '0' : 0);
@@ -63,6 +63,8 @@ struct DeviceCase {
     float *A_log, *dt_bias, *initial, *final;
     int64_t *cu;
     int32_t *cu32;
+    std::vector<int64_t> on_host;        // what these hold; a call has a copy, too, unless they are stored again
+    std::vector<int32_t> on_host32;
     unsigned *status;       // what a broken cu_seqlens sets
     char *workspace;
     size_t workspace_bytes;
@@ -118,10 +120,10 @@ struct DeviceCase {
     DeviceCase(const DeviceCase &) = delete;
     static void *guarded(void *data) { return static_cast<char *>(data) - kGuardBytes; }
 
-    void store_bounds(const std::vector<int64_t> &bounds) const {
-        const std::vector<int32_t> narrow(bounds.begin(), bounds.end());
-        CHECK_CUDA(cudaMemcpy(cu, bounds.data(), bounds.size() * 8, cudaMemcpyHostToDevice));
-        CHECK_CUDA(cudaMemcpy(cu32, narrow.data(), narrow.size() * 4, cudaMemcpyHostToDevice));
+    void store_bounds(const std::vector<int64_t> &bounds) {
+        on_host = bounds, on_host32.assign(bounds.begin(), bounds.end()), call.cu_seqlens_host = nullptr;
+        CHECK_CUDA(cudaMemcpy(cu, on_host.data(), on_host.size() * 8, cudaMemcpyHostToDevice));
+        CHECK_CUDA(cudaMemcpy(cu32, on_host32.data(), on_host32.size() * 4, cudaMemcpyHostToDevice));
     }
 
     void make_call(int multiprocessors, int mapping) {
@@ -136,6 +138,7 @@ struct DeviceCase {
         if (spec.A_log != FKDA_NONE) call.A_log = {A_log, FKDAI_F32};
         if (spec.dt_bias != FKDA_NONE) call.dt_bias = {dt_bias, FKDAI_F32};
         if (is_packed()) call.cu_seqlens = {spec.cu == FKDA_I32 ? static_cast<void *>(cu32) : cu, spec.cu == FKDA_I32 ? FKDAI_I32 : FKDAI_I64};
+        if (is_packed()) call.cu_seqlens_host = spec.cu == FKDA_I32 ? static_cast<const void *>(on_host32.data()) : on_host.data();
         if (spec.initial != FKDA_NONE) call.initial_state = initial, call.initial_rows = {H * 128 * 128, element(spec.initial), 0, {}, 0, 0};
         call.final_state = final, call.final_rows = {H * 128 * 128, element(spec.final), 0, {}, 0, 0};
         call.B = B, call.T = T, call.N = N, call.H = call.HV = H;
@@ -144,7 +147,7 @@ struct DeviceCase {
         is_mma = mapping >= kMma, is_public = mapping == kCall;
         if (is_public) mapping = -1;
         if (is_mma) mma = fkdai_mma_make_grid(N, H, 128, multiprocessors, mapping - kMma), mapping = -1;
-        call.grid = fkdai_prefill_make_grid(mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(mapping), B * T, N, H, call.checkpoints.stops, multiprocessors);
+        call.grid = fkdai_prefill_make_grid(mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(mapping), {B * T, N, H, is_packed()}, call.checkpoints.stops, multiprocessors);
         allocate_workspace();
     }
     void allocate_workspace() {

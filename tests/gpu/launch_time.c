@@ -109,7 +109,7 @@ static fkdai_prefill_call launcher_call(const public_call *c, int multiprocessor
         .beta = {c->inputs[4], {d->T * d->H, d->H, 1}, FKDAI_BF16}, .beta_multiplier = 1.0f, .out = c->args.out, .out_stride = rows, .cu_seqlens = {c->bounds, FKDAI_I64},
         .initial_state = c->args.initial_state, .final_state = c->args.final_state, .initial_rows = states, .final_rows = states,
         .B = 1, .T = d->T, .N = d->N, .H = d->H, .HV = d->H, .scale = d->scale, .lower_bound = d->lower_bound,
-        .grid = fkdai_prefill_make_grid(FKDAI_EITHER, d->B * d->T, d->N, d->H, (fkdai_prefill_stops){0, 0}, multiprocessors), .workspace = c->workspace,
+        .grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){d->B * d->T, d->N, d->H, 0}, (fkdai_prefill_stops){0, 0}, multiprocessors), .workspace = c->workspace,
     };
 }
 

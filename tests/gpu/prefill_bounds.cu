@@ -98,7 +98,7 @@ bool is_as_alone(const DeviceCase &whole, int64_t n, int64_t start, int64_t leng
     call.beta.data = static_cast<const __nv_bfloat16 *>(call.beta.data) + start * H;
     call.out = out, call.final_state = final, call.initial_state = whole.initial + n * matrices;
     call.cu_seqlens = {nullptr, FKDAI_ABSENT}, call.device_status = nullptr;
-    call.N = 1, call.T = length, call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, length, 1, H, {0, 0}, multiprocessors);
+    call.N = 1, call.T = length, call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, {length, 1, H, 0}, {0, 0}, multiprocessors);
     whole.launch_alone(call, nullptr);
     watch(nullptr);
     unsigned long long *const differences = DeviceCase::allocate<unsigned long long>(1);

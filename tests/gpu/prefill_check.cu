@@ -60,7 +60,7 @@ void batch_invariance() {
 // Who works on a job changes no bit, nor how many share it.
 void mappings_agree(const case_spec &spec) {
     struct Named { const char *name; int mapping; };
-    static const std::vector<Named> hopper{{"duo", FKDAI_DUO}, {"solo", FKDAI_SOLO}, {"quad", FKDAI_QUAD}, {"octet", FKDAI_OCTET}};
+    static const std::vector<Named> hopper{{"duo", FKDAI_DUO}, {"solo", FKDAI_SOLO}, {"quad", FKDAI_QUAD}, {"quint", FKDAI_QUINT}, {"octet", FKDAI_OCTET}};
     static const std::vector<Named> slices{{"1 slice", kMma + 1}, {"2", kMma + 2}, {"4", kMma + 4}, {"8", kMma + 8}};
     const std::vector<Named> &all = asked_mapping >= kMma ? slices : hopper;
     DeviceCase first(spec, multiprocessors, all[0].mapping);
@@ -72,6 +72,16 @@ void mappings_agree(const case_spec &spec) {
     }
 }
 
+// Whether the host knows the lengths or the device is asked, in two launches: the bits are those of duos.
+void lengths_known_or_asked(const char *name, const char *text) {
+    const case_spec spec = kernel_case_parse(name, text);
+    DeviceCase duo(spec, multiprocessors, FKDAI_DUO), known(spec, multiprocessors, -1), asked(spec, multiprocessors, -1);
+    asked.call.cu_seqlens_host = nullptr;
+    for (DeviceCase *c : {&duo, &known, &asked}) c->poison(), c->run();
+    const bool may_ask = asked.call.grid.quads > 0 && asked.call.grid.is_asked != 0 && known.call.cu_seqlens_host != nullptr;
+    report(std::string("duo = lengths known = asked, bitwise: ") + name, may_ask && duo.bits() == known.bits() && duo.bits() == asked.bits());
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -81,6 +91,10 @@ int main(int argc, char **argv) {
     for (int i = 0; i < kernel_case_count("check"); i++) check(kernel_case_at("check", i));
     batch_invariance();
     for (int i = 0; i < kernel_case_count("mappings"); i++) mappings_agree(kernel_case_at("mappings", i));
+    if (asked_mapping < kMma) {
+        lengths_known_or_asked("one_long", "lens=8000,64,0,97 H=31");
+        lengths_known_or_asked("alike", "lens=4096,4095,4000 H=22 cu=i32");
+    }
     printf("prefill_check: ran %d, failed %d\n", ran, failed);
     return failed != 0;
 }

@@ -57,7 +57,7 @@ void print_chunk(const char *role, int chunk, int block) {
 }
 void print_ends(int blocks) {
     for (int block = 0; block < blocks; block++) print_chunk("block", block, block);
-    const int preparer = blocks == 2 ? 0 : blocks / 2, firsts = 4;
+    const int preparer = blocks == 2 ? 0 : blocks == 8 ? 4 : 2, firsts = 4;
     for (const char *role : {"load", "operand", "solve"})
         for (int chunk = 0; chunk < firsts * preparers && chunk < chunks; chunk += preparers) print_chunk(role, chunk, preparer);
     print_chunk("state", 0, 0);
@@ -75,7 +75,7 @@ int main(int argc, char **argv) {
     chunks = x.chunks;
     load_kernels();
     DeviceCase c(x.spec, x.multiprocessors, asked_mapping >= FKDAI_QUAD ? asked_mapping : FKDAI_DUO);  // the marked ones
-    ranks = fkdai_prefill_ranks(c.call.grid), preparers = ranks == 8 ? 4 : 2;
+    ranks = fkdai_prefill_ranks(c.call.grid), preparers = ranks == 8 ? 4 : ranks == 5 ? 3 : 2;
     for (int i = 0; i < 3; i++) c.run();
     CHECK_CUDA(cudaMemcpyFromSymbol(at, marked_clock, sizeof at));
     CHECK_CUDA(cudaMemcpyFromSymbol(ns, marked_ns, sizeof ns));

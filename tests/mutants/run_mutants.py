@@ -27,7 +27,7 @@ SPAN_CARRY, SPAN_COUNTS = "test_spans_emulated carry", "test_spans_emulated coun
 MMA_LAUNCH = "test_mma_launch"
 NEED_NVCC = {MMA_LAUNCH}    # without one their mutants are left out
 QUADS, CHECKPOINTS, SCHEDULE = "test_prefill_emulated inputs cuts", "test_prefill_states checkpoints", "test_schedule"
-VALUES, LATE = "test_prefill_emulated inputs", "test_prefill_emulated laggards"
+VALUES, LATE, TURNS = "test_prefill_emulated inputs", "test_prefill_emulated laggards", "test_prefill_emulated jobs"
 TIMEOUT_S = 600
 
 MUTANTS = [
@@ -212,6 +212,8 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/mapping/quad_store.cuh", "                this->store(out.index, unit, at);\n                mark(mark_store_has_stored, number, lane == 0);\n            }\n            if (at.is_last) return;\n            if (has_out) release_tile(number + kOutStages);\n",
      "                if (!at.is_last) release_tile(number + kOutStages);\n                this->store(out.index, unit, at);\n            }\n            if (at.is_last) return;\n", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_chain.cuh", "if (is_scaled) multiply_state(stage", "if (false) multiply_state(stage", VALUES),
+    ("src/cuda/prefill_sm90/prefill_kernel.cuh", "    return has_it;\n", "    return true;\n", TURNS),
+    ("src/cuda/prefill_sm90/problem/workspace.cuh", "quads.job_cost = FKDAI_QUAD_JOB_COST, quads.turn", "quads.turn", TURNS),
     ("src/cuda/prefill_sm90/mapping/octet_chain.cuh", "            await_follower();\n        });", "        });", LATE),
     ("src/cuda/prefill_sm90/mapping/octet_chain.cuh", "peer_address(address, kChains + half)", "peer_address(address, kChains + (half ^ 1))", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_values.cuh", "arrive_expecting(ready, kUpdateBytes)", "arrive(ready)", LATE),
@@ -222,7 +224,8 @@ MUTANTS = [
     ("src/cuda/schedule/jobs.cuh", "forks = marks - borders;", "forks = marks;", SCHEDULE),
     ("src/cuda/schedule/jobs.cuh", "units < most ? units : most", "units", SCHEDULE),
     ("src/cuda/schedule/make_schedule.cuh", "        at_n += timeline.marks_of(out.sequence[n].y);\n", "        at_n++;\n", SCHEDULE),
-    ("src/cuda/schedule/make_schedule.cuh", " + timeline.stop_units<kChunk>(n, at_n.length)", "", SCHEDULE),
+    ("src/cuda/schedule/jobs.cuh", "chunk_count<kChunk>(length) + stop_units<kChunk>(n, length);", "chunk_count<kChunk>(length);", SCHEDULE),
+    ("src/cuda/schedule/make_schedule.cuh", "total - jobs * timeline.job_cost}", "total}", SCHEDULE),
 ]
 
 

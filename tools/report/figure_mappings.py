@@ -7,7 +7,8 @@ H, STEP = 26, 30    # of a role's box
 def draw(kernel):
     d = Drawing(900, 1002, "Mappings of a job to 1, 2, 4 and 8 CTAs")
     shared = kernel["shared"]
-    d.text(16, 24, f"One job, four mappings; every block has {shared.kThreads // 32} warps. After a role: its registers a thread", 15, bold=True)
+    d.text(16, 24, f"One job, four mappings; a block has {shared.kThreads // 32} warps, of a quad {kernel['quad'].kGroups * 4 + 8}. "
+                   "After a role: its registers a thread", 15, bold=True)
     solo(d, kernel["solo"])
     duo(d, kernel["duo"])
     quad(d, kernel["quad"])
@@ -71,21 +72,23 @@ def duo(d, c):
 
 def receiver_roles(q, state, value, store):
     """Of a CTA that chunks are sent to."""
+    single = 4 * q.kGroups
     return (
         ("chain", warps(0, 3), f"{state} · {q.kChainRegisters}"),
-        ("load", warps(q.kValueWarp, q.kValueWarp), f"{value} · {q.kSingleRegisters}"),
-        ("store", warps(q.kStoreWarp, q.kStoreWarp), f"{store} · {q.kSingleRegisters}"),
+        ("load", warps(single, single), f"{value} · {q.kSingleRegisters}"),
+        ("store", warps(single + 1, single + 1), f"{store} · {q.kSingleRegisters}"),
         ("idle", "else", f"none · {q.kIdleRegisters}"),
     )
 
 
 def preparer_roles(q, turn):
+    single = 4 * q.kGroups
     return (
-        ("operand", warps(0, q.kLoadWarp - 1), f"operand, {turn} · {q.kPrepareRegisters}"),
-        ("load", warps(q.kLoadWarp, q.kLoadWarp), f"load q, k, g · {q.kSingleRegisters}"),
-        ("send", warps(q.kSendWarp, q.kSendWarp), f"send · {q.kSingleRegisters}"),
-        ("solve", warps(q.kFirstSolveWarp, q.kWarps - 1), f"solve · {q.kSingleRegisters}"),
-        ("operand", warps(q.kFirstNormWarp, 19), f"norms · {q.kNormRegisters}"),
+        ("operand", warps(0, single - 1), f"operand, {turn} · {q.kGroupRegisters}"),
+        ("load", warps(single, single), f"load q, k, g · {q.kSingleRegisters}"),
+        ("send", warps(single + 1, single + 1), f"send · {q.kSingleRegisters}"),
+        ("solve", warps(single + 2, single + 3), f"solve · {q.kSingleRegisters}"),
+        ("operand", warps(single + 4, single + 7), f"norms{', b' if q.kSolvesAside else ''} · {q.kNormRegisters}"),
     )
 
 

@@ -23,7 +23,7 @@ def draw(kernel):
     d.text(16, 24, "Shared memory of a block, to scale (227 KB can be had)", 15, bold=True)
     for i, of in enumerate(blocks):
         block(d, 44 + BLOCKS * i, *of)
-    d.text(16, below, "A preparer of an octet holds what one of a quad does. All blocks are launched with the bytes of a duo.", 12)
+    d.text(16, below, "A preparer of an octet has KI of one group less and A/β of one chunk more than one of a quad. All blocks are launched with the bytes of a duo.", 12)
     stage(d, below + 44, kernel["shared"], duo.kOperandBytes)
     return d.render()
 

@@ -12,12 +12,12 @@ def timeline(kernel):
         chunks = -(-length // shared.kChunk)
         for h in range(HEADS):
             jobs.append((n, h, at, chunks))
-            at += chunks + shared.kJobCost
-    return jobs, max(-(-at // WORKERS), max(chunks for *_, chunks in jobs) + shared.kJobCost), at
+            at += chunks + shared.FKDAI_JOB_COST
+    return jobs, max(-(-at // WORKERS), max(chunks for *_, chunks in jobs) + shared.FKDAI_JOB_COST), at
 
 
 def chunks_before(kernel, cut, start, chunks):
-    offset, smallest = cut - start - kernel["shared"].kJobCost, kernel["shared"].kSmallestPiece
+    offset, smallest = cut - start - kernel["shared"].FKDAI_JOB_COST, kernel["shared"].kSmallestPiece
     return 0 if offset < smallest else chunks if offset > chunks - smallest else offset
 
 
@@ -26,7 +26,7 @@ def pieces(kernel, worker):
     jobs, span, total = timeline(kernel)
     low, high = span * worker, min(span * (worker + 1), total)
     for n, h, start, chunks in reversed(jobs):
-        stop = start + chunks + kernel["shared"].kJobCost
+        stop = start + chunks + kernel["shared"].FKDAI_JOB_COST
         if stop <= low or start >= high:
             continue
         begin = 0 if start >= low else chunks_before(kernel, low, start, chunks)
@@ -37,7 +37,7 @@ def pieces(kernel, worker):
 
 def draw(kernel):
     jobs, span, _ = timeline(kernel)
-    cost = kernel["shared"].kJobCost
+    cost = kernel["shared"].FKDAI_JOB_COST
     d = Drawing(900, 448, "Schedule: jobs on a timeline, cut into equal spans")
     d.text(16, 24, f"{len(LENGTHS)} sequences × {HEADS} heads on {WORKERS} workers", 15, bold=True)
     d.text(16, 44, f"A job is one (sequence, head): its chunks and {cost} units for its states. s1h0: sequence 1, head 0; below its chunks.", 12, color="muted")
@@ -69,7 +69,7 @@ def draw(kernel):
 
 def work(d, kernel, span, left, color):
     """Draws the pieces of each worker; returns of each ((left, top), (right, top), hands over, takes over)."""
-    cost, width = kernel["shared"].kJobCost, 790
+    cost, width = kernel["shared"].FKDAI_JOB_COST, 790
     x = lambda unit: left + width * unit / (span * 1.1)
     places = []
     for worker in range(WORKERS):

@@ -106,6 +106,8 @@ class Scope:
         text = re.sub(r"offsetof\((\w+), (\w+)\)", lambda m: str(self.layouts[m[1]]["members"][m[2]][0]), text)
         text = re.sub(r"sizeof\((\w+)::(\w+)\)", lambda m: str(self.layouts[m[1]]["members"][m[2]][1]), text)
         text = re.sub(r"\w+::|\bint64_t\{(\w+)\}", lambda m: m[1] or "", text)
+        text = re.sub(r"^\s*(\w+) \? (.+) : (.+)$", r"(\2) if (\1) else (\3)", text)
+        text = re.sub(r"\b(true|false)\b", lambda m: m[1].capitalize(), text)
         try:
             return int(eval(text, {"__builtins__": {}}, self.values))
         except (NameError, SyntaxError, TypeError, KeyError):

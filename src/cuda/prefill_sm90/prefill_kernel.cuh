@@ -23,29 +23,43 @@ inline constexpr int kSharedBytes = (sizeof(duo::Smem) > sizeof(solo::Smem) ? si
 inline constexpr int kPlanThreads = 1024;
 
 // FKDAI_SCHEDULE_ONCE: one block.
-__global__ void __launch_bounds__(kPlanThreads) plan_kernel(Timeline timeline) {
+__global__ void __launch_bounds__(kPlanThreads, 1) plan_kernel(Timeline timeline) {
     __shared__ int scratch[2 * kPlanThreads / 32];
     release_next_kernel();
     make_schedule<kChunk, kPlanThreads>(timeline, timeline.schedule, scratch);
 }
 
-// What a block does before its roles begin. prepares: chunks; choose: what it is, from the schedule; init_barriers: by one thread. False: the call is
-// refused, and done.
-template <class Choose, class InitBarriers>
+// Is it this launch's turn? All blocks of both launches find the same answer. The first launch lets the second start beside it: if it works, that one
+// ends only when it has ended, as the next kernel may count on both.
+template <bool are_quads>
+__device__ __forceinline__ bool has_turn(const Params &p) {
+    if (p.turn == Turn::Alone) return true;
+    const bool has_it = (uniform(best_kind<kChunk>(p)) == kQuadKind) == are_quads;
+    if (p.turn == Turn::Second && !has_it) await_previous_kernel();
+    return has_it;
+}
+
+// What a block does before its roles begin. takes_turns: the call may be two launches; are_quads: and this one of quads; prepares: chunks; choose: what it is, from the schedule;
+// init_barriers: by one thread. False: there is nothing to do, or the call is refused, and done.
+template <int threads, bool takes_turns, bool are_quads, class Choose, class InitBarriers>
 __device__ __forceinline__ bool begin_block(const Params &p, const duo::View &s, bool prepares, const Choose &choose, const InitBarriers &init_barriers) {
     mark_block(mark_block_begins, thread_here() == 0);
+    if constexpr (takes_turns) {
+        if (p.turn == Turn::First) release_next_kernel();
+        if (!has_turn<are_quads>(p)) return false;
+    }
     // Maps and barriers by a warp each, side by side.
-    if (thread_here() == kThreads - 64) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
-    if (prepares) clear_triangles<duo::kStages, kThreads>(s);
-    await_previous_kernel();
+    if (thread_here() == threads - 64) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
+    if (prepares) clear_triangles<duo::kStages, threads>(s);
+    if (p.turn == Turn::Alone) await_previous_kernel();
     mark_block(mark_block_may_read, thread_here() == 0);
-    if (p.schedule.is_own) make_schedule<kChunk, kThreads>(p, p.schedule_here(), s->akk);
+    if (p.schedule.is_own) make_schedule<kChunk, threads>(p, p.schedule_here(), s->akk);
     choose(p.schedule_here().cut);
-    if (thread_here() == kThreads - 32) {
+    if (thread_here() == threads - 32) {
         init_barriers();
         fence_barrier_init();
     }
-    if (seqlens_are_broken<kThreads>(p)) return refuse<kThreads>(p), false;  // all blocks do
+    if (seqlens_are_broken<threads>(p)) return refuse<threads>(p), false;  // all blocks do
     __syncthreads();
     mark_block(mark_block_has_barriers, thread_here() == 0);
     return true;
@@ -59,21 +73,21 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     const solo::View solo{&dynamic_shared<solo::Smem>(), base};
     bool is_solo;
     const auto choose = [&](const Cut *cut) { is_solo = is_raw || uniform(cut != nullptr ? cut->kind == kSingleKind : p.mapping == FKDAI_SOLO); };
-    if (!begin_block(p, duo, true, choose, [&] { is_solo ? solo::init_barriers(solo) : duo::init_barriers(duo); })) return;
+    if (!begin_block<kThreads, !is_raw, false>(p, duo, true, choose, [&] { is_solo ? solo::init_barriers(solo) : duo::init_barriers(duo); })) return;
     if (is_solo) return solo::run<kind, is_raw>(p, solo);
     if constexpr (!is_raw) duo::run<kind>(p, duo);
 }
 
 // Quad and octet. Kernels of their own: the host knows when, and code that does not run costs those beside it (2026-11-28-starts.md).
 template <GateKind kind, class Shape>
-__global__ void __launch_bounds__(kThreads, 1) prefill_cluster_kernel(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(quad::Warps<Shape>::kThreads, 1) prefill_cluster_kernel(const __grid_constant__ Params p) {
     const uint32_t base = uniform(shared_address(&dynamic_shared<duo::Smem>()));
     const duo::View any{&dynamic_shared<duo::Smem>(), base};
     const quad::ChainView<Shape> receiver{&dynamic_shared<quad::ChainSmem<Shape>>(), base};
     const quad::View<Shape> preparer{&dynamic_shared<quad::Smem<Shape>>(), base};
     const quad::Part<Shape> part{static_cast<int>(blockIdx.x % quad::kRanks<Shape>)};
     const auto init_barriers = [&] { quad::init_barriers<Shape>(receiver, preparer, part); };
-    if (begin_block(p, any, part.is_preparer(), [](const Cut *) {}, init_barriers)) quad::run<kind, Shape>(p, receiver, preparer, part);
+    if (begin_block<quad::Warps<Shape>::kThreads, Shape::kTakesTurns, true>(p, any, part.is_preparer(), [](const Cut *) {}, init_barriers)) quad::run<kind, Shape>(p, receiver, preparer, part);
 }
 
 }  // namespace fkdai::prefill

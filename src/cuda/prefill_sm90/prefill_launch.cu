@@ -122,37 +122,58 @@ cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
     return cudaLaunchKernelEx(&config, plan_kernel, static_cast<const Timeline &>(p));
 }
 
-using Kernel = void (*)(Params);
-struct Kernels {
-    Kernel any, quad, octet, raw;  // duo and solo; quad; octet; q and k without norm
+struct Kernel {
+    void (*function)(Params);
+    int threads;
 };
+struct Kernels {
+    Kernel any, quad, quint, octet, raw;  // duo and solo; quad; quint; octet; q and k without norm
+};
+template <GateKind kind, class Shape>
+constexpr Kernel kClusterKernel{prefill_cluster_kernel<kind, Shape>, quad::Warps<Shape>::kThreads};
 template <GateKind kind>
-constexpr Kernels kKernelsOf{prefill_kernel<kind, false>, prefill_cluster_kernel<kind, quad::Quad>,
-                             prefill_cluster_kernel<kind, quad::Octet>, prefill_kernel<kind, true>};
+constexpr Kernels kKernelsOf{{prefill_kernel<kind, false>, kThreads}, kClusterKernel<kind, quad::QuadOf<kind>>, kClusterKernel<kind, quad::Quint>,
+                             kClusterKernel<kind, quad::Octet>, {prefill_kernel<kind, true>, kThreads}};
 #ifdef FKDA_BOUNDED_ALONE  // a test program that has no other gate, and compiles a quarter
 constexpr Kernels kKernels[] = {kKernelsOf<GateKind::Bounded>};
 #else
 constexpr Kernels kKernels[] = {kKernelsOf<GateKind::Bounded>, kKernelsOf<GateKind::Softplus>, kKernelsOf<GateKind::Precomputed>,
                                 kKernelsOf<GateKind::PrecomputedF32>};
 #endif
-Kernel kernel_of(const fkdai_prefill_call &call) {
+const Kernel &kernel_of(const fkdai_prefill_call &call, fkdai_prefill_mapping mapping) {
     const Kernels &of = kKernels[call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? FKDAI_GATES : call.gate];
     if (call.is_raw != 0) return of.raw;
-    return call.grid.mapping == FKDAI_OCTET ? of.octet : call.grid.mapping == FKDAI_QUAD ? of.quad : of.any;
+    return mapping == FKDAI_OCTET ? of.octet : mapping == FKDAI_QUINT ? of.quint : mapping == FKDAI_QUAD ? of.quad : of.any;
+}
+
+// As best_kind on the device, of a copy of cu_seqlens that is known to be good; checkpoints aside.
+bool quads_are_faster(const fkdai_prefill_call &call) {
+    const bool is_64bit = call.cu_seqlens.element == FKDAI_I64;
+    const auto entry = [&](int64_t n) {
+        return is_64bit ? static_cast<const int64_t *>(call.cu_seqlens_host)[n] : static_cast<const int32_t *>(call.cu_seqlens_host)[n];
+    };
+    JobSums jobs{call.N * call.HV, 0, 0};
+    for (int64_t n = 0; n < call.N; n++) {
+        const int64_t chunks = chunk_count<kChunk>(static_cast<int>(entry(n + 1) - entry(n)));
+        jobs.longest = chunks > jobs.longest ? chunks : jobs.longest, jobs.total += chunks * call.HV;
+    }
+    Timeline timeline{};
+    place_kinds(timeline, call.grid);
+    return best_cut(timeline.kinds, jobs).kind == kQuadKind;
 }
 
 // Behind the plan kernel it starts beside that one and waits for it inside (dependent_launch.cuh).
-cudaError_t launch_prefill(Kernel kernel, const Params &p, const fkdai_prefill_grid &grid, bool is_behind, cudaStream_t stream) {
+cudaError_t launch_prefill(const Kernel &kernel, const Params &p, const fkdai_prefill_grid &grid, bool is_behind, cudaStream_t stream) {
     cudaLaunchAttribute attributes[2]{};
     attributes[0].id = cudaLaunchAttributeClusterDimension;
     attributes[0].val.clusterDim = {static_cast<unsigned>(fkdai_prefill_ranks(grid)), 1, 1};
     attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[1].val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(fkdai_prefill_blocks(grid))), config.blockDim = dim3(kThreads);
+    config.gridDim = dim3(static_cast<unsigned>(fkdai_prefill_blocks(grid))), config.blockDim = dim3(static_cast<unsigned>(kernel.threads));
     config.dynamicSmemBytes = kSharedBytes, config.stream = stream;
     config.attrs = attributes, config.numAttrs = is_behind ? 2 : 1;
-    return cudaLaunchKernelEx(&config, kernel, p);
+    return cudaLaunchKernelEx(&config, kernel.function, p);
 }
 
 }  // namespace
@@ -174,8 +195,8 @@ extern "C" int fkdai_prefill_load(void) {
     error = cudaFuncGetAttributes(&attributes, plan_kernel);
     if (error != cudaSuccess) return error;
     for (const Kernels &of : kKernels)
-        for (const Kernel kernel : {of.any, of.quad, of.octet, of.raw})
-            if (error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes); error != cudaSuccess) return error;
+        for (const Kernel &kernel : {of.any, of.quad, of.quint, of.octet, of.raw})
+            if (error = cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes); error != cudaSuccess) return error;
     return cudaSuccess;
 }
 
@@ -184,10 +205,15 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     if (call->grid.workers == 0) return cudaSuccess;
     Params p{};
     if (const cudaError_t error = fill_params(*call, &p); error != cudaSuccess) return error;
-    const fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(call->N, call->HV, call->grid);
-    place_workspace(p, call->grid, schedule, call->checkpoints.stops, call->workspace, schedule == FKDAI_SCHEDULE_NONE ? 0 : launch_number());
+    const bool is_known = call->cu_seqlens_host != nullptr, is_asked = call->grid.is_asked != 0 && !is_known;
+    const fkdai_prefill_grid grid = call->grid.quads > 0 && is_known && quads_are_faster(*call) ? fkdai_prefill_quads(call->grid) : call->grid;
+    const fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(call->N, call->HV, grid);
+    place_workspace(p, grid, schedule, call->checkpoints.stops, call->workspace, schedule == FKDAI_SCHEDULE_NONE ? 0 : launch_number());
     const bool is_planned = schedule == FKDAI_SCHEDULE_ONCE;
     if (is_planned)
         if (const cudaError_t error = launch_plan(p, on); error != cudaSuccess) return error;
-    return launch_prefill(kernel_of(*call), p, call->grid, is_planned, on);
+    p.turn = is_asked ? Turn::First : Turn::Alone;
+    if (const cudaError_t error = launch_prefill(kernel_of(*call, grid.mapping), p, grid, is_planned, on); error != cudaSuccess || !is_asked) return error;
+    return launch_prefill(kernel_of(*call, FKDAI_QUAD), place_quads(p, grid, call->N, call->HV, call->checkpoints.stops, call->workspace, launch_number()),
+                          fkdai_prefill_quads(grid), true, on);
 }

@@ -41,6 +41,7 @@ typedef struct fkdai_prefill_call {
     fkdai_gate gate;
     float scale, lower_bound;
     int is_raw;                         /* q and k are taken as they are, in solo alone; else L2 norm */
+    const void *cu_seqlens_host;        /* a copy that the host may read, or null */
     fkdai_prefill_grid grid;            /* from fkdai_prefill_make_grid */
     void *workspace;                    /* fkdai_prefill_workspace_bytes, 256-byte aligned */
     uint32_t *device_status;            /* optional: gets FKDAI_*_BROKEN; of broken cu_seqlens, all that is written is NaN */

@@ -2,40 +2,70 @@
 #include "prefill_sm90/prefill_plan.h"
 
 #include "prefill_sm90/prefill_tuning.h"
+#include "schedule/schedule_tuning.h"
 
-enum { OCTET_RANKS = 8, QUAD_RANKS = 4, DUO_RANKS = 2, OCTET_PREPARERS = 4, QUAD_PREPARERS = 2, WIDTH = 128, CHUNK = 32, HALVES = 2, ALIGN = 256 };
+enum { OCTET_RANKS = 8, QUINT_RANKS = 5, QUAD_RANKS = 4, DUO_RANKS = 2, OCTET_PREPARERS = 4, QUINT_PREPARERS = 3, QUAD_PREPARERS = 2, WIDTH = 128, CHUNK = 32, HALVES = 2, ALIGN = 256 };
 
 static int at_least_one(int count) { return count > 1 ? count : 1; }
 
 /* One worker for each job? */
 static int is_room(int workers, int64_t N, int64_t H) { return H == 0 || N <= workers / H; }
 
-static int quad_is_faster(int quads, int64_t tokens, int64_t N, int64_t H)
+static int quad_is_faster(int quads, fkdai_prefill_jobs of)
 {
-    if (is_room(quads, N, H)) return 1;
-    return is_room(quads * FKDAI_QUAD_JOBS_NUMERATOR / FKDAI_QUAD_JOBS_DENOMINATOR, N, H) && tokens / N >= FKDAI_QUAD_CUT_TOKENS;
+    if (is_room(quads, of.N, of.H)) return 1;
+    return is_room(quads * FKDAI_QUAD_JOBS_NUMERATOR / FKDAI_QUAD_JOBS_DENOMINATOR, of.N, of.H) && of.tokens / of.N >= FKDAI_QUAD_CUT_TOKENS;
+}
+
+/* Few heads, and sequences of which one may be much longer than the others. */
+static int quad_may_be_faster(int quads, fkdai_prefill_jobs of)
+{
+    return of.is_packed && of.N > 1 && of.tokens >= FKDAI_QUAD_LEAST_TOKENS && is_room(quads * FKDAI_QUAD_JOBS_NUMERATOR / FKDAI_QUAD_JOBS_DENOMINATOR, 1, of.H);
+}
+
+/* What a launch more costs is little beside what the call takes if all sequences are equal. */
+static int device_is_asked(int clusters, fkdai_prefill_jobs of)
+{
+    if (of.N > FKDAI_ASKED_SEQUENCES) return 0;
+    const int64_t job = (of.tokens / of.N + CHUNK - 1) / CHUNK + FKDAI_JOB_COST, equal = (of.N * of.H * job + clusters - 1) / clusters;
+    return (equal > job ? equal : job) * FKDAI_DUO_CHUNK_COST >= FKDAI_ASKED_COST;
+}
+
+/* A block for every job, without a schedule, ends before clusters with one; of sequences of equal length. */
+static int lone_solo_is_faster(int clusters, fkdai_prefill_jobs of)
+{
+    if (!is_room(clusters * DUO_RANKS, of.N, of.H)) return 0;
+    const int64_t job = (of.tokens / of.N + CHUNK - 1) / CHUNK + FKDAI_JOB_COST, equal = (of.N * of.H * job + clusters - 1) / clusters;
+    return job * FKDAI_SOLO_CHUNK_COST <= (equal > job ? equal : job) * FKDAI_DUO_CHUNK_COST + FKDAI_SCHEDULE_COST;
 }
 
 static int may_fall_inside_a_chunk(fkdai_prefill_stops stops) { return stops.per_sequence > 0 || stops.every % CHUNK != 0; }
 
-fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping wanted, int64_t tokens, int64_t N, int64_t H, fkdai_prefill_stops stops,
-                                           int multiprocessors)
+fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping wanted, fkdai_prefill_jobs of, fkdai_prefill_stops stops, int multiprocessors)
 {
+    const int64_t N = of.N, H = of.H;
     const int clusters = at_least_one(multiprocessors / DUO_RANKS);
     const int quads = at_least_one(multiprocessors * FKDAI_QUADS_NUMERATOR / FKDAI_QUADS_DENOMINATOR);
     const int octets = multiprocessors * FKDAI_OCTETS_NUMERATOR / FKDAI_OCTETS_DENOMINATOR;
+    const int quints = multiprocessors * FKDAI_QUINTS_NUMERATOR / FKDAI_QUINTS_DENOMINATOR;
     const int octet_can = is_room(octets, N, H) && !may_fall_inside_a_chunk(stops);
     fkdai_prefill_mapping mapping = wanted == FKDAI_OCTET && !octet_can ? FKDAI_QUAD : wanted;
     if (wanted == FKDAI_EITHER && octet_can) mapping = FKDAI_OCTET;
-    else if (wanted == FKDAI_EITHER && quad_is_faster(quads, tokens, N, H)) mapping = FKDAI_QUAD;
+    else if (wanted == FKDAI_EITHER && is_room(quints, N, H)) mapping = FKDAI_QUINT;
+    else if (wanted == FKDAI_EITHER && quad_is_faster(quads, of)) mapping = FKDAI_QUAD;
     else if (wanted == FKDAI_EITHER && is_room(clusters, N, H)) mapping = FKDAI_DUO;
-    const int room = mapping == FKDAI_SOLO ? clusters * DUO_RANKS : mapping == FKDAI_QUAD ? quads : mapping == FKDAI_OCTET ? octets : clusters;
-    return (fkdai_prefill_grid){mapping, is_room(room, N, H) ? (int)(N * H) : room};
+    else if (wanted == FKDAI_EITHER && lone_solo_is_faster(clusters, of)) mapping = FKDAI_SOLO;
+    const int is_open = wanted == FKDAI_EITHER && (mapping & FKDAI_EITHER) != 0 && quad_may_be_faster(quads, of);
+    const int room = mapping == FKDAI_SOLO ? clusters * DUO_RANKS : mapping == FKDAI_QUAD ? quads : mapping == FKDAI_QUINT ? at_least_one(quints) :
+                     mapping == FKDAI_OCTET ? octets : clusters;
+    return (fkdai_prefill_grid){mapping, is_room(room, N, H) ? (int)(N * H) : room, is_open ? quads : 0, is_open && device_is_asked(clusters, of)};
 }
+
+fkdai_prefill_grid fkdai_prefill_quads(fkdai_prefill_grid grid) { return (fkdai_prefill_grid){FKDAI_QUAD, grid.quads, 0, 0}; }
 
 int fkdai_prefill_ranks(fkdai_prefill_grid grid)
 {
-    return grid.mapping == FKDAI_OCTET ? OCTET_RANKS : grid.mapping == FKDAI_QUAD ? QUAD_RANKS : DUO_RANKS;
+    return grid.mapping == FKDAI_OCTET ? OCTET_RANKS : grid.mapping == FKDAI_QUINT ? QUINT_RANKS : grid.mapping == FKDAI_QUAD ? QUAD_RANKS : DUO_RANKS;
 }
 
 int fkdai_prefill_clusters(fkdai_prefill_grid grid) { return grid.mapping == FKDAI_SOLO ? 0 : grid.workers; }
@@ -70,7 +100,7 @@ fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid gri
 {
     fkdai_prefill_layout l = {0};
     const size_t workers = (size_t)grid.workers, sequences = (size_t)N;
-    const size_t preparers = grid.mapping == FKDAI_OCTET ? OCTET_PREPARERS : grid.mapping == FKDAI_QUAD ? QUAD_PREPARERS : 0;
+    const size_t preparers = grid.mapping == FKDAI_OCTET ? OCTET_PREPARERS : grid.mapping == FKDAI_QUINT ? QUINT_PREPARERS : grid.mapping == FKDAI_QUAD ? QUAD_PREPARERS : 0;
     l.relay = take(&l.bytes, workers * preparers * FKDAI_RELAY_BYTES);
     const int singles = fkdai_prefill_singles(grid), clusters = fkdai_prefill_clusters(grid);
     const size_t most = (size_t)(singles > clusters ? singles : clusters);
@@ -88,5 +118,8 @@ fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid gri
 
 size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid, fkdai_prefill_stops stops)
 {
-    return fkdai_prefill_make_layout(N, grid, fkdai_prefill_who_schedules(N, H, grid), stops).bytes;
+    const size_t first = fkdai_prefill_make_layout(N, grid, fkdai_prefill_who_schedules(N, H, grid), stops).bytes;
+    if (grid.quads == 0) return first;
+    const fkdai_prefill_grid second = fkdai_prefill_quads(grid);
+    return first + fkdai_prefill_make_layout(N, second, fkdai_prefill_who_schedules(N, H, second), stops).bytes;
 }

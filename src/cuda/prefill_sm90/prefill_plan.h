@@ -12,19 +12,22 @@
 extern "C" {
 #endif
 
-/* Who works on a job: one block, or a cluster of two, four or eight blocks that share it. EITHER: asked for, the fastest of them; in a grid, the
+/* Who works on a job: one block, or a cluster of two, four, five or eight blocks that share it. EITHER: asked for, the fastest of them; in a grid, the
  * device chooses between solo and duo once it knows the lengths. The bits are the same. */
 typedef enum fkdai_prefill_mapping {
     FKDAI_SOLO = 1,
     FKDAI_DUO = 2,
     FKDAI_EITHER = FKDAI_SOLO | FKDAI_DUO,
     FKDAI_QUAD = 4,
-    FKDAI_OCTET = 8
+    FKDAI_OCTET = 8,
+    FKDAI_QUINT = 16                    /* clusters of five */
 } fkdai_prefill_mapping;
 
 typedef struct fkdai_prefill_grid {
     fkdai_prefill_mapping mapping;
     int workers;                        /* clusters, or blocks if FKDAI_SOLO; 0: nothing to do */
+    int quads;                          /* clusters of four that may be faster, if a sequence is much longer than the others; 0: not */
+    int is_asked;                       /* so the device is asked, in two launches, where the host does not know the lengths */
 } fkdai_prefill_grid;
 
 /* Where a call wants checkpoints of the state: at so many offsets in each sequence, or every so many tokens. Zeros: nowhere. */
@@ -32,10 +35,16 @@ typedef struct fkdai_prefill_stops {
     int64_t per_sequence, every;
 } fkdai_prefill_stops;
 
-/* The grid for N*H jobs, of sequences with `tokens` in sum, on `multiprocessors` SMs. `wanted`: FKDAI_EITHER, or for tests one mapping; a quad where
- * an octet cannot: it has one job each, and no checkpoints inside a chunk. */
-fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping wanted, int64_t tokens, int64_t N, int64_t H, fkdai_prefill_stops stops,
-                                           int multiprocessors);
+/* N sequences of H heads, with `tokens` in sum; equal in length unless the call is packed. */
+typedef struct fkdai_prefill_jobs {
+    int64_t tokens, N, H;
+    int is_packed;
+} fkdai_prefill_jobs;
+
+/* The grid for these jobs on `multiprocessors` SMs. `wanted`: FKDAI_EITHER, or for tests one mapping; a quad where an octet cannot: it has one job
+ * each, and no checkpoints inside a chunk. */
+fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping wanted, fkdai_prefill_jobs jobs, fkdai_prefill_stops stops, int multiprocessors);
+fkdai_prefill_grid fkdai_prefill_quads(fkdai_prefill_grid grid);    /* of those clusters */
 
 int fkdai_prefill_ranks(fkdai_prefill_grid grid);      /* blocks of a cluster, as launched */
 int fkdai_prefill_blocks(fkdai_prefill_grid grid);     /* blocks of the launch */
@@ -64,7 +73,7 @@ typedef struct fkdai_prefill_layout {
 } fkdai_prefill_layout;
 fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid grid, fkdai_prefill_schedule schedule, fkdai_prefill_stops stops);
 
-/* Bytes of workspace for a call, with the schedule that it takes. */
+/* Bytes of workspace for a call, with the schedules that it takes; quads that may be faster have theirs behind. */
 size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid, fkdai_prefill_stops stops);
 
 /* Sizes of the device code, which asserts them. */

@@ -44,14 +44,16 @@ static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cud
     REFUSE_UNLESS(on->shared_bytes >= fkdai_prefill_shared_bytes(), "device %d offers %d bytes of shared memory per block, the kernel needs %d",
                   (int)d->device, on->shared_bytes, fkdai_prefill_shared_bytes());
     static const struct { const char *mapping, *workers; } names[] = {
-        [FKDAI_OCTET] = {"octet", "clusters of 8"}, [FKDAI_QUAD] = {"quad", "clusters of 4"}, [FKDAI_DUO] = {"duo", "clusters of 2"},
+        [FKDAI_OCTET] = {"octet", "clusters of 8"}, [FKDAI_QUINT] = {"quint", "clusters of 5"}, [FKDAI_QUAD] = {"quad", "clusters of 4"}, [FKDAI_DUO] = {"duo", "clusters of 2"},
         [FKDAI_SOLO] = {"solo", "blocks"}, [FKDAI_EITHER] = {"duo or solo", "blocks"}};
     const fkdai_prefill_mapping wanted = d->qk_norm == FKDA_QK_NORM_NONE ? FKDAI_SOLO : FKDAI_EITHER;
-    const fkdai_prefill_grid grid = fkdai_prefill_make_grid(wanted, d->B * d->T, d->N, d->HV, stops(d), on->multiprocessors);
+    const fkdai_prefill_grid grid = fkdai_prefill_make_grid(wanted, (fkdai_prefill_jobs){d->B * d->T, d->N, d->HV, d->cu_seqlens != FKDA_NONE}, stops(d), on->multiprocessors);
     memcpy(to, &grid, sizeof grid);
     plan->workspace_bytes = fkdai_prefill_workspace_bytes(d->N, d->HV, grid, stops(d));
-    snprintf(plan->choice, sizeof plan->choice, "sm90 prefill %s, 32 tokens per chunk, %" PRId64 " heads of sequences on %d %s",
-             names[grid.mapping].mapping, d->N * d->HV, grid.workers, names[grid.mapping].workers);
+    const int length = snprintf(plan->choice, sizeof plan->choice, "sm90 prefill %s, 32 tokens per chunk, %" PRId64 " heads of sequences on %d %s",
+                                names[grid.mapping].mapping, d->N * d->HV, grid.workers, names[grid.mapping].workers);
+    if (grid.quads > 0 && length > 0 && (size_t)length < sizeof plan->choice)
+        snprintf(plan->choice + length, sizeof plan->choice - (size_t)length, ", or quads on %d clusters of 4 if one is long", grid.quads);
     return FKDA_OK;
 }
 
@@ -77,7 +79,7 @@ static int run(const fkdai_desc *desc, const fkdai_cuda_kernel_plan *plan, const
         .final_state = a->final_state, .final_rows = fkdai_forward_state_rows(&d->final_state, a->final_slots), .checkpoints = checkpoints(d, a),
         .B = d->B, .T = d->T, .N = d->N, .H = d->H, .HV = d->HV, .gate = fkdai_forward_gate(d->gate), .scale = d->scale, .lower_bound = d->lower_bound,
         .is_raw = d->qk_norm == FKDA_QK_NORM_NONE,
-        .grid = grid, .workspace = workspace, .device_status = a->device_status,
+        .cu_seqlens_host = a->cu_seqlens_host, .grid = grid, .workspace = workspace, .device_status = a->device_status,
     };
     return fkdai_prefill_launch(&call, stream);
 }

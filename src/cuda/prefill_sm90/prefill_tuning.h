@@ -12,10 +12,20 @@ enum {
     /* Time of a chunk in a worker of each kind, in 10 ns, where all SMs work. Only the ratio counts. */
     FKDAI_DUO_CHUNK_COST = 110,
     FKDAI_SOLO_CHUNK_COST = 198,
+    FKDAI_QUAD_CHUNK_COST = 62,
+    FKDAI_QUAD_JOB_COST = 7,            /* chunks, where other workers have FKDAI_JOB_COST */
+    FKDAI_QUAD_START_COST = 800,        /* of quads with a schedule, and of the question */
+
+    /* What a schedule delays a call by, in the same unit. */
+    FKDAI_SCHEDULE_COST = 500,
 
     /* Clusters of four that fit at once, as a fraction of the SMs: 30 on 132. GPCs have an odd number of SMs, so some stay alone. */
     FKDAI_QUADS_NUMERATOR = 5,
     FKDAI_QUADS_DENOMINATOR = 22,
+
+    /* Clusters of five: 22 fit on 132, 20 are counted on. */
+    FKDAI_QUINTS_NUMERATOR = 5,
+    FKDAI_QUINTS_DENOMINATOR = 33,
 
     /* Clusters of eight, likewise: 15. */
     FKDAI_OCTETS_NUMERATOR = 5,
@@ -25,6 +35,14 @@ enum {
     FKDAI_QUAD_JOBS_NUMERATOR = 15,
     FKDAI_QUAD_JOBS_DENOMINATOR = 10,
     FKDAI_QUAD_CUT_TOKENS = 2048,    /* mean length of a sequence from which cutting pays */
+
+    /* Packed sequences with so many tokens in sum may be done by quads, if one is long. */
+    FKDAI_QUAD_LEAST_TOKENS = 2048,
+
+    /* The host knows the lengths, or the device is asked in two launches, which cost 4 us: of so many sequences at most, whose call would take so
+     * long, in 10 ns, if they were equal. */
+    FKDAI_ASKED_SEQUENCES = 32,
+    FKDAI_ASKED_COST = 13000,
 
     /* Up to so many sequences every block makes the schedule for itself; above, one kernel makes it before. */
     FKDAI_MOST_OWN_SEQUENCES = 512

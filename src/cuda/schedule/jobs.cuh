@@ -1,6 +1,6 @@
 // How jobs are laid out over workers. A job is one (sequence, head); a worker is a cluster or a block: one timeline, cut into equal spans.
 //
-// Every job has `chunks + kJobCost` units, and some for the checkpoints of its state (Stops); jobs stand end to end, sequences outermost, heads
+// Every job has as many units as chunks, so many for itself (job_cost), and some for the checkpoints of its state (Stops); jobs stand end to end, sequences outermost, heads
 // inside.
 // Worker p works on span p of the timeline, [p*span, (p+1)*span), with span = max(longest job, total / workers): no
 // schedule ends earlier (McNaughton's wrap-around rule), whatever the order of the sequences. A job that a cut
@@ -19,7 +19,6 @@
 
 namespace fkdai {
 
-inline constexpr int kJobCost = FKDAI_JOB_COST;              // units a job costs beside its chunks
 inline constexpr int kBorderCost = FKDAI_BORDER_COST, kForkCost = FKDAI_FORK_COST;
 inline constexpr int kMostStopCost = 15;                     // a chunk, on average: so that a prefix sum of units fits an int
 inline constexpr int kSmallestPiece = FKDAI_SMALLEST_PIECE;  // chunks; a cut that would leave less moves to the end of the job
@@ -63,14 +62,16 @@ struct Sequences {
     }
 };
 
-// Up to two kinds of worker can do the jobs: so many of a kind, 0 if it is not to be considered, and what a chunk costs one of them.
+// The kinds of worker that can do the jobs: so many of a kind, 0 if it is not to be considered; what a chunk costs one of them; what a job costs it
+// beside its chunks, in chunks; what they cost before they start.
+inline constexpr int kWorkerKinds = 3;
 struct WorkerKind {
-    int count, chunk_cost;
+    int count, chunk_cost, job_cost, start_cost;
 };
 
 struct Cut {
     int64_t span;  // units per worker
-    int kind;      // of the workers: 0 or 1
+    int kind;      // of the workers
 };
 
 // Where the jobs lie on the timeline. Broken cu_seqlens: span and prefix[N] are 0, which they never are otherwise.
@@ -101,7 +102,8 @@ __host__ __device__ constexpr int chunk_count(int length) {
 struct Timeline {
     Sequences sequences;
     Schedule schedule;
-    WorkerKind kinds[2];
+    WorkerKind kinds[kWorkerKinds];
+    int job_cost;      // of the kinds among which a schedule decides
     int heads;
     int mark_every;    // tokens from one mark of a sequence to the next, the first after so many; 0: there are none
     Indices offsets;   // [N][per_sequence], at most 0: none; where there are no marks
@@ -134,6 +136,9 @@ struct Timeline {
         const int64_t units = borders * kBorderCost + forks * kForkCost, most = int64_t{kMostStopCost} * ((length + kChunk - 1) / kChunk);
         return static_cast<int>(units < most ? units : most);
     }
+    // Units of a job of sequence n, but for job_cost.
+    template <int kChunk>
+    __device__ int units(int n, int length) const { return chunk_count<kChunk>(length) + stop_units<kChunk>(n, length); }
     __device__ Schedule schedule_here() const {
         if (!schedule.is_own) return schedule;
         const int block = blockIdx.x;
@@ -186,10 +191,10 @@ struct PieceIterator {
     }
 
     // Chunks of a job of `chunks` and `weight` units that lie before a cut so many units inside: as if its checkpoints lay evenly.
-    __device__ __noinline__ static int chunks_before(int cut, int chunks, int weight) {
-        int before = cut - kJobCost;
-        if (weight > chunks + kJobCost && before > 0)  // whoever asks gets the same answer
-            before = static_cast<int>(static_cast<float>(before) * (static_cast<float>(chunks) * reciprocal(static_cast<float>(weight - kJobCost))));
+    __device__ __noinline__ static int chunks_before(int cut, int chunks, int weight, int job_cost) {
+        int before = cut - job_cost;
+        if (weight > chunks + job_cost && before > 0)  // whoever asks gets the same answer
+            before = static_cast<int>(static_cast<float>(before) * (static_cast<float>(chunks) * reciprocal(static_cast<float>(weight - job_cost))));
         if (before < kSmallestPiece) return 0;
         return before > chunks - kSmallestPiece ? chunks : before;
     }
@@ -208,8 +213,8 @@ struct PieceIterator {
             const int chunks = chunk_count<kChunk>(at.y);
             piece.sequence_index = n, piece.head = h;
             piece.sequence = timeline.sequences.cu_seqlens == nullptr ? SequenceSpan{0, n, at.y} : SequenceSpan{at.x, 0, at.y};
-            piece.begin = start >= low ? 0 : chunks_before(static_cast<int>(low - start), chunks, weight);
-            piece.end = end <= high ? chunks : chunks_before(static_cast<int>(high - start), chunks, weight);
+            piece.begin = start >= low ? 0 : chunks_before(static_cast<int>(low - start), chunks, weight, timeline.job_cost);
+            piece.end = end <= high ? chunks : chunks_before(static_cast<int>(high - start), chunks, weight, timeline.job_cost);
             piece.takes_over = piece.begin > 0;
             piece.hands_over = piece.end < chunks;
             const bool is_mine = chunks > 0 ? piece.begin < piece.end : end <= high;

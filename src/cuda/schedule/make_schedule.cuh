@@ -1,6 +1,8 @@
 // The schedule of a call that needs one, made by every block for itself or, for many sequences, once before.
 #pragma once
 
+#include <cmath>
+
 #include "device/scalar_math.cuh"
 #include "schedule/jobs.cuh"
 
@@ -8,15 +10,44 @@ namespace fkdai {
 
 inline constexpr int kBrokenWeight = 0x7fffffff;    // a job that no span holds: a broken entry travels with the longest one
 
-// The workers that end first: `total` units on the timeline, `longest` of them in one job.
-__host__ __device__ inline Cut best_cut(const WorkerKind (&kinds)[2], int64_t longest, int64_t total) {
-    const auto span = [&](const WorkerKind &kind) {
-        const int64_t equal = (total + kind.count - 1) / kind.count;
-        return equal > longest ? equal : longest;
-    };
-    if (kinds[0].count == 0) return {span(kinds[1]), 1};
-    const bool is_second = kinds[1].count > 0 && kinds[1].chunk_cost * span(kinds[1]) < kinds[0].chunk_cost * span(kinds[0]);
-    return {is_second ? span(kinds[1]) : span(kinds[0]), is_second};
+// Jobs: how many, and units of the longest one and of all of them, but for job_cost.
+struct JobSums {
+    int64_t count, longest, total;
+};
+
+// The workers that end first.
+__host__ __device__ inline Cut best_cut(const WorkerKind (&kinds)[kWorkerKinds], const JobSums &jobs) {
+    int best = 0;
+    float least = INFINITY;    // 24 bits will do: two that are as near as that end together
+    for (int i = 0; i < kWorkerKinds; i++) {
+        const WorkerKind &kind = kinds[i];
+        if (kind.count == 0) continue;
+        const float equal = static_cast<float>(jobs.total + jobs.count * kind.job_cost) / static_cast<float>(kind.count);
+        const float longest = static_cast<float>(jobs.longest + kind.job_cost), span = equal > longest ? equal : longest;
+        const float cost = static_cast<float>(kind.chunk_cost) * span + static_cast<float>(kind.start_cost);
+        if (cost < least) least = cost, best = i;
+    }
+    WorkerKind kind = kinds[0];
+    for (int i = 1; i < kWorkerKinds; i++) kind = best == i ? kinds[i] : kind;
+    const int64_t equal = (jobs.total + jobs.count * kind.job_cost + kind.count - 1) / kind.count, longest = jobs.longest + kind.job_cost;
+    return {equal > longest ? equal : longest, best};
+}
+
+// The kind of the workers that end first, before anybody makes a schedule: of few sequences. 0 if cu_seqlens is broken. Whole warps.
+template <int kChunk>
+__device__ __forceinline__ int best_kind(const Timeline &timeline) {
+    const int count = timeline.sequences.count;
+    uint32_t units = 0, longest = 0;
+    bool is_broken = timeline.sequences.is_broken_at(count);
+#pragma unroll 1
+    for (int n = lane_here(); n < count; n += 32) {
+        bool is_broken_here;
+        const auto weight = static_cast<uint32_t>(timeline.units<kChunk>(n, timeline.sequences.span(n, is_broken_here).length));
+        units += weight, longest = max(longest, weight), is_broken |= is_broken_here;
+    }
+    if (__any_sync(~0u, is_broken)) return 0;
+    const int64_t heads = timeline.heads;
+    return best_cut(timeline.kinds, {count * heads, warp_max(longest), warp_sum(units) * heads}).kind;
 }
 
 // Inclusive prefix sum and maximum over the block. scratch: a word a warp, twice.
@@ -68,7 +99,7 @@ __device__ void make_schedule(const Timeline &timeline, const Schedule &out, voi
     for (int n = first; n < last; n++) {
         bool is_broken;
         const SequenceSpan at_n = sequences.span(n, is_broken);
-        const int weight = chunk_count<kChunk>(at_n.length) + kJobCost + timeline.stop_units<kChunk>(n, at_n.length);
+        const int weight = timeline.job_cost + timeline.units<kChunk>(n, at_n.length);
         out.sequence[n] = make_int2(at_n.start, at_n.length), out.prefix[n] = weight;
         units += weight, longest = max(longest, is_broken ? kBrokenWeight : weight);
     }
@@ -83,10 +114,10 @@ __device__ void make_schedule(const Timeline &timeline, const Schedule &out, voi
     }
     if (out.marks != nullptr) count_marks<threads>(timeline, out, first, last, static_cast<int *>(scratch));
     if (thread_here() == threads - 1) {
-        const int64_t total = static_cast<int64_t>(end) * timeline.heads;
+        const int64_t jobs = static_cast<int64_t>(sequences.count) * timeline.heads, total = static_cast<int64_t>(end) * timeline.heads;
         const bool is_broken = longest == kBrokenWeight;
         out.prefix[sequences.count] = is_broken ? 0 : end;
-        *out.cut = is_broken ? Cut{} : best_cut(timeline.kinds, longest, total);
+        *out.cut = is_broken ? Cut{} : best_cut(timeline.kinds, {jobs, longest - timeline.job_cost, total - jobs * timeline.job_cost});
     }
     __syncthreads();
 }

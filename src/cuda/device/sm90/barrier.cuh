@@ -96,6 +96,8 @@ __device__ __forceinline__ void fence_cluster() { asm volatile("fence.acq_rel.cl
 __device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // All threads of one warpgroup meet; `id` is 1..15 (0 is __syncthreads).
+// Two warps, or the four of a warpgroup, meet.
+__device__ __forceinline__ void warp_pair_sync(int id) { asm volatile("bar.sync %0, 64;" ::"r"(id) : "memory"); }
 __device__ __forceinline__ void warpgroup_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
 
 // They come by, and nobody waits. Loads of shared memory stay behind it: the compiler leaves what depends on them where it stands.

@@ -74,6 +74,17 @@ using MmaN32F16 = MmaRegisters<32, Major::K, Type16::F16>;
 using MmaN32BMnF16 = MmaRegisters<32, Major::MN, Type16::F16>;
 using MmaN128BMnF16 = MmaRegisters<128, Major::MN, Type16::F16>;
 
+// Half of the accumulators: 64 columns of 128, from column 2 `first` on. ptxas has no place for all 64 at once in a kernel of more than 680 threads.
+template <int first>
+struct MmaHalfBMnF16 {
+    __device__ __forceinline__ static void multiply(const uint32_t (&a)[4], uint64_t b, float (&c)[64], ScaleOut scale) {
+        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
+                     "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" FKDAI_PLACES_32 "}, {%32, %33, %34, %35}, %36, p, 1, 1, 1;\n}"
+                     : FKDAI_BIND_32(c, first)
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(scale)));
+    }
+};
+
 // A and B from shared memory, bf16, both K-major; 32 columns.
 struct MmaSharedN32 {
     __device__ __forceinline__ static void multiply(uint64_t a, uint64_t b, float (&c)[16], ScaleOut scale) {

@@ -20,7 +20,7 @@ inline constexpr int kValueLag = kOwnStages + 1;  // chunks that the raw tiles r
 inline constexpr int kPrepareGroups = 2;
 enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14, kWarps = 16 };
 enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 80, kIdleRegisters = 24 };
-enum NamedBarrier : int { kChainBarrier = 1, kFirstPrepareBarrier = 2 };
+enum NamedBarrier : int { kChainBarrier = 1, kFirstPrepareBarrier = 2, kFirstPairBarrier = 6 };
 
 inline constexpr uint32_t kOperandBytes = offsetof(Stage, range);  // of a stage: final before the solve starts
 
@@ -42,7 +42,9 @@ struct Barriers {
 struct Smem {
     static constexpr int kPreparers = kRanks;  // CTAs that prepare chunks in turns
     static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = duo::kPrepareGroups, kChunkInfos = duo::kChunkInfos;
+    static constexpr int kAkks = kOwnStages, kSteps = kOwnStages;
     static constexpr int kGatesAhead = 0;
+    static constexpr bool kSolvesAside = false, kTakesRaw = false;  // quad_config.cuh; q and k without norm?
     static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
     Stage stages[kStages];                                   // own, then received
     alignas(1024) uint8_t value[kValueStages][kValueBytes];  // V [32][64 of this CTA], 128-byte swizzle
@@ -52,8 +54,7 @@ struct Smem {
     };
     alignas(1024) uint8_t score_keys[kPrepareGroups][kHalves][4096];  // KI: [2 x 64 channels][32 rows] bf16, 128-byte swizzle
     alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
-    float beta[kOwnStages][kChunk];                          // b of a chunk
-    TokenSize token_sizes[kOwnStages][kChunk];
+    float beta[kSteps][kChunk];                              // b of a chunk
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
     PieceQueue piece_queues[4];
     alignas(8) Barriers barriers;

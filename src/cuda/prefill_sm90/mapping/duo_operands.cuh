@@ -1,5 +1,5 @@
-// The operand role of duo and of a preparer (quad, octet): a warpgroup prepares every second or third chunk of its CTA, which has every second or
-// fourth chunk of the timeline.
+// The operand role of duo and of a preparer (quad, octet): a warpgroup prepares every second, third or fourth chunk of its CTA, which has every second,
+// third or fourth chunk of the timeline.
 #pragma once
 
 #include "prefill_sm90/mapping/duo_config.cuh"
@@ -25,6 +25,7 @@ struct OperandRole {
                 info = await_tiles(i += Memory::kPrepareGroups);
             } while (info.rows > 0 && info.head == head);
         }
+        if constexpr (Memory::kSolvesAside) await_place(i), announce_scores(i);  // that there is no more
     }
 
     using Parts = Operands<Memory, kind, kFours, kAhead, true, kMakesNorms, false>;
@@ -39,13 +40,28 @@ struct OperandRole {
         mark(mark_operand_has_tiles, i * Memory::kPreparers, is_reader());
         return s->chunk_infos[(i * Memory::kPreparers + rank) % Memory::kChunkInfos];
     }
+    // What a channel decays by is known to the two warps that have its tokens. More than these wait for each other where they make the norms, or where
+    // all channels are looked at (steep_channels.cuh).
+    __device__ __forceinline__ void sync_decays() const {
+        if constexpr (kMakesNorms || kind != GateKind::Bounded) warpgroup_sync(kFirstPrepareBarrier + group);
+        else warp_pair_sync(kFirstPairBarrier + 2 * group + (warp >> 1));
+    }
+    // Unless kSolvesAside, a stage is free only when its scores have been solved.
+    __device__ __forceinline__ void await_place(uint32_t i) const {
+        if constexpr (Memory::kSolvesAside) {
+            const RingSlot place = ring_slot<Memory::kAkks>(i);
+            wait(s.at(s->barriers.scores_free[place.index]), place.phase ^ 1);
+        }
+    }
+    __device__ __forceinline__ void announce_scores(uint32_t i) const {
+        if (operands().stores_akk()) warp_arrive(s.at(s->barriers.scores_ready[i % Memory::kAkks]), lane);
+    }
     __device__ __forceinline__ void make(uint32_t i, const ChunkInfo &info, const Gate<kind> &gate, typename Parts::Kept &kept) const {
         const RingSlot slot = own_slot<Memory>(i);
         const uint32_t stage = slot.index;
-        operands().make(stage, stage, info, gate, kept, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
-                        [&] { if constexpr (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [] {},
-                        [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane); },
-                        [&](Mark moment) { mark(moment, i * Memory::kPreparers, is_reader()); });
+        operands().make(stage, i % Memory::kAkks, info, gate, kept, [&] { sync_decays(); }, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
+                        [&] { if constexpr (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [&] { await_place(i); },
+                        [&] { announce_scores(i); }, [&](Mark moment) { mark(moment, i * Memory::kPreparers, is_reader()); });
         warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
         operands().raw_gates().keep_next(kept, info);
         mark(mark_operand_has_operands, i * Memory::kPreparers, is_reader());

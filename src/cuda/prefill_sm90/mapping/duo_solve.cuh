@@ -19,19 +19,31 @@ struct SolveParts {
     // Until the scores of a chunk are there; its b stand beside them then, for the lanes that meet next, and this lane's in `b`. False behind the
     // last chunk.
     __device__ __forceinline__ bool await_scores(uint32_t i, float &b) const {
-        const RingSlot slot = own_slot<Memory>(i);
-        const uint32_t stage = slot.index;
-        wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
-        const ChunkInfo at = s->chunk_infos[(i * Memory::kPreparers + rank) % Memory::kChunkInfos];
-        if (at.rows == 0) return false;
-        const float beta = load_beta(p, at, lane);  // it travels while the operands are made
-        mark(mark_solve_waits, i * Memory::kPreparers, lane == 0);
-        wait(s.at(s->barriers.scores_ready[stage]), slot.phase);
-        mark(mark_solve_has_scores, i * Memory::kPreparers, lane == 0);
-        b = s->beta[stage][lane] = step_size(p, at, lane, beta);
+        const RingSlot scores = ring_slot<Memory::kAkks>(i);
+        if constexpr (Memory::kSolvesAside) {
+            mark(mark_solve_waits, i * Memory::kPreparers, lane == 0);
+            wait(s.at(s->barriers.scores_ready[scores.index]), scores.phase);
+            mark(mark_solve_has_scores, i * Memory::kPreparers, lane == 0);
+            if (info_of(i).rows == 0) return false;
+            b = s->beta[i % Memory::kSteps][lane];
+        } else {
+            const RingSlot slot = own_slot<Memory>(i);
+            wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
+            const ChunkInfo at = info_of(i);
+            if (at.rows == 0) return false;
+            const uint32_t beta = load_beta(p, at, lane);  // it travels while the operands are made
+            mark(mark_solve_waits, i * Memory::kPreparers, lane == 0);
+            wait(s.at(s->barriers.scores_ready[scores.index]), scores.phase);
+            mark(mark_solve_has_scores, i * Memory::kPreparers, lane == 0);
+            b = s->beta[i % Memory::kSteps][lane] = step_size(p, at, lane, beta);
+        }
         return true;
     }
-    __device__ __forceinline__ ChunkSolve<Memory> solve_of(uint32_t stage) const { return {p, s, stage, s->akk[stage], s->beta[stage], lane}; }
+    __device__ __forceinline__ ChunkSolve<Memory> solve_of(uint32_t i) const {
+        const uint32_t stage = own_slot<Memory>(i).index;
+        return {p, s, stage, s->akk[i % Memory::kAkks], s->beta[i % Memory::kSteps], lane};
+    }
+    __device__ __forceinline__ ChunkInfo info_of(uint32_t i) const { return s->chunk_infos[(i * Memory::kPreparers + rank) % Memory::kChunkInfos]; }
 
     // All chunks of this warp: make_and_send(i, b, is_usual).
     template <class MakeAndSend>
@@ -40,16 +52,16 @@ struct SolveParts {
             float b = 0.f;
             for (;; i += 2) {
                 if (!await_scores(i, b)) return;
-                if (!solve_of(own_slot<Memory>(i).index).is_usual(b)) break;
+                if (!solve_of(i).is_usual(b)) break;
                 make_and_send(i, b, std::true_type{});
             }
             make_and_send(i, b, std::false_type{});
         }
     }
     template <bool is_usual, class Meanwhile>
-    __device__ __forceinline__ void solve(uint32_t stage, float b, const Meanwhile &meanwhile) const {
-        if constexpr (is_usual) solve_of(stage).run_usual(meanwhile);
-        else solve_of(stage).run_unusual(b, meanwhile);
+    __device__ __forceinline__ void solve(uint32_t i, float b, const Meanwhile &meanwhile) const {
+        if constexpr (is_usual) solve_of(i).run_usual(meanwhile);
+        else solve_of(i).run_unusual(b, meanwhile);
     }
 };
 
@@ -61,7 +73,7 @@ struct SolveRole : SolveParts<Smem> {
             const uint32_t stage = slot.index;
             bool has_room;
             __syncwarp();
-            solve<is_usual>(stage, b, [&] {
+            solve<is_usual>(i, b, [&] {
                 wait_together(s.at(s->barriers.operands_ready[stage]), slot.phase);
                 has_room = uniform(has_flipped(s.at(s->barriers.stage_free[to.index]), to.phase ^ 1));
                 if (has_room && elect_one()) send_operands(stage, to);

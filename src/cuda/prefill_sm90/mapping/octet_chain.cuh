@@ -77,16 +77,6 @@ struct OctetChainRole : StateParts<Octet> {
         return true;
     }
 
-    // A part of the state's channels, while products run that have nothing to do with it. Between two ends of blocks: ptxas would put all of it between
-    // the two products of U, which delays the second.
-    template <int from, int to>
-    __device__ __forceinline__ static void decay_meanwhile(uint32_t number, const Decays &decays, StateRows &state) {
-        end_block(number);
-        decay<from, to>(decays, state);
-        pin(state);
-        end_block(number);
-    }
-
     // There is room: the operands of a chunk are sent once all receivers have finished the one before it in their stage.
     __device__ __forceinline__ void send_update(uint32_t slot, const TokensF16 &u, uint32_t factors) const {
         using Memory = ChainSmem<Octet>;

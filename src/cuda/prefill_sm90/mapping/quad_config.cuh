@@ -1,18 +1,37 @@
 // Quad and octet: what differs from duo where four or eight CTAs share a job: two run the recurrence, others prepare, in an octet two make O.
 #pragma once
 
+#include <type_traits>
+
 #include "prefill_sm90/mapping/duo_config.cuh"
 
 namespace fkdai::prefill::quad {
 
 // The first ranks of a cluster are the chains, one half of V each; then come the CTAs that make O, one half each, if the chains do not do it
-// themselves; then the preparers, which have the chunks in turns. kStages: those that wait in a CTA that they are sent to, chunk n in n % kStages.
+// themselves; then the preparers, which have the chunks in turns.
+//
+// kStages: chunks that wait in a CTA that they are sent to, chunk n in n % kStages. kGroups: of four operand warps in a preparer, with so many registers
+// a lane; then its single warps and norm warps. kSolvesAside: a stage of a preparer is free once it has been sent but for T; an octet, whose preparers
+// are not what limits it, is slower so. kTakesTurns: with duo and solo (Turn).
 inline constexpr int kChains = kHalves;
 struct Quad {
-    static constexpr int kOuts = 0, kPreparers = 2, kStages = 6;
+    static constexpr int kOuts = 0, kPreparers = 2, kStages = 6, kGroups = 4, kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 48;
+    static constexpr bool kSolvesAside = true, kTakesTurns = true;
+};
+struct QuadF32 {
+    static constexpr int kOuts = 0, kPreparers = 2, kStages = 6, kGroups = 3, kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
+    static constexpr bool kSolvesAside = true, kTakesTurns = true;
+};
+// fp32 gates wait in registers of the operand warps: there are enough for three groups.
+template <GateKind kind>
+using QuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, QuadF32, Quad>;
+struct Quint {
+    static constexpr int kOuts = 0, kPreparers = 3, kStages = 6, kGroups = 3, kGroupRegisters = 128, kSingleRegisters = 64, kNormRegisters = 32;
+    static constexpr bool kSolvesAside = true, kTakesTurns = false;
 };
 struct Octet {
-    static constexpr int kOuts = 2, kPreparers = 4, kStages = 6;
+    static constexpr int kOuts = 2, kPreparers = 4, kStages = 6, kGroups = 3, kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
+    static constexpr bool kSolvesAside = false, kTakesTurns = false;
 };
 template <class Shape>
 inline constexpr int kReceivers = kChains + Shape::kOuts;
@@ -20,7 +39,13 @@ template <class Shape>
 inline constexpr int kRanks = kReceivers<Shape> + Shape::kPreparers;
 // Of a CTA that chunks are sent to.
 inline constexpr int kOutStages = 2;
-enum ChainWarp : int { kValueWarp = duo::kLoadWarp, kStoreWarp = duo::kStoreWarp };
+// Of a preparer the operand warps come first, of a receiver its chain or out warps; the single warps and the norm warps are a warpgroup each.
+template <class Shape>
+struct Warps {
+    static constexpr int kLoad = 4 * Shape::kGroups, kSend = kLoad + 1, kFirstSolve = kLoad + 2, kFirstNorm = kLoad + 4;
+    static constexpr int kValue = kLoad, kStore = kSend;  // of a receiver
+    static constexpr int kThreads = 32 * (kFirstNorm + 4);
+};
 enum ChainRegisters : int { kChainRegisters = 240 };
 enum NamedBarrier : int { kChainBarrier = duo::kChainBarrier, kNobodyWaits = 2 };
 
@@ -59,9 +84,7 @@ static_assert(sizeof(ChainSmem<Quad>) <= sizeof(duo::Smem) && sizeof(ChainSmem<O
 template <class Shape>
 using ChainView = SharedView<ChainSmem<Shape>>;
 
-// Of a preparer. Warps 0 to 11: three groups that make operands, every third chunk of the CTA each; then single-warp roles as in duo; the warps that
-// have no part there make the norms.
-inline constexpr int kOwnStages = 6, kPrepareGroups = 3;
+inline constexpr int kOwnStages = 6, kMostScores = 6;  // of a preparer
 inline constexpr int kReleases = 3;  // turns: its send and solve warps may be two chunks apart
 
 // Who flips a barrier of a preparer, and what it announces.
@@ -69,28 +92,32 @@ template <class Shape>
 struct Barriers {
     uint64_t raw_ready[kOwnStages];       // as in duo
     uint64_t norms_ready[kOwnStages];     // 4 norm warps
-    uint64_t scores_ready[kOwnStages];    // as in duo
+    uint64_t scores_ready[kMostScores];   // 2 operand warps: akk of chunk i in i % kAkks; kSolvesAside: or that there is no more
     uint64_t operands_ready[kOwnStages];  // 4 operand warps: the stage but for T
-    uint64_t stage_free[kOwnStages];      // send warp: the stage but for T has been copied; solve warp: T has been made
+    uint64_t scores_free[kMostScores];    // solve warp, kSolvesAside: T has been made
+    uint64_t stage_free[kOwnStages];      // send warp: the stage but for T has been copied; unless kSolvesAside, solve warp: T has been made
     uint64_t stage_released[kReleases];   // store warps of all receivers: the chunk before it there is done, so a chunk may be sent
 };
 
 template <class Shape>
 struct Smem {
     static constexpr int kPreparers = Shape::kPreparers;
-    static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = quad::kPrepareGroups, kChunkInfos = 32 * kPreparers / 2;
-    static_assert(kChunkInfos > kPreparers * (kOwnStages + kPrepareGroups));
+    static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = Shape::kGroups, kChunkInfos = 32 * kPreparers / 2;
+    static constexpr bool kSolvesAside = Shape::kSolvesAside, kTakesRaw = false;
+    // kSolvesAside: then scores and b wait longer than their stage, b being made beside the norms.
+    static constexpr int kAkks = kSolvesAside ? 5 : kOwnStages, kSteps = kSolvesAside ? 2 * kOwnStages : kOwnStages;
+    static_assert(kChunkInfos > kPreparers * 2 * kOwnStages && kAkks > kPrepareGroups);
     // fp32 gates wait in registers, which the operand warps have here, while their group waits for the other tiles of a chunk: this many chunks of
     // the timeline lie between two of a group. 0: they are read by fours of tokens once the tiles are there.
     static constexpr int kGatesAhead = kPreparers * kPrepareGroups;
     Stage stages[kOwnStages];
     alignas(1024) uint8_t score_keys[kPrepareGroups][kHalves][4096];  // as in duo, and so on
-    alignas(128) float akk[kOwnStages][16][kAkkPitch];
-    float beta[kOwnStages][kChunk];
-    TokenSize token_sizes[kOwnStages][kChunk];
+    alignas(128) float akk[kAkks][16][kAkkPitch];
+    float beta[kSteps][kChunk];
     ChunkInfo chunk_infos[kChunkInfos];
     alignas(8) Barriers<Shape> barriers;
 };
+static_assert(sizeof(ChainSmem<Quint>) <= sizeof(duo::Smem) && sizeof(Smem<Quint>) <= sizeof(duo::Smem), "one size for all blocks");
 static_assert(sizeof(Smem<Quad>) <= sizeof(duo::Smem) && sizeof(Smem<Octet>) <= sizeof(duo::Smem), "one size for all blocks");
 
 template <class Shape>
@@ -100,9 +127,6 @@ using View = SharedView<Smem<Shape>>;
 inline constexpr uint32_t kRelayBytes = 27 * 1024;  // of a place: at least duo::kOperandBytes
 static_assert(kRelayBytes >= duo::kOperandBytes);
 inline constexpr int64_t kRelayBytesOfPreparer = int64_t{kOwnStages} * kRelayBytes;
-
-enum PreparerWarp : int { kSendWarp = duo::kStoreWarp, kFirstNormWarp = duo::kWarps };
-enum PreparerRegisters : int { kPrepareRegisters = 120, kNormRegisters = 40 };
 
 // The number on the timeline of the i-th chunk that a preparer has, and its stage in the receivers.
 template <class Shape>

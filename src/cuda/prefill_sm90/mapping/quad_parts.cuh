@@ -53,6 +53,16 @@ struct StateParts {
         if (rows < kChunk) mask_values(rows, lane, v);
     }
 
+    // A part of the state's channels, while products run that have nothing to do with it. Between two ends of blocks: ptxas would put all of it between
+    // the two products of U, which delays the second.
+    template <int from, int to>
+    __device__ __forceinline__ static void decay_meanwhile(uint32_t number, const Decays &decays, StateRows &state) {
+        end_block(number);
+        decay<from, to>(decays, state);
+        pin(state);
+        end_block(number);
+    }
+
     // Nothing of a chunk is read here any more.
     __device__ __forceinline__ void finish_chunk(RingSlot slot) const {
         warp_arrive(s.at(s->barriers.chunk_done[0]) + slot.index * uint32_t{sizeof(uint64_t)}, lane);

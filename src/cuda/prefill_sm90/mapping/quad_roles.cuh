@@ -43,10 +43,13 @@ __device__ __forceinline__ void init_preparer(const View<Shape> &s) {
     const Barriers<Shape> &b = s->barriers;
     for (int i = 0; i < kOwnStages; i++) {
         barrier_init(s.at(b.raw_ready[i]), 1);
-        barrier_init(s.at(b.scores_ready[i]), 2 * kWarpArrivals);
         barrier_init(s.at(b.norms_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
-        barrier_init(s.at(b.stage_free[i]), 1 + kWarpArrivals);
+        barrier_init(s.at(b.stage_free[i]), 1 + (Shape::kSolvesAside ? 0 : kWarpArrivals));
+    }
+    for (int i = 0; i < kMostScores; i++) {
+        barrier_init(s.at(b.scores_ready[i]), 2 * kWarpArrivals);
+        barrier_init(s.at(b.scores_free[i]), kWarpArrivals);
     }
     for (int i = 0; i < kReleases; i++) barrier_init(s.at(b.stage_released[i]), kReceivers<Shape>);
 }
@@ -57,8 +60,9 @@ __device__ __forceinline__ void init_barriers(const ChainView<Shape> &receiver, 
 }
 
 // The warpgroup that holds the state.
-__device__ __forceinline__ void run_state(const Params &p, const ChainView<Quad> &s, Part<Quad> part, int cluster, int warp, int lane) {
-    ChainRole{{p, s, part.half(), cluster, warp, lane}}.run();
+template <class Shape>
+__device__ __forceinline__ void run_state(const Params &p, const ChainView<Shape> &s, Part<Shape> part, int cluster, int warp, int lane) {
+    ChainRole<Shape>{{p, s, part.half(), cluster, warp, lane}}.run();
 }
 __device__ __forceinline__ void run_state(const Params &p, const ChainView<Octet> &s, Part<Octet> part, int cluster, int warp, int lane) {
     if (part.is_chain()) OctetChainRole{{p, s, part.half(), cluster, warp, lane}}.run();
@@ -71,12 +75,12 @@ __device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Sh
         grow_registers<kChainRegisters>();
         return run_state(p, s, part, cluster, warp, lane);
     }
-    if (warp < kValueWarp || warp >= duo::kWarps) return shrink_registers<duo::kIdleRegisters>();
+    if (warp < Warps<Shape>::kValue || warp >= Warps<Shape>::kFirstNorm) return shrink_registers<duo::kIdleRegisters>();
     shrink_registers<duo::kSingleRegisters>();
-    if (warp == kValueWarp) {
+    if (warp == Warps<Shape>::kValue) {
         if (part.is_chain()) ValueRole<Shape, true>{p, s, part.half(), cluster, lane}.run();
         else if (part.has_outs) ValueRole<Shape, false>{p, s, part.half(), cluster, lane}.run();
-    } else if (warp == kStoreWarp) {
+    } else if (warp == Warps<Shape>::kStore) {
         if (part.makes_out()) StoreRole<Shape, true>{{p, s, part.half(), lane}, cluster}.run();
         else if (part.has_outs) StoreRole<Shape, false>{{p, s, part.half(), lane}, cluster}.run();
     }
@@ -84,18 +88,19 @@ __device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Sh
 
 template <GateKind kind, class Shape>
 __device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane) {
-    if (warp >= kFirstNormWarp) {
-        shrink_registers<kNormRegisters>();
-        return NormRole<Shape>{p, s, preparer, warp - kFirstNormWarp, lane}.run();
+    using W = Warps<Shape>;
+    if (warp >= W::kFirstNorm) {
+        shrink_registers<Shape::kNormRegisters>();
+        return NormRole<Shape>{p, s, preparer, warp - W::kFirstNorm, lane}.run();
     }
-    if (warp < duo::kLoadWarp) {
-        grow_registers<kPrepareRegisters>();
+    if (warp < W::kLoad) {
+        grow_registers<Shape::kGroupRegisters>();
         return duo::OperandRole<Smem<Shape>, kind, 2, false, false>{p, s, warp / 4, preparer, warp % 4, lane}.run();
     }
-    shrink_registers<duo::kSingleRegisters>();
-    if (warp == duo::kLoadWarp) duo::LoadRole<Smem<Shape>, kind, false>{p, s, preparer, cluster, lane}.run();
-    else if (warp == kSendWarp) SendRole<Shape>{p, s, preparer, cluster, lane}.run();
-    else SolveRole<Shape>{{p, s, warp - duo::kFirstSolveWarp, preparer, lane}}.run();
+    shrink_registers<Shape::kSingleRegisters>();
+    if (warp == W::kLoad) duo::LoadRole<Smem<Shape>, kind, false>{p, s, preparer, cluster, lane}.run();
+    else if (warp == W::kSend) SendRole<Shape>{p, s, preparer, cluster, lane}.run();
+    else SolveRole<Shape>{{p, s, warp - W::kFirstSolve, preparer, lane}}.run();
 }
 
 // What a block does once its barriers stand; the cluster meets as in duo.
@@ -104,14 +109,14 @@ __device__ __forceinline__ void run(const Params &p, const ChainView<Shape> &rec
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int cluster = blockIdx.x / kRanks<Shape>;
     cluster_arrive();
-    if (warp == duo::kLoadWarp && part.is_preparer())
+    if (warp == Warps<Shape>::kLoad && part.is_preparer())
         duo::LoadRole<Smem<Shape>, kind, false>{p, preparer, part.preparer(), cluster, lane}.run_early();
     cluster_wait();
     mark_block(mark_block_has_met, thread_here() == 0);
     if (part.is_preparer()) run_preparer<kind, Shape>(p, preparer, part.preparer(), cluster, warp, lane);
     else run_receiver<Shape>(p, receiver, part, cluster, warp, lane);
     __syncwarp();
-    if (warp >= duo::kStoreWarp) fence_cluster();
+    if (warp >= Warps<Shape>::kStore) fence_cluster();
     mark_block(mark_block_ends, thread_here() == 0);
     cluster_arrive();
     cluster_wait();

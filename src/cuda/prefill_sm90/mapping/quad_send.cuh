@@ -54,14 +54,16 @@ struct SolveRole : duo::SolveParts<Smem<Shape>> {
             const uint32_t stage = duo::own_slot<Smem<Shape>>(i).index;
             const uint32_t number = number_of<Shape>(i, rank);
             __syncwarp();  // b of all lanes
-            this->template solve<is_usual>(stage, b, [] {});
+            this->template solve<is_usual>(i, b, [] {});
+            if constexpr (Shape::kSolvesAside) warp_arrive(s.at(s->barriers.scores_free[i % Smem<Shape>::kAkks]), lane);
             fence_async_proxy();
             __syncwarp();
             mark(mark_solve_has_solved, i * Shape::kPreparers, lane == 0);
             await_release<Shape>(s, number);
             if (elect_one()) send(stage, receiver_stage<Shape>(number));
             mark(mark_solve_has_sent, i * Shape::kPreparers, lane == 0);
-            warp_arrive(s.at(s->barriers.stage_free[stage]), lane);
+            if constexpr (Shape::kSolvesAside) __syncwarp();
+            else warp_arrive(s.at(s->barriers.stage_free[stage]), lane);
         });
     }
 

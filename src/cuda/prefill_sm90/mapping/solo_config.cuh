@@ -39,6 +39,7 @@ union Staging {
 
 struct Smem {
     static constexpr int kGatesAhead = 0;
+    static constexpr bool kTakesRaw = true;
     Stage stages[kStages];
     alignas(1024) uint8_t value[kValueStages][kHalves][kValueBytes];  // V [2 x 64][32], 128-byte swizzle
     alignas(1024) uint8_t score_keys[kTurns][kHalves][4096];  // KI: [2 x 64 channels][32 rows] bf16, 128-byte swizzle

@@ -23,7 +23,7 @@ struct OperandRole {
             const Operands<Smem, kind, 1, kind == GateKind::Bounded, false, true, is_raw> operands{p, s, group, warp, lane_here()};
             if (number < kTurns || chunk_info_of(s, number - kTurns).head != info.head) gate = operands.load_gate(info.head);
             typename decltype(operands)::Kept kept;
-            operands.make(stage, number % kAkks, info, gate, kept, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
+            operands.make(stage, number % kAkks, info, gate, kept, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
                           [] {}, [&] {
                 // Its place for akk is free once the chunk before there has been solved, which it hardly ever has to wait for.
                 const RingSlot before = stage_slot(number - kAkks);

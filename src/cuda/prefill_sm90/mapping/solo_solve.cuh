@@ -33,7 +33,7 @@ struct SolveRole {
         wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
         const ChunkInfo at = chunk_info_of(s, number);
         if (at.rows == 0) return false;
-        const float beta = load_beta(p, at, lane);  // it travels while the operands are made
+        const uint32_t beta = load_beta(p, at, lane);  // it travels while the operands are made
         wait(s.at(s->barriers.scores_ready[slot.index]), slot.phase);
         b = s->beta[which][lane] = step_size(p, at, lane, beta);
         __syncwarp();

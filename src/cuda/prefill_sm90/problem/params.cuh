@@ -109,10 +109,15 @@ struct Checkpoints {
     __device__ bool exist() const { return states.element != Element::Absent; }
 };
 
-inline constexpr int kClusterKind = 0, kSingleKind = 1;  // of Timeline::kinds
+inline constexpr int kClusterKind = 0, kSingleKind = 1, kQuadKind = 2;  // of Timeline::kinds
+
+// A call whose lengths only the device knows may be two launches, of duo or solo and then of quads: all blocks of one of them see that the other is
+// faster, and end.
+enum class Turn : uint8_t { Alone, First, Second };
 
 struct Params : Timeline {
     fkdai_prefill_mapping mapping;   // FKDAI_EITHER: the schedule says which of duo and solo
+    Turn turn;
     CUtensorMap q, k, v, g;          // [B][T][H or HV][128] bf16, box [1][32][1][64], 128-byte swizzle
     CUtensorMap o;                   // out, box [1][32][1][16], 32-byte swizzle; for solo
     const float *g_f32;              // g in fp32, read beside the copy engine: a lane's two channels of a token at once; null: bf16, by its map

@@ -19,7 +19,7 @@ __device__ unsigned long long marked_ns[kMarks][8];       // of the first eight 
 __device__ __forceinline__ unsigned marked_block(Mark moment) {
     unsigned ranks;
     asm("mov.u32 %0, %%cluster_nctaid.x;" : "=r"(ranks));
-    if (moment < mark_state_begins) return ranks == 2 ? 0 : ranks / 2;  // preparers come last
+    if (moment < mark_state_begins) return ranks == 2 ? 0 : ranks == 8 ? 4 : 2;  // preparers come last
     return ranks == 8 && moment >= mark_out_waits ? 2 : 0;
 }
 __device__ __forceinline__ void mark_clock(Mark moment, uint32_t place) {

@@ -8,20 +8,37 @@ namespace fkdai::prefill {
 
 static_assert(sizeof(Cut) == FKDAI_CUT_BYTES);
 
+inline void place_kinds(Timeline &timeline, const fkdai_prefill_grid &grid) {
+    timeline.job_cost = grid.mapping == FKDAI_QUAD ? int{FKDAI_QUAD_JOB_COST} : int{FKDAI_JOB_COST};
+    timeline.kinds[kClusterKind] = {fkdai_prefill_clusters(grid), FKDAI_DUO_CHUNK_COST, timeline.job_cost, 0};
+    timeline.kinds[kSingleKind] = {fkdai_prefill_singles(grid), FKDAI_SOLO_CHUNK_COST, FKDAI_JOB_COST, 0};
+    timeline.kinds[kQuadKind] = {grid.quads, FKDAI_QUAD_CHUNK_COST, FKDAI_QUAD_JOB_COST, FKDAI_QUAD_START_COST};
+}
+
 // `number` is one that no launch has had before.
 inline void place_workspace(Params &p, const fkdai_prefill_grid &grid, fkdai_prefill_schedule schedule,
                             fkdai_prefill_stops stops, void *memory, uint64_t number) {
     const fkdai_prefill_layout at = fkdai_prefill_make_layout(p.sequences.count, grid, schedule, stops);
     auto *const base = static_cast<uint8_t *>(memory);
     p.mapping = grid.mapping;
-    p.kinds[kClusterKind] = {fkdai_prefill_clusters(grid), FKDAI_DUO_CHUNK_COST};
-    p.kinds[kSingleKind] = {fkdai_prefill_singles(grid), FKDAI_SOLO_CHUNK_COST};
+    place_kinds(p, grid);
     p.relay = base + at.relay;
     p.checkpoints.parked = reinterpret_cast<float *>(base + at.parked);
     if (schedule == FKDAI_SCHEDULE_NONE) return;
     p.hand_over = {reinterpret_cast<float *>(base + at.state), reinterpret_cast<uint64_t *>(base + at.is_ready), number};
     p.schedule = {reinterpret_cast<Cut *>(base + at.cut), reinterpret_cast<int32_t *>(base + at.prefix), reinterpret_cast<int2 *>(base + at.sequence),
                   stops.every > 0 ? reinterpret_cast<int32_t *>(base + at.marks) : nullptr, schedule == FKDAI_SCHEDULE_OWN};
+}
+
+// The parameters of the second launch, of quads: both decide alike, and the workspace of these lies behind that of `p`.
+inline Params place_quads(const Params &p, const fkdai_prefill_grid &grid, int64_t N, int64_t H, fkdai_prefill_stops stops, void *memory, uint64_t number) {
+    const fkdai_prefill_grid of_quads = fkdai_prefill_quads(grid);
+    const size_t before = fkdai_prefill_make_layout(N, grid, fkdai_prefill_who_schedules(N, H, grid), stops).bytes;
+    Params quads = p;
+    place_workspace(quads, of_quads, FKDAI_SCHEDULE_OWN, stops, static_cast<uint8_t *>(memory) + before, number);
+    place_kinds(quads, grid);
+    quads.job_cost = FKDAI_QUAD_JOB_COST, quads.turn = Turn::Second;
+    return quads;
 }
 
 }  // namespace fkdai::prefill

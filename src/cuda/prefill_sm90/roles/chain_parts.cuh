@@ -12,7 +12,7 @@ struct Chunk {
     TokensF16 r_f16;
     StateBf16 state_bf16;
     Decays decays;      // for a chain that multiplies by them in two parts
-    TokenRows o;        // Q S, for a chain that makes it with K S
+    TokenRows o;        // Q S, for a chain that makes it behind K S
     RingSlot slot;      // of its stage, where slots are counted on (quad_parts.cuh)
     uint32_t stage;     // address
     uint32_t range;     // of R

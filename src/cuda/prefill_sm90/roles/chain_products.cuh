@@ -84,6 +84,17 @@ __device__ __forceinline__ void begin_residual(uint32_t stage, const TokensBf16 
     multiply_state<ScaleOut::One>(stage + uint32_t{offsetof(Stage, kq)}, state_bf16, r);
 }
 
+// The same, and Q S behind it: two groups, of which the first is R.
+__device__ __forceinline__ void begin_residual_and_out(uint32_t stage, const TokensBf16 &v, const StateBf16 &state_bf16, TokenRows &r, TokenRows &o) {
+    begin_with_values(v, r);
+    pin(o);
+    multiply_state<ScaleOut::One>(stage + uint32_t{offsetof(Stage, kq)}, state_bf16, r);
+#pragma unroll
+    for (int k = 0; k < 8; k++)
+        mma<MmaN32>(state_bf16[k], tokens_of(stage + uint32_t{offsetof(Stage, kq)} + kQueryRows, k), o, k == 0 ? ScaleOut::Zero : ScaleOut::One);
+    mma_commit();
+}
+
 // U^T = R^T T^T
 __device__ __forceinline__ void solve_update(uint32_t stage, const TokensF16 &r_f16, TokenRows &u) {
     const Operand<0, 512, Swizzle::B64> solve(stage + offsetof(Stage, solve));
@@ -94,10 +105,19 @@ __device__ __forceinline__ void solve_update(uint32_t stage, const TokensF16 &r_
     mma_commit();
 }
 
+// S^T += U^T Kr
 __device__ __forceinline__ void add_update(uint32_t stage, const TokensF16 &u_f16, StateRows &state) {
     const Operand<sizeof(Stage::ki[0]), 1024, Swizzle::B128> keys(stage + offsetof(Stage, ki));
     mma<MmaN128BMnF16>(u_f16[0], keys.at(0), state);
     mma<MmaN128BMnF16>(u_f16[1], keys.at(16 * 128), state);
+}
+// The same in two halves (MmaHalfBMnF16).
+__device__ __forceinline__ void add_update_halves(uint32_t stage, const TokensF16 &u_f16, StateRows &state) {
+    const Operand<sizeof(Stage::ki[0]), 1024, Swizzle::B128> keys(stage + offsetof(Stage, ki));
+    mma<MmaHalfBMnF16<0>>(u_f16[0], keys.at(0), state);
+    mma<MmaHalfBMnF16<32>>(u_f16[0], keys.at(sizeof(Stage::ki[0])), state);
+    mma<MmaHalfBMnF16<0>>(u_f16[1], keys.at(16 * 128), state);
+    mma<MmaHalfBMnF16<32>>(u_f16[1], keys.at(sizeof(Stage::ki[0]) + 16 * 128), state);
 }
 
 __device__ __forceinline__ void read_recent(uint32_t stage, const TokensF16 &u_f16, TokenRows &o) {

@@ -61,16 +61,17 @@ __device__ __forceinline__ void prefetch_gates(const Params &p, const ChunkInfo 
     if (kind == GateKind::PrecomputedF32 && lane < at.rows) prefetch_l2(p.g_f32 + p.g_strides.offset(at.batch, at.token + lane, at.head), kWidth * sizeof(float));
 }
 
-// beta of the lane's token, as the caller gave it: it travels while something else is waited for. Rows past the sequence are not read.
-__device__ __forceinline__ float load_beta(const Params &p, const ChunkInfo &at, int lane) {
-    if (lane >= at.rows) return 0.f;
+// beta of the lane's token, as it lies in memory: it travels while something else is waited for, so nothing is made of it here. Rows past the
+// sequence are not read.
+__device__ __forceinline__ uint32_t load_beta(const Params &p, const ChunkInfo &at, int lane) {
+    if (lane >= at.rows) return 0;
     const int64_t i = p.beta.strides.offset_of(at.batch, at.token + lane, at.head);
-    if (p.beta.element == Element::F32) return static_cast<const float *>(p.beta.data)[i];
-    return __bfloat162float(static_cast<const __nv_bfloat16 *>(p.beta.data)[i]);
+    return p.beta.element == Element::F32 ? static_cast<const uint32_t *>(p.beta.data)[i] : static_cast<const uint16_t *>(p.beta.data)[i];
 }
 
 // b of the lane's token, made of its beta; rows past the sequence have 0.
-__device__ __forceinline__ float step_size(const Params &p, const ChunkInfo &at, int lane, float beta) {
+__device__ __forceinline__ float step_size(const Params &p, const ChunkInfo &at, int lane, uint32_t bits) {
+    const float beta = p.beta.element == Element::F32 ? __uint_as_float(bits) : low_bf16(bits);
     const float b = p.beta.is_activated ? beta : sigmoid(beta);
     return lane < at.rows ? p.beta.multiplier * b : 0.f;
 }

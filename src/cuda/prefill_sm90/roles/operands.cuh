@@ -7,7 +7,7 @@
 //     3. begin/finish_scores      [-A/beta ; M] = [-K ; Q] KI^T
 //     4. leave_anchor             -K = -k^ 2^gamma, Q = scale q^ 2^gamma: powers of two, exact
 //
-// A warpgroup barrier stands behind 1 and 2, and before 4.
+// A warpgroup barrier stands behind 1 (there two warps may do) and 2, and before 4.
 #pragma once
 
 #include "device/gates.cuh"
@@ -345,16 +345,17 @@ struct Operands {
         }
     }
 
-    // All of it, for a chunk whose raw tiles are there. kept: its gates, if they are there. sync: the warpgroup's barrier; await_norms: until they
+    // All of it, for a chunk whose raw tiles are there. kept: its gates, if they are there. sync_decays: at least the two warps
+    // of a half of the channels meet; sync: the warpgroup does; await_norms: until they
     // are there; await_place: until akk's place is free; announce_scores: akk is there, for the solve; reach: a moment.
-    template <class Sync, class AwaitNorms, class AwaitPlace, class AnnounceScores, class Reach>
-    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, Kept &kept, const Sync &sync,
+    template <class SyncDecays, class Sync, class AwaitNorms, class AwaitPlace, class AnnounceScores, class Reach>
+    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, Kept &kept, const SyncDecays &sync_decays, const Sync &sync,
                                          const AwaitNorms &await_norms, const AwaitPlace &await_place, const AnnounceScores &announce_scores,
                                          const Reach &reach) const {
         const int rows = info.rows;
         if constexpr (Gates::kAreKept) raw_gates().prefetch_next(info);
         sum_gates(stage, info, gate, kept);
-        sync();
+        sync_decays();
         await_norms();
         reach(mark_operand_has_gates);
         const Anchor anchor = load_anchor(stage);

@@ -30,7 +30,7 @@ struct ChunkSolve {
     // Of the warp, as bits: negative ones are above all others.
     __device__ __forceinline__ bool is_usual(float b) const {
         const uint32_t largest = warp_max(__float_as_uint(b));
-        return !(is_far(largest) || is_small(largest) || p.is_raw);
+        return !(is_far(largest) || is_small(largest) || (Smem::kTakesRaw && p.is_raw));
     }
     __device__ __forceinline__ void set_range(uint32_t largest, bool has_factors) const {
         if (lane == 0) s->stages[stage].range.largest = largest, s->stages[stage].range.has_factors = has_factors;
@@ -46,7 +46,9 @@ struct ChunkSolve {
     template <class Meanwhile>
     __device__ __forceinline__ void run_unusual(float b, const Meanwhile &meanwhile) const {
         Stage &to = s->stages[stage];
-        const TokenSize size = p.is_raw ? s->token_sizes[stage][lane] : TokenSize{0, 0.f};
+        TokenSize size{};
+        if constexpr (Smem::kTakesRaw)
+            if (p.is_raw) size = s->token_sizes[stage][lane];
         const int key = low_exponent(size.exponents), query = high_exponent(size.exponents);
         const uint32_t largest = warp_max(key != 0 ? ~0u : __float_as_uint(b * fmaxf(size.squares, 1.f)));
         if (is_far(largest)) meanwhile();

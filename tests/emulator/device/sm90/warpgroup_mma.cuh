@@ -42,9 +42,10 @@ struct SharedOperand {
     }
 };
 
-template <int width, bool b_is_k_major, Type16 type>
+// first: of the accumulators, which may be more.
+template <int width, bool b_is_k_major, Type16 type, int first = 0>
 struct RegisterAtom {
-    static constexpr int kWidth = width;
+    static constexpr int kWidth = width, kFirst = first;
     static constexpr bool kBIsKMajor = b_is_k_major;
     static constexpr Type16 kType = type;
 };
@@ -53,6 +54,8 @@ using MmaN64 = RegisterAtom<64, true, Type16::BF16>;
 using MmaN32F16 = RegisterAtom<32, true, Type16::F16>;
 using MmaN32BMnF16 = RegisterAtom<32, false, Type16::F16>;
 using MmaN128BMnF16 = RegisterAtom<128, false, Type16::F16>;
+template <int first>
+using MmaHalfBMnF16 = RegisterAtom<64, false, Type16::F16, first>;
 struct MmaSharedN32 : RegisterAtom<32, true, Type16::BF16> {};
 
 struct MmaBring {
@@ -81,7 +84,7 @@ void multiply(void **all, uint64_t b, ScaleOut scale, const ReadA &a) {
             for (int n = 0; n < Atom::kWidth; n++) sum[n] += left * right[k][n];
         }
         for (int n = 0; n < Atom::kWidth; n++) {
-            float &c = accumulator(all, m, n);
+            float &c = accumulator(all, m, n + 2 * Atom::kFirst);
             c = (scale == ScaleOut::Zero ? 0.f : c) + static_cast<float>(sum[n]);
         }
     }
@@ -89,7 +92,7 @@ void multiply(void **all, uint64_t b, ScaleOut scale, const ReadA &a) {
 
 template <class Atom, int n>
 void mma(const uint32_t (&a)[4], uint64_t b, float (&c)[n], ScaleOut scale = ScaleOut::One) {
-    static_assert(n == Atom::kWidth / 2);
+    static_assert(n >= Atom::kFirst + Atom::kWidth / 2);
     MmaBring bring{a, c};
     emulator::meet_warpgroup(&bring, [b, scale](void **all) {
         multiply<Atom>(all, b, scale, [all](int m, int k) {
