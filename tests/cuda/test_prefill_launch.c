@@ -168,6 +168,8 @@ static void test_one_long_sequence(void **state)
     assert_int_equal(call.grid.quads, 0);                         /* too many heads */
     call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){2047, 4, 32, 1}, no_stops, SMS);
     assert_int_equal(call.grid.quads, 0);                         /* too short */
+    call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){8192, 1025, 12, 1}, no_stops, SMS);
+    assert_int_equal(call.grid.quads, 0);                         /* too many sequences */
     call.grid = fkdai_prefill_make_grid(FKDAI_DUO, (fkdai_prefill_jobs){8192, 2, 32, 1}, no_stops, SMS);
     assert_int_equal(call.grid.quads, 0);                         /* asked for */
 }

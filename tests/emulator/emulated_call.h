@@ -151,7 +151,7 @@ struct Call {
 
     static unsigned threads_of(GateKind kind, fkdai_prefill_mapping mapping) {
         if (mapping != FKDAI_QUAD) return kThreads;
-        return kind == GateKind::PrecomputedF32 ? quad::Warps<quad::QuadF32>::kThreads : quad::Warps<quad::Quad>::kThreads;
+        return kind == GateKind::PrecomputedF32 ? quad::Warps<quad::WideQuad>::kThreads : quad::Warps<quad::Quad>::kThreads;
     }
 
     // False after a deadlock, or if the same launch could not come again.

@@ -44,7 +44,7 @@ def cuda_release(nvcc):
 def short_name(mangled):
     """prefill_kernel<0> of a kernel that is a template over one enumeration, prefill_kernel<0,1> if a bool behind it is true,
     prefill_cluster_kernel<0,Quad> if a type is behind it; without an argument of every other one."""
-    name, argument, is_set, kind = re.search(r"\d+([a-z_]+_kernel)(?:IL\w*?E(\d+)E(?:Lb([01])E|NS\w*?\d([A-Z][a-z]+)E)?)?", mangled).groups()
+    name, argument, is_set, kind = re.search(r"\d+([a-z_]+_kernel)(?:IL\w*?E(\d+)E(?:Lb([01])E|NS\w*?\d([A-Z][A-Za-z]+?)E)?)?", mangled).groups()
     second = ",1" if is_set == "1" else f",{kind}" if kind else ""
     return f"{name}<{argument}{second}>" if argument else name
 

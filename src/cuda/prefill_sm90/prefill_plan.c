@@ -20,7 +20,8 @@ static int quad_is_faster(int quads, fkdai_prefill_jobs of)
 /* Few heads, and sequences of which one may be much longer than the others. */
 static int quad_may_be_faster(int quads, fkdai_prefill_jobs of)
 {
-    return of.is_packed && of.N > 1 && of.tokens >= FKDAI_QUAD_LEAST_TOKENS && is_room(quads * FKDAI_QUAD_JOBS_NUMERATOR / FKDAI_QUAD_JOBS_DENOMINATOR, 1, of.H);
+    return of.is_packed && of.N > 1 && of.N <= FKDAI_OPEN_SEQUENCES && of.tokens >= FKDAI_QUAD_LEAST_TOKENS &&
+           is_room(quads * FKDAI_QUAD_JOBS_NUMERATOR / FKDAI_QUAD_JOBS_DENOMINATOR, 1, of.H);
 }
 
 /* What a launch more costs is little beside what the call takes if all sequences are equal. */

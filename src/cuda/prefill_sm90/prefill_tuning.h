@@ -36,8 +36,10 @@ enum {
     FKDAI_QUAD_JOBS_DENOMINATOR = 10,
     FKDAI_QUAD_CUT_TOKENS = 2048,    /* mean length of a sequence from which cutting pays */
 
-    /* Packed sequences with so many tokens in sum may be done by quads, if one is long. */
+    /* Packed sequences with so many tokens in sum may be done by quads, if one is long; not of more than so many, whose lengths the host would have to
+     * look at for more than 1 us. */
     FKDAI_QUAD_LEAST_TOKENS = 2048,
+    FKDAI_OPEN_SEQUENCES = 1024,
 
     /* The host knows the lengths, or the device is asked in two launches, which cost 4 us: of so many sequences at most, whose call would take so
      * long, in 10 ns, if they were equal. */

@@ -18,13 +18,13 @@ struct Quad {
     static constexpr int kOuts = 0, kPreparers = 2, kStages = 6, kGroups = 4, kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 48;
     static constexpr bool kSolvesAside = true, kTakesTurns = true;
 };
-struct QuadF32 {
+struct WideQuad {
     static constexpr int kOuts = 0, kPreparers = 2, kStages = 6, kGroups = 3, kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
     static constexpr bool kSolvesAside = true, kTakesTurns = true;
 };
 // fp32 gates wait in registers of the operand warps: there are enough for three groups.
 template <GateKind kind>
-using QuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, QuadF32, Quad>;
+using QuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, WideQuad, Quad>;
 struct Quint {
     static constexpr int kOuts = 0, kPreparers = 3, kStages = 6, kGroups = 3, kGroupRegisters = 128, kSingleRegisters = 64, kNormRegisters = 32;
     static constexpr bool kSolvesAside = true, kTakesTurns = false;
