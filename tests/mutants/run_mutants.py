@@ -213,7 +213,6 @@ MUTANTS = [
      "                if (!at.is_last) release_tile(number + kOutStages);\n                this->store(out.index, unit, at);\n            }\n            if (at.is_last) return;\n", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_chain.cuh", "if (is_scaled) multiply_state(stage", "if (false) multiply_state(stage", VALUES),
     ("src/cuda/prefill_sm90/prefill_kernel.cuh", "    return has_it;\n", "    return true;\n", TURNS),
-    ("src/cuda/prefill_sm90/problem/workspace.cuh", "quads.job_cost = FKDAI_QUAD_JOB_COST, quads.turn", "quads.turn", TURNS),
     ("src/cuda/prefill_sm90/mapping/octet_chain.cuh", "            await_follower();\n        });", "        });", LATE),
     ("src/cuda/prefill_sm90/mapping/octet_chain.cuh", "peer_address(address, kChains + half)", "peer_address(address, kChains + (half ^ 1))", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_values.cuh", "arrive_expecting(ready, kUpdateBytes)", "arrive(ready)", LATE),
