@@ -160,6 +160,21 @@ static void test_one_long_sequence(void **state)
         assert_int_equal(fake.launches[0].ranks, wanted[i].ranks);
         if (wanted[i].launches == 2) assert_launch(1, "prefill", 4 * 30, 768, 1);
     }
+    /* As many jobs as blocks, nearly: a block for each, where the host knows that none is long; else the device decides, never by the mean. */
+    const int64_t sixteen[] = {0, 512, 1024, 1536, 2048, 2560, 3072, 3584, 4096, 4608, 5120, 5632, 6144, 6656, 7168, 7680, 8192};
+    const int64_t long_first[] = {0, 6992, 7072, 7152, 7232, 7312, 7392, 7472, 7552, 7632, 7712, 7792, 7872, 7952, 8032, 8112, 8192};
+    const struct { const int64_t *host; unsigned blocks; int ranks; } nearly[] = {{NULL, SMS, 2}, {sixteen, 128, 2}, {long_first, 4 * 30, 4}};
+    for (size_t i = 0; i < sizeof nearly / sizeof *nearly; ++i) {
+        fkdai_prefill_call few = call_of(16, 8, 0);
+        few.T = 8192, few.cu_seqlens_host = nearly[i].host;
+        few.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){8192, 16, 8, 1}, no_stops, SMS);
+        reset();
+        assert_int_equal(fkdai_prefill_launch(&few, NULL), 0);
+        assert_int_equal(fake.launched, 1);
+        assert_int_equal(fake.launches[0].grid, nearly[i].blocks);
+        assert_int_equal(fake.launches[0].ranks, nearly[i].ranks);
+    }
+    assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){8192, 2, 64, 1}, no_stops, SMS).mapping, FKDAI_EITHER);
     call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){8192, 2, 32, 0}, no_stops, SMS);    /* dense: they are equal */
     assert_int_equal(call.grid.quads, 0);
     call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){8192, 35, 12, 1}, no_stops, SMS);

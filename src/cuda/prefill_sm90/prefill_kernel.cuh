@@ -87,7 +87,8 @@ __global__ void __launch_bounds__(quad::Warps<Shape>::kThreads, 1) prefill_clust
     const quad::View<Shape> preparer{&dynamic_shared<quad::Smem<Shape>>(), base};
     const quad::Part<Shape> part{static_cast<int>(blockIdx.x % quad::kRanks<Shape>)};
     const auto init_barriers = [&] { quad::init_barriers<Shape>(receiver, preparer, part); };
-    if (begin_block<quad::Warps<Shape>::kThreads, Shape::kTakesTurns, true>(p, any, part.is_preparer(), [](const Cut *) {}, init_barriers)) quad::run<kind, Shape>(p, receiver, preparer, part);
+    if (!begin_block<quad::Warps<Shape>::kThreads, Shape::kTakesTurns, true>(p, any, part.is_preparer(), [](const Cut *) {}, init_barriers)) return;
+    quad::run<kind, Shape>(p, receiver, preparer, part);
 }
 
 }  // namespace fkdai::prefill

@@ -146,8 +146,11 @@ const Kernel &kernel_of(const fkdai_prefill_call &call, fkdai_prefill_mapping ma
     return mapping == FKDAI_OCTET ? of.octet : mapping == FKDAI_QUINT ? of.quint : mapping == FKDAI_QUAD ? of.quad : of.any;
 }
 
-// As best_kind on the device, of a copy of cu_seqlens that is known to be good; checkpoints aside.
-bool quads_are_faster(const fkdai_prefill_call &call) {
+// The grid for lengths that the host knows, from a copy of cu_seqlens that is good: the call's, or quads, or a block for each job without a schedule.
+// As best_kind on the device, but for checkpoints.
+fkdai_prefill_grid grid_of_known(const fkdai_prefill_call &call) {
+    const bool may_be_lone = call.grid.mapping == FKDAI_EITHER && call.N * call.HV <= fkdai_prefill_singles(call.grid);
+    if (call.cu_seqlens_host == nullptr || !(call.grid.quads > 0 || may_be_lone)) return call.grid;
     const bool is_64bit = call.cu_seqlens.element == FKDAI_I64;
     const auto entry = [&](int64_t n) {
         return is_64bit ? static_cast<const int64_t *>(call.cu_seqlens_host)[n] : static_cast<const int32_t *>(call.cu_seqlens_host)[n];
@@ -159,7 +162,10 @@ bool quads_are_faster(const fkdai_prefill_call &call) {
     }
     Timeline timeline{};
     place_kinds(timeline, call.grid);
-    return best_cut(timeline.kinds, jobs).kind == kQuadKind;
+    if (may_be_lone) timeline.kinds[kClusterKind].start_cost = FKDAI_SCHEDULE_COST;
+    const int kind = best_cut(timeline.kinds, jobs).kind;
+    if (kind == kQuadKind) return fkdai_prefill_quads(call.grid);
+    return may_be_lone && kind == kSingleKind ? fkdai_prefill_grid{FKDAI_SOLO, static_cast<int>(jobs.count), 0, 0} : call.grid;
 }
 
 // Behind the plan kernel it starts beside that one and waits for it inside (dependent_launch.cuh).
@@ -205,8 +211,8 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     if (call->grid.workers == 0) return cudaSuccess;
     Params p{};
     if (const cudaError_t error = fill_params(*call, &p); error != cudaSuccess) return error;
-    const bool is_known = call->cu_seqlens_host != nullptr, is_asked = call->grid.is_asked != 0 && !is_known;
-    const fkdai_prefill_grid grid = call->grid.quads > 0 && is_known && quads_are_faster(*call) ? fkdai_prefill_quads(call->grid) : call->grid;
+    const bool is_asked = call->grid.is_asked != 0 && call->cu_seqlens_host == nullptr;
+    const fkdai_prefill_grid grid = grid_of_known(*call);
     const fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(call->N, call->HV, grid);
     place_workspace(p, grid, schedule, call->checkpoints.stops, call->workspace, schedule == FKDAI_SCHEDULE_NONE ? 0 : launch_number());
     const bool is_planned = schedule == FKDAI_SCHEDULE_ONCE;

@@ -4,7 +4,8 @@
 #include "prefill_sm90/prefill_tuning.h"
 #include "schedule/schedule_tuning.h"
 
-enum { OCTET_RANKS = 8, QUINT_RANKS = 5, QUAD_RANKS = 4, DUO_RANKS = 2, OCTET_PREPARERS = 4, QUINT_PREPARERS = 3, QUAD_PREPARERS = 2, WIDTH = 128, CHUNK = 32, HALVES = 2, ALIGN = 256 };
+enum { OCTET_RANKS = 8, QUINT_RANKS = 5, QUAD_RANKS = 4, DUO_RANKS = 2, OCTET_PREPARERS = 4, QUINT_PREPARERS = 3, QUAD_PREPARERS = 2 };
+enum { WIDTH = 128, CHUNK = 32, HALVES = 2, ALIGN = 256 };
 
 static int at_least_one(int count) { return count > 1 ? count : 1; }
 
@@ -24,20 +25,25 @@ static int quad_may_be_faster(int quads, fkdai_prefill_jobs of)
            is_room(quads * FKDAI_QUAD_JOBS_NUMERATOR / FKDAI_QUAD_JOBS_DENOMINATOR, 1, of.H);
 }
 
+/* Of sequences of equal length: units of a job, and what clusters take for all jobs, in 10 ns. */
+static int64_t units_of_a_job(fkdai_prefill_jobs of) { return (of.tokens / of.N + CHUNK - 1) / CHUNK + FKDAI_JOB_COST; }
+static int64_t cost_in_clusters(int clusters, fkdai_prefill_jobs of)
+{
+    const int64_t job = units_of_a_job(of), equal = (of.N * of.H * job + clusters - 1) / clusters;
+    return (equal > job ? equal : job) * FKDAI_DUO_CHUNK_COST;
+}
+
 /* What a launch more costs is little beside what the call takes if all sequences are equal. */
 static int device_is_asked(int clusters, fkdai_prefill_jobs of)
 {
-    if (of.N > FKDAI_ASKED_SEQUENCES) return 0;
-    const int64_t job = (of.tokens / of.N + CHUNK - 1) / CHUNK + FKDAI_JOB_COST, equal = (of.N * of.H * job + clusters - 1) / clusters;
-    return (equal > job ? equal : job) * FKDAI_DUO_CHUNK_COST >= FKDAI_ASKED_COST;
+    return of.N <= FKDAI_ASKED_SEQUENCES && cost_in_clusters(clusters, of) >= FKDAI_ASKED_COST;
 }
 
-/* A block for every job, without a schedule, ends before clusters with one; of sequences of equal length. */
+/* A block for every job, without a schedule, ends before clusters with one. Packed sequences may differ: of them the launcher asks, by their lengths. */
 static int lone_solo_is_faster(int clusters, fkdai_prefill_jobs of)
 {
-    if (!is_room(clusters * DUO_RANKS, of.N, of.H)) return 0;
-    const int64_t job = (of.tokens / of.N + CHUNK - 1) / CHUNK + FKDAI_JOB_COST, equal = (of.N * of.H * job + clusters - 1) / clusters;
-    return job * FKDAI_SOLO_CHUNK_COST <= (equal > job ? equal : job) * FKDAI_DUO_CHUNK_COST + FKDAI_SCHEDULE_COST;
+    return !of.is_packed && is_room(clusters * DUO_RANKS, of.N, of.H) &&
+           units_of_a_job(of) * FKDAI_SOLO_CHUNK_COST <= cost_in_clusters(clusters, of) + FKDAI_SCHEDULE_COST;
 }
 
 static int may_fall_inside_a_chunk(fkdai_prefill_stops stops) { return stops.per_sequence > 0 || stops.every % CHUNK != 0; }

@@ -95,8 +95,7 @@ __device__ __forceinline__ void fence_cluster() { asm volatile("fence.acq_rel.cl
 // before copies that a later arrival lets in (without it, a copy was seen to overtake an ldmatrix).
 __device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// All threads of one warpgroup meet; `id` is 1..15 (0 is __syncthreads).
-// Two warps, or the four of a warpgroup, meet.
+// Two warps, or the four of a warpgroup, meet; `id` is 1..15 (0 is __syncthreads).
 __device__ __forceinline__ void warp_pair_sync(int id) { asm volatile("bar.sync %0, 64;" ::"r"(id) : "memory"); }
 __device__ __forceinline__ void warpgroup_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
 

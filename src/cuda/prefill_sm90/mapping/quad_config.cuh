@@ -18,16 +18,15 @@ struct Quad {
     static constexpr int kOuts = 0, kPreparers = 2, kStages = 6, kGroups = 4, kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 48;
     static constexpr bool kSolvesAside = true, kTakesTurns = true;
 };
-struct WideQuad {
-    static constexpr int kOuts = 0, kPreparers = 2, kStages = 6, kGroups = 3, kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
-    static constexpr bool kSolvesAside = true, kTakesTurns = true;
+struct WideQuad : Quad {
+    static constexpr int kGroups = 3, kGroupRegisters = 120, kNormRegisters = 40;
 };
 // fp32 gates wait in registers of the operand warps: there are enough for three groups.
 template <GateKind kind>
 using QuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, WideQuad, Quad>;
-struct Quint {
-    static constexpr int kOuts = 0, kPreparers = 3, kStages = 6, kGroups = 3, kGroupRegisters = 128, kSingleRegisters = 64, kNormRegisters = 32;
-    static constexpr bool kSolvesAside = true, kTakesTurns = false;
+struct Quint : Quad {
+    static constexpr int kPreparers = 3, kGroups = 3, kGroupRegisters = 128, kSingleRegisters = 64, kNormRegisters = 32;
+    static constexpr bool kTakesTurns = false;
 };
 struct Octet {
     static constexpr int kOuts = 2, kPreparers = 4, kStages = 6, kGroups = 3, kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
