@@ -37,6 +37,8 @@ static int check_overlaps(const py_call *call)
 
 /* ---------------------------------------------------------------- what to copy */
 
+enum { NEVER_ASKED_FOR = FKDA_ARG_CHECKPOINT_OFFSETS + 1 };    /* a bit that advise never sets: copied only where there are no words */
+
 static PyObject *torch_dtype(const py_core *core, fkda_dtype dtype)
 {
     for (int i = 0; i < PY_DTYPE_COUNT; ++i)
@@ -73,9 +75,10 @@ PyObject *fkdai_py_copies(const py_core *core, const py_call *call)
         {ARG_INITIAL_STATE, FKDA_ARG_INITIAL_STATE, t.initial_state.dtype},
         {ARG_FINAL_STATE, FKDA_ARG_FINAL_STATE, t.final_state.dtype},
         {ARG_CU_SEQLENS, FKDA_ARG_CU_SEQLENS, t.cu_seqlens},
+        {ARG_CU_SEQLENS_CPU, NEVER_ASKED_FOR, t.cu_seqlens},
         {ARG_INITIAL_SLOTS, FKDA_ARG_INITIAL_SLOTS, t.initial_state.slot_dtype},
         {ARG_FINAL_SLOTS, FKDA_ARG_FINAL_SLOTS, t.final_state.slot_dtype},
-        {ARG_INITIAL_MASK, FKDA_ARG_CHECKPOINT_OFFSETS + 1, FKDA_NONE},    /* the library never asks for a copy of it */
+        {ARG_INITIAL_MASK, NEVER_ASKED_FOR, FKDA_NONE},
         {ARG_CHECKPOINT_STATE, FKDA_ARG_CHECKPOINT_STATE, t.checkpoints.dtype},
         {ARG_CHECKPOINT_OFFSETS, FKDA_ARG_CHECKPOINT_OFFSETS, t.checkpoint_offset_dtype},
         {ARG_CHECKPOINT_SLOTS, FKDA_ARG_CHECKPOINT_SLOTS, t.checkpoints.slot_dtype},

@@ -7,6 +7,7 @@
  *     py_plain.c      the negative bit and requires_grad, of all tensors in one question
  *     py_refuse.c     why a tensor cannot be read in memory, in words
  *     py_describe.c   tensors -> fkda_fwd_desc and fkda_fwd_args; shapes, dtypes, layouts
+ *     py_lengths.c    the same for cu_seqlens, and for its copy on the host
  *     py_states.c     the same for states: dense or in pools, masks, checkpoints
  *     py_words.c      arguments that are words or whole numbers
  *     py_copies.c     which arguments Python must copy, and in which dtype: asked of the library, which copies the others itself
@@ -191,7 +192,7 @@ int fkdai_py_refuse_device(const py_view *view);
 
 typedef enum py_argument {    /* positions in flash_kda.fwd; a set of them is a mask of 1 << position */
     ARG_Q, ARG_K, ARG_V, ARG_G, ARG_BETA, ARG_SCALE, ARG_OUT, ARG_A_LOG, ARG_DT_BIAS, ARG_LOWER_BOUND,
-    ARG_INITIAL_STATE, ARG_FINAL_STATE, ARG_CU_SEQLENS,
+    ARG_INITIAL_STATE, ARG_FINAL_STATE, ARG_CU_SEQLENS, ARG_CU_SEQLENS_CPU,
     ARG_INITIAL_SLOTS, ARG_FINAL_SLOTS, ARG_INITIAL_MASK, ARG_CHECKPOINT_STATE, ARG_CHECKPOINT_OFFSETS, ARG_CHECKPOINT_SLOTS,
     ARG_CHECKPOINT_EVERY, ARG_SLOT_NULL, ARG_GATE, ARG_BETA_KIND, ARG_BETA_MULTIPLIER, ARG_QK_NORM, ARG_STATE_LAYOUT, PY_ARGUMENT_COUNT
 } py_argument;
@@ -230,10 +231,17 @@ int fkdai_py_take(py_call *call, py_argument argument, int inner, py_form *taken
 const py_view *fkdai_py_queries(const py_call *call);    /* q; where it is absent, k */
 int64_t fkdai_py_stride(const py_view *view, int axis);    /* 0, flashkda.h's default, where no step is taken */
 int fkdai_py_require_shape(const py_view *view, const char *rule, int ndim, const int64_t *wanted);
+int fkdai_py_require_ndim(const py_view *view, const char *rule, int ndim);
+int fkdai_py_refuse_dtype(const py_view *view, const char *rule);    /* -1, with a TypeError */
+
+/* ---------------------------------------------------------------- py_lengths.c */
+
+int fkdai_py_describe_lengths(py_call *call);    /* behind the sizes of q */
 
 /* ---------------------------------------------------------------- py_states.c */
 
 int fkdai_py_describe_states(py_call *call);
+int fkdai_py_refuse_alone(const py_call *call, py_argument argument, const char *missing);    /* -1: it is given, and what it belongs to is not */
 const char *fkdai_py_state_rule(const py_call *call, const char *v_first, const char *k_first);    /* the one for call->state_layout */
 
 /* ---------------------------------------------------------------- py_words.c */

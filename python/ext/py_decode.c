@@ -15,8 +15,8 @@ enum { ARG_STEP_STATES = ARG_CHECKPOINT_STATE, ARG_NUM_ACCEPTED = ARG_CHECKPOINT
 
 /* At the positions of fwd. */
 static const char *const names[PY_WORDS] = {
-    "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "state", "state", "cu_seqlens", "slots", "slots", "initial_mask",
-    "step_states", "num_accepted", "parent",
+    "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "state", "state", "cu_seqlens", "cu_seqlens_cpu", "slots",
+    "slots", "initial_mask", "step_states", "num_accepted", "parent",
 };
 
 /* ---------------------------------------------------------------- numbers and words */

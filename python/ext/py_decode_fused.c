@@ -13,8 +13,8 @@ enum {    /* positions in flash_kda._core.decode_fused; those before are where t
 
 /* At the positions of fwd. */
 static const char *const names[PY_WORDS] = {
-    "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "state", "state", "", "slots", "slots", "initial_mask",
-    "", "", "",
+    "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "state", "state", "", "", "slots", "slots",
+    "initial_mask", "", "", "",
 };
 static const char *const extra_names[EXTRA_COUNT] = {"conv_weight of q", "conv_weight of k", "conv_weight of v", "conv_bias of q", "conv_bias of k",
                                                      "conv_bias of v", "conv_state", "output_gate", "norm_weight"};

@@ -36,7 +36,7 @@ int fkdai_py_require_shape(const py_view *view, const char *rule, int ndim, cons
     return same ? 0 : refuse_shape(view, rule, ndim, wanted);
 }
 
-static int require_ndim(const py_view *view, const char *rule, int ndim)
+int fkdai_py_require_ndim(const py_view *view, const char *rule, int ndim)
 {
     if (view->ndim == ndim) return 0;
     char have[SHAPE_TEXT_BYTES];
@@ -92,7 +92,7 @@ static layout layout_of(const py_view *view, int inner)
     return LAYOUT_PLAIN;
 }
 
-static int refuse_dtype(const py_view *view, const char *rule)
+int fkdai_py_refuse_dtype(const py_view *view, const char *rule)
 {
     PyObject *const dtype = PyObject_GetAttrString(view->tensor, "dtype");
     if (dtype == NULL) return -1;
@@ -103,15 +103,15 @@ static int refuse_dtype(const py_view *view, const char *rule)
 
 static int is_index(py_argument argument)
 {
-    return argument == ARG_CU_SEQLENS || argument == ARG_INITIAL_SLOTS || argument == ARG_FINAL_SLOTS || argument == ARG_CHECKPOINT_OFFSETS ||
-           argument == ARG_CHECKPOINT_SLOTS;
+    return argument == ARG_CU_SEQLENS || argument == ARG_CU_SEQLENS_CPU || argument == ARG_INITIAL_SLOTS || argument == ARG_FINAL_SLOTS ||
+           argument == ARG_CHECKPOINT_OFFSETS || argument == ARG_CHECKPOINT_SLOTS;
 }
 
 static int check_kind(py_argument argument, const py_view *view)
 {
-    if (is_index(argument)) return view->dtype == FKDA_I32 || view->dtype == FKDA_I64 ? 0 : refuse_dtype(view, "int32 or int64");
-    if (argument == ARG_INITIAL_MASK) return !view->is_floating && view->item_bytes == 1 ? 0 : refuse_dtype(view, "bool or uint8");
-    return view->is_floating ? 0 : refuse_dtype(view, "a floating point dtype");
+    if (is_index(argument)) return view->dtype == FKDA_I32 || view->dtype == FKDA_I64 ? 0 : fkdai_py_refuse_dtype(view, "int32 or int64");
+    if (argument == ARG_INITIAL_MASK) return !view->is_floating && view->item_bytes == 1 ? 0 : fkdai_py_refuse_dtype(view, "bool or uint8");
+    return view->is_floating ? 0 : fkdai_py_refuse_dtype(view, "a floating point dtype");
 }
 
 int fkdai_py_take(py_call *call, py_argument argument, int inner, py_form *taken)
@@ -119,7 +119,7 @@ int fkdai_py_take(py_call *call, py_argument argument, int inner, py_form *taken
     const py_view *const view = &call->view[argument];
     if (check_kind(argument, view) < 0) return -1;
     if (view->is_negated && view->item_bytes == 1)    /* torch cannot negate these */
-        return refuse_dtype(view, "a floating point dtype of 16 bits or more, as the tensor has the negative bit");
+        return fkdai_py_refuse_dtype(view, "a floating point dtype of 16 bits or more, as the tensor has the negative bit");
     const layout lies = layout_of(view, inner);
     if (lies == LAYOUT_OVERLAPS && fkdai_py_is_output(argument)) {
         PyErr_Format(PyExc_ValueError, "%s has elements that share memory (an expanded tensor), so it cannot be written", view->name);
@@ -170,8 +170,8 @@ const py_view *fkdai_py_queries(const py_call *call) { return &call->view[call->
 static int describe_sizes(py_call *call)
 {
     fkda_fwd_desc *const d = &call->desc;
-    const py_view *const q = fkdai_py_queries(call), *const v = &call->view[ARG_V], *const cu_seqlens = &call->view[ARG_CU_SEQLENS];
-    if (require_ndim(q, "[B,T,H,K]", 4) < 0 || require_ndim(v, "[B,T,HV,V]", 4) < 0) return -1;
+    const py_view *const q = fkdai_py_queries(call), *const v = &call->view[ARG_V];
+    if (fkdai_py_require_ndim(q, "[B,T,H,K]", 4) < 0 || fkdai_py_require_ndim(v, "[B,T,HV,V]", 4) < 0) return -1;
     d->B = q->shape[0];
     d->T = q->shape[1];
     d->H = q->shape[2];
@@ -184,18 +184,7 @@ static int describe_sizes(py_call *call)
                      (long long)d->HV, (long long)d->H, q->name);
         return -1;
     }
-    if (cu_seqlens->tensor == NULL) return 0;
-    py_form taken;
-    if (require_ndim(cu_seqlens, "[N+1]", 1) < 0 || fkdai_py_take(call, ARG_CU_SEQLENS, 1, &taken) < 0) return -1;
-    if (cu_seqlens->shape[0] < 1 || d->B != 1) {
-        PyErr_Format(PyExc_ValueError, "cu_seqlens has %lld entries and %s has B = %lld, but packed sequences need N + 1 >= 1 entries and B = 1",
-                     (long long)cu_seqlens->shape[0], q->name, (long long)d->B);
-        return -1;
-    }
-    d->N = cu_seqlens->shape[0] - 1;
-    d->cu_seqlens = taken.dtype;
-    call->args.cu_seqlens = taken.data;
-    return 0;
+    return fkdai_py_describe_lengths(call);
 }
 
 static int describe_tensors(py_call *call)
@@ -241,7 +230,7 @@ static int check_devices(const py_call *call)
     const py_view *const q = fkdai_py_queries(call);
     for (int i = 0; i < PY_WORDS; ++i) {
         const py_view *const view = &call->view[i];
-        if (view->tensor == NULL || (view->memory == q->memory && view->device == q->device)) continue;
+        if (view->tensor == NULL || i == ARG_CU_SEQLENS_CPU || (view->memory == q->memory && view->device == q->device)) continue;
         PyObject *const have = PyObject_GetAttrString(view->tensor, "device"), *const want = PyObject_GetAttrString(q->tensor, "device");
         if (have != NULL && want != NULL)
             PyErr_Format(PyExc_ValueError, "%s is on device %S, but %s is on %S: all tensors must be on one device", view->name, have, q->name, want);

@@ -7,7 +7,8 @@
 
 static const char *const argument_names[PY_WORDS] = {
     "q", "k", "v", "g", "beta", "scale", "out", "A_log", "dt_bias", "lower_bound", "initial_state", "final_state", "cu_seqlens",
-    "initial_slots", "final_slots", "initial_mask", "checkpoint_state", "checkpoint_offsets", "checkpoint_slots",    /* words name themselves */
+    "cu_seqlens_cpu", "initial_slots", "final_slots", "initial_mask", "checkpoint_state", "checkpoint_offsets", "checkpoint_slots",
+    /* words name themselves */
 };
 
 enum { PLAN_TEXT_BYTES = 512 };
@@ -219,8 +220,8 @@ const py_operation fkdai_py_op_fwd = {
     .id = PY_FWD, .name = "fwd",
     .places = {[ARG_Q] = AT(q), [ARG_K] = AT(k), [ARG_V] = AT(v), [ARG_G] = AT(g), [ARG_BETA] = AT(beta), [ARG_OUT] = AT(out), [ARG_A_LOG] = AT(A_log),
                [ARG_DT_BIAS] = AT(dt_bias), [ARG_INITIAL_STATE] = AT(initial_state), [ARG_FINAL_STATE] = AT(final_state),
-               [ARG_CU_SEQLENS] = AT(cu_seqlens), [ARG_INITIAL_SLOTS] = AT(initial_slots), [ARG_FINAL_SLOTS] = AT(final_slots),
-               [ARG_INITIAL_MASK] = AT(initial_mask), [ARG_CHECKPOINT_STATE] = AT(checkpoint_state),
+               [ARG_CU_SEQLENS] = AT(cu_seqlens), [ARG_CU_SEQLENS_CPU] = AT(cu_seqlens_host), [ARG_INITIAL_SLOTS] = AT(initial_slots),
+               [ARG_FINAL_SLOTS] = AT(final_slots), [ARG_INITIAL_MASK] = AT(initial_mask), [ARG_CHECKPOINT_STATE] = AT(checkpoint_state),
                [ARG_CHECKPOINT_OFFSETS] = AT(checkpoint_offsets), [ARG_CHECKPOINT_SLOTS] = AT(checkpoint_slots)},
     .desc_bytes = sizeof(fkda_fwd_desc), .args_bytes = sizeof(fkda_fwd_args), .plan = plan_again, .run = run_again,
 };

@@ -7,7 +7,7 @@
 
 static int is_given(const py_call *call, py_argument argument) { return call->view[argument].tensor != NULL; }
 
-static int refuse_alone(const py_call *call, py_argument argument, const char *missing)
+int fkdai_py_refuse_alone(const py_call *call, py_argument argument, const char *missing)
 {
     PyErr_Format(PyExc_ValueError, "%s is given, but %s is not", call->view[argument].name, missing);
     return -1;
@@ -72,7 +72,7 @@ static int describe_sequences(py_call *call, py_argument state, py_argument slot
                               const void **slot_data)
 {
     const int64_t N = call->desc.N;
-    if (!is_given(call, state)) return is_given(call, slots) ? refuse_alone(call, slots, call->view[state].name) : 0;
+    if (!is_given(call, state)) return is_given(call, slots) ? fkdai_py_refuse_alone(call, slots, call->view[state].name) : 0;
     if (!is_given(call, slots)) return describe_state(call, state, N, fkdai_py_state_rule(call, "[N,HV,V,K]", "[N,HV,K,V]"), desc, data);
     if (describe_state(call, state, -1, fkdai_py_state_rule(call, "[slots,HV,V,K]", "[slots,HV,K,V]"), desc, data) < 0) return -1;
     if (!call->has_slot_rows) return describe_pool(call, state, slots, "[N]", N, desc, slot_data);
@@ -107,7 +107,8 @@ static int describe_checkpoints(py_call *call)
     const int has_offsets = is_given(call, ARG_CHECKPOINT_OFFSETS), has_slots = is_given(call, ARG_CHECKPOINT_SLOTS);
     const void *data = NULL;
     if (!is_given(call, ARG_CHECKPOINT_STATE)) {
-        if (has_offsets || has_slots) return refuse_alone(call, has_offsets ? ARG_CHECKPOINT_OFFSETS : ARG_CHECKPOINT_SLOTS, "checkpoint_state");
+        if (has_offsets) return fkdai_py_refuse_alone(call, ARG_CHECKPOINT_OFFSETS, "checkpoint_state");
+        if (has_slots) return fkdai_py_refuse_alone(call, ARG_CHECKPOINT_SLOTS, "checkpoint_state");
         if (d->checkpoint_every == 0) return 0;
         PyErr_SetString(PyExc_ValueError, "checkpoint_every is given, but checkpoint_state is not");
         return -1;

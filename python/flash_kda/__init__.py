@@ -51,6 +51,7 @@ def fwd(
     final_state: torch.Tensor | None = None,
     cu_seqlens: torch.Tensor | None = None,
     *,
+    cu_seqlens_cpu: torch.Tensor | None = None,
     initial_slots: torch.Tensor | None = None,
     final_slots: torch.Tensor | None = None,
     initial_mask: torch.Tensor | None = None,
@@ -95,6 +96,10 @@ def fwd(
         final_state: ``[N,HV,V,K]``, written for every sequence, also for an empty one. May be ``initial_state`` itself.
         cu_seqlens: ``[N+1]``, int32 or int64, 0 = c[0] <= ... <= c[N] <= T; then B = 1. Rows of out behind c[N] are left untouched.
             None: N = B sequences of T tokens.
+        cu_seqlens_cpu: the same values in cpu memory, in the dtype of ``cu_seqlens``, where the host has them: a CUDA call chooses the faster launch
+            for these lengths, and refuses values that break the rule above. It reads them at once: a copy to the host must have ended. That
+            they are those of ``cu_seqlens`` is not checked. In a CUDA graph the launch stays as it was captured: leave them out where a
+            graph is replayed for other lengths.
         initial_slots, final_slots: ``[N]``, int32 or int64: the state is a pool ``[slots,HV,V,K]``, slots any distance apart, and
             sequence n has slot ``initial_slots[n]``, ``final_slots[n]``. A null slot reads 0 and writes nothing.
         slot_null: which indices are null: "negative", or "not_positive" (0 too).
@@ -140,9 +145,9 @@ def fwd(
     if not _fla_is_checked and "fla" in _sys.modules:
         _check_fla(_sys.modules["fla"])
     arguments = (
-        q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, initial_state, final_state, cu_seqlens, initial_slots, final_slots,
-        initial_mask, checkpoint_state, checkpoint_offsets, checkpoint_slots, checkpoint_every, slot_null, gate, beta_kind, beta_multiplier,
-        qk_norm, state_layout,
+        q, k, v, g, beta, scale, out, A_log, dt_bias, lower_bound, initial_state, final_state, cu_seqlens, cu_seqlens_cpu, initial_slots,
+        final_slots, initial_mask, checkpoint_state, checkpoint_offsets, checkpoint_slots, checkpoint_every, slot_null, gate, beta_kind,
+        beta_multiplier, qk_norm, state_layout,
     )  # fmt: skip
     try:
         copies = _core.fwd(*arguments)

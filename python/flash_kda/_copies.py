@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-_OUT, _FINAL_STATE, _CU_SEQLENS, _CHECKPOINT_STATE = 6, 11, 12, 16  # positions in fwd
+_OUT, _FINAL_STATE, _CU_SEQLENS, _CHECKPOINT_STATE = 6, 11, 12, 17  # positions in fwd
 _UNWRITTEN = {torch.float32: (torch.int32, 0x7FC0DEAD), torch.bfloat16: (torch.int16, 0x7FDE)}  # a NaN that no arithmetic makes
 
 

@@ -96,6 +96,17 @@ def _tensors(call: Call) -> dict[str, Any]:
     return {name: call[name] for name in ("q", "k", "v", "g", "beta")}
 
 
+def _lengths_on_host(call: Call) -> torch.Tensor | None:
+    """FLA's ``cu_seqlens_cpu`` as ``fwd`` takes it. One that is not on the host, or has no ``cu_seqlens``, is left out: FLA takes such calls."""
+    cu_seqlens, on_host = call.get("cu_seqlens"), call.get("cu_seqlens_cpu")
+    return None if cu_seqlens is None or on_host is None or on_host.device.type != "cpu" else on_host.to(cu_seqlens.dtype)
+
+
+def _sequences(call: Call) -> dict[str, Any]:
+    """Where they begin, and from what."""
+    return {"initial_state": call.get("initial_state"), "cu_seqlens": call.get("cu_seqlens"), "cu_seqlens_cpu": _lengths_on_host(call)}
+
+
 def _new_state(call: Call) -> torch.Tensor:
     q, v, cu_seqlens = call["q"], call["v"], call.get("cu_seqlens")
     N = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
@@ -124,7 +135,7 @@ def _ask_fwd(call: Call, out: torch.Tensor | None = None) -> Iterator[str]:
     v = call["v"]
     if out is None:
         out = v if v.dtype == call["q"].dtype and v.is_contiguous() else torch.empty_like(v, dtype=call["q"].dtype)
-    given = {**_tensors(call), **_meaning(call), "out": out, "initial_state": call.get("initial_state"), "cu_seqlens": call.get("cu_seqlens")}
+    given = {**_tensors(call), **_meaning(call), **_sequences(call), "out": out}
     try:
         yield from _lossy_copies(call, _core.query(*(given.get(name) for name in _FWD)))
     except Exception as error:
@@ -206,7 +217,7 @@ def _chunk_kda(call: Call) -> tuple:
     q, v = call["q"], call["v"]
     out = torch.empty_like(v, dtype=q.dtype)
     final_state = _new_state(call) if call.get("output_final_state") else None
-    given: Call = {"initial_state": call.get("initial_state"), "final_state": final_state, "cu_seqlens": call.get("cu_seqlens")}
+    given: Call = {**_sequences(call), "final_state": final_state}
     if not call.get("return_intermediate_states"):
         flash_kda.fwd(**_tensors(call), **_meaning(call), out=out, **given)
         return out, final_state
@@ -259,9 +270,7 @@ def _recurrent_kda(call: Call) -> tuple:
         return out, initial_state
     final_state = initial_state if _is_in_place(call) else _new_state(call) if call.get("output_final_state") else None
     if call["q"].shape[1] > _DECODE_TOKENS or not _decode(call, out, final_state):
-        flash_kda.fwd(
-            **_tensors(call), **_meaning(call), out=out, initial_state=initial_state, final_state=final_state, cu_seqlens=call.get("cu_seqlens")
-        )  # fmt: skip
+        flash_kda.fwd(**_tensors(call), **_meaning(call), **_sequences(call), out=out, final_state=final_state)
     return out, final_state
 
 

@@ -37,9 +37,9 @@ _GATE = "Tensor? A_log, Tensor? dt_bias, float? lower_bound"
 _WORDS = "str gate='logit', str beta_kind='logit', int beta_multiplier=1, str qk_norm='l2', str state_layout='nhvk'"
 _SCHEMAS = {
     "fwd": f"Tensor q, {_TOKENS}, Tensor(a!) out, {_GATE}, Tensor? initial_state=None, Tensor(b!)? final_state=None, Tensor? cu_seqlens=None, *, "
-    "Tensor? initial_slots=None, Tensor? final_slots=None, Tensor? initial_mask=None, Tensor(c!)? checkpoint_state=None, "
-    "Tensor? checkpoint_offsets=None, Tensor? checkpoint_slots=None, SymInt checkpoint_every=0, str slot_null='negative', "
-    f"{_WORDS}, bool in_place=False",
+    "Tensor? cu_seqlens_cpu=None, Tensor? initial_slots=None, Tensor? final_slots=None, Tensor? initial_mask=None, "
+    "Tensor(c!)? checkpoint_state=None, Tensor? checkpoint_offsets=None, Tensor? checkpoint_slots=None, SymInt checkpoint_every=0, "
+    f"str slot_null='negative', {_WORDS}, bool in_place=False",
     "decode": f"Tensor? q, {_TOKENS}, Tensor(a!)? out, {_GATE}, Tensor(b!) state, Tensor? cu_seqlens=None, *, Tensor? slots=None, "
     "Tensor? initial_mask=None, str slot_null='negative', str null_out='computed', SymInt max_tokens=8, str commit='last', "
     f"Tensor? num_accepted=None, Tensor(c!)? step_states=None, Tensor? parent=None, {_WORDS}",
@@ -77,6 +77,20 @@ def _check_tokens(q: Any, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor, bet
     _require("out", out, "[B,T,HV,V]", B, T, HV, V)
 
 
+def _check_copy(cu_seqlens: torch.Tensor | None, on_host: torch.Tensor | None) -> None:
+    """Of ``cu_seqlens_cpu``, which only the op of fwd has."""
+    if on_host is None:
+        return
+    if cu_seqlens is None:
+        raise ValueError("cu_seqlens_cpu is given, but cu_seqlens is not")
+    if on_host.device.type != "cpu":
+        raise ValueError(f"cu_seqlens_cpu is on device {on_host.device}, but it must be on cpu: the host reads it")
+    if on_host.dtype != cu_seqlens.dtype:
+        wanted = str(cu_seqlens.dtype).removeprefix("torch.")
+        raise TypeError(f"cu_seqlens_cpu has dtype {on_host.dtype}, but it must be {wanted}, that of cu_seqlens")
+    _require("cu_seqlens_cpu", on_host, "[N+1]", *cu_seqlens.shape)
+
+
 def _check_state(call: dict[str, Any], name: str, slots: str) -> None:
     state, k, v, cu_seqlens = call[name], call["k"], call["v"], call.get("cu_seqlens")
     if state is None:
@@ -108,6 +122,7 @@ def _run(name: str, *args: Any, **kwargs: Any) -> None:
 def _fake(name: str, *args: Any, **kwargs: Any) -> None:
     call = _bound(name, args, kwargs)
     _check_tokens(call["q"], call["k"], call["v"], call["g"], call["beta"], call["out"])
+    _check_copy(call.get("cu_seqlens"), call.get("cu_seqlens_cpu"))
     for state, slots in {"initial_state": "initial_slots", "final_state": "final_slots", "state": "slots"}.items():
         if state in call:
             _check_state(call, state, slots)

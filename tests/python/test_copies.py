@@ -46,7 +46,7 @@ def on_cuda(make):
     """torch's function, for "CUDA" memory too. Blocks of bytes are aligned as torch's CUDA allocator aligns them."""
 
     def made(*sizes, device=None, **options):
-        if device is None:
+        if device is None or torch.device(device).type == "cpu":
             return make(*sizes, **options)
         if options.get("dtype") != torch.uint8:
             return make(*sizes, **options).as_subclass(OnCuda)
@@ -279,6 +279,24 @@ def test_decode_takes_what_lies_on_a_gpu(package, HV, sizes):
     assert package.last_plan().startswith("cuda: decode") and package.copies_made() == made
     assert relative_rms(p["out"].as_subclass(torch.Tensor), want) <= 2 * BOUND
     assert relative_rms(state.as_subclass(torch.Tensor), want_state) <= 2 * BOUND
+
+
+def test_lengths_on_the_host(package):
+    """cu_seqlens_cpu of a call on a GPU: read by the host, whose copy of it stays there; cu_seqlens itself is not looked at."""
+    lengths = lambda **changes: Problem(problem_on_cuda(lens=[3, 0, 4]), **changes)
+    bounds, broken = torch.tensor([0, 3, 3, 7]), torch.tensor([0, 3, 3, 8])
+    strided = lambda x: x.repeat_interleave(2)[::2]
+    want = lengths()
+    package.fwd(**want)
+    for copy, q in ((bounds, want["q"]), (strided(bounds), want["q"]), (strided(bounds), want["q"].half())):
+        p = lengths(cu_seqlens_cpu=copy, q=q)
+        package.fwd(**p)
+        assert package.last_plan().startswith("cuda: ") and (q.dtype == F16 or torch.equal(p["out"], want["out"])) and not p["out"].isnan().any()
+    refused(package, lengths(cu_seqlens_cpu=broken), ValueError, "cu_seqlens[3] = 8 is beyond T = 7 (read from args.cu_seqlens_host)")
+    with pytest.raises(ValueError, match=r"read from args\.cu_seqlens_host"):
+        package.fwd(**lengths(cu_seqlens_cpu=strided(broken)))
+    on_gpu = lengths()["cu_seqlens"]
+    refused(package, lengths(cu_seqlens_cpu=on_gpu), ValueError, "cu_seqlens_cpu is on device cuda:0, but it must be on cpu: the host reads it")
 
 
 def test_refusals_beside_copies(package):

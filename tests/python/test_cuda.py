@@ -177,6 +177,20 @@ def fused(p, names, extra, fill):
     return p, rows
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+@pytest.mark.parametrize("lens,H", [([6000, *[64] * 34], 12), ([512] * 16, 8), ([3, 0, 65, 1, 200], 3)], ids=["quads", "alone", "few"])
+def test_lengths_on_the_host(lens, H, dtype):
+    """cu_seqlens_cpu chooses another launch: the same bits, also of a call that comes again."""
+    p = cuda_problem(lens=lens, H=H)
+    p["cu_seqlens"] = p["cu_seqlens"].to(dtype)
+    want, known = run_fresh(p), Problem(p, cu_seqlens_cpu=p["cu_seqlens"].cpu())
+    assert not want[0].isnan().any() and all(same_bits(run_fresh(known), want) for _ in range(3))
+    with pytest.raises(ValueError, match=f"is beyond T = {sum(lens)} .read from args.cu_seqlens_host"):
+        run_fresh(Problem(p, cu_seqlens_cpu=p["cu_seqlens"].cpu() * 2))
+    with pytest.raises(ValueError, match="cu_seqlens_cpu is on device cuda:0, but it must be on cpu: the host reads it"):
+        run_fresh(Problem(p, cu_seqlens_cpu=p["cu_seqlens"]))
+
+
 @pytest.mark.parametrize("extra", [1, 2, 4, 6, 12])
 @pytest.mark.parametrize("H", [1, 3, 12, 40])
 def test_slices_of_a_fused_projection(H, extra):

@@ -152,6 +152,26 @@ def test_packed(device, function, lens):
     assert torch.equal(state[first_empty], call["initial_state"][first_empty])
 
 
+@pytest.mark.usefixtures("no_grad")
+def test_lengths_on_the_host(device, monkeypatch):
+    """FLA's cu_seqlens_cpu goes on to fwd, in the dtype of cu_seqlens; one elsewhere, or without cu_seqlens, does not."""
+    given, fwd = [], flash_kda.fwd
+    monkeypatch.setattr(flash_kda, "fwd", lambda **call: (given.append(call["cu_seqlens_cpu"]), fwd(**call)))
+    call = make_call(device, lens=[40, 0, 3])
+    on_host, expected = call["cu_seqlens"].cpu(), chunk_kda(**call)
+    packed = [{"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": copy}
+              for cu_seqlens in (call["cu_seqlens"], call["cu_seqlens"].int()) for copy in (on_host, on_host.int())]  # fmt: skip
+    for lengths in packed:
+        have = chunk_kda(**{**call, **lengths})
+        assert all(torch.equal(a, b) for a, b in zip(have, expected, strict=True))
+        assert given[-1].dtype == lengths["cu_seqlens"].dtype and given[-1].tolist() == on_host.tolist() and not given[-1].is_cuda
+    chunk_kda(**call, cu_seqlens_cpu=on_host.to("meta"))
+    with torch.inference_mode():
+        chunk_kda(**call, cu_seqlens_cpu=on_host, return_intermediate_states=True)
+    chunk_kda(**make_call(device), cu_seqlens_cpu=on_host)
+    assert [copy is None for copy in given] == [True, *[False] * 4, True, False, True] and counts(chunk_kda) == (8, 0)
+
+
 @BOTH
 @pytest.mark.parametrize("B,T", [(2, 0), (0, 5), (1, 1), (3, 8)])
 @pytest.mark.usefixtures("no_grad")

@@ -69,8 +69,8 @@ def test_version_is_that_of_the_header():
 
 def test_signature():
     order = "q k v g beta scale out A_log dt_bias lower_bound initial_state final_state cu_seqlens".split()
-    by_name = "initial_slots final_slots initial_mask checkpoint_state checkpoint_offsets checkpoint_slots checkpoint_every slot_null".split()
-    by_name += "gate beta_kind beta_multiplier qk_norm state_layout".split()
+    by_name = "cu_seqlens_cpu initial_slots final_slots initial_mask checkpoint_state checkpoint_offsets checkpoint_slots checkpoint_every".split()
+    by_name += "slot_null gate beta_kind beta_multiplier qk_norm state_layout".split()
     parameters = inspect.signature(flash_kda.fwd).parameters
     assert list(parameters) == order + by_name
     assert all(parameters[name].kind == inspect.Parameter.KEYWORD_ONLY for name in by_name)

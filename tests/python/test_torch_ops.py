@@ -24,8 +24,9 @@ def fwd_call():
     pool = torch.randn(5, 2, 128, 128)
     checkpoints = torch.full((3, 2, 128, 128), float("nan"))
     slots = torch.tensor([4, 1, 2])
-    return {**p, "initial_state": pool, "final_state": pool, "initial_slots": slots, "final_slots": slots, "checkpoint_state": checkpoints,
-            "checkpoint_offsets": torch.tensor([0, 0, 16]), "initial_mask": torch.tensor([True, True, False])}  # fmt: skip
+    return {**p, "cu_seqlens_cpu": p["cu_seqlens"].clone(), "initial_state": pool, "final_state": pool, "initial_slots": slots,
+            "final_slots": slots, "checkpoint_state": checkpoints, "checkpoint_offsets": torch.tensor([0, 0, 16]),
+            "initial_mask": torch.tensor([True, True, False])}  # fmt: skip
 
 
 def decode_call():
@@ -169,6 +170,7 @@ def test_cuda_graphs(name):
 
     on_gpu = lambda call: {key: x.cuda() if isinstance(x, torch.Tensor) else x for key, x in copied(call).items()}
     one = CALLS[name]()
+    one.pop("cu_seqlens_cpu", None)  # the host's: not on the GPU
     mine = on_gpu(one)
     if mine.get("initial_state") is not None:
         mine["initial_state"] = mine["final_state"]
