@@ -57,6 +57,8 @@ void checkpoints() {
     check("at offsets, three, bf16", "lens=20,0,3,17,64,70,65,1 H=1 cp=bf16 cp_per=3 cp_layout=nhkv s1=none", {3});
     check("at offsets, ten", "lens=100,33,0,31 H=2 cp=f32 cp_per=10", {5, 2});
     check("at offsets, ten, cut", "lens=450 H=5 cp=f32 cp_per=10 cp_offsets=i32", {4, 3, 2});
+    check("at offsets, long segments, cut", "lens=840,700 H=1 cp=f32 cp_per=1", {1});
+    check("at offsets, every chunk scaled", "lens=70,53 H=1 cp=f32 cp_per=10 scale=700", {1});
     check("at offsets, no other state", "lens=70,40 H=1 cp=f32 cp_per=5 s0=none s1=none", {1});
     check("at offsets, 3 value heads a key, fp32 beta, cut", "lens=70,0,133,40 H=1 HV=3 beta=activated b=f32 m=2 cp=f32 cp_per=5 rows=gaps", {4});
     check("at offsets, at 8 bytes", "lens=70,40 H=1 cp=f32 cp_per=5", {1}, 2);

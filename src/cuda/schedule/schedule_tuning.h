@@ -9,7 +9,7 @@ enum {
     FKDAI_JOB_COST = 3,
     /* And what a checkpoint of its state costs, at a border of chunks and inside a chunk. */
     FKDAI_BORDER_COST = 1,
-    FKDAI_FORK_COST = 3,
+    FKDAI_FORK_COST = 4,
     FKDAI_SMALLEST_PIECE = 4
 };
 

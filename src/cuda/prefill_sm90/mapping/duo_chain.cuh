@@ -2,7 +2,7 @@
 #pragma once
 
 #include "prefill_sm90/mapping/duo_config.cuh"
-#include "prefill_sm90/roles/chain_parts.cuh"
+#include "prefill_sm90/roles/fork.cuh"
 
 namespace fkdai::prefill::duo {
 
@@ -17,8 +17,11 @@ struct ChainRole {
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
         const auto await_staging = [&] { await_out(number), await_out(number + 1); };  // where O waits, the state passes
         const StateIo<Smem, decltype(await_staging)> state_io{p, s, rank, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp]), await_staging};
-        state_io.run(s->piece_queues[warp], [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
+        const auto work = [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
             run_parts(*this, parts, number, state, leave_checkpoint);
+        };
+        state_io.run(s->piece_queues[warp], work, [&](int rows, StateRows &state, const auto &leave) {
+            fork_state(*this, number++, rows, state, leave);
         });
     }
 
@@ -104,6 +107,18 @@ struct ChainRole {
         warp_arrive(s.at(s->barriers.chunk_done[number % kDoneStages]), lane);
         mark(mark_chain_has_the_state, number, is_reader);
         return true;
+    }
+
+    // Of fork_state.
+    __device__ __forceinline__ bool all_fit(bool fits) const { return warpgroup_all(kChainBarrier, fits); }
+    __device__ __forceinline__ static void update(uint32_t stage, const TokensF16 &u_f16, StateRows &state) { add_update(stage, u_f16, state); }
+    __device__ __forceinline__ void skip_out(uint32_t number, const Chunk &, const TokensF16 &) const {
+        await_out(number);
+        warp_arrive(s.at(s->barriers.out_ready[ring_slot<kOutStages>(number).index]), lane);
+    }
+    __device__ __forceinline__ void free_chunk(uint32_t number, const Chunk &) const {
+        free_values(number);
+        warp_arrive(s.at(s->barriers.chunk_done[number % kDoneStages]), lane);
     }
 
     // V^T [64,32] of this CTA's half, in the accumulator's layout.

@@ -13,6 +13,7 @@ struct LoadRole {
     SharedView<Memory> s;
     int rank, cluster, lane;
     static constexpr uint32_t kTurns = Memory::kPreparers;
+    static constexpr int kFirstChunks = 6;  // of a segment, asked for before the one behind it is looked up
 
     __device__ __forceinline__ void run() const {
         SegmentIterator segments(p, cluster);
@@ -22,21 +23,29 @@ struct LoadRole {
         for (raw.open_segment(p); raw.valid;) {
             prefetch_gate(p, raw.head, lane);
             if (loads_values && lane == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, rank, 1);
-            ChunkIterator<false> next = raw;  // the segment behind this one: looked up outside of the loop over chunks, which stays small so
-            next.open_segment(p);
-            for (; raw.chunk != raw.segment.end; raw.chunk++, raw.number++) {
-                if constexpr (loads_values)
-                    if (raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
-                ChunkInfo info = raw.info();
-                if (keeps_gates<Memory, kind>) info.rows_ahead = raw.rows_ahead(Memory::kGatesAhead);
-                info.is_last = raw.chunk + 1 == raw.segment.end && !next.valid;
-                const bool is_own = raw.number % kTurns == static_cast<uint32_t>(rank);
-                if (!is_own) {
-                    if (lane == 0) leave_chunk_info(s, raw.number, info);
-                    __syncwarp();
-                } else if (raw.number >= early) {
-                    load_raw(info, raw.number, raw.chunk - raw.segment.begin);
+            // The segment behind this one is looked up outside of the loop over chunks, which stays small so, and behind the first chunks, whose
+            // tiles are wanted first; before the last one, which may be the last of all. Behind a silent one there always is another.
+            ChunkIterator<false> next = raw;
+            const int chunks = raw.segment.end - raw.segment.begin;
+            const int first = raw.segment.begin + min(raw.segment.is_silent ? chunks : chunks - 1, kFirstChunks);
+#pragma unroll 1
+            for (int turn = 0; turn < 2; turn++) {
+                const int stop = turn == 0 ? first : raw.segment.end;
+                for (; raw.chunk != stop; raw.chunk++, raw.number++) {
+                    if constexpr (loads_values)
+                        if (raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
+                    ChunkInfo info = raw.info();
+                    if (keeps_gates<Memory, kind>) info.rows_ahead = raw.rows_ahead(Memory::kGatesAhead);
+                    info.is_last = raw.chunk + 1 == raw.segment.end && !next.valid;
+                    const bool is_own = raw.number % kTurns == static_cast<uint32_t>(rank);
+                    if (!is_own) {
+                        if (lane == 0) leave_chunk_info(s, raw.number, info);
+                        __syncwarp();
+                    } else if (raw.number >= early) {
+                        load_raw(info, raw.number, raw.chunk - raw.segment.begin);
+                    }
                 }
+                if (turn == 0) next.open_segment(p);
             }
             raw.take(next);
         }

@@ -13,9 +13,17 @@ struct ChainRole : StateParts<Shape> {
 
     __device__ __forceinline__ void run() const {
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
-        this->template run_segments<true>([&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
+        const auto work = [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
             run_parts(*this, parts, number, state, leave_checkpoint);
-        });
+        };
+        const auto fork = [&](int rows, StateRows &state, const auto &leave) { fork_state(*this, number++, rows, state, leave); };
+        if constexpr (Shape::kForks) this->template run_segments<true>(work, fork);
+        else this->template run_segments<true>(work);
+    }
+
+    // Of fork_state.
+    __device__ __forceinline__ static void update(uint32_t stage, const TokensF16 &u_f16, StateRows &state) {
+        add_update_halves(stage, u_f16, state);
     }
 
     // One chunk, to R.

@@ -10,13 +10,15 @@ namespace fkdai::prefill::quad {
 // The first ranks of a cluster are the chains, one half of V each; then come the CTAs that make O, one half each, if the chains do not do it
 // themselves; then the preparers, which have the chunks in turns.
 //
-// kStages: chunks that wait in a CTA that they are sent to, chunk n in n % kStages. kGroups: of four operand warps in a preparer, with so many registers
-// a lane; then its single warps and norm warps. kSolvesAside: a stage of a preparer is free once it has been sent but for T; an octet, whose preparers
-// are not what limits it, is slower so. kTakesTurns: with duo and solo (Turn).
+// kStages: chunks that wait in a CTA that they are sent to, chunk n in n % kStages. kGroups: of four operand warps in a preparer, with so many
+// registers a lane; then its single warps and norm warps. kSolvesAside: a stage of a preparer is free once it has been sent but for T; an octet,
+// whose preparers are not what limits it, is slower so. kReleasesAside: a warp of its own tells preparers what has been read; an octet is slower so.
+// kTakesTurns: with duo and solo (Turn). kForks: a checkpoint inside a chunk is made on a copy of the state (fork.cuh). A quad parks the state
+// instead, as its preparers lose 8 % where the kernel has that code too; an octet has no such checkpoints.
 inline constexpr int kChains = kHalves;
 struct Quad {
     static constexpr int kOuts = 0, kPreparers = 2, kStages = 6, kGroups = 4, kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 48;
-    static constexpr bool kSolvesAside = true, kTakesTurns = true;
+    static constexpr bool kSolvesAside = true, kReleasesAside = true, kTakesTurns = true, kForks = false;
 };
 struct WideQuad : Quad {
     static constexpr int kGroups = 3, kGroupRegisters = 120, kNormRegisters = 40;
@@ -26,11 +28,11 @@ template <GateKind kind>
 using QuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, WideQuad, Quad>;
 struct Quint : Quad {
     static constexpr int kPreparers = 3, kGroups = 3, kGroupRegisters = 128, kSingleRegisters = 64, kNormRegisters = 32;
-    static constexpr bool kTakesTurns = false;
+    static constexpr bool kTakesTurns = false, kForks = true;
 };
 struct Octet {
     static constexpr int kOuts = 2, kPreparers = 4, kStages = 6, kGroups = 3, kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
-    static constexpr bool kSolvesAside = false, kTakesTurns = false;
+    static constexpr bool kSolvesAside = false, kReleasesAside = false, kTakesTurns = false, kForks = false;
 };
 template <class Shape>
 inline constexpr int kReceivers = kChains + Shape::kOuts;
@@ -42,7 +44,7 @@ inline constexpr int kOutStages = 2;
 template <class Shape>
 struct Warps {
     static constexpr int kLoad = 4 * Shape::kGroups, kSend = kLoad + 1, kFirstSolve = kLoad + 2, kFirstNorm = kLoad + 4;
-    static constexpr int kValue = kLoad, kStore = kSend;  // of a receiver
+    static constexpr int kValue = kLoad, kRelease = kSend, kStore = Shape::kReleasesAside ? kFirstSolve : kRelease;  // of a receiver
     static constexpr int kThreads = 32 * (kFirstNorm + 4);
 };
 enum ChainRegisters : int { kChainRegisters = 240 };

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "prefill_sm90/mapping/quad_config.cuh"
-#include "prefill_sm90/roles/chain_parts.cuh"
+#include "prefill_sm90/roles/fork.cuh"
 
 namespace fkdai::prefill::quad {
 
@@ -14,13 +14,13 @@ struct StateParts {
     // Of this lane: byte offsets of its row in a tile of V or O, and of its factors in those of 16 channels.
     uint32_t tile_row = kept(tile_offset(warp, lane), lane), quarter = kept((lane & 3) * 16u, lane);
 
-    // All segments of the cluster. work: as in StateIo.
-    template <bool writes, class Work>
-    __device__ __forceinline__ void run_segments(const Work &work) const {
+    // All segments of the cluster. work, fork: as in StateIo.
+    template <bool writes, class Work, class Fork = NoFork>
+    __device__ __forceinline__ void run_segments(const Work &work, const Fork &fork = {}) const {
         const auto await_staging = [] {};
-        const StateIo<ChainSmem<Shape>, decltype(await_staging), writes> state_io{
+        const StateIo<ChainSmem<Shape>, decltype(await_staging), writes, Shape::kTakesTurns> state_io{
             p, s, half, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp]), await_staging};
-        state_io.run(s->piece_queues[warp], work);
+        state_io.run(s->piece_queues[warp], work, fork);
     }
 
     // A chunk's slot from that of the one before: n % 6 is seven instructions that wait for each other.
@@ -45,6 +45,14 @@ struct StateParts {
         wait(s.at(s->barriers.chunk_ready[0]) + slot.index * uint32_t{sizeof(uint64_t)}, slot.phase);
         return s.at(s->stages[0]) + slot.index * uint32_t{sizeof(Stage)};
     }
+
+    // Of fork_state.
+    __device__ __forceinline__ void await_solve(uint32_t) const {}  // it came with the operands
+    __device__ __forceinline__ static bool all_fit(bool fits) { return warpgroup_all(kChainBarrier, fits); }
+    __device__ __forceinline__ void skip_out(uint32_t number, const Chunk &, const TokensF16 &) const {
+        warp_arrive(s.at(s->barriers.out_ready[number % kOutStages]), lane);
+    }
+    __device__ __forceinline__ void free_chunk(uint32_t, const Chunk &chunk) const { finish_chunk(chunk.slot); }
 
     // V^T [64,32] of this CTA's half, in the accumulator's layout.
     __device__ __forceinline__ void load_values(RingSlot slot, int rows, TokensBf16 &v) const {

@@ -80,24 +80,32 @@ __device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Sh
     if (warp == Warps<Shape>::kValue) {
         if (part.is_chain()) ValueRole<Shape, true>{p, s, part.half(), cluster, lane}.run();
         else if (part.has_outs) ValueRole<Shape, false>{p, s, part.half(), cluster, lane}.run();
-    } else if (warp == Warps<Shape>::kStore) {
-        if (part.makes_out()) StoreRole<Shape, true>{{p, s, part.half(), lane}, cluster}.run();
-        else if (part.has_outs) StoreRole<Shape, false>{{p, s, part.half(), lane}, cluster}.run();
+    } else if (warp == Warps<Shape>::kRelease) {
+        if (Shape::kReleasesAside || !part.makes_out()) StoreRole<Shape, true, false>{{p, s, part.half(), lane}, cluster}.run();
+        else StoreRole<Shape, true, true>{{p, s, part.half(), lane}, cluster}.run();
+    } else if (Shape::kReleasesAside && warp == Warps<Shape>::kStore) {
+        if (part.makes_out()) StoreRole<Shape, false, true>{{p, s, part.half(), lane}, cluster}.run();
     }
 }
 
+// Registers first: the last operand group waits for those that all other warps give back, and it has the first chunk. Then the cluster meets.
 template <GateKind kind, class Shape>
 __device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane) {
     using W = Warps<Shape>;
     if (warp >= W::kFirstNorm) {
         shrink_registers<Shape::kNormRegisters>();
+        cluster_wait();
         return NormRole<Shape>{p, s, preparer, warp - W::kFirstNorm, lane}.run();
     }
     if (warp < W::kLoad) {
         grow_registers<Shape::kGroupRegisters>();
+        cluster_wait();
+        mark_block(mark_block_has_met, thread_here() == 0);
         return duo::OperandRole<Smem<Shape>, kind, 2, false, false>{p, s, warp / 4, preparer, warp % 4, lane}.run();
     }
     shrink_registers<Shape::kSingleRegisters>();
+    if (warp == W::kLoad) duo::LoadRole<Smem<Shape>, kind, false>{p, s, preparer, cluster, lane}.run_early();
+    cluster_wait();
     if (warp == W::kLoad) duo::LoadRole<Smem<Shape>, kind, false>{p, s, preparer, cluster, lane}.run();
     else if (warp == W::kSend) SendRole<Shape>{p, s, preparer, cluster, lane}.run();
     else SolveRole<Shape>{{p, s, warp - W::kFirstSolve, preparer, lane}}.run();
@@ -109,14 +117,15 @@ __device__ __forceinline__ void run(const Params &p, const ChainView<Shape> &rec
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int cluster = blockIdx.x / kRanks<Shape>;
     cluster_arrive();
-    if (warp == Warps<Shape>::kLoad && part.is_preparer())
-        duo::LoadRole<Smem<Shape>, kind, false>{p, preparer, part.preparer(), cluster, lane}.run_early();
-    cluster_wait();
-    mark_block(mark_block_has_met, thread_here() == 0);
-    if (part.is_preparer()) run_preparer<kind, Shape>(p, preparer, part.preparer(), cluster, warp, lane);
-    else run_receiver<Shape>(p, receiver, part, cluster, warp, lane);
+    if (part.is_preparer()) {
+        run_preparer<kind, Shape>(p, preparer, part.preparer(), cluster, warp, lane);
+    } else {
+        cluster_wait();
+        mark_block(mark_block_has_met, thread_here() == 0);
+        run_receiver<Shape>(p, receiver, part, cluster, warp, lane);
+    }
     __syncwarp();
-    if (warp >= Warps<Shape>::kStore) fence_cluster();
+    if (warp >= Warps<Shape>::kRelease) fence_cluster();
     mark_block(mark_block_ends, thread_here() == 0);
     cluster_arrive();
     cluster_wait();

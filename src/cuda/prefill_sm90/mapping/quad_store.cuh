@@ -7,7 +7,8 @@
 
 namespace fkdai::prefill::quad {
 
-template <class Shape, bool has_out>
+// One warp does both, or a warp each (kReleasesAside).
+template <class Shape, bool releases, bool has_out>
 struct StoreRole : StoreRows<ChainSmem<Shape>> {
     using Rows = StoreRows<ChainSmem<Shape>>;
     using Rows::p, Rows::s, Rows::lane;
@@ -20,11 +21,12 @@ struct StoreRole : StoreRows<ChainSmem<Shape>> {
         for (uint32_t number = 0;; number++) {
             mark(mark_store_waits, number, lane == 0);
             const RingSlot done = ring_slot<Shape::kStages>(number), out = ring_slot<kOutStages>(number);
-            wait_together(s.at(s->barriers.chunk_done[done.index]), done.phase);
+            if (releases) wait_together(s.at(s->barriers.chunk_done[done.index]), done.phase);
+            else wait(s.at(s->barriers.out_ready[out.index]), out.phase);
             const ChunkInfo at = s->chunk_infos[number % ChainSmem<Shape>::kChunkInfos];
-            if (lane == 0) release(number);
+            if (releases && lane == 0) release(number);
             if (has_out) {
-                wait(s.at(s->barriers.out_ready[out.index]), out.phase);
+                if (releases) wait(s.at(s->barriers.out_ready[out.index]), out.phase);
                 mark(mark_store_has_o, number, lane == 0);
                 this->store(out.index, unit, at);
                 mark(mark_store_has_stored, number, lane == 0);

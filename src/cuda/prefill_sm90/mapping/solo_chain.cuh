@@ -2,7 +2,7 @@
 #pragma once
 
 #include "device/sm90/bulk_copy.cuh"
-#include "prefill_sm90/roles/range_guard.cuh"
+#include "prefill_sm90/roles/fork.cuh"
 #include "prefill_sm90/mapping/solo_config.cuh"
 
 namespace fkdai::prefill::solo {
@@ -34,6 +34,24 @@ struct ChainPiece {
             if (is_scaled) factors = scale_into_range(stage_at(stage_slot(number)), lane, chunk.r, chunk.r_f16, state, chunk.state_bf16);
             finish(number, rows, is_scaled, factors, chunk, state);
         }
+    }
+
+    // Of fork_state.
+    __device__ __forceinline__ void await_chunk(uint32_t number, int rows, prefill::Chunk &chunk) const {
+        const RingSlot slot = stage_slot(number);
+        chunk.stage = stage_at(slot);
+        wait(s.at(s->barriers.operands_ready[slot.index]), slot.phase);
+        load_values(number, rows, chunk.v_bf16);
+    }
+    __device__ __forceinline__ void await_solve(uint32_t number) const {
+        const RingSlot slot = stage_slot(number);
+        wait(s.at(s->barriers.solve_ready[slot.index]), slot.phase);
+    }
+    __device__ __forceinline__ bool all_fit(bool fits) const { return warpgroup_all(kFirstChainBarrier + half, fits); }
+    __device__ __forceinline__ static void update(uint32_t stage, const TokensF16 &u_f16, StateRows &state) { add_update(stage, u_f16, state); }
+    __device__ __forceinline__ static void skip_out(uint32_t, const prefill::Chunk &, const TokensF16 &) {}  // it leaves from here
+    __device__ __forceinline__ void free_chunk(uint32_t number, const prefill::Chunk &) const {
+        warp_arrive(s.at(s->barriers.chunk_done[stage_slot(number).index]), lane);
     }
 
     __device__ __forceinline__ uint32_t stage_at(RingSlot slot) const { return s.at(s->stages[0]) + slot.index * uint32_t{sizeof(Stage)}; }
@@ -148,12 +166,15 @@ struct ChainRole {
         const StateIo<Smem, decltype(await_staging)> state_io{p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half,
                                                               s.at(s->staging[4 * half + warp]), await_staging};
         uint32_t number = 0;  // of the chunk, on the timeline
-        state_io.run(s->piece_queues[4 * half + warp], [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
+        const auto work = [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
             for (int part = 1, rows = parts.rows;; part++, rows -= parts.chunks * kChunk) {
                 ChainPiece{p, s, half, warp, lane_here()}.run(parts.chunks, rows, number, state);
                 if (part == parts.count) return;
                 leave_checkpoint(part, state);
             }
+        };
+        state_io.run(s->piece_queues[4 * half + warp], work, [&](int rows, StateRows &state, const auto &leave) {
+            fork_state(ChainPiece{p, s, half, warp, lane_here()}, number++, rows, state, leave);
         });
         bulk_wait_read();
     }

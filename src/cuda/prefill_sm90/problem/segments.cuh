@@ -2,8 +2,8 @@
 //
 // A checkpoint after `o` tokens is the state that a run of these o tokens alone would end with, bit for bit. At a border of chunks, or at
 // the end of the sequence, that is the state as it passes: the piece is left there and entered again. Inside a chunk it is the end of a
-// chunk of fewer tokens: the state is parked in memory at the border before, a segment of that chunk alone goes as far as o and writes no
-// out, and the piece goes on from the parked state. So a piece is a row of segments, which all roles see alike:
+// chunk of fewer tokens: a segment of that chunk alone goes as far as o and writes no out, on a copy of the state (fork.cuh), or while the
+// state is parked in memory; and the piece goes on from the border before. So a piece is a row of segments, which all roles see alike:
 //
 //     [begin, border) -> checkpoint        [border, border) -> parked, [border, o) -> checkpoint        parked -> [border, end)
 //
@@ -20,7 +20,7 @@ enum class Place : uint8_t {
     Caller,      // initial state; final state
     Worker,      // the hand-over slot of this worker; of the next one
     Kept,        // it stays in registers
-    Parked,      // in this worker's memory
+    Parked,      // in this worker's memory, or where it is while a copy of it goes on
     Checkpoint
 };
 

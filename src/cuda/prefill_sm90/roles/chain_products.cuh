@@ -33,7 +33,8 @@ __device__ __forceinline__ void load_decays(uint32_t stage, uint32_t quarter, De
 }
 
 // S <- Diag(2^gamma_C) S
-__device__ __forceinline__ void decay_eight(const float4 &f, int k, StateRows &state) {
+template <int n>
+__device__ __forceinline__ void decay_eight(const float4 &f, int k, float (&state)[n]) {
     state[8 * k] *= f.x, state[8 * k + 1] *= f.y, state[8 * k + 2] *= f.x, state[8 * k + 3] *= f.y;
     state[8 * k + 4] *= f.z, state[8 * k + 5] *= f.w, state[8 * k + 6] *= f.z, state[8 * k + 7] *= f.w;
 }
@@ -118,6 +119,14 @@ __device__ __forceinline__ void add_update_halves(uint32_t stage, const TokensF1
     mma<MmaHalfBMnF16<32>>(u_f16[0], keys.at(sizeof(Stage::ki[0])), state);
     mma<MmaHalfBMnF16<0>>(u_f16[1], keys.at(16 * 128), state);
     mma<MmaHalfBMnF16<32>>(u_f16[1], keys.at(sizeof(Stage::ki[0]) + 16 * 128), state);
+}
+
+// The same for 32 channels alone, from 32 quarter on.
+__device__ __forceinline__ void add_update(uint32_t stage, const TokensF16 &u_f16, int quarter, StateColumns &state) {
+    const uint32_t from = static_cast<uint32_t>(quarter >> 1) * uint32_t{sizeof(Stage::ki[0])} + static_cast<uint32_t>(quarter & 1) * 64;
+    const Operand<0, 1024, Swizzle::B128> keys(stage + uint32_t{offsetof(Stage, ki)} + from);
+    mma<MmaN32BMnF16>(u_f16[0], keys.at(0), state);
+    mma<MmaN32BMnF16>(u_f16[1], keys.at(16 * 128), state);
 }
 
 __device__ __forceinline__ void read_recent(uint32_t stage, const TokensF16 &u_f16, TokenRows &o) {

@@ -58,13 +58,19 @@ __device__ __forceinline__ void multiply_tokens(uint32_t stage, int lane, TokenR
 // Powers of two, as bf16.
 __device__ __forceinline__ uint32_t inverse_factors(uint32_t factors) { return 0x7f007f00 - factors; }
 
-// R did not fit, or T: rows of R, of the state and of the state as an operand are scaled, those that fit by 1. What the two rows of this lane are to
-// be multiplied by at the end, as bf16. The whole warpgroup does it, or nobody (warpgroup_all): its warps must meet every wgmma at one instruction.
-__device__ __forceinline__ uint32_t scale_into_range(uint32_t stage, int lane, TokenRows &r, TokensF16 &r_f16, StateRows &state, StateBf16 &rounded) {
+// R did not fit, or T: rows of R are scaled, those that fit by 1, and the factors returned, as bf16: of the two rows of this lane. The whole
+// warpgroup does it, or nobody (warpgroup_all): its warps must meet every wgmma at one instruction.
+__device__ __forceinline__ uint32_t scale_residual(uint32_t stage, int lane, TokenRows &r, TokensF16 &r_f16, const StateBf16 &rounded) {
     multiply_tokens<false>(stage, lane, r);
     const uint32_t factors = factors_of_rows(r, rounded);
-    multiply_rows(r, factors), multiply_rows(state, factors), multiply_rows(rounded, factors);
+    multiply_rows(r, factors);
     as_operand<Type16::F16>(r_f16, r);
+    return factors;
+}
+// And rows of the state and of the state as an operand. What the rows are to be multiplied by at the end.
+__device__ __forceinline__ uint32_t scale_into_range(uint32_t stage, int lane, TokenRows &r, TokensF16 &r_f16, StateRows &state, StateBf16 &rounded) {
+    const uint32_t factors = scale_residual(stage, lane, r, r_f16, rounded);
+    multiply_rows(state, factors), multiply_rows(rounded, factors);
     return inverse_factors(factors);
 }
 __device__ __forceinline__ void scale_out(const Params &p, uint32_t stage, int lane, uint32_t factors, TokenRows &o) {

@@ -1,13 +1,19 @@
 // What the chain does between two segments: one state goes out, the next comes in, the segment after is looked up.
 #pragma once
 
+#include <type_traits>
+
 #include "device/sm90/bulk_copy.cuh"
 #include "device/flag.cuh"
 #include "prefill_sm90/roles/state_lookup.cuh"
 
 namespace fkdai::prefill {
 
-using StateRows = float[64];  // S^T [64 V, 128 K] of a warpgroup: a wgmma accumulator
+using StateRows = float[64];     // S^T [64 V, 128 K] of a warpgroup: a wgmma accumulator
+using StateColumns = float[16];  // [64 V, 32 K] of it
+
+// Of a chain that parks its state to make a checkpoint inside a chunk.
+struct NoFork {};
 
 // What a chain does in one go: `count` times as many chunks, with a checkpoint between two.
 struct SegmentParts {
@@ -15,9 +21,11 @@ struct SegmentParts {
     int rows;  // tokens from the first part's begin that belong to the sequence
 };
 
-// writes: states go out; without, this is a copy of a chain's state, and the chain writes them.
-template <class Smem, class AwaitStaging, bool writes = true>
+// writes: states go out; without, this is a copy of a chain's state, and the chain writes them. halves: long segments are done in two halves, and
+// what comes behind them is looked up in between.
+template <class Smem, class AwaitStaging, bool writes = true, bool halves = true>
 struct StateIo {
+    static constexpr int kLongSegment = 8;  // chunks
     const Params &p;
     SharedView<Smem> s;
     int half, worker;        // rows of V; cluster or CTA, as spans of the timeline are counted
@@ -27,33 +35,43 @@ struct StateIo {
     AwaitStaging await_staging;  // until nothing else is there
 
     // All segments of the worker, for this warp. work(parts, state, leave_checkpoint) does the chunks of one, or of one part of it; between part - 1
-    // and part it calls leave_checkpoint(part, state).
-    template <class Work>
-    __device__ __forceinline__ void run(PieceQueue &queue, const Work &work) const {
+    // and part it calls leave_checkpoint(part, state). fork(rows, state, leave) does the next chunk for so many tokens on a copy of the state, and
+    // calls leave(quarter, columns) for channels 32 quarter and on; without it, the state is parked and work does the chunk.
+    template <class Work, class Fork = NoFork>
+    __device__ __forceinline__ void run(PieceQueue &queue, const Work &work, const Fork &fork = {}) const {
+        constexpr bool forks = !std::is_same_v<Fork, NoFork>;
         StateRows state;
+        bool is_second_half = false;
         for (uint32_t i = uniform(StateLookup{p, half, worker, lane}.begin(queue)), part = 0;;) {
             const QueuedSegment &done = queue.segment[(i & 1) ^ 1], &next = queue.segment[i & 1];
             const bool has_next = uniform(next.is_valid);
-            const int parts = uniform(next.parts), forked = uniform(static_cast<int>(next.rows_forked));
-            const bool is_first = part == 0, is_fork = !is_first && forked > 0;
-            const int each = uniform(next.chunks), rows = is_fork ? forked : uniform(next.rows) - static_cast<int>(part) * each * kChunk;
+            const int forked = uniform(static_cast<int>(next.rows_forked)), parts = forks && forked > 0 ? 1 : uniform(next.parts);
+            const bool is_first = part == 0, is_fork = !forks && !is_first && forked > 0;
+            const int each = uniform(next.chunks);
+            // The look-up takes as long as a chunk and more, and so does a state on its way out: apart, the chunks that preparers make meanwhile make
+            // up for both.
+            const bool is_long = halves && is_first && (parts == 1 || forked > 0) && each >= kLongSegment && !has_one_segment(p);
+            const int first = halves && is_second_half ? each / 2 : static_cast<int>(part) * each;
+            const int rows = is_fork ? forked : uniform(next.rows) - first * kChunk;
             // What follows from the lane and the worker is not kept meanwhile.
             const StateIo here{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging};
             StateAddress out{done.to, done.to_form}, in{next.from, next.from_form};
             if (!is_first) out = StateLookup{p, half, here.worker, here.lane}.sink_before(next, part), in = {nullptr, Form::Kept};
+            if (forks && is_first && done.rows_forked > 0) out = {nullptr, Form::None};
+            if (forks && in.form == Form::Parked) in = {nullptr, Form::Kept};
             const bool is_begin = i == 0;  // no state yet: only the first segment is looked up
             const bool is_reader = warp == 0 && here.lane == 0;
             mark(mark_state_begins, i, is_reader);
-            if (!is_begin) {
+            if (!is_begin && !(halves && is_second_half)) {
                 if (writes) here.send({out.at, known(out.form)}, state);
                 mark(mark_state_has_gone, i, is_reader);
                 if (!has_next) return;
                 here.ask({in.at, known(in.form)}, state);
             }
             mark(mark_state_is_asked_for, i, is_reader);
-            if (is_first) StateLookup{p, half, here.worker, here.lane}.advance(queue, i + 1);
+            if (is_first && (!halves || is_long == is_second_half)) StateLookup{p, half, here.worker, here.lane}.advance(queue, i + 1);
             mark(mark_state_has_looked_ahead, i, is_reader);
-            if (!is_begin) here.take({in.at, known(in.form)}, state);
+            if (!is_begin && !(halves && is_second_half)) here.take({in.at, known(in.form)}, state);
             mark(mark_state_is_there, i, is_reader);
             // [K,V] states go out by the code above alone.
             const int at_once = forked > 0 || p.checkpoints.states.is_k_first ? 1 : parts;
@@ -63,7 +81,19 @@ struct StateIo {
                 const StateAddress to = StateLookup{p, half, there.worker, there.lane}.checkpoint(now.checkpoint + before - 1, now.head);
                 there.send_pairs({to.at, known(to.form)}, x);
             };
-            if (const int chunks = is_fork ? 1 : each; chunks > 0) work(SegmentParts{at_once, chunks, rows}, state, leave_checkpoint);
+            const int chunks = is_fork ? 1 : !is_long ? each : is_second_half ? each - first : each / 2;
+            if (chunks > 0) work(SegmentParts{at_once, chunks, rows}, state, leave_checkpoint);
+            if (halves && is_long && !is_second_half) {
+                is_second_half = true;
+                continue;
+            }
+            is_second_half = false;
+            if constexpr (forks)
+                if (forked > 0) fork(forked, state, [&](int quarter, const StateColumns &x) {
+                    const StateIo there{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging};
+                    const QueuedSegment &now = queue.segment[i & 1];
+                    there.store({now.to, known(now.to_form)}, x, quarter);
+                });
             if ((part += at_once) == static_cast<uint32_t>(parts)) part = 0, i++;
         }
     }
@@ -76,7 +106,8 @@ struct StateIo {
     __device__ __forceinline__ static float &element(StateRows &state, int row_half, int b, int e) {
         return state[4 * b + 2 * row_half + e];
     }
-    __device__ __forceinline__ static float element(const StateRows &state, int row_half, int b, int e) {
+    template <int n>
+    __device__ __forceinline__ static float element(const float (&state)[n], int row_half, int b, int e) {
         return state[4 * b + 2 * row_half + e];
     }
     // One state out, the next in; the segment after is looked up while the new rows travel. A store of pairs fills whole sectors, and nobody waits
@@ -86,7 +117,7 @@ struct StateIo {
     __device__ __forceinline__ void send(const StateAddress &out, const StateRows &state) const {
         if (out.form == Form::None) return;
         if (out.form == Form::Parked) park(static_cast<float *>(out.at), state);
-        else store_rows<0>(out, state), store_rows<1>(out, state);
+        else store(out, state);
         if (out.form == Form::HandOver) announce_hand_over();
     }
     __device__ __forceinline__ void send_pairs(const StateAddress &out, const StateRows &state) const {
@@ -155,13 +186,18 @@ struct StateIo {
         warpgroup_sync(named_barrier);  // O of a warp will lie where another's rows have passed
     }
 
-    template <int row_half>
-    __device__ __forceinline__ void store_rows(const StateAddress &to, const StateRows &state) const {
+    // All channels, or 32 of them from 32 quarter on.
+    template <int n>
+    __device__ __forceinline__ void store(const StateAddress &to, const float (&state)[n], int quarter = 0) const {
+        store_rows<0>(to, state, quarter), store_rows<1>(to, state, quarter);
+    }
+    template <int row_half, int n>
+    __device__ __forceinline__ void store_rows(const StateAddress &to, const float (&state)[n], int quarter) const {
         auto *const wide = static_cast<float *>(to.at);
-        if (has_rows(to) || to.form == Form::Pairs32) write_pairs<row_half>(wide, state);
-        else if (to.form == Form::Pairs16) write_pairs<row_half>(static_cast<__nv_bfloat16 *>(to.at), state);
-        else if (to.form == Form::Columns32) write_columns<row_half>(wide, state);
-        else if (to.form == Form::Columns16) write_columns<row_half>(static_cast<uint16_t *>(to.at), state);
+        if (has_rows(to) || to.form == Form::Pairs32) write_pairs<row_half>(wide, state, quarter);
+        else if (to.form == Form::Pairs16) write_pairs<row_half>(static_cast<__nv_bfloat16 *>(to.at), state, quarter);
+        else if (to.form == Form::Columns32) write_columns<row_half>(wide, state, quarter);
+        else if (to.form == Form::Columns16) write_columns<row_half>(static_cast<uint16_t *>(to.at), state, quarter);
     }
     template <int row_half>
     __device__ __forceinline__ void load_rows(const StateAddress &from, StateRows &state) const {
@@ -195,12 +231,12 @@ struct StateIo {
 #pragma unroll
             for (int e = 0; e < 2; e++) element(state, row_half, b, e) = widened(__ldcg(from + column_offset(row_half, b, e)));
     }
-    template <int row_half, class T>
-    __device__ __forceinline__ void write_columns(T *to, const StateRows &state) const {
+    template <int row_half, int n, class T>
+    __device__ __forceinline__ void write_columns(T *to, const float (&state)[n], int quarter) const {
 #pragma unroll
-        for (int b = 0; b < 16; b++)
+        for (int b = 0; b < n / 4; b++)
 #pragma unroll
-            for (int e = 0; e < 2; e++) narrow(element(state, row_half, b, e), to[column_offset(row_half, b, e)]);
+            for (int e = 0; e < 2; e++) narrow(element(state, row_half, b, e), to[column_offset(row_half, 4 * quarter + b, e)]);
     }
 
     template <int row_half>
@@ -219,18 +255,18 @@ struct StateIo {
             element(state, row_half, b, 0) = low_bf16(pair), element(state, row_half, b, 1) = high_bf16(pair);
         }
     }
-    template <int row_half>
-    __device__ __forceinline__ void write_pairs(float *to, const StateRows &state) const {
+    template <int row_half, int n>
+    __device__ __forceinline__ void write_pairs(float *to, const float (&state)[n], int quarter = 0) const {
 #pragma unroll
-        for (int b = 0; b < 16; b++)
-            *reinterpret_cast<float2 *>(to + state_offset(row_half, b)) =
+        for (int b = 0; b < n / 4; b++)
+            *reinterpret_cast<float2 *>(to + state_offset(row_half, 4 * quarter + b)) =
                 make_float2(element(state, row_half, b, 0), element(state, row_half, b, 1));
     }
-    template <int row_half>
-    __device__ __forceinline__ void write_pairs(__nv_bfloat16 *to, const StateRows &state) const {
+    template <int row_half, int n>
+    __device__ __forceinline__ void write_pairs(__nv_bfloat16 *to, const float (&state)[n], int quarter = 0) const {
 #pragma unroll
-        for (int b = 0; b < 16; b++)
-            *reinterpret_cast<uint32_t *>(to + state_offset(row_half, b)) =
+        for (int b = 0; b < n / 4; b++)
+            *reinterpret_cast<uint32_t *>(to + state_offset(row_half, 4 * quarter + b)) =
                 pack_bf16(element(state, row_half, b, 0), element(state, row_half, b, 1));
     }
 
