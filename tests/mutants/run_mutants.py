@@ -205,6 +205,7 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/mapping/quad_config.cuh", "kGatesAhead = kPreparers * kPrepareGroups;", "kGatesAhead = kPrepareGroups;", QUADS),
     ("src/cuda/prefill_sm90/roles/state_io.cuh", "now.checkpoint + before - 1", "now.checkpoint + before", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/chain_parts.cuh", "is_last ? 1 : 0", "1", CHECKPOINTS),
+    ("src/cuda/prefill_sm90/roles/state_io.cuh", "is_long == is_second_half", "true", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/fork.cuh", "chain.quarter, 2 * quarter + k), k, copy)", "chain.quarter, k), k, copy)", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/fork.cuh", "if (is_scaled) multiply_rows(copy, inverse_factors(factors));", "", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/fork.cuh", "chain.skip_out(number, chunk, u_f16);", "", CHECKPOINTS),

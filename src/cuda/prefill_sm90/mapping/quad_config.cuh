@@ -97,7 +97,7 @@ struct Barriers {
     uint64_t operands_ready[kOwnStages];  // 4 operand warps: the stage but for T
     uint64_t scores_free[kMostScores];    // solve warp, kSolvesAside: T has been made
     uint64_t stage_free[kOwnStages];      // send warp: the stage but for T has been copied; unless kSolvesAside, solve warp: T has been made
-    uint64_t stage_released[kReleases];   // store warps of all receivers: the chunk before it there is done, so a chunk may be sent
+    uint64_t stage_released[kReleases];   // release warps of all receivers: the chunk before it there is done, so a chunk may be sent
 };
 
 template <class Shape>

@@ -111,7 +111,7 @@ __device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> 
     else SolveRole<Shape>{{p, s, warp - W::kFirstSolve, preparer, lane}}.run();
 }
 
-// What a block does once its barriers stand; the cluster meets as in duo.
+// What a block does once its barriers stand; the cluster meets as in duo, but for preparers, which take their registers before.
 template <GateKind kind, class Shape>
 __device__ __forceinline__ void run(const Params &p, const ChainView<Shape> &receiver, const View<Shape> &preparer, Part<Shape> part) {
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();

@@ -1,5 +1,5 @@
-// The store role of a CTA that chunks are sent to (quad, octet): what has been read is free again; and where O is made, it goes from shared memory
-// to the caller's tensor.
+// The store and release roles of a CTA that chunks are sent to (quad, octet): where O is made, it goes from shared memory to the caller's tensor;
+// and what has been read is free again.
 #pragma once
 
 #include "prefill_sm90/mapping/quad_config.cuh"
@@ -19,7 +19,7 @@ struct StoreRole : StoreRows<ChainSmem<Shape>> {
         const uint32_t unit = this->unit();
         for (uint32_t number = 0; has_out && number < kOutStages; number++) release_tile(number);
         for (uint32_t number = 0;; number++) {
-            mark(mark_store_waits, number, lane == 0);
+            mark(mark_store_waits, number, has_out && lane == 0);
             const RingSlot done = ring_slot<Shape::kStages>(number), out = ring_slot<kOutStages>(number);
             if (releases) wait_together(s.at(s->barriers.chunk_done[done.index]), done.phase);
             else wait(s.at(s->barriers.out_ready[out.index]), out.phase);
