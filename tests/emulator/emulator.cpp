@@ -53,12 +53,22 @@ void finish_copy(size_t i) {
     changes++;
 }
 
+void let_go(std::vector<Thread *> &waiting) {
+    for (Thread *t : waiting) next_round.push_back(static_cast<Worker *>(t));
+    waiting.clear();
+}
+
+void settle(ClusterMeeting &m) {
+    if (m.arrived < m.expected || m.expected == 0) return;
+    m.arrived = 0, m.times++;
+    let_go(m.waiting);
+}
+
 void enter() {
     (*body)();
     Worker &w = worker();
-    Meeting &cluster = *w.cluster_meeting;    // it waits for those who have not ended
-    cluster.expected--;
-    if (cluster.expected > 0 && cluster.waiting.size() == cluster.expected) let_go(cluster);
+    w.cluster_meeting->expected--;
+    settle(*w.cluster_meeting);
     w.is_done = true;
     w.fiber.leave_for_good();
 }
@@ -127,15 +137,20 @@ void wait_for_others(Meeting &meeting) {
     worker().fiber.leave();
 }
 
-void let_go(Meeting &meeting) {
-    for (Thread *t : meeting.waiting) next_round.push_back(static_cast<Worker *>(t));
-    meeting.waiting.clear();
+void let_go(Meeting &meeting) { let_go(meeting.waiting); }
+
+void arrive_at_cluster() {
+    ClusterMeeting &m = *self().cluster_meeting;
+    self().arrived_for = m.times + 1, m.arrived++;
+    settle(m);
 }
 
-void meet_cluster() {
-    Meeting &m = *self().cluster_meeting;
-    if (m.waiting.size() + 1 < m.expected) wait_for_others(m);
-    else let_go(m);
+void wait_for_cluster() {
+    ClusterMeeting &m = *self().cluster_meeting;
+    if (self().arrived_for < m.times || self().arrived_for > m.times + 1) abort();    // without an arrival
+    if (self().arrived_for == m.times) return;
+    m.waiting.push_back(running);
+    worker().fiber.leave();
 }
 
 void copy_later(std::function<void()> copy) {
@@ -157,7 +172,7 @@ bool launch(unsigned blocks, unsigned ranks, unsigned threads, size_t shared_byt
     for (unsigned first = 0; first < blocks; first += ranks) {
         std::vector<Block> cluster;
         for (unsigned rank = 0; rank < ranks; rank++) cluster.emplace_back(threads, shared_bytes);
-        Meeting all(ranks * threads);
+        ClusterMeeting all{ranks * threads};
         std::vector<std::unique_ptr<Worker>> workers;
         for (unsigned i = 0; i < ranks * threads; i++) {
             auto w = std::make_unique<Worker>();

@@ -27,9 +27,17 @@ extern uint64_t changes;    // of what conditions look at: phases of barriers, f
 // Threads that meet: the last to arrive acts on what all brought, then all go on.
 struct Meeting {
     explicit Meeting(unsigned threads) : expected(threads), brought(threads) { waiting.reserve(threads); }
-    unsigned expected;                // of a cluster: threads that have not ended
+    unsigned expected;
     std::vector<void *> brought;      // by each, in order
     std::vector<Thread *> waiting;    // who arrived before the last
+};
+
+// Of a cluster. Who has arrived goes on, and waits where it has to know that all have.
+struct ClusterMeeting {
+    unsigned expected;                // threads that have not ended
+    unsigned arrived = 0;
+    unsigned times = 0;               // that all have
+    std::vector<Thread *> waiting{};
 };
 
 // As on the GPU it lies in the 8 bytes of shared memory that the kernel sets aside for it.
@@ -54,7 +62,8 @@ struct Thread {
     Index thread, block, grid;
     unsigned cluster_rank;
     std::vector<Block> *cluster;
-    Meeting *cluster_meeting;
+    ClusterMeeting *cluster_meeting;
+    unsigned arrived_for = 0;   // which time that all meet, once it has arrived
     int stores_in_flight = 0;   // of the copy engine, from shared memory
     int warp() const { return static_cast<int>(thread.x / 32); }
     int lane() const { return static_cast<int>(thread.x % 32); }
@@ -95,7 +104,8 @@ void meet_warpgroup(void *bring, const Last &last) {
     Thread &t = self();
     meet(t.own().warpgroups[t.warp() / 4], t.thread.x % 128, bring, last);
 }
-void meet_cluster();
+void arrive_at_cluster();
+void wait_for_cluster();
 
 // The copy engine: `copy` happens at any time from now on (at once when the order is not shuffled), as if by this thread.
 void copy_later(std::function<void()> copy);

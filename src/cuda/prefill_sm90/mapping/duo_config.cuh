@@ -44,7 +44,8 @@ struct Smem {
     static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = duo::kPrepareGroups, kChunkInfos = duo::kChunkInfos;
     static constexpr int kAkks = kOwnStages, kSteps = kOwnStages;
     static constexpr int kGatesAhead = 0;
-    static constexpr bool kSolvesAside = false, kTakesRaw = false;  // quad_config.cuh; q and k without norm?
+    static constexpr bool kSolvesAside = false, kFirstAhead = false;  // quad_config.cuh
+    static constexpr bool kTakesRaw = false;                          // q and k without norm?
     static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
     Stage stages[kStages];                                   // own, then received
     alignas(1024) uint8_t value[kValueStages][kValueBytes];  // V [32][64 of this CTA], 128-byte swizzle

@@ -55,11 +55,14 @@ struct LoadRole {
         for (uint32_t i = 0; i < Memory::kPrepareGroups; i++) announce_end(end + i * kTurns);
     }
 
-    // As many as there are stages, before the roles begin.
+    // As many as there are stages, before the roles begin. kFirstAhead: operand groups slow each other, and the first chunk is wanted first. So a group
+    // gets its first tiles when the norms of the one before are there.
     static constexpr uint32_t kEarlyChunks = Memory::kOwnStages * kTurns;
     __device__ __forceinline__ void run_early() const {
         constexpr int kAhead = keeps_gates<Memory, kind> ? Memory::kGatesAhead : 0;
         load_early_chunks<kAhead>(p, cluster, rank, kTurns, kEarlyChunks, [&](uint32_t number, const ChunkInfo &info) {
+            if constexpr (Memory::kFirstAhead)
+                if (const uint32_t i = number / kTurns; i > 0 && i < Memory::kPrepareGroups) wait_together(s.at(s->barriers.norms_ready[i - 1]), 0);
             load_raw(info, number, static_cast<int>(number));
         });
     }

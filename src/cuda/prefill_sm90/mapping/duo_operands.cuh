@@ -11,10 +11,15 @@ template <class Memory, GateKind kind, int kFours, bool kAhead, bool kMakesNorms
 struct OperandRole {
     const Params &p;
     SharedView<Memory> s;
-    int group, rank, warp, lane;  // warp 0..3 of the group
+    int group, rank, cluster, warp, lane;  // warp 0..3 of the group
 
-    // What a new head needs is loaded outside of the loop over chunks, which stays small so.
     __device__ __forceinline__ void run() const {
+        const uint32_t end = Memory::kFirstAhead ? run_gate_first() : run_chunks();
+        if constexpr (Memory::kSolvesAside) await_place(end), announce_scores(end);  // that there is no more
+    }
+
+    // All chunks of the group; returns the number behind them. What a new head needs is loaded outside of the loop over chunks, which stays small so.
+    __device__ __forceinline__ uint32_t run_chunks() const {
         uint32_t i = group;
         for (ChunkInfo info = await_tiles(i); info.rows > 0;) {
             const int head = info.head;
@@ -25,8 +30,22 @@ struct OperandRole {
                 info = await_tiles(i += Memory::kPrepareGroups);
             } while (info.rows > 0 && info.head == head);
         }
-        if constexpr (Memory::kSolvesAside) await_place(i), announce_scores(i);  // that there is no more
+        return i;
     }
+    // The same, the gate of the first head while its tiles are on their way.
+    __device__ __forceinline__ uint32_t run_gate_first() const {
+        uint32_t i = group;
+        ChunkInfo info{};
+        info.rows = 1;
+        for (int head = first_head(); info.rows > 0; head = info.head) {
+            const Gate<kind> gate = operands().load_gate(head);
+            typename Parts::Kept kept;
+            for (info = await_tiles(i); info.rows > 0 && info.head == head; info = await_tiles(i += Memory::kPrepareGroups)) make(i, info, gate, kept);
+        }
+        return i;
+    }
+    // Of the cluster's first chunk, or any, where that is not known yet.
+    __device__ __forceinline__ int first_head() const { return has_lone_job(p, cluster) ? p.lone_job(cluster).y : 0; }
 
     using Parts = Operands<Memory, kind, kFours, kAhead, true, kMakesNorms, false>;
     __device__ __forceinline__ Parts operands() const {

@@ -15,10 +15,14 @@ namespace fkdai::prefill::quad {
 // whose preparers are not what limits it, is slower so. kReleasesAside: a warp of its own tells preparers what has been read; an octet is slower so.
 // kTakesTurns: with duo and solo (Turn). kForks: a checkpoint inside a chunk is made on a copy of the state (fork.cuh). A quad parks the state
 // instead, as its preparers lose 8 % where the kernel has that code too; an octet has no such checkpoints.
+//
+// kFours: fours of tokens that an operand warp has under way: one is less code, which comes faster the first time. kFirstAhead: what the first chunk
+// waits for is done first (OperandRole, LoadRole); a quad loses 5 % with that code. kKeepsLane: ptxas would read the lane anew in each turn of the
+// solve and norm loops; in an octet it does not.
 inline constexpr int kChains = kHalves;
 struct Quad {
-    static constexpr int kOuts = 0, kPreparers = 2, kStages = 6, kGroups = 4, kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 48;
-    static constexpr bool kSolvesAside = true, kReleasesAside = true, kTakesTurns = true, kForks = false;
+    static constexpr int kOuts = 0, kPreparers = 2, kStages = 6, kGroups = 4, kFours = 2, kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 48;
+    static constexpr bool kSolvesAside = true, kReleasesAside = true, kTakesTurns = true, kForks = false, kFirstAhead = false, kKeepsLane = false;
 };
 struct WideQuad : Quad {
     static constexpr int kGroups = 3, kGroupRegisters = 120, kNormRegisters = 40;
@@ -27,12 +31,12 @@ struct WideQuad : Quad {
 template <GateKind kind>
 using QuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, WideQuad, Quad>;
 struct Quint : Quad {
-    static constexpr int kPreparers = 3, kGroups = 3, kGroupRegisters = 128, kSingleRegisters = 64, kNormRegisters = 32;
-    static constexpr bool kTakesTurns = false, kForks = true;
+    static constexpr int kPreparers = 3, kGroups = 3, kFours = 1, kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
+    static constexpr bool kTakesTurns = false, kForks = true, kFirstAhead = true, kKeepsLane = true;
 };
 struct Octet {
-    static constexpr int kOuts = 2, kPreparers = 4, kStages = 6, kGroups = 3, kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
-    static constexpr bool kSolvesAside = false, kReleasesAside = false, kTakesTurns = false, kForks = false;
+    static constexpr int kOuts = 2, kPreparers = 4, kStages = 6, kGroups = 3, kFours = 1, kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
+    static constexpr bool kSolvesAside = false, kReleasesAside = false, kTakesTurns = false, kForks = false, kFirstAhead = true, kKeepsLane = false;
 };
 template <class Shape>
 inline constexpr int kReceivers = kChains + Shape::kOuts;
@@ -104,7 +108,7 @@ template <class Shape>
 struct Smem {
     static constexpr int kPreparers = Shape::kPreparers;
     static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = Shape::kGroups, kChunkInfos = 32 * kPreparers / 2;
-    static constexpr bool kSolvesAside = Shape::kSolvesAside, kTakesRaw = false;
+    static constexpr bool kSolvesAside = Shape::kSolvesAside, kFirstAhead = Shape::kFirstAhead, kTakesRaw = false;
     // kSolvesAside: then scores and b wait longer than their stage, b being made beside the norms.
     static constexpr int kAkks = kSolvesAside ? 5 : kOwnStages, kSteps = kSolvesAside ? 2 * kOwnStages : kOwnStages;
     static_assert(kChunkInfos > kPreparers * 2 * kOwnStages && kAkks > kPrepareGroups);

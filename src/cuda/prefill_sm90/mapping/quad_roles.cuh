@@ -101,7 +101,7 @@ __device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> 
         grow_registers<Shape::kGroupRegisters>();
         cluster_wait();
         mark_block(mark_block_has_met, thread_here() == 0);
-        return duo::OperandRole<Smem<Shape>, kind, 2, false, false>{p, s, warp / 4, preparer, warp % 4, lane}.run();
+        return duo::OperandRole<Smem<Shape>, kind, Shape::kFours, Shape::kFours == 1, false>{p, s, warp / 4, preparer, cluster, warp % 4, lane}.run();
     }
     shrink_registers<Shape::kSingleRegisters>();
     if (warp == W::kLoad) duo::LoadRole<Smem<Shape>, kind, false>{p, s, preparer, cluster, lane}.run_early();
@@ -114,7 +114,8 @@ __device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> 
 // What a block does once its barriers stand; the cluster meets as in duo, but for preparers, which take their registers before.
 template <GateKind kind, class Shape>
 __device__ __forceinline__ void run(const Params &p, const ChainView<Shape> &receiver, const View<Shape> &preparer, Part<Shape> part) {
-    const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
+    const int warp = __shfl_sync(~0u, thread_here() / 32, 0);
+    const int lane = Shape::kKeepsLane ? static_cast<int>(kept(lane_here(), lane_here())) : lane_here();
     const int cluster = blockIdx.x / kRanks<Shape>;
     cluster_arrive();
     if (part.is_preparer()) {

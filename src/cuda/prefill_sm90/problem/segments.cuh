@@ -42,6 +42,8 @@ enum class Next : uint8_t {
 // A worker without schedule has one job, and without checkpoints that is one segment. It is found without the iterators, whose code takes thousands
 // of cycles to arrive where nobody has run it before.
 __device__ __forceinline__ bool has_one_segment(const Params &p) { return p.schedule.cut == nullptr && !p.checkpoints.exist(); }
+// And is there one for this worker?
+__device__ __forceinline__ bool has_lone_job(const Params &p, int worker) { return has_one_segment(p) && worker < p.heads * p.sequences.count; }
 
 // The segments of one worker, for one lane or for lanes that agree.
 struct SegmentIterator {

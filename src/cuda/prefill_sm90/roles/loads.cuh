@@ -38,7 +38,7 @@ __device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lan
 // The chunks first, first + step ... before `end`. load(number, info): by a whole warp. ahead: what ChunkInfo::rows_ahead looks at, 0: nothing.
 template <int ahead, class Load>
 __device__ __forceinline__ void load_early_chunks(const Params &p, int worker, int first, int step, int end, const Load &load) {
-    if (!has_one_segment(p) || worker >= p.heads * p.sequences.count) return;
+    if (!has_lone_job(p, worker)) return;
     const int2 job = p.lone_job(worker);
     const SequenceSpan of = p.sequences.span(job.x);
 #pragma unroll 1

@@ -37,8 +37,8 @@ inline void wait_for_either(uint32_t barrier, uint32_t parity, uint32_t other, u
     emulator::block_until([=] { return has_flipped(barrier, parity) || has_flipped(other, other_parity); });
 }
 inline uint32_t peer_address(uint32_t address, uint32_t rank) { return (address & emulator::kInBlock) | rank << emulator::kRankShift; }
-inline void cluster_arrive() {}
-inline void cluster_wait() { emulator::meet_cluster(); }
+inline void cluster_arrive() { emulator::arrive_at_cluster(); }
+inline void cluster_wait() { emulator::wait_for_cluster(); }
 inline void fence_cluster() {}
 inline void fence_async_proxy() {}
 inline void warpgroup_sync(int id) {
