@@ -10,6 +10,9 @@ template <class Shape>
 struct ChainRole : StateParts<Shape> {
     using Parts = StateParts<Shape>;
     using Parts::p, Parts::warp, Parts::lane, Parts::quarter;
+    // Added to O, which changes no bit, it gives O registers of its own; ptxas would serialise all products (C7511) if one of them had R's and O's, and
+    // another O's alone.
+    uint32_t minus_zero = kept(0x80000000u, lane);
 
     __device__ __forceinline__ void run() const {
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
@@ -32,13 +35,17 @@ struct ChainRole : StateParts<Shape> {
         mark(mark_chain_begins, number, is_reader);
         load_decays(chunk.stage, quarter, chunk.decays);
         round_state(state, chunk.state_bf16);
-        begin_residual_and_out(chunk.stage, chunk.v_bf16, chunk.state_bf16, chunk.r, chunk.o);  // R = V - K S; Q S   [32,64]
+        ResidualAndOut both;
+        begin_residual_and_out(chunk.stage, chunk.v_bf16, chunk.state_bf16, both);  // R = V - K S; Q S      [32,64] each
+        this->template decay_meanwhile<0, 8>(number, chunk.decays, state);          // S <- Diag(2^gamma_C) S   [64,128]
         mark(mark_chain_has_issued_k, number, is_reader);
         chunk.range = load_range(chunk.stage);
         mark(mark_chain_has_solve, number, is_reader);
-        mma_wait<1>();
-        pin(chunk.r);
+        mma_wait<0>();
+        pin(both);
         mark(mark_chain_has_k, number, is_reader);
+#pragma unroll
+        for (int i = 0; i < 16; i++) chunk.r[i] = both[i], chunk.o[i] = both[16 + i] + __uint_as_float(minus_zero);
         as_operand<Type16::F16>(chunk.r_f16, chunk.r);
     }
 
@@ -53,11 +60,9 @@ struct ChainRole : StateParts<Shape> {
         const uint32_t stage = chunk.stage;
         const bool is_reader = warp == 0 && lane == 0;
         const bool fits_here = is_scaled || is_in_range(chunk.r_f16, chunk.range);
-        if (!is_scaled) this->template decay_meanwhile<0, 4>(number, chunk.decays, state);  // S <- Diag(2^gamma_C) S, while Q S is made
         solve_update(stage, chunk.r_f16, u);                      // U = T R                             [32,64]
         const uint32_t all_fit = is_scaled ? 1 : warpgroup_and(kChainBarrier, fits_here);
         if (is_scaled) multiply_state(stage + offsetof(Stage, kq) + kQueryRows, chunk.state_bf16, o);
-        if (!is_scaled) this->template decay_meanwhile<4, 8>(number, chunk.decays, state);
         const bool fits = is_scaled || __any_sync(~0u, all_fit);
         mma_wait<0>();
         pin(u), pin(o);

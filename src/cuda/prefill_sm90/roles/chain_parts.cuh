@@ -11,8 +11,8 @@ struct Chunk {
     TokenRows r;
     TokensF16 r_f16;
     StateBf16 state_bf16;
-    Decays decays;      // for a chain that multiplies by them in two parts
-    TokenRows o;        // Q S, for a chain that makes it behind K S
+    Decays decays;      // for a chain that asks for them before its products
+    TokenRows o;        // Q S, for a chain that makes it beside K S
     RingSlot slot;      // of its stage, where slots are counted on (quad_parts.cuh)
     uint32_t stage;     // address
     uint32_t range;     // of R
