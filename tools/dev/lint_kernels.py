@@ -4,8 +4,10 @@ that the ledger names (also_for; ptx_for: by way of an older one's PTX) only reg
 
 Fails on: serialized wgmma (C75xx), float atomics, missing proxy fences or waits, mbarrier operations of cluster scope (they
 become device-wide barriers), and registers, spills or stack above tools/dev/kernel_ledger.json. Where nvdisasm is found (a CUDA
-toolkit, or Triton's package), also on hot loops that are longer than the ledger says, or move descriptors out of vector
-registers (R2UR): an SM holds 32 KB of code (docs/decisions/0006), and the compiler finds ways to double a loop.
+toolkit, or Triton's package), also on hot loops that are longer than the ledger says, or have more of an instruction than it
+allows: an SM holds 32 KB of code (docs/decisions/0006), and the compiler finds ways to double a loop. What slow builds had more
+of: descriptors from vector registers (R2UR), the lane read anew (SR_LANEID), the state moved aside (MOV), counters in uniform
+registers of a chain (UISETP).
 
     tools/dev/lint_kernels.py                  prints one line per kernel; exit code 1 on a finding, 77 without nvcc
     tools/dev/lint_kernels.py --quick          for sm_90a alone (`make check`; all of it: `make check-long`)
@@ -47,6 +49,11 @@ def findings_in_ptx(ptx):
         yield "a bulk store whose issuer never waits for it"
 
 
+def plain(mark):
+    """A regular expression as the word that it looks for."""
+    return mark.replace(r"\b", "")
+
+
 def findings_in_loops(sass, kernel, ledger):
     total = 0
     for name, loops in kernel_code.hot_loops(kernel, sass, ledger):
@@ -55,13 +62,14 @@ def findings_in_loops(sass, kernel, ledger):
             yield (f"{kernel}: {len(loops)} loops with {want['has']} and without {want.get('has_not', [])}, by which the {name}'s "
                    f"{want.get('copies', 1)} are known")
         for loop in loops:
-            moved = sum("R2UR" in instruction for instruction in loop)
+            found = {mark: sum(bool(re.search(mark, instruction)) for instruction in loop) for mark in want["at_most"]}
             total += len(loop)
-            print(f"{kernel}, {name}: {len(loop)} instructions in its loop, {moved} R2UR")
+            print(f"{kernel}, {name}: {len(loop)} instructions in its loop, {', '.join(f'{n} {plain(mark)}' for mark, n in found.items())}")
             if len(loop) > want["instructions"]:
                 yield f"{kernel}: the {name}'s loop has {len(loop)} instructions, the ledger allows {want['instructions']}"
-            if moved > want["R2UR"]:
-                yield f"{kernel}: the {name}'s loop has {moved} R2UR, the ledger allows {want['R2UR']}"
+            for mark, n in found.items():
+                if n > want["at_most"][mark]:
+                    yield f"{kernel}: the {name}'s loop has {n} {plain(mark)}, the ledger allows {want['at_most'][mark]}"
     if total > ledger["instructions_in_loops"]:
         yield f"{kernel}: the hot loops have {total} instructions, the ledger allows {ledger['instructions_in_loops']}"
 
