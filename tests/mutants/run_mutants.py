@@ -213,7 +213,7 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/mapping/duo_load.cuh", "norms_ready[i - 1]), 0)", "norms_ready[i]), 0)", VALUES),
     ("src/cuda/prefill_sm90/mapping/duo_operands.cuh", "for (info = await_tiles(i); info.rows > 0 && info.head == head;",
      "for (info = await_tiles(i); info.rows > 0;", CHECKPOINTS),
-    ("src/cuda/prefill_sm90/roles/chain_products.cuh", "both[i] = -0.f;", "both[i] = 1.f;", VALUES),
+    ("src/cuda/prefill_sm90/roles/chain_products.cuh", "both[i] = 0.f;", "both[i] = 1.f;", VALUES),
     # and what its CTAs tell each other in quads and octets
     ("src/cuda/prefill_sm90/mapping/quad_send.cuh", "            await_release<Shape>(s, number);\n            if (elect_one()) {\n", "            if (elect_one()) {\n", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_send.cuh", "            await_release<Shape>(s, number);\n            if (elect_one()) send(", "            if (elect_one()) send(", LATE),

@@ -433,22 +433,6 @@ def test_alone_and_packed():
             assert same_bits((out[0, begin : begin + length], state[n]), (alone[length][0][0], alone[length][1][0])), (lens, n)
 
 
-@pytest.mark.parametrize("H", [8, 16, 24], ids=["octet", "quint", "quad"])
-@pytest.mark.parametrize("q,k,v", [(-1, 1, 0.0), (-1, -1, -0.0), (1, -1, 0.0), (-0.0, 1, 1)])
-def test_signs_of_zeros(H, q, k, v):
-    """What is a sum of zeros alone: alone it has the sign that it has among many sequences, whose mapping has other products."""
-    many = cuda_problem(lens=[40] * 160, H=H)
-    for name, value in (("q", q), ("k", k), ("v", v), ("initial_state", 0.0)):
-        many[name].fill_(value)
-    tensors = {name: many[name][:, :40] for name in ("q", "k", "v", "g", "beta", "out")}
-    one = Problem(many, **tensors, **{name: many[name][:1] for name in ("initial_state", "final_state")})
-    del one["cu_seqlens"]
-    out, state = run_fresh(one)
-    assert (out == 0).all()
-    among = run_fresh(many)
-    assert same_bits((out[0], state[0]), (among[0][0, :40], among[1][0]))
-
-
 @pytest.mark.parametrize("name", ["q", "k", "v", "g", "beta", "initial_state", "A_log", "dt_bias"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_containment(name, value):

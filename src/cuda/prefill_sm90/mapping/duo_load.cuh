@@ -56,7 +56,8 @@ struct LoadRole {
     }
 
     // As many as there are stages, before the roles begin. kFirstAhead: operand groups slow each other, and the first chunk is wanted first. So a group
-    // gets its first tiles when the norms of the one before are there.
+    // gets its first tiles when the norms of the one before are there. That may be before this warp has waited for the cluster, but not before all have
+    // arrived.
     static constexpr uint32_t kEarlyChunks = Memory::kOwnStages * kTurns;
     __device__ __forceinline__ void run_early() const {
         constexpr int kAhead = keeps_gates<Memory, kind> ? Memory::kGatesAhead : 0;

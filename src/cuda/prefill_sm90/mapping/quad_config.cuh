@@ -16,9 +16,9 @@ namespace fkdai::prefill::quad {
 // kTakesTurns: with duo and solo (Turn). kForks: a checkpoint inside a chunk is made on a copy of the state (fork.cuh). A quad parks the state
 // instead, as its preparers lose 8 % where the kernel has that code too; an octet has no such checkpoints.
 //
-// kFours: fours of tokens that an operand warp has under way: one is less code, which comes faster the first time. kFirstAhead: what the first chunk
-// waits for is done first (OperandRole, LoadRole); a quad loses 5 % with that code. kKeepsLane: ptxas would read the lane anew in each turn of the
-// solve and norm loops; in an octet it does not.
+// kFours: fours of tokens that an operand warp has under way: one is less code, which comes faster the first time, and leaves registers to ask for
+// the next one ahead. kFirstAhead: what the first chunk waits for is done first (OperandRole, LoadRole); a quad loses 5 % with that code. kKeepsLane:
+// ptxas would read the lane anew in each turn of the solve and norm loops; in an octet it does not.
 inline constexpr int kChains = kHalves;
 struct Quad {
     static constexpr int kOuts = 0, kPreparers = 2, kStages = 6, kGroups = 4, kFours = 2, kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 48;

@@ -86,12 +86,12 @@ __device__ __forceinline__ void begin_residual(uint32_t stage, const TokensBf16 
 }
 
 // The same, and Q S beside it: K and Q are 64 rows of one tile, and eight products of 64 columns take less time than sixteen of 32. Q S begins with
-// -0: -0 + x is x, whatever x is.
+// 0, which is what a product without accumulator gives: a wgmma whose terms are all zeros gives +0, whatever their signs are.
 using ResidualAndOut = float[32];
 __device__ __forceinline__ void begin_residual_and_out(uint32_t stage, const TokensBf16 &v, const StateBf16 &state_bf16, ResidualAndOut &both) {
     begin_with_values(v, both);
 #pragma unroll
-    for (int i = 16; i < 32; i++) both[i] = -0.f;
+    for (int i = 16; i < 32; i++) both[i] = 0.f;
     pin(both);
     mma_begin();
 #pragma unroll
