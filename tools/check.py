@@ -34,11 +34,11 @@ SANITIZER_ENV = {
 
 
 class Suite:
-    """What one suite did."""
+    """What one suite did; which of its tests failed, where they have names."""
 
-    def __init__(self, name, passed=0, failed=0, skipped=0, seconds=0.0, output=""):
+    def __init__(self, name, passed=0, failed=0, skipped=0, seconds=0.0, output="", failures=()):
         self.name, self.passed, self.failed, self.skipped = name, passed, failed, skipped
-        self.seconds, self.output = seconds, output
+        self.seconds, self.output, self.failures = seconds, output, failures
 
     @property
     def ran(self):
@@ -171,6 +171,8 @@ def python_suites():
             failed, skipped = int(counts.get("failures")) + int(counts.get("errors")), int(counts.get("skipped"))
             suite.failed, suite.skipped = failed, skipped
             suite.passed = int(counts.get("tests")) - failed - skipped
+            suite.failures = [f"{case.get('classname')}::{case.get('name')}" for case in counts.iter("testcase")
+                              if case.find("failure") is not None or case.find("error") is not None]
         if status != 0 and suite.failed == 0:
             suite.failed = 1
         suites.append(suite)
@@ -275,6 +277,9 @@ def print_report(suites, seconds):
     passed, failed, skipped = (sum(getattr(suite, key) for suite in suites) for key in ("passed", "failed", "skipped"))
     print("\nCPU seconds: " + ", ".join(f"{what} {used:.0f}" for what, used in CPU_SECONDS.items() if used >= 1))
     print(f"\nran {passed + failed} in {seconds:.0f} s, {sum(CPU_SECONDS.values()):.0f} CPU seconds")
+    for suite in suites:    # once more, in what is left of a log that was cut
+        if suite.failed:
+            print(f"failed: {suite.name} {' '.join(suite.failures)}".rstrip())
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return failed
 
