@@ -328,7 +328,7 @@ typedef struct py_bound_call {
 
 /* As fkdai_py_run_again, by the call's own recipe. Of tensors that it holds it is not asked again whether they are plain. */
 int fkdai_py_run_bound(py_core *core, py_recipe *recipe, const py_bound_call *call);
-void fkdai_py_adopt(const py_core *core, const py_bound_call *call, py_recipe *to);    /* of the call that has just run; to is left alone if none fits */
+void fkdai_py_adopt(py_core *core, const py_bound_call *call, py_recipe *to);    /* of the call that has just run; to is left alone if none fits */
 
 /* ---------------------------------------------------------------- py_bound.c */
 

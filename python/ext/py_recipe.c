@@ -307,13 +307,13 @@ void fkdai_py_learn(py_core *core, const py_operation *operation, PyObject *cons
     core->next_recipe[operation->id] = (core->next_recipe[operation->id] + 1) % PY_RECIPES;
 }
 
-void fkdai_py_adopt(const py_core *core, const py_bound_call *bound, py_recipe *to)
+void fkdai_py_adopt(py_core *core, const py_bound_call *bound, py_recipe *to)
 {
     taken call;
     if (!has_table(core)) return;
     for (int i = 0; i < PY_RECIPES; ++i) {
         const py_recipe *const r = &core->recipes[bound->operation->id][i];
-        if (!is_known(core, r, bound->operation, bound->arguments, bound->count, &call)) continue;
+        if (!is_known(core, r, bound->operation, bound->arguments, bound->count, &call) || !has_its_threads(core, r)) continue;
         fkdai_py_forget_recipe(to);
         *to = *r;
         for (int j = 0; j < PY_MOST_ARGUMENTS; ++j) Py_XINCREF(to->value[j]);

@@ -108,6 +108,21 @@ except ValueError as error:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_after_other_numbers_of_threads(name, no_grad):
+    """The function knows the same call with more threads, too, and that one came first."""
+    call, count = make(name), torch.get_num_threads()
+    _core._forget_calls()
+    try:
+        for more in (3, 2, 1, 0):
+            torch.set_num_threads(count + more)
+            getattr(flash_kda, name)(**call)
+            step = bound(name, call)
+            assert not is_known(step, *brought(call)) and is_known(step, *brought(call)), f"{more} threads more"
+    finally:
+        torch.set_num_threads(count)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_errors_of_the_function(name, no_grad):
     call = make(name)
     step = bound(name, call)
