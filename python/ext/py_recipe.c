@@ -158,6 +158,12 @@ static int has_its_threads(py_core *core, const py_recipe *r)
     return fkdai_py_thread_count(core, &threads) < 0 ? forget_error() : threads == r->threads;
 }
 
+/* The call of that recipe, with the threads of now. */
+static int fits(py_core *core, const py_recipe *r, const py_operation *operation, PyObject *const *arguments, Py_ssize_t count, taken *call)
+{
+    return is_known(core, r, operation, arguments, count, call) && has_its_threads(core, r);
+}
+
 /* ---------------------------------------------------------------- running it */
 
 static int count_writes(const py_core *core, const int *positions, PyObject *const *arguments)
@@ -204,7 +210,7 @@ int fkdai_py_run_again(py_core *core, const py_operation *operation, PyObject *c
     if (!has_table(core)) return 0;
     for (int i = 0; i < PY_RECIPES; ++i) {
         py_recipe *const r = &core->recipes[operation->id][i];
-        if (!is_known(core, r, operation, arguments, count, &call) || !has_its_threads(core, r)) continue;
+        if (!fits(core, r, operation, arguments, count, &call)) continue;
         const uint64_t number = r->number;
         return are_plain(core, &r->plain, call.tensors, call.count) && r->number == number ? run(core, r, arguments, &call) : 0;    /* torch may let others run */
     }
@@ -239,7 +245,7 @@ static int is_plain_bound(py_core *core, py_recipe *r, const py_bound_call *boun
 int fkdai_py_run_bound(py_core *core, py_recipe *r, const py_bound_call *bound)
 {
     taken call;
-    if (!has_table(core) || !is_known(core, r, bound->operation, bound->arguments, bound->count, &call) || !has_its_threads(core, r)) return 0;
+    if (!has_table(core) || !fits(core, r, bound->operation, bound->arguments, bound->count, &call)) return 0;
     const uint64_t number = r->number;
     const int ran = is_plain_bound(core, r, bound, &call) && r->number == number ? run(core, r, bound->arguments, &call) : 0;
     core->bound_calls += ran != 0;
@@ -313,7 +319,7 @@ void fkdai_py_adopt(py_core *core, const py_bound_call *bound, py_recipe *to)
     if (!has_table(core)) return;
     for (int i = 0; i < PY_RECIPES; ++i) {
         const py_recipe *const r = &core->recipes[bound->operation->id][i];
-        if (!is_known(core, r, bound->operation, bound->arguments, bound->count, &call) || !has_its_threads(core, r)) continue;
+        if (!fits(core, r, bound->operation, bound->arguments, bound->count, &call)) continue;
         fkdai_py_forget_recipe(to);
         *to = *r;
         for (int j = 0; j < PY_MOST_ARGUMENTS; ++j) Py_XINCREF(to->value[j]);
