@@ -2,7 +2,7 @@
 // for every role the cycles from one moment to the next are printed, medians over the chunks in the middle; then when the first and the last
 // chunks reach them: where the time of starts and ends goes.
 //
-//     prefill_marks [H [T]] [quad | octet]      default 32 heads, 8192 tokens, a duo
+//     prefill_marks [H [T]] [solo | quad | quint | octet]      default 32 heads, 8192 tokens, a duo
 #define FKDA_MARKS
 #include "prefill_sm90/prefill_launch.cu"
 
@@ -55,16 +55,22 @@ void print_chunk(const char *role, int chunk, int block) {
         if (is_of(m, role)) print_moment(m, chunk, block);
     printf("\n");
 }
+// Of a worker that has several jobs all chunks are printed, and what its chain does between two of them.
+int marked_chunks() {
+    int count = 0;
+    while (count < static_cast<int>(kMarkedChunks) && at[mark_chain_has_the_state][count] != 0) count++;
+    return count;
+}
 void print_ends(int blocks) {
     for (int block = 0; block < blocks; block++) print_chunk("block", block, block);
-    const int preparer = blocks == 2 ? 0 : blocks == 8 ? 4 : 2, firsts = 4;
+    const int preparer = blocks == 2 ? 0 : blocks == 8 ? 4 : 2, marked = marked_chunks();
+    const int firsts = marked > chunks ? marked : 4, states = marked > chunks ? marked / chunks + 2 : 2;
     for (const char *role : {"load", "operand", "solve"})
-        for (int chunk = 0; chunk < firsts * preparers && chunk < chunks; chunk += preparers) print_chunk(role, chunk, preparer);
-    print_chunk("state", 0, 0);
+        for (int chunk = 0; chunk < firsts * preparers && chunk < marked; chunk += preparers) print_chunk(role, chunk, preparer);
     for (const char *role : {"chain", "out", "store"})
-        for (int chunk = 0; chunk < chunks; chunk++)
-            if (chunk < firsts || chunk >= chunks - 2) print_chunk(role, chunk, strcmp(role, "chain") != 0 && blocks == 8 ? 2 : 0);
-    print_chunk("state", 1, 0);
+        for (int chunk = 0; chunk < marked; chunk++)
+            if (chunk < firsts || chunk >= marked - 2) print_chunk(role, chunk, strcmp(role, "chain") != 0 && blocks == 8 ? 2 : 0);
+    for (int i = 0; i < states; i++) print_chunk("state", i, 0);
 }
 
 }  // namespace
@@ -74,8 +80,8 @@ int main(int argc, char **argv) {
     const MarkedProblem x = read_marked_problem("prefill_marks", "T=8192 H=32", static_cast<int>(kMarkedChunks), argc, argv);
     chunks = x.chunks;
     load_kernels();
-    DeviceCase c(x.spec, x.multiprocessors, asked_mapping >= FKDAI_QUAD ? asked_mapping : FKDAI_DUO);  // the marked ones
-    ranks = fkdai_prefill_ranks(c.call.grid), preparers = ranks == 8 ? 4 : ranks == 5 ? 3 : 2;
+    DeviceCase c(x.spec, x.multiprocessors, asked_mapping >= 0 ? asked_mapping : FKDAI_DUO);  // the marked ones
+    ranks = fkdai_prefill_ranks(c.call.grid), preparers = c.call.grid.mapping == FKDAI_SOLO ? 1 : ranks == 8 ? 4 : ranks == 5 ? 3 : 2;
     for (int i = 0; i < 3; i++) c.run();
     CHECK_CUDA(cudaMemcpyFromSymbol(at, marked_clock, sizeof at));
     CHECK_CUDA(cudaMemcpyFromSymbol(ns, marked_ns, sizeof ns));

@@ -63,20 +63,27 @@ struct ChainPiece {
         TokenRows x;
         const RingSlot slot = stage_slot(number);
         const uint32_t stage = stage_at(slot);
+        mark(mark_chain_begins, number, is_reader());
         wait(s.at(s->barriers.operands_ready[slot.index]), slot.phase);
+        mark(mark_chain_has_the_next_operands, number, is_reader());
         load_values(number, rows, v_bf16);
         round_state(state, chunk.state_bf16);
         begin_residual(stage, v_bf16, chunk.state_bf16, x);               // R = V - K S                     [32,64]
+        mark(mark_chain_has_issued_k, number, is_reader());
         load_and_decay(stage, quarter, state);                        // S <- Diag(2^gamma_C) S          [64,128]
         wait(s.at(s->barriers.solve_ready[slot.index]), slot.phase);
+        mark(mark_chain_has_solve, number, is_reader());
         chunk.range = load_range(stage);
         mma_wait<0>();
+        mark(mark_chain_has_k, number, is_reader());
         pin(x);
         // Adding -0 changes nothing. But R must be in registers of its own, or ptxas serialises all products (C7512).
 #pragma unroll
         for (int i = 0; i < 16; i++) chunk.r[i] = x[i] + __uint_as_float(minus_zero);
         as_operand<Type16::F16>(chunk.r_f16, chunk.r);
     }
+
+    __device__ __forceinline__ bool is_reader() const { return half == 0 && warp == 0 && lane == 0; }
 
     // From R on. factors: bf16, of the rows of O and S.
     __device__ __forceinline__ void finish(uint32_t number, int rows, bool is_scaled, uint32_t factors, Chunk &chunk, StateRows &state) const {
@@ -88,6 +95,7 @@ struct ChainPiece {
         solve_update(stage, chunk.r_f16, u);                          // U = T R                         [32,64]
         mma_wait<0>();
         pin(u);
+        mark(mark_chain_has_u, number, is_reader());
         multiply_state(stage + offsetof(Stage, kq) + kQueryRows, chunk.state_bf16, o);  // Q S           [32,64]
         as_operand<Type16::F16>(u_f16, u);
         mma_begin();
@@ -96,6 +104,7 @@ struct ChainPiece {
         pin(state);
         add_update(stage, u_f16, state);                              // S += Kr U                       [64,128]
         mma_commit();
+        mark(mark_chain_has_issued_the_last_products, number, is_reader());
         mma_wait<1>();
         pin(o);
         if (is_scaled) scale_out(p, stage, lane, factors, o);
@@ -103,10 +112,12 @@ struct ChainPiece {
         place_out(o_bf16);
         if (rows >= kChunk) send_out(number);
         else write_out(number, rows_out(s, number));
+        mark(mark_chain_has_handed_out, number, is_reader());
         mma_wait<0>();
         pin(state);  // nothing reads the stage any more
         if (is_scaled) multiply_rows(state, factors);
         warp_arrive(s.at(s->barriers.chunk_done[slot.index]), lane);
+        mark(mark_chain_has_the_state, number, is_reader());
     }
 
     // V^T [64,32] of this half, in the accumulator's layout.

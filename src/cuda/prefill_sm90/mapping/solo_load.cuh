@@ -38,13 +38,16 @@ struct LoadRole {
         const uint32_t ready = s.at(s->barriers.raw_ready[stage.index]);
         if (lane_here() == 0) leave_chunk_info(s, number, at);
         prefetch_gates<kind>(p, at, lane_here());
+        mark(mark_load_wants_stage, number, lane_here() == 0);
         if (number >= kStages) wait(s.at(s->barriers.chunk_done[stage.index]), stage.phase ^ 1);
         __syncwarp();
+        mark(mark_load_has_stage, number, lane_here() == 0);
         if (elect_one()) {
             if (at.rows > 0) load_raw_tiles<kind>(p, s, stage.index, at, ready);
             else arrive(ready);
         }
         __syncwarp();
+        mark(mark_load_has_asked, number, lane_here() == 0);
     }
 
     __device__ __forceinline__ void load_value(uint32_t number) const {

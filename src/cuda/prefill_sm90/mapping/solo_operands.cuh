@@ -17,7 +17,10 @@ struct OperandRole {
         for (uint32_t number = group;; number += kTurns) {
             const RingSlot slot = stage_slot(number);
             const uint32_t stage = slot.index;
+            const bool is_reader = warp == 0 && lane_here() == 0;
+            mark(mark_operand_waits, number, is_reader);
             wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
+            mark(mark_operand_has_tiles, number, is_reader);
             const ChunkInfo info = chunk_info_of(s, number);
             if (info.rows == 0) return;
             const Operands<Smem, kind, 1, kind == GateKind::Bounded, false, true, is_raw> operands{p, s, group, warp, lane_here()};
@@ -28,8 +31,9 @@ struct OperandRole {
                 // Its place for akk is free once the chunk before there has been solved, which it hardly ever has to wait for.
                 const RingSlot before = stage_slot(number - kAkks);
                 if (number >= kAkks) wait(s.at(s->barriers.solve_ready[before.index]), before.phase);
-            }, [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane_here()); }, [](Mark) {});
+            }, [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane_here()); }, [&](Mark moment) { mark(moment, number, is_reader); });
             warp_arrive(s.at(s->barriers.operands_ready[stage]), lane_here());
+            mark(mark_operand_has_operands, number, is_reader);
         }
     }
 };

@@ -26,6 +26,7 @@ template <GateKind kind, bool is_raw>
 __device__ __forceinline__ void run(const Params &p, const View &s) {
     if (static_cast<int>(blockIdx.x) >= p.kinds[kSingleKind].count) return;
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0);
+    mark_block(mark_block_has_met, thread_here() == 0);
     if (warp == kLoadWarp) LoadRole<kind>{p, s}.run_early();
     if (warp < kChainWarps) {
         grow_registers<kChainRegisters>();

@@ -34,7 +34,9 @@ struct SolveRole {
         const ChunkInfo at = chunk_info_of(s, number);
         if (at.rows == 0) return false;
         const uint32_t beta = load_beta(p, at, lane);  // it travels while the operands are made
+        mark(mark_solve_waits, number, lane == 0);
         wait(s.at(s->barriers.scores_ready[slot.index]), slot.phase);
+        mark(mark_solve_has_scores, number, lane == 0);
         b = s->beta[which][lane] = step_size(p, at, lane, beta);
         __syncwarp();
         return true;
@@ -45,6 +47,8 @@ struct SolveRole {
     __device__ __forceinline__ void announce(uint32_t number) const {
         fence_async_proxy();
         warp_arrive(s.at(s->barriers.solve_ready[stage_slot(number).index]), lane_here());
+        mark(mark_solve_has_solved, number, lane_here() == 0);
+        mark(mark_solve_has_sent, number, lane_here() == 0);
     }
 };
 
