@@ -69,15 +69,18 @@ inline void check_chunks(const char *name) {
     for (size_t i = 0; i < 3; i++) set(call.states.offsets, i, offsets[i]);
     const Params p = call.params();
     std::vector<ChunkInfo> seen;
-    emulator::launch(1, 1, 32, 1024, 0, [&] {
-        SegmentIterator segments(p, 0);
-        ChunkIterator<false> chunks(p, 0, segments);
+    struct Queue {
+        SegmentQueue<2> segment_queue;
+    };
+    emulator::launch(1, 1, 32, 2048, 0, [&] {
+        Queue &memory = dynamic_shared<Queue>();
+        ChunkIterator<OwnSegments<Queue>> chunks{{{p, {&memory, uniform(shared_address(&memory))}, 0, 0, 0}}};
         const auto see = [&] {
             const ChunkInfo info = chunks.info();
             if (lane_here() == 0) seen.push_back(info);
         };
-        for (chunks.open_segment(p); chunks.valid; chunks.open_segment(p))
-            for (; chunks.chunk != chunks.segment.end; chunks.chunk++, chunks.number++) see();
+        while (chunks.open_segment([] {}))
+            for (; chunks.chunk != chunks.end; chunks.chunk++, chunks.number++) see();
         see();  // what the end looks like
     });
     const int wanted[][3] = {{0, 32, 32}, {32, 8, 0}, {32, 32, 32}, {64, 6, 6}, {-1, 0, 0}};    // first token, rows, rows of O

@@ -275,6 +275,7 @@ void jobs() {
     check("the same, no initial states", "lens=33,1,0,32,0,0,65,31,0 H=1 s0=none", {1});
     check("the same, bf16 states", "lens=33,1,0,32,0,0,65,31,0 H=1 s0=bf16 s1=bf16", {1});
     check_cuts("0,300,31,0,290 x 2 heads on 10, 7, 3, 1 workers", "lens=0,300,31,0,290 H=2", {7, 3, 1});
+    check_cuts("6 and 8 without tokens in a row x 2 heads on 16, 3, 2, 1 workers", "lens=33,0,0,0,0,0,0,40,0,0,0,0,0,0,0,0 H=2", {3, 2, 1});
     check_cuts("0 to 7 chunks x 2 heads on 6, 3, 2, 1 workers", "lens=1,0,32,200,33,0,0,64,130,1 H=2", {6, 3, 2, 1});
     check_turns("one long of 5 x 2 heads: quads, or a duo for each", "lens=20,900,0,40,70 H=2", {.mapping = FKDAI_DUO, .quads = 4}, true);
     check_turns("5 alike x 2 heads: a duo for each, or quads", "lens=70,64,65,70,66 H=2", {.mapping = FKDAI_DUO, .quads = 4}, false);

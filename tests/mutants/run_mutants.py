@@ -27,7 +27,7 @@ SPAN_CARRY, SPAN_COUNTS = "test_spans_emulated carry", "test_spans_emulated coun
 MMA_LAUNCH = "test_mma_launch"
 NEED_NVCC = {MMA_LAUNCH}    # without one their mutants are left out
 QUADS, CHECKPOINTS, SCHEDULE = "test_prefill_emulated inputs cuts", "test_prefill_states checkpoints", "test_schedule"
-VALUES, LATE, TURNS = "test_prefill_emulated inputs", "test_prefill_emulated laggards", "test_prefill_emulated jobs"
+VALUES, LATE, JOBS = "test_prefill_emulated inputs", "test_prefill_emulated laggards", "test_prefill_emulated jobs"
 TIMEOUT_S = 600
 
 MUTANTS = [
@@ -205,11 +205,16 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/mapping/quad_config.cuh", "kGatesAhead = kPreparers * kPrepareGroups;", "kGatesAhead = kPrepareGroups;", QUADS),
     ("src/cuda/prefill_sm90/roles/state_io.cuh", "now.checkpoint + before - 1", "now.checkpoint + before", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/chain_parts.cuh", "is_last ? 1 : 0", "1", CHECKPOINTS),
-    ("src/cuda/prefill_sm90/roles/state_io.cuh", "is_long == is_second_half", "true", CHECKPOINTS),
+    ("src/cuda/prefill_sm90/problem/segments.cuh", "if (form == Form::Columns16) return kColumns * sizeof(uint16_t);", "", CHECKPOINTS),
+    ("src/cuda/prefill_sm90/problem/chunks.cuh", "length = end * kChunk + forked, end++;", "length = ++end * kChunk;", CHECKPOINTS),
+    ("src/cuda/prefill_sm90/roles/find_segments.cuh", "|| has_chunks_behind(at);", ";", JOBS),
+    ("src/cuda/prefill_sm90/roles/find_segments.cuh", "            while (done < i) see_off(done++);\n", "", JOBS),
+    ("src/cuda/prefill_sm90/mapping/solo_load.cuh", "raw.open_segment(load_values)", "raw.open_segment([] {})", JOBS),
+    ("src/cuda/prefill_sm90/mapping/duo_load.cuh", "raw.is_followed(load_values_behind)", "raw.is_followed([] {})", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/fork.cuh", "chain.quarter, 2 * quarter + k), k, copy)", "chain.quarter, k), k, copy)", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/fork.cuh", "if (is_scaled) multiply_rows(copy, inverse_factors(factors));", "", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/fork.cuh", "chain.skip_out(number, chunk, u_f16);", "", CHECKPOINTS),
-    ("src/cuda/prefill_sm90/mapping/duo_load.cuh", "raw.segment.is_silent ? chunks : chunks - 1", "chunks", LATE),
+    ("src/cuda/prefill_sm90/mapping/duo_load.cuh", "min(raw.end - 1, before + kFirstChunks)", "raw.end", LATE),
     ("src/cuda/prefill_sm90/mapping/duo_load.cuh", "norms_ready[i - 1]), 0)", "norms_ready[i]), 0)", VALUES),
     ("src/cuda/prefill_sm90/mapping/duo_operands.cuh", "for (info = await_tiles(i); info.rows > 0 && info.head == head;",
      "for (info = await_tiles(i); info.rows > 0;", CHECKPOINTS),
@@ -218,10 +223,10 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/mapping/quad_send.cuh", "            await_release<Shape>(s, number);\n            if (elect_one()) {\n", "            if (elect_one()) {\n", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_send.cuh", "            await_release<Shape>(s, number);\n            if (elect_one()) send(", "            if (elect_one()) send(", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_values.cuh", "        wait_together(s.at(s->barriers.chunk_done[slot.index]), slot.phase ^ 1);\n", "", LATE),
-    ("src/cuda/prefill_sm90/mapping/quad_store.cuh", "                this->store(out.index, unit, at);\n                mark(mark_store_has_stored, number, lane == 0);\n            }\n            if (at.is_last) return;\n            if (has_out) release_tile(number + kOutStages);\n",
-     "                if (!at.is_last) release_tile(number + kOutStages);\n                this->store(out.index, unit, at);\n            }\n            if (at.is_last) return;\n", LATE),
+    ("src/cuda/prefill_sm90/mapping/quad_store.cuh", "            this->store(out.index, unit, at);\n            mark(mark_store_has_stored, number, lane == 0);\n            if (at.is_last) return;\n            release_tile(number + kOutStages);\n",
+     "            if (!at.is_last) release_tile(number + kOutStages);\n            this->store(out.index, unit, at);\n            if (at.is_last) return;\n", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_chain.cuh", "if (is_scaled) multiply_state(stage", "if (false) multiply_state(stage", VALUES),
-    ("src/cuda/prefill_sm90/prefill_kernel.cuh", "    return has_it;\n", "    return true;\n", TURNS),
+    ("src/cuda/prefill_sm90/prefill_kernel.cuh", "    return has_it;\n", "    return true;\n", JOBS),
     ("src/cuda/prefill_sm90/mapping/octet_chain.cuh", "            await_follower();\n        });", "        });", LATE),
     ("src/cuda/prefill_sm90/mapping/octet_chain.cuh", "peer_address(address, kChains + half)", "peer_address(address, kChains + (half ^ 1))", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_values.cuh", "arrive_expecting(ready, kUpdateBytes)", "arrive(ready)", LATE),

@@ -5,7 +5,7 @@ H, STEP = 26, 30    # of a role's box
 
 
 def draw(kernel):
-    d = Drawing(900, 1002, "Mappings of a job to 1, 2, 4 and 8 CTAs")
+    d = Drawing(900, 1032, "Mappings of a job to 1, 2, 4 and 8 CTAs")
     shared = kernel["shared"]
     d.text(16, 24, f"One job, four mappings; a block has {shared.kThreads // 32} warps, of a quad {kernel['quad'].kGroups * 4 + 8}. "
                    "After a role: its registers a thread", 15, bold=True)
@@ -42,6 +42,7 @@ def solo(d, s):
         ("operand", warps(groups + 4, s.kLoadWarp - 1), f"operand, odd chunks · {s.kPrepareRegisters}"),
         ("load", warps(s.kLoadWarp, s.kLoadWarp), f"load · {s.kSingleRegisters}"),
         ("solve", warps(s.kFirstSolveWarp, s.kFirstSolveWarp + s.kSolvers - 1), f"solve, in turns · {s.kSingleRegisters}"),
+        ("find", warps(s.kFindWarp, s.kFindWarp), f"find · {s.kSingleRegisters}"),
     ))
 
 
@@ -52,8 +53,9 @@ def duo_roles(c, rank):
         ("operand", warps(4, c.kLoadWarp - 1), f"operand, {turn} · {c.kPrepareRegisters}"),
         ("load", warps(c.kLoadWarp, c.kLoadWarp), f"load · {c.kSingleRegisters}"),
         ("store", warps(c.kStoreWarp, c.kStoreWarp), f"store · {c.kSingleRegisters}"),
-        ("solve", warps(c.kFirstSolveWarp, c.kWarps - 1), f"solve, send · {c.kSingleRegisters}"),
-        ("idle", warps(c.kWarps, 19), f"none · {c.kIdleRegisters}"),
+        ("solve", warps(c.kFirstSolveWarp, c.kFindWarp - 1), f"solve, send · {c.kSingleRegisters}"),
+        ("find", warps(c.kFindWarp, c.kFindWarp), f"find · {c.kFindRegisters}"),
+        ("idle", warps(c.kFindWarp + 1, 19), f"none · {c.kFindRegisters}"),
     )
 
 
@@ -67,16 +69,17 @@ def duo(d, c):
         d.line(points, "send", 2, arrow=True)
     d.text(607, 158, f"{operands} KB", 11, "middle")
     d.text(607, 214, f"and {T} KB", 11, "middle")
-    d.text(330, 316, "Each CTA prepares every second chunk and copies it into the other's shared memory.", 12, color="muted")
+    d.text(330, 344, "Each CTA prepares every second chunk and copies it into the other's shared memory.", 12, color="muted")
 
 
-def receiver_roles(q, state, value, store):
+def receiver_roles(q, state, value, stores):
     """Of a CTA that chunks are sent to."""
     single = 4 * q.kGroups
     return (
         ("chain", warps(0, 3), f"{state} · {q.kChainRegisters}"),
         ("load", warps(single, single), f"{value} · {q.kSingleRegisters}"),
-        ("store", warps(single + 1, single + 1), f"{store} · {q.kSingleRegisters}"),
+        *(("store", warps(single + 1 + i, single + 1 + i), f"{what} · {q.kSingleRegisters}") for i, what in enumerate(stores)),
+        ("find", warps(single + 3, single + 3), f"find · {q.kSingleRegisters}"),
         ("idle", "else", f"none · {q.kIdleRegisters}"),
     )
 
@@ -94,18 +97,18 @@ def preparer_roles(q, turn):
 
 def quad(d, q):
     assert (q.kChains, q.kOuts, q.kPreparers) == (2, 0, 2)
-    d.text(16, 362, "quad", 15, bold=True)
-    d.text(70, 362, "a cluster of four CTAs; few jobs", 12, color="muted")
-    y = 376
+    d.text(16, 392, "quad", 15, bold=True)
+    d.text(70, 392, "a cluster of four CTAs; few jobs", 12, color="muted")
+    y = 406
     cta(d, 16, y, 196, "CTA 2", preparer_roles(q, "even"))
     cta(d, 228, y, 196, "CTA 3", preparer_roles(q, "odd"))
-    cta(d, 496, y, 186, "CTA 0: V 0–63", receiver_roles(q, "chain", "load V", "store"))
-    cta(d, 698, y, 186, "CTA 1: V 64–127", receiver_roles(q, "chain", "load V", "store"))
+    cta(d, 496, y, 186, "CTA 0: V 0–63", receiver_roles(q, "chain", "load V", ("release", "store")))
+    cta(d, 698, y, 186, "CTA 1: V 64–127", receiver_roles(q, "chain", "load V", ("release", "store")))
     d.box(300, y + 226, 124, 34, "send", ["L2"])
     d.line([(120, y + 180), (120, y + 243), (300, y + 243)], "send", 2, arrow=True)
     d.line([(326, y + 180), (326, y + 226)], "send", 2, arrow=True)
-    d.line([(424, y + 243), (590, y + 243), (590, y + 150)], "send", 2, arrow=True)
-    d.line([(590, y + 243), (790, y + 243), (790, y + 150)], "send", 2, arrow=True)
+    d.line([(424, y + 243), (590, y + 243), (590, y + 210)], "send", 2, arrow=True)
+    d.line([(590, y + 243), (790, y + 243), (790, y + 210)], "send", 2, arrow=True)
     d.text(602, y + 236, f"{number(q.kRelayBytes / 1024)} KB to both at once", 11)
     d.line([(424, y + 132), (496, y + 132)], "solve", 2, arrow=True)
     d.text(460, y + 124, "T 2 KB", 11, "middle")
@@ -115,16 +118,16 @@ def quad(d, q):
 
 def octet(d, q):
     assert (q.kChains, q.kOuts, q.kPreparers) == (2, 2, 4)
-    d.text(16, 694, "octet", 15, bold=True)
-    d.text(70, 694, "a cluster of eight CTAs; the fewest jobs", 12, color="muted")
-    y = 708
+    d.text(16, 724, "octet", 15, bold=True)
+    d.text(70, 724, "a cluster of eight CTAs; the fewest jobs", 12, color="muted")
+    y = 738
     cta(d, 16, y, 226, "CTAs 4 to 7", preparer_roles(q, "in turns"))
-    cta(d, 318, y, 226, "CTAs 0, 1: half of V each", receiver_roles(q, "chain", "load V", "release"))
-    cta(d, 638, y, 246, "CTAs 2, 3: half of V each", receiver_roles(q, "S again, and O", "what chunks are", "store"))
+    cta(d, 318, y, 226, "CTAs 0, 1: half of V each", receiver_roles(q, "chain", "load V", ("release",)))
+    cta(d, 638, y, 246, "CTAs 2, 3: half of V each", receiver_roles(q, "S again, and O", "what chunks are", ("release", "store")))
     d.box(66, y + 216, 124, 34, "send", ["L2"])
     d.line([(128, y + 180), (128, y + 216)], "send", 2, arrow=True)
-    d.line([(190, y + 233), (430, y + 233), (430, y + 150)], "send", 2, arrow=True)
-    d.line([(430, y + 233), (760, y + 233), (760, y + 150)], "send", 2, arrow=True)
+    d.line([(190, y + 233), (430, y + 233), (430, y + 180)], "send", 2, arrow=True)
+    d.line([(430, y + 233), (760, y + 233), (760, y + 210)], "send", 2, arrow=True)
     d.text(442, y + 226, f"{number(q.kRelayBytes / 1024)} KB to all four at once", 11)
     d.line([(242, y + 132), (318, y + 132)], "solve", 2, arrow=True)
     d.text(280, y + 124, "T 2 KB", 11, "middle")

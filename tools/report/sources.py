@@ -10,7 +10,7 @@ import re
 CUDA = pathlib.Path(__file__).resolve().parents[2] / "src" / "cuda"
 PLAIN = {"uint8_t": 1, "bool": 1, "__nv_bfloat16": 2, "uint16_t": 2, "int": 4, "float": 4, "uint32_t": 4, "int32_t": 4, "unsigned": 4,
          "double": 8, "int64_t": 8, "uint64_t": 8}
-MEMBER = re.compile(r"^(?:alignas\((?P<align>\d+)\)\s*)?(?P<type>[\w:]+(?:<\w+>)?)\s+(?P<names>[^()]+)$", re.S)
+MEMBER = re.compile(r"^(?:alignas\((?P<align>\d+)\)\s*)?(?P<type>[\w:]+(?:<[\w:]+>)?)\s+(?P<names>[^()]+)$", re.S)
 
 
 def without_comments(text):
@@ -55,6 +55,7 @@ class Scope:
     def __init__(self, *headers, base=None, shape=None):
         self.values = dict(base.values) if base else {}
         self.layouts = dict(base.layouts) if base else {}
+        self.templates = dict(base.templates) if base else {}    # name -> (kind, body, its number's name)
         self.shape = shape
         for header in headers:
             self.read(without_comments((CUDA / header).read_text()).replace("<Shape>", ""))
@@ -74,6 +75,9 @@ class Scope:
                 self.read_enum(found["list"])
             else:
                 body, at = body_at(text, found.end() - 1)
+                if of_number := re.search(r"template <int (\w+)>\s*$", text[:found.start()]):
+                    self.templates[found["name"]] = found["kind"], body, of_number[1]
+                    continue
                 if found["name"] == self.shape:
                     self.values = self.values_within(body)
                 try:
@@ -124,6 +128,14 @@ class Scope:
         finally:
             self.values = outside
 
+    def layout_of_template(self, name, number):
+        kind, body, parameter = self.templates[name]
+        outside, self.values = self.values, {**self.values, parameter: self.value(number)}
+        try:
+            return self.layout(kind, body)
+        finally:
+            self.values = outside
+
     def layout_of_members(self, kind, body, least_align):
         members, at, size, align = {}, 0, 0, least_align
         for statement in statements(body):
@@ -150,7 +162,9 @@ class Scope:
             if "(" in statement[1] or not statement[1]:
                 return
             raise KeyError(statement[1])
-        type_ = found["type"].split("<")[0]
+        type_, _, number = found["type"].rstrip("> ").partition("<")
+        if type_ in self.templates:
+            self.layouts[type_] = self.layout_of_template(type_, number)
         for word in found["names"].split(","):
             word = word.split("=")[0].strip()
             name = re.match(r"\**\s*(\w+)", word).group(1)

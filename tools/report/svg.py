@@ -23,6 +23,7 @@ PALETTE = {
     "chain": ("#3b5bdb", "#8aa2ff"),
     "store": ("#1a7f37", "#3fb950"),
     "send": ("#bf3989", "#f778ba"),
+    "find": ("#0a7ea4", "#56b6d6"),
     "idle": ("#8c959f", "#7d8590"),
 }
 FONT = "-apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"

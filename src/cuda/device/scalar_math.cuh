@@ -107,7 +107,7 @@ __device__ __forceinline__ uint32_t warp_min(uint32_t x) { return __reduce_min_s
 __device__ __forceinline__ uint32_t warp_max(uint32_t x) { return __reduce_max_sync(~0u, x); }
 __device__ __forceinline__ uint32_t warp_sum(uint32_t x) { return __reduce_add_sync(~0u, x); }
 
-// The lane's number, and the thread's in its block, read anew: what is only wanted now and then need not be kept.
+// The lane's number, the thread's in its block, and the block's, read anew: what is only wanted now and then need not be kept.
 __device__ __forceinline__ int lane_here() {
     int lane;
     asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
@@ -117,6 +117,11 @@ __device__ __forceinline__ int thread_here() {
     int thread;
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
     return thread;
+}
+__device__ __forceinline__ int block_here() {
+    int block;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
+    return block;
 }
 
 }  // namespace fkdai

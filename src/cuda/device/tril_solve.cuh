@@ -12,7 +12,8 @@
 
 namespace fkdai {
 
-template <int kAkkPitch>
+// kUnroll: 2, less time and more code.
+template <int kAkkPitch, int kUnroll = 1>
 struct TrilSolve {
     float (*akk)[kAkkPitch];  // [16]; A22 and A11 are overwritten
     uint8_t *tile;            // [32 j][32 i] fp16
@@ -108,7 +109,7 @@ struct TrilSolve {
         const int row = lane >> 2, pair = 2 * (lane & 3);
         float w[2][4] = {}, t21[2][4] = {};  // [8 n ..][this lane's four of 16x8]
         const float *t11 = scratch(row) + pair, *a21 = &akk[row][pair], *t22 = scratch(16 + pair) + row;
-#pragma unroll 1
+#pragma unroll kUnroll
         for (int k = 0; k < 2; k++, t11 += 8, a21 += 8) {
             const float2 t_low = two(t11), t_high = two(t11 + 8 * kAkkPitch);
             const float a[4] = {t_low.x, t_high.x, t_low.y, t_high.y};
@@ -118,7 +119,7 @@ struct TrilSolve {
                 multiply_split(w[n], a, b.x, b.y);
             }
         }
-#pragma unroll 1
+#pragma unroll kUnroll
         for (int k = 0; k < 2; k++, t22 += 8 * kAkkPitch) {
             const float minus_w[4] = {-w[0][0], -w[0][2], -w[0][1], -w[0][3]};
 #pragma unroll

@@ -15,7 +15,9 @@ static int is_room(int workers, int64_t N, int64_t H) { return H == 0 || N <= wo
 static int quad_is_faster(int quads, fkdai_prefill_jobs of)
 {
     if (is_room(quads, of.N, of.H)) return 1;
-    return is_room(quads * FKDAI_QUAD_JOBS_NUMERATOR / FKDAI_QUAD_JOBS_DENOMINATOR, of.N, of.H) && of.tokens / of.N >= FKDAI_QUAD_CUT_TOKENS;
+    const int64_t length = of.tokens / of.N;
+    const int jobs = length >= FKDAI_QUAD_MORE_TOKENS ? FKDAI_QUAD_MORE_JOBS_NUMERATOR : FKDAI_QUAD_JOBS_NUMERATOR;
+    return length >= FKDAI_QUAD_CUT_TOKENS && is_room(quads * jobs / FKDAI_QUAD_JOBS_DENOMINATOR, of.N, of.H);
 }
 
 /* Few heads, and sequences of which one may be much longer than the others. */

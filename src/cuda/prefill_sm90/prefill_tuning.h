@@ -31,10 +31,13 @@ enum {
     FKDAI_OCTETS_NUMERATOR = 5,
     FKDAI_OCTETS_DENOMINATOR = 44,
 
-    /* A step of a quad takes 0.62 of a duo's: up to 1.5 jobs a quad end before one job a duo, if they are long enough to be cut. */
+    /* A step of a quad takes 0.56 of a duo's: up to 1.5 jobs a quad end before one job a duo, if they are long enough to be cut; up to 1.7, if they
+     * are longer. */
     FKDAI_QUAD_JOBS_NUMERATOR = 15,
+    FKDAI_QUAD_MORE_JOBS_NUMERATOR = 17,
     FKDAI_QUAD_JOBS_DENOMINATOR = 10,
     FKDAI_QUAD_CUT_TOKENS = 2048,    /* mean length of a sequence from which cutting pays */
+    FKDAI_QUAD_MORE_TOKENS = 4096,   /* and from which it does with more jobs */
 
     /* Packed sequences with so many tokens in sum may be done by quads, if one is long; not of more than so many, whose lengths the host would have to
      * look at for more than 1 us. */

@@ -151,6 +151,7 @@ struct Timeline {
 // The part of the timeline that is a worker's.
 struct Span {
     int64_t low, high;
+    __device__ Span(int64_t its_low, int64_t its_high) : low(its_low), high(its_high) {}
     __device__ Span(const Timeline &timeline, const Schedule &schedule, int worker) {
         const int64_t span = schedule.cut->span, total = static_cast<int64_t>(schedule.prefix[timeline.sequences.count]) * timeline.heads;
         low = span * worker, high = low + span < total ? low + span : total;
@@ -160,17 +161,17 @@ struct Span {
 // The pieces of one worker, last job first. All threads that iterate see the same pieces.
 template <int kChunk>
 struct PieceIterator {
-    int worker;
-    int n, h;  // the job to look at next; n < 0: none is left
+    Span span;  // of the worker
+    int n, h;   // the job to look at next; n < 0: none is left
 
-    __device__ PieceIterator(const Timeline &timeline, int its_worker) : worker(its_worker), n(0), h(0) {
+    __device__ PieceIterator(const Timeline &timeline, int worker) : span{0, 0}, n(0), h(0) {
         const Schedule schedule = timeline.schedule_here();
         if (schedule.cut == nullptr) {
             const int2 job = timeline.lone_job(worker);
             n = job.x, h = job.y;
             return;
         }
-        const Span span(timeline, schedule, worker);
+        span = Span(timeline, schedule, worker);
         if (span.low < span.high) locate(timeline, span.high - 1);
         else n = -1;
     }
@@ -204,7 +205,6 @@ struct PieceIterator {
         const int heads = timeline.heads;
         if (schedule.cut == nullptr) return next_direct(timeline.sequences, piece);
         if (n < 0) return false;
-        const Span span(timeline, schedule, worker);
         const int64_t low = span.low, high = span.high;
         while (n >= 0) {
             const int weight = schedule.prefix[n + 1] - schedule.prefix[n];

@@ -6,7 +6,7 @@
 
 enum {
     /* What a job costs beside its chunks (state in and out, pipeline fill), and the smallest piece worth cutting off; chunks. */
-    FKDAI_JOB_COST = 3,
+    FKDAI_JOB_COST = 2,
     /* And what a checkpoint of its state costs, at a border of chunks and inside a chunk. */
     FKDAI_BORDER_COST = 1,
     FKDAI_FORK_COST = 4,

@@ -65,5 +65,6 @@ inline uint32_t warp_sum(uint32_t x) {
 
 inline int lane_here() { return emulator::self().lane(); }
 inline int thread_here() { return static_cast<int>(emulator::self().thread.x); }
+inline int block_here() { return static_cast<int>(emulator::self().block.x); }
 
 }  // namespace fkdai

@@ -20,7 +20,7 @@ struct ChainRole {
         const auto work = [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
             run_parts(*this, parts, number, state, leave_checkpoint);
         };
-        state_io.run(s->piece_queues[warp], work, [&](int rows, StateRows &state, const auto &leave) {
+        state_io.run(work, [&](int rows, StateRows &state, const auto &leave) {
             fork_state(*this, number++, rows, state, leave);
         });
     }

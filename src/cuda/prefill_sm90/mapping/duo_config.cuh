@@ -16,10 +16,10 @@ inline constexpr int kDoneStages = 4;      // > kOutStages + 1, which bounds how
 inline constexpr int kChunkInfos = 12;
 inline constexpr int kValueLag = kOwnStages + 1;  // chunks that the raw tiles run ahead of the values
 
-// Warps: one warpgroup runs the recurrence, two prepare operands, then come four single-warp roles. The last four of a block have no part.
+// Warps: one warpgroup runs the recurrence, two prepare operands, then come four single-warp roles, and one that finds segments. The last three of a block have no part.
 inline constexpr int kPrepareGroups = 2;
-enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14, kWarps = 16 };
-enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 80, kIdleRegisters = 24 };
+enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14, kFindWarp = 16 };
+enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 80, kFindRegisters = 32, kIdleRegisters = 24 };
 enum NamedBarrier : int { kChainBarrier = 1, kFirstPrepareBarrier = 2, kFirstPairBarrier = 6 };
 
 inline constexpr uint32_t kOperandBytes = offsetof(Stage, range);  // of a stage: final before the solve starts
@@ -43,7 +43,7 @@ struct Smem {
     static constexpr int kPreparers = kRanks;  // CTAs that prepare chunks in turns
     static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = duo::kPrepareGroups, kChunkInfos = duo::kChunkInfos;
     static constexpr int kAkks = kOwnStages, kSteps = kOwnStages;
-    static constexpr int kGatesAhead = 0;
+    static constexpr int kGatesAhead = 0, kSolveUnroll = 1;
     static constexpr bool kSolvesAside = false, kFirstAhead = false;  // quad_config.cuh
     static constexpr bool kTakesRaw = false;                          // q and k without norm?
     static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
@@ -57,7 +57,7 @@ struct Smem {
     alignas(128) float akk[kOwnStages][16][kAkkPitch];       // akk/beta of a chunk
     float beta[kSteps][kChunk];                              // b of a chunk
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
-    PieceQueue piece_queues[4];
+    SegmentQueue<4> segment_queue;
     alignas(8) Barriers barriers;
 };
 static_assert(sizeof(Stage) % 1024 == 0 && sizeof(Smem) + 1024 <= 232448);

@@ -13,44 +13,48 @@ struct LoadRole {
     SharedView<Memory> s;
     int rank, cluster, lane;
     static constexpr uint32_t kTurns = Memory::kPreparers;
-    static constexpr int kFirstChunks = 6;  // of a segment, asked for before the one behind it is looked up
+    static constexpr int kFirstChunks = 6;  // of a segment
 
-    __device__ __forceinline__ void run() const {
-        SegmentIterator segments(p, cluster);
-        ChunkIterator<false> raw(p, cluster, segments);
+    // raw: before the first segment.
+    template <class Chunks>
+    __device__ __forceinline__ void run(Chunks raw) const {
         uint32_t value = 0;
         const uint32_t early = has_one_segment(p) ? kEarlyChunks : 0;
-        for (raw.open_segment(p); raw.valid;) {
+        // The chain wants them before it lets segments go.
+        const auto load_values_behind = [&] {
+            if constexpr (loads_values)
+#pragma unroll 1
+                for (; value < raw.number; value++) load_value(value);
+        };
+        while (raw.open_segment(load_values_behind)) {
             prefetch_gate(p, raw.head, lane);
-            if (loads_values && lane == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, rank, 1);
-            // The segment behind this one is looked up outside of the loop over chunks, which stays small so, and behind the first chunks, whose
-            // tiles are wanted first; before the last one, which may be the last of all. Behind a silent one there always is another.
-            ChunkIterator<false> next = raw;
-            const int chunks = raw.segment.end - raw.segment.begin;
-            const int first = raw.segment.begin + min(raw.segment.is_silent ? chunks : chunks - 1, kFirstChunks);
+            // What comes behind this segment is asked when its first chunks have been asked for, whose tiles are wanted first, and outside of the loop
+            // over chunks, which stays small so; before the last one, which may be the last of all.
+            const int before = raw.chunk, middle = max(min(raw.end - 1, before + kFirstChunks), before);
+            bool ends = false;
 #pragma unroll 1
             for (int turn = 0; turn < 2; turn++) {
-                const int stop = turn == 0 ? first : raw.segment.end;
+                const int stop = turn == 0 ? middle : raw.end;
                 for (; raw.chunk != stop; raw.chunk++, raw.number++) {
                     if constexpr (loads_values)
                         if (raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
                     ChunkInfo info = raw.info();
                     if (keeps_gates<Memory, kind>) info.rows_ahead = raw.rows_ahead(Memory::kGatesAhead);
-                    info.is_last = raw.chunk + 1 == raw.segment.end && !next.valid;
+                    info.is_last = ends && raw.chunk + 1 == raw.end;
                     const bool is_own = raw.number % kTurns == static_cast<uint32_t>(rank);
                     if (!is_own) {
                         if (lane == 0) leave_chunk_info(s, raw.number, info);
                         __syncwarp();
                     } else if (raw.number >= early) {
-                        load_raw(info, raw.number, raw.chunk - raw.segment.begin);
+                        // Unless that is done at the start: tiles of the first chunks come first, and code that nobody has run yet.
+                        if (!Memory::kFirstAhead && raw.number == Memory::kPrepareGroups * kTurns + rank) wait(s.at(s->barriers.scores_ready[0]), 0);
+                        load_raw(info, raw.number, raw.chunk - before);
                     }
                 }
-                if (turn == 0) next.open_segment(p);
+                if (turn == 0) ends = !raw.is_followed(load_values_behind);
             }
-            raw.take(next);
         }
-        if constexpr (loads_values)
-            for (; value < raw.number; value++) load_value(value);
+        load_values_behind();
         const uint32_t end = raw.number + (rank + kTurns - raw.number % kTurns) % kTurns;  // the next chunks that this CTA would own
         for (uint32_t i = 0; i < Memory::kPrepareGroups; i++) announce_end(end + i * kTurns);
     }
@@ -58,7 +62,7 @@ struct LoadRole {
     // As many as there are stages, before the roles begin. kFirstAhead: operand groups slow each other, and the first chunk is wanted first. So a group
     // gets its first tiles when the norms of the one before are there. That may be before this warp has waited for the cluster, but not before all have
     // arrived.
-    static constexpr uint32_t kEarlyChunks = Memory::kOwnStages * kTurns;
+    static constexpr uint32_t kEarlyChunks = (Memory::kFirstAhead ? Memory::kOwnStages : Memory::kPrepareGroups) * kTurns;
     __device__ __forceinline__ void run_early() const {
         constexpr int kAhead = keeps_gates<Memory, kind> ? Memory::kGatesAhead : 0;
         load_early_chunks<kAhead>(p, cluster, rank, kTurns, kEarlyChunks, [&](uint32_t number, const ChunkInfo &info) {

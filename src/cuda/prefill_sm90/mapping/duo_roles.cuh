@@ -8,6 +8,7 @@
 #include "prefill_sm90/mapping/duo_operands.cuh"
 #include "prefill_sm90/mapping/duo_solve.cuh"
 #include "prefill_sm90/mapping/duo_store.cuh"
+#include "prefill_sm90/roles/find_segments.cuh"
 
 namespace fkdai::prefill::duo {
 
@@ -18,6 +19,7 @@ __device__ __forceinline__ void init_chain_barriers(const View &s) {
         barrier_init(s.at(b.value_free[i]), 4 * kWarpArrivals);
     }
     for (int i = 0; i < kDoneStages; i++) barrier_init(s.at(b.chunk_done[i]), 4 * kWarpArrivals);
+    init_segment_queue(s, 1 + 4);
     for (int i = 0; i < kOutStages; i++) {
         barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.out_free[i]), kWarpArrivals);
@@ -54,12 +56,16 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
         shrink_registers<kPrepareRegisters>();
         return OperandRole<Smem, kind, 1, true, true>{p, s, warp / 4 - 1, rank, cluster, warp % 4, lane}.run();
     }
-    if (warp >= kWarps) return shrink_registers<kIdleRegisters>();
+    if (warp >= kFindWarp) {
+        shrink_registers<kFindRegisters>();
+        if (warp == kFindWarp) FindRole<Smem>{{p, s, cluster, rank, 1}}.run();
+        return;
+    }
     shrink_registers<kSingleRegisters>();
     // The order of their code was measured: 4 % of H=96 fixed (2026-11-28-starts.md).
     if (warp >= kFirstSolveWarp) SolveRole{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
-    else if (warp == kStoreWarp) StoreRole{{p, s, rank, lane}, cluster}.run();
-    else LoadRole<Smem, kind, true>{p, s, rank, cluster, lane}.run();
+    else if (warp == kStoreWarp) StoreRole{{p, s, rank, lane}}.run();
+    else LoadRole<Smem, kind, true>{p, s, rank, cluster, lane}.run(ChunkIterator<QueueReader<Smem>>{{s}});
 }
 
 // What a block does once its barriers stand. The cluster meets before the first arrival at the peer, and at the end, as nobody leaves while the
@@ -73,7 +79,7 @@ __device__ __forceinline__ void run(const Params &p, const View &s) {
     mark_block(mark_block_has_met, thread_here() == 0);
     run_role<kind>(p, s);
     __syncwarp();
-    if (warp >= kStoreWarp) fence_cluster();
+    if (warp >= kStoreWarp && warp < kFindWarp) fence_cluster();  // whoever arrives at the peer; it waits for stores
     mark_block(mark_block_ends, thread_here() == 0);
     cluster_arrive();
     cluster_wait();

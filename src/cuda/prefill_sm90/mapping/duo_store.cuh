@@ -7,10 +7,8 @@
 namespace fkdai::prefill::duo {
 
 struct StoreRole : StoreRows<Smem> {
-    int cluster;
-
     __device__ __forceinline__ void run() const {
-        if (!has_chunks(p, cluster)) return;
+        if (!QueueReader<Smem>{s}.has_chunks()) return;
         uint32_t arrived = 0;  // chunks of the peer that it knows to be here
         const uint32_t unit = this->unit();
         for (uint32_t number = 0;; number++) {

@@ -12,17 +12,19 @@ namespace fkdai::prefill::quad {
 //
 // kStages: chunks that wait in a CTA that they are sent to, chunk n in n % kStages. kGroups: of four operand warps in a preparer, with so many
 // registers a lane; then its single warps and norm warps. kSolvesAside: a stage of a preparer is free once it has been sent but for T; an octet,
-// whose preparers are not what limits it, is slower so. kReleasesAside: a warp of its own tells preparers what has been read; an octet is slower so.
-// kTakesTurns: with duo and solo (Turn). kForks: a checkpoint inside a chunk is made on a copy of the state (fork.cuh). A quad parks the state
-// instead, as its preparers lose 8 % where the kernel has that code too; an octet has no such checkpoints.
+// whose preparers are not what limits it, is slower so. kQueued: places for segments that have been found; an octet has one job, and its chain is 1 %
+// faster with two. kTakesTurns: with duo and solo (Turn). kForks: a checkpoint inside a chunk is made on a copy of the state (fork.cuh). A quad parks
+// the state instead, as its preparers lose 8 % where the kernel has that code too; an octet has no such checkpoints. kSolveUnroll: of TrilSolve.
 //
 // kFours: fours of tokens that an operand warp has under way: one is less code, which comes faster the first time, and leaves registers to ask for
 // the next one ahead. kFirstAhead: what the first chunk waits for is done first (OperandRole, LoadRole); a quad loses 5 % with that code. kKeepsLane:
-// ptxas would read the lane anew in each turn of the solve and norm loops; in an octet it does not.
+// ptxas would read the lane anew in each turn of the solve and norm loops; in a quad it does not. kNormsFirst: the code of norms stands before that of
+// operands; a quint is 3 % slower so, a short call of an octet 2 % faster (2026-11-30-segments-found-ahead.md).
 inline constexpr int kChains = kHalves;
 struct Quad {
-    static constexpr int kOuts = 0, kPreparers = 2, kStages = 6, kGroups = 4, kFours = 2, kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 48;
-    static constexpr bool kSolvesAside = true, kReleasesAside = true, kTakesTurns = true, kForks = false, kFirstAhead = false, kKeepsLane = false;
+    static constexpr int kOuts = 0, kPreparers = 2, kQueued = 4, kStages = 6, kGroups = 4, kFours = 2, kSolveUnroll = 2;
+    static constexpr int kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 48;
+    static constexpr bool kSolvesAside = true, kTakesTurns = true, kForks = false, kFirstAhead = false, kKeepsLane = false, kNormsFirst = true;
 };
 struct WideQuad : Quad {
     static constexpr int kGroups = 3, kGroupRegisters = 120, kNormRegisters = 40;
@@ -31,12 +33,14 @@ struct WideQuad : Quad {
 template <GateKind kind>
 using QuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, WideQuad, Quad>;
 struct Quint : Quad {
-    static constexpr int kPreparers = 3, kGroups = 3, kFours = 1, kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
-    static constexpr bool kTakesTurns = false, kForks = true, kFirstAhead = true, kKeepsLane = true;
+    static constexpr int kPreparers = 3, kGroups = 3, kFours = 1, kSolveUnroll = 1;
+    static constexpr int kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
+    static constexpr bool kTakesTurns = false, kForks = true, kFirstAhead = true, kKeepsLane = true, kNormsFirst = false;
 };
 struct Octet {
-    static constexpr int kOuts = 2, kPreparers = 4, kStages = 6, kGroups = 3, kFours = 1, kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
-    static constexpr bool kSolvesAside = false, kReleasesAside = false, kTakesTurns = false, kForks = false, kFirstAhead = true, kKeepsLane = false;
+    static constexpr int kOuts = 2, kPreparers = 4, kQueued = 2, kStages = 6, kGroups = 3, kFours = 1, kSolveUnroll = 1;
+    static constexpr int kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
+    static constexpr bool kSolvesAside = false, kTakesTurns = false, kForks = false, kFirstAhead = true, kKeepsLane = true, kNormsFirst = true;
 };
 template <class Shape>
 inline constexpr int kReceivers = kChains + Shape::kOuts;
@@ -48,7 +52,7 @@ inline constexpr int kOutStages = 2;
 template <class Shape>
 struct Warps {
     static constexpr int kLoad = 4 * Shape::kGroups, kSend = kLoad + 1, kFirstSolve = kLoad + 2, kFirstNorm = kLoad + 4;
-    static constexpr int kValue = kLoad, kRelease = kSend, kStore = Shape::kReleasesAside ? kFirstSolve : kRelease;  // of a receiver
+    static constexpr int kValue = kLoad, kRelease = kSend, kStore = kFirstSolve, kFind = kFirstSolve + 1;  // of a receiver
     static constexpr int kThreads = 32 * (kFirstNorm + 4);
 };
 enum ChainRegisters : int { kChainRegisters = 240 };
@@ -81,7 +85,7 @@ struct ChainSmem {
     StateStaging state_rows[4];                          // of each chain or out warp
     uint32_t factors[Shape::kStages][4][32];             // of an out CTA; 0: U is as it is
     ChunkInfo chunk_infos[kChunkInfos];                  // of chunk n in n % kChunkInfos
-    PieceQueue piece_queues[4];
+    SegmentQueue<Shape::kQueued> segment_queue;
     alignas(8) ChainBarriers<Shape> barriers;
 };
 static_assert(sizeof(ChainSmem<Quad>) <= sizeof(duo::Smem) && sizeof(ChainSmem<Octet>) <= sizeof(duo::Smem), "one size for all blocks");
@@ -107,7 +111,7 @@ struct Barriers {
 template <class Shape>
 struct Smem {
     static constexpr int kPreparers = Shape::kPreparers;
-    static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = Shape::kGroups, kChunkInfos = 32 * kPreparers / 2;
+    static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = Shape::kGroups, kChunkInfos = 32 * kPreparers / 2, kSolveUnroll = Shape::kSolveUnroll;
     static constexpr bool kSolvesAside = Shape::kSolvesAside, kFirstAhead = Shape::kFirstAhead, kTakesRaw = false;
     // kSolvesAside: then scores and b wait longer than their stage, b being made beside the norms.
     static constexpr int kAkks = kSolvesAside ? 5 : kOwnStages, kSteps = kSolvesAside ? 2 * kOwnStages : kOwnStages;
@@ -120,6 +124,7 @@ struct Smem {
     alignas(128) float akk[kAkks][16][kAkkPitch];
     float beta[kSteps][kChunk];
     ChunkInfo chunk_infos[kChunkInfos];
+    SegmentQueue<2> segment_queue;  // of the load warp alone
     alignas(8) Barriers<Shape> barriers;
 };
 static_assert(sizeof(ChainSmem<Quint>) <= sizeof(duo::Smem) && sizeof(Smem<Quint>) <= sizeof(duo::Smem), "one size for all blocks");

@@ -18,9 +18,9 @@ struct StateParts {
     template <bool writes, class Work, class Fork = NoFork>
     __device__ __forceinline__ void run_segments(const Work &work, const Fork &fork = {}) const {
         const auto await_staging = [] {};
-        const StateIo<ChainSmem<Shape>, decltype(await_staging), writes, Shape::kTakesTurns> state_io{
+        const StateIo<ChainSmem<Shape>, decltype(await_staging), writes> state_io{
             p, s, half, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp]), await_staging};
-        state_io.run(s->piece_queues[warp], work, fork);
+        state_io.run(work, fork);
     }
 
     // A chunk's slot from that of the one before: n % 6 is seven instructions that wait for each other.

@@ -13,6 +13,7 @@
 #include "prefill_sm90/mapping/quad_send.cuh"
 #include "prefill_sm90/mapping/quad_store.cuh"
 #include "prefill_sm90/mapping/quad_values.cuh"
+#include "prefill_sm90/roles/find_segments.cuh"
 
 namespace fkdai::prefill::quad {
 
@@ -37,6 +38,7 @@ __device__ __forceinline__ void init_receiver(const ChainView<Shape> &s, Part<Sh
     }
     for (int i = 0; i < kOutStages; i++) barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
     barrier_init(s.at(b.follower_begun), 4 * kWarpArrivals);
+    init_segment_queue(s, 4 + (part.is_chain() || part.has_outs ? 1 : 0));
 }
 template <class Shape>
 __device__ __forceinline__ void init_preparer(const View<Shape> &s) {
@@ -78,13 +80,14 @@ __device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Sh
     if (warp < Warps<Shape>::kValue || warp >= Warps<Shape>::kFirstNorm) return shrink_registers<duo::kIdleRegisters>();
     shrink_registers<duo::kSingleRegisters>();
     if (warp == Warps<Shape>::kValue) {
-        if (part.is_chain()) ValueRole<Shape, true>{p, s, part.half(), cluster, lane}.run();
-        else if (part.has_outs) ValueRole<Shape, false>{p, s, part.half(), cluster, lane}.run();
+        if (part.is_chain()) ValueRole<Shape, true>{p, s, part.half(), lane}.run();
+        else if (part.has_outs) ValueRole<Shape, false>{p, s, part.half(), lane}.run();
     } else if (warp == Warps<Shape>::kRelease) {
-        if (Shape::kReleasesAside || !part.makes_out()) StoreRole<Shape, true, false>{{p, s, part.half(), lane}, cluster}.run();
-        else StoreRole<Shape, true, true>{{p, s, part.half(), lane}, cluster}.run();
-    } else if (Shape::kReleasesAside && warp == Warps<Shape>::kStore) {
-        if (part.makes_out()) StoreRole<Shape, false, true>{{p, s, part.half(), lane}, cluster}.run();
+        ReleaseRole<Shape>{p, s, lane}.run();
+    } else if (warp == Warps<Shape>::kStore) {
+        if (part.makes_out()) StoreRole<Shape>{{p, s, part.half(), lane}}.run();
+    } else if (warp == Warps<Shape>::kFind) {
+        FindRole<ChainSmem<Shape>>{{p, s, cluster, part.half(), 1}}.run();
     }
 }
 
@@ -92,21 +95,24 @@ __device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Sh
 template <GateKind kind, class Shape>
 __device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane) {
     using W = Warps<Shape>;
-    if (warp >= W::kFirstNorm) {
+    const auto run_norms = [&] {
         shrink_registers<Shape::kNormRegisters>();
         cluster_wait();
-        return NormRole<Shape>{p, s, preparer, warp - W::kFirstNorm, lane}.run();
-    }
+        NormRole<Shape>{p, s, preparer, warp - W::kFirstNorm, lane}.run();
+    };
+    if (Shape::kNormsFirst && warp >= W::kFirstNorm) return run_norms();
     if (warp < W::kLoad) {
         grow_registers<Shape::kGroupRegisters>();
         cluster_wait();
         mark_block(mark_block_has_met, thread_here() == 0);
         return duo::OperandRole<Smem<Shape>, kind, Shape::kFours, Shape::kFours == 1, false>{p, s, warp / 4, preparer, cluster, warp % 4, lane}.run();
     }
+    if (!Shape::kNormsFirst && warp >= W::kFirstNorm) return run_norms();
     shrink_registers<Shape::kSingleRegisters>();
-    if (warp == W::kLoad) duo::LoadRole<Smem<Shape>, kind, false>{p, s, preparer, cluster, lane}.run_early();
+    using Load = duo::LoadRole<Smem<Shape>, kind, false>;
+    if (warp == W::kLoad) Load{p, s, preparer, cluster, lane}.run_early();
     cluster_wait();
-    if (warp == W::kLoad) duo::LoadRole<Smem<Shape>, kind, false>{p, s, preparer, cluster, lane}.run();
+    if (warp == W::kLoad) Load{p, s, preparer, cluster, lane}.run(ChunkIterator<OwnSegments<Smem<Shape>>>{{{p, s, cluster, 0, 0}}});
     else if (warp == W::kSend) SendRole<Shape>{p, s, preparer, cluster, lane}.run();
     else SolveRole<Shape>{{p, s, warp - W::kFirstSolve, preparer, lane}}.run();
 }
@@ -126,7 +132,8 @@ __device__ __forceinline__ void run(const Params &p, const ChainView<Shape> &rec
         run_receiver<Shape>(p, receiver, part, cluster, warp, lane);
     }
     __syncwarp();
-    if (warp >= Warps<Shape>::kRelease) fence_cluster();
+    // Whoever arrives in another CTA. It waits for stores: not the find role, whose last segment's state has just left.
+    if (part.is_preparer() ? warp > Warps<Shape>::kLoad : warp == Warps<Shape>::kRelease) fence_cluster();
     mark_block(mark_block_ends, thread_here() == 0);
     cluster_arrive();
     cluster_wait();

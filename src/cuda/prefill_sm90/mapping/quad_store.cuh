@@ -7,38 +7,51 @@
 
 namespace fkdai::prefill::quad {
 
-// One warp does both, or a warp each (kReleasesAside).
-template <class Shape, bool releases, bool has_out>
+// One warp, where O is made.
+template <class Shape>
 struct StoreRole : StoreRows<ChainSmem<Shape>> {
     using Rows = StoreRows<ChainSmem<Shape>>;
     using Rows::p, Rows::s, Rows::lane;
-    int cluster;
 
     __device__ __forceinline__ void run() const {
-        if (!has_chunks(p, cluster)) return;
+        if (!QueueReader<ChainSmem<Shape>>{s}.has_chunks()) return;
         const uint32_t unit = this->unit();
-        for (uint32_t number = 0; has_out && number < kOutStages; number++) release_tile(number);
+        for (uint32_t number = 0; number < kOutStages; number++) release_tile(number);
         for (uint32_t number = 0;; number++) {
-            mark(mark_store_waits, number, has_out && lane == 0);
-            const RingSlot done = ring_slot<Shape::kStages>(number), out = ring_slot<kOutStages>(number);
-            if (releases) wait_together(s.at(s->barriers.chunk_done[done.index]), done.phase);
-            else wait(s.at(s->barriers.out_ready[out.index]), out.phase);
+            mark(mark_store_waits, number, lane == 0);
+            const RingSlot out = ring_slot<kOutStages>(number);
+            wait(s.at(s->barriers.out_ready[out.index]), out.phase);
             const ChunkInfo at = s->chunk_infos[number % ChainSmem<Shape>::kChunkInfos];
-            if (releases && lane == 0) release(number);
-            if (has_out) {
-                if (releases) wait(s.at(s->barriers.out_ready[out.index]), out.phase);
-                mark(mark_store_has_o, number, lane == 0);
-                this->store(out.index, unit, at);
-                mark(mark_store_has_stored, number, lane == 0);
-            }
+            mark(mark_store_has_o, number, lane == 0);
+            this->store(out.index, unit, at);
+            mark(mark_store_has_stored, number, lane == 0);
             if (at.is_last) return;
-            if (has_out) release_tile(number + kOutStages);
+            release_tile(number + kOutStages);
         }
     }
 
     // The tile that O of this chunk will be in has been read.
     __device__ __forceinline__ void release_tile(uint32_t number) const {
         warp_arrive(s.at(s->barriers.chunk_ready[ring_slot<Shape::kStages>(number).index]), lane);
+    }
+};
+
+// One warp.
+template <class Shape>
+struct ReleaseRole {
+    const Params &p;
+    ChainView<Shape> s;
+    int lane;
+
+    __device__ __forceinline__ void run() const {
+        if (!QueueReader<ChainSmem<Shape>>{s}.has_chunks()) return;
+        for (uint32_t number = 0;; number++) {
+            const RingSlot done = ring_slot<Shape::kStages>(number);
+            wait_together(s.at(s->barriers.chunk_done[done.index]), done.phase);
+            const ChunkInfo at = s->chunk_infos[number % ChainSmem<Shape>::kChunkInfos];
+            if (lane == 0) release(number);
+            if (at.is_last) return;
+        }
     }
 
     // This CTA reads the chunk's operands no more: the next one in its stage may come.

@@ -11,21 +11,17 @@ template <class Shape, bool is_chain>
 struct ValueRole {
     const Params &p;
     ChainView<Shape> s;
-    int half, cluster, lane;
+    int half, lane;
 
     __device__ __forceinline__ void run() const {
-        SegmentIterator segments(p, cluster);
-        ChunkIterator<false> chunks(p, cluster, segments);
-        for (chunks.open_segment(p); chunks.valid;) {
-            if (lane == 0 && chunks.wants_initial_state(p)) prefetch_state(p, chunks.segments.piece, half, 1);
-            ChunkIterator<false> next = chunks;  // the segment behind this one, as in duo::LoadRole
-            next.open_segment(p);
-            for (; chunks.chunk != chunks.segment.end; chunks.chunk++, chunks.number++) {
+        ChunkIterator<QueueReader<ChainSmem<Shape>>> chunks{{s}};
+        while (chunks.open_segment([] {})) {
+            const bool ends = !chunks.is_followed([] {});
+            for (; chunks.chunk != chunks.end; chunks.chunk++, chunks.number++) {
                 ChunkInfo info = chunks.info();
-                info.is_last = chunks.chunk + 1 == chunks.segment.end && !next.valid;
+                info.is_last = ends && chunks.chunk + 1 == chunks.end;
                 load(info, chunks.number);
             }
-            chunks.take(next);
         }
     }
 

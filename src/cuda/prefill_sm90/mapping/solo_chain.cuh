@@ -184,7 +184,7 @@ struct ChainRole {
                 leave_checkpoint(part, state);
             }
         };
-        state_io.run(s->piece_queues[4 * half + warp], work, [&](int rows, StateRows &state, const auto &leave) {
+        state_io.run(work, [&](int rows, StateRows &state, const auto &leave) {
             fork_state(ChainPiece{p, s, half, warp, lane_here()}, number++, rows, state, leave);
         });
         bulk_wait_read();

@@ -6,7 +6,7 @@
 namespace fkdai::prefill::solo {
 
 inline constexpr int kTurns = 2;        // operand groups
-inline constexpr int kSolvers = 3;      // warps that solve
+inline constexpr int kSolvers = 2;      // warps that solve
 inline constexpr int kStages = 5;       // chunks, raw tiles arriving to last use
 inline constexpr int kValueStages = 3;
 inline constexpr int kAkks = 3;
@@ -15,9 +15,9 @@ inline constexpr int kValueLag = kValueStages;  // chunks that the raw tiles run
 static_assert(kValueLag + kValueStages >= kStages && kChunkInfos > kStages + kSolvers);
 
 // Warps: two warpgroups run the recurrence, one for each half of V; two prepare operands, every second chunk each. Then come a warp that
-// loads and three that solve, every third chunk each.
+// loads, two that solve, every second chunk each, and one that finds segments.
 inline constexpr int kChainWarps = 8;
-enum Warp : int { kLoadWarp = 16, kFirstSolveWarp = 17 };
+enum Warp : int { kLoadWarp = 16, kFirstSolveWarp = 17, kFindWarp = 19 };
 enum Registers : int { kChainRegisters = 160, kPrepareRegisters = 64, kSingleRegisters = 32 };
 enum NamedBarrier : int { kFirstChainBarrier = 1, kFirstPrepareBarrier = 3 };
 
@@ -38,7 +38,7 @@ union Staging {
 };
 
 struct Smem {
-    static constexpr int kGatesAhead = 0;
+    static constexpr int kGatesAhead = 0, kSolveUnroll = 1;
     static constexpr bool kTakesRaw = true;
     Stage stages[kStages];
     alignas(1024) uint8_t value[kValueStages][kHalves][kValueBytes];  // V [2 x 64][32], 128-byte swizzle
@@ -48,8 +48,7 @@ struct Smem {
     float beta[kSolvers][kChunk];  // b of its chunk, of each solving warp
     TokenSize token_sizes[kStages][kChunk];
     ChunkInfo chunk_infos[kChunkInfos];  // of chunk n in n % kChunkInfos
-    PieceQueue piece_queues[kChainWarps];
-    SegmentIterator segments;  // of the load warp
+    SegmentQueue<4> segment_queue;
     alignas(8) Barriers barriers;
 };
 static_assert(sizeof(Smem) + 1024 <= 232448);

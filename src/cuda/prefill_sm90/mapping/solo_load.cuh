@@ -13,24 +13,29 @@ struct LoadRole {
     View s;
 
     __device__ __forceinline__ void run() const {
-        ChunkIterator<true> raw(p, blockIdx.x, s->segments);
+        ChunkIterator<QueueReader<Smem>> raw{{s}};
         uint32_t value = 0;
-        const uint32_t early = has_one_segment(p) ? kStages : 0;
-        for (raw.open_segment(p); raw.valid; raw.open_segment(p)) {
+        const uint32_t early = has_one_segment(p) ? kTurns : 0;
+        // The chain wants them before it lets segments go.
+        const auto load_values = [&] {
+#pragma unroll 1
+            for (; value < raw.number; value++) load_value(value);
+        };
+        while (raw.open_segment(load_values)) {
             prefetch_gate(p, raw.head, lane_here());
-            if (lane_here() == 0 && raw.wants_initial_state(p)) prefetch_state(p, raw.segments.piece, 0, kHalves);
-            for (; raw.chunk != raw.segment.end; raw.chunk++, raw.number++) {
+            for (; raw.chunk != raw.end; raw.chunk++, raw.number++) {
                 if (raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
+                if (raw.number == kTurns) wait(s.at(s->barriers.scores_ready[0]), 0);  // those of the first chunks come first
                 if (raw.number >= early) load_raw(raw.number, raw.info());
             }
         }
-        for (; value < raw.number; value++) load_value(value);
+        load_values();
         for (uint32_t i = 0; i < kSolvers; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second or third chunk
     }
 
-    // As many as there are stages, before the roles begin.
+    // As many as there are operand groups, before the roles begin: tiles of later chunks would only delay these, and code on its way.
     __device__ __forceinline__ void run_early() const {
-        load_early_chunks<0>(p, blockIdx.x, 0, 1, kStages, [&](uint32_t number, const ChunkInfo &info) { load_raw(number, info); });
+        load_early_chunks<0>(p, blockIdx.x, 0, 1, kTurns, [&](uint32_t number, const ChunkInfo &info) { load_raw(number, info); });
     }
 
     __device__ __forceinline__ void load_raw(uint32_t number, const ChunkInfo &at) const {

@@ -6,6 +6,7 @@
 #include "prefill_sm90/mapping/solo_load.cuh"
 #include "prefill_sm90/mapping/solo_operands.cuh"
 #include "prefill_sm90/mapping/solo_solve.cuh"
+#include "prefill_sm90/roles/find_segments.cuh"
 
 namespace fkdai::prefill::solo {
 
@@ -19,6 +20,7 @@ __device__ __forceinline__ void init_barriers(const View &s) {
         barrier_init(s.at(b.chunk_done[i]), kChainWarps * kWarpArrivals);
     }
     for (int i = 0; i < kValueStages; i++) barrier_init(s.at(b.value_ready[i]), 1);
+    init_segment_queue(s, 1 + kChainWarps);
 }
 
 // What a block does once its barriers stand. Clusters have two blocks, so there may be one more than there are workers.
@@ -38,7 +40,8 @@ __device__ __forceinline__ void run(const Params &p, const View &s) {
     }
     shrink_registers<kSingleRegisters>();
     if (warp == kLoadWarp) LoadRole<kind>{p, s}.run();
-    else if (warp >= kFirstSolveWarp) SolveRole{p, s, warp - kFirstSolveWarp}.run();
+    else if (warp == kFindWarp) FindRole<Smem>{{p, s, block_here(), 0, kHalves}}.run();
+    else SolveRole{p, s, warp - kFirstSolveWarp}.run();
 }
 
 }  // namespace fkdai::prefill::solo

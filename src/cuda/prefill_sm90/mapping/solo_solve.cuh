@@ -1,4 +1,4 @@
-// The solve role of solo: T = (I + A)^-1 Diag(beta) of every third chunk, by one warp.
+// The solve role of solo: T = (I + A)^-1 Diag(beta) of every second chunk, by one warp.
 #pragma once
 
 #include "prefill_sm90/roles/loads.cuh"

@@ -32,62 +32,90 @@ __device__ __forceinline__ void clear_triangles(const SharedView<Smem> &s) {
 // Valid tokens of a chunk, so many (at least 1) before the end of what its segment sees.
 __device__ __forceinline__ uint8_t rows_of_chunk(int left) { return static_cast<uint8_t>(left < kChunk ? left : kChunk); }
 
-// All chunks of a worker, segment by segment: a whole warp iterates, and the compiler knows that its lanes agree. open_segment comes before the
-// first chunk; inside a segment the caller counts `chunk` and `number` on, in a loop that holds no look-up.
-//
-// What is wanted at the end of a segment only, waits in shared memory where registers are few: there one lane finds the next.
-template <bool is_shared>
-struct ChunkIterator {
-    SegmentIterator &segments;
-    Segment segment{};
-    int head = 0, start = 0, batch = 0;  // start: the sequence's first token
-    int chunk = 0;                       // inside the sequence
-    uint32_t number = 0;                 // on the worker's timeline
-    bool valid = false;
+// Who reads a segment queue that another warp fills.
+template <class Smem>
+struct QueueReader {
+    SharedView<Smem> s;
+    static constexpr int kPlaces = decltype(Smem::segment_queue)::kPlaces;
 
-    __device__ ChunkIterator(const Params &p, int worker, SegmentIterator &place) : segments(place) {
-        if (is_finder()) segments = SegmentIterator(p, worker);
+    // before_waiting: what others may want before a place becomes free. A whole warp.
+    template <class BeforeWaiting>
+    __device__ __forceinline__ const QueuedSegment &await(uint32_t i, const BeforeWaiting &before_waiting) const {
+        const RingSlot slot = ring_slot<kPlaces>(i);
+        const uint32_t ready = s.at(s->segment_queue.ready[slot.index]);
+        if (!uniform(has_flipped(ready, slot.phase))) before_waiting();
+        wait(ready, slot.phase);
+        return s->segment_queue.segment[slot.index];
     }
-    __device__ bool is_finder() const { return !is_shared || lane_here() == 0; }
-    // The first chunk of the next segment that has any.
-    __device__ void open_segment(const Params &p) {
-        if (is_shared) __syncwarp();
-        if (is_finder()) {
-            do valid = segments.next(p);
-            while (valid && segments.segment.begin == segments.segment.end);
-        }
-        if (is_shared) __syncwarp();
-        valid = uniform(valid), segment = segments.segment, chunk = segment.begin;
-        head = segments.piece.head, start = segments.piece.sequence.start, batch = segments.piece.sequence.batch;
+    __device__ __forceinline__ const QueuedSegment &await(uint32_t i) const { return await(i, [] {}); }
+    // Of one that has been awaited, and not been released.
+    __device__ __forceinline__ const QueuedSegment &at(uint32_t i) const { return s->segment_queue.segment[i % kPlaces]; }
+    // A whole warp, once it has read all that it wants.
+    __device__ __forceinline__ void release(uint32_t i) const {
+        warp_arrive(s.at(s->segment_queue.free[i % kPlaces]), lane_here());
     }
-    // Goes on where `next` has looked ahead.
-    __device__ void take(const ChunkIterator &next) {
-        segment = next.segment, head = next.head, start = next.start, batch = next.batch, chunk = next.chunk, valid = next.valid;
+    // Has the worker any chunk?
+    __device__ __forceinline__ bool has_chunks() const {
+        wait(s.at(s->segment_queue.begun), 0);
+        return uniform(s->segment_queue.has_chunks);
     }
-    // The first state of all is wanted now: asking where it lies would only delay the first tiles.
-    __device__ bool wants_initial_state(const Params &p) const {
-        return segment.from == Place::Caller && (number > 0 || p.initial_state.slots.data == nullptr);
+};
+// By one thread. readers: warps that read every segment.
+template <class Smem>
+__device__ __forceinline__ void init_segment_queue(const SharedView<Smem> &s, int readers) {
+    const auto &queue = s->segment_queue;
+    for (int i = 0; i < QueueReader<Smem>::kPlaces; i++) {
+        barrier_init(s.at(queue.ready[i]), kWarpArrivals);
+        barrier_init(s.at(queue.free[i]), readers * kWarpArrivals);
+    }
+    barrier_init(s.at(queue.begun), kWarpArrivals);
+}
+
+// All chunks of a worker, segment by segment: a whole warp iterates, and the compiler knows that its lanes agree. open_segment comes before the
+// first chunk; inside a segment the caller counts `chunk` and `number` on, in a loop that holds no look-up. What a fork does again is a segment here.
+template <class Segments>
+struct ChunkIterator {
+    Segments segments;
+    int head = 0, start = 0, batch = 0;         // start: the sequence's first token
+    int chunk = 0, end = 0, length = 0;         // inside the sequence: chunks; tokens that the segment sees
+    uint32_t number = 0;                        // of the chunk, on the worker's timeline
+    uint32_t place = 0;                         // in the queue, of the segment behind this one
+    bool valid = false, is_silent = false;      // is_silent: it writes no out, as what comes next does
+
+    // The first chunk of the next segment that has any. False: there is none. before_waiting: for the queue.
+    template <class BeforeWaiting>
+    __device__ __forceinline__ bool open_segment(const BeforeWaiting &before_waiting) {
+        do {
+            if (const int forked = place == 0 || is_silent ? 0 : rows_forked(); forked > 0) {
+                is_silent = true, length = end * kChunk + forked, end++;
+                return true;
+            }
+            if (place > 0) segments.release(place - 1);
+            const QueuedSegment &next = segments.await(place++, before_waiting);
+            valid = uniform(next.is_valid), is_silent = false;
+            if (!valid) return false;
+            head = uniform(next.head), start = uniform(next.start), batch = uniform(next.batch), chunk = uniform(next.first);
+            length = uniform(next.rows) + chunk * kChunk, end = chunk + uniform(next.rows_forked > 0 ? next.chunks : next.chunks * next.parts);
+        } while (chunk == end);
+        return true;
+    }
+    __device__ __forceinline__ int rows_forked() { return uniform(static_cast<int>(segments.at(place - 1).rows_forked)); }
+    // Do chunks come behind this segment?
+    template <class BeforeWaiting>
+    __device__ __forceinline__ bool is_followed(const BeforeWaiting &before_waiting) {
+        if (!is_silent && rows_forked() > 0) return true;
+        return uniform(segments.await(place, before_waiting).has_chunks);
     }
     // Valid tokens of the chunk so many on, 0 behind the segment.
     __device__ uint8_t rows_ahead(int chunks) const {
-        return chunk + chunks < segment.end ? rows_of_chunk(segment.length - (chunk + chunks) * kChunk) : uint8_t{0};
+        return chunk + chunks < end ? rows_of_chunk(length - (chunk + chunks) * kChunk) : uint8_t{0};
     }
     // rows: 0 behind the last chunk.
     __device__ ChunkInfo info() const {
-        const uint8_t rows = valid ? rows_of_chunk(segment.length - chunk * kChunk) : uint8_t{0};
-        return {uniform(start + chunk * kChunk), uniform(head), uniform(batch), rows, false,
-                segment.is_silent ? uint8_t{0} : rows};
+        const uint8_t rows = valid ? rows_of_chunk(length - chunk * kChunk) : uint8_t{0};
+        return {start + chunk * kChunk, head, batch, rows, false, is_silent ? uint8_t{0} : rows};
     }
 };
-
-// Has the worker any chunk?
-__device__ __forceinline__ bool has_chunks(const Timeline &timeline, int worker) {
-    PieceIterator<kChunk> pieces(timeline, worker);
-    Piece piece{};
-    while (uniform(pieces.next(timeline, piece)))
-        if (uniform(piece.begin < piece.end)) return true;
-    return false;
-}
 
 // For all who work on chunk `number`. One lane; in one access, where the compiler would write byte after byte.
 template <class Smem>

@@ -145,20 +145,40 @@ enum class Form : uint8_t {
     Columns32, Columns16    // [K,V]
 };
 
+// A segment as all roles of its CTA see it. One that is parked, and the fork behind it, are one here, of two parts.
 struct QueuedSegment {
-    void *from, *to;        // to: the last part's
+    void *from, *to;        // of the first half of V (half_bytes); to: the last part's
     int64_t checkpoint;     // the number of the first part's
-    int chunks, rows;       // of a part; tokens from its begin to the end of what it sees
+    int first, chunks;      // its first chunk, inside the sequence; chunks of a part
+    int rows;               // tokens from its begin to the end of what it sees
     int parts, head;
+    int start, batch;       // of the sequence: its first token
     Form from_form, to_form;
     uint8_t rows_forked;    // > 0: of two parts, the second goes from the parked state so far into the next chunk
-    bool is_valid;
+    bool is_valid;          // false: behind the last
+    bool has_chunks;        // it, or one behind it
 };
 
-struct PieceQueue {  // of one chain warp: the segment at work and the one after it
+// From the first half of a state to the second.
+__device__ __forceinline__ uint32_t half_bytes(Form form) {
+    constexpr uint32_t kRows = kHalf * kWidth, kColumns = kHalf;
+    if (form == Form::Pairs16) return kRows * sizeof(uint16_t);
+    if (form == Form::Columns32) return kColumns * sizeof(float);
+    if (form == Form::Columns16) return kColumns * sizeof(uint16_t);
+    return kRows * sizeof(float);
+}
+
+// The segments of a CTA's worker, found ahead of those who work on them (roles/find_segments.cuh). In shared memory.
+template <int places>
+struct SegmentQueue {
+    static constexpr int kPlaces = places;
     SegmentIterator iterator;
-    int64_t first_checkpoint;  // of the sequence that the iterator is in
-    QueuedSegment segment[2];
+    int64_t first_checkpoint;        // of the sequence that the iterator is in
+    QueuedSegment segment[kPlaces];  // segment i in i % kPlaces
+    uint64_t ready[kPlaces];         // barriers: it has been found
+    uint64_t free[kPlaces];          // all who read it have done so
+    uint64_t begun;                  // has_chunks is known
+    bool has_chunks;                 // the worker
 };
 
 }  // namespace fkdai::prefill

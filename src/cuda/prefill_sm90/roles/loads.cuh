@@ -1,4 +1,4 @@
-// What is asked of memory ahead of use: the raw tiles of a chunk by the copy engine, the initial state of a piece into L2.
+// What is asked of memory ahead of use: the raw tiles of a chunk by the copy engine, and what its gates need.
 #pragma once
 
 #include "device/sm90/bulk_copy.cuh"
@@ -74,18 +74,6 @@ __device__ __forceinline__ float step_size(const Params &p, const ChunkInfo &at,
     const float beta = p.beta.element == Element::F32 ? __uint_as_float(bits) : low_bf16(bits);
     const float b = p.beta.is_activated ? beta : sigmoid(beta);
     return lane < at.rows ? p.beta.multiplier * b : 0.f;
-}
-
-// The chain will want `halves` halves of the initial state some chunks from now: a contiguous block, where V is outermost. One thread.
-__device__ __forceinline__ void prefetch_state(const Params &p, const Piece &piece, int first_half, int halves) {
-    const States &from = p.initial_state;
-    const int n = piece.sequence_index;
-    if (from.element == Element::Absent || (p.initial_mask != nullptr && p.initial_mask[n] == 0)) return;
-    const int64_t row = from.row_of(n, nullptr);
-    if (row == kNoRow) return;
-    const void *const start = from.address(row, piece.head, from.is_k_first ? 0 : first_half);
-    const int wanted = from.is_k_first ? kHalves : halves;
-    if (reinterpret_cast<uintptr_t>(start) % 16 == 0) prefetch_l2(start, static_cast<uint32_t>(from.bytes()) * wanted * kHalf * kWidth);
 }
 
 }  // namespace fkdai::prefill

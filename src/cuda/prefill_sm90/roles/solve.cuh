@@ -40,7 +40,7 @@ struct ChunkSolve {
     template <class Meanwhile>
     __device__ __forceinline__ void run_usual(const Meanwhile &meanwhile) const {
         set_range(p.usual_range, false);
-        TrilSolve<kAkkPitch>{akk, s->stages[stage].solve, beta, lane}.run(meanwhile);
+        TrilSolve<kAkkPitch, Smem::kSolveUnroll>{akk, s->stages[stage].solve, beta, lane}.run(meanwhile);
     }
     // Of any chunk.
     template <class Meanwhile>

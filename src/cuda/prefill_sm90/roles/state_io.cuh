@@ -1,11 +1,11 @@
-// What the chain does between two segments: one state goes out, the next comes in, the segment after is looked up.
+// What the chain does between two segments: one state goes out, the next comes in.
 #pragma once
 
 #include <type_traits>
 
 #include "device/sm90/bulk_copy.cuh"
 #include "device/flag.cuh"
-#include "prefill_sm90/roles/state_lookup.cuh"
+#include "prefill_sm90/roles/state_places.cuh"
 
 namespace fkdai::prefill {
 
@@ -21,11 +21,9 @@ struct SegmentParts {
     int rows;  // tokens from the first part's begin that belong to the sequence
 };
 
-// writes: states go out; without, this is a copy of a chain's state, and the chain writes them. halves: long segments are done in two halves, and
-// what comes behind them is looked up in between.
-template <class Smem, class AwaitStaging, bool writes = true, bool halves = true>
+// writes: states go out; without, this is a copy of a chain's state, and the chain writes them.
+template <class Smem, class AwaitStaging, bool writes = true>
 struct StateIo {
-    static constexpr int kLongSegment = 8;  // chunks
     const Params &p;
     SharedView<Smem> s;
     int half, worker;        // rows of V; cluster or CTA, as spans of the timeline are counted
@@ -38,66 +36,60 @@ struct StateIo {
     // and part it calls leave_checkpoint(part, state). fork(rows, state, leave) does the next chunk for so many tokens on a copy of the state, and
     // calls leave(quarter, columns) for channels 32 quarter and on; without it, the state is parked and work does the chunk.
     template <class Work, class Fork = NoFork>
-    __device__ __forceinline__ void run(PieceQueue &queue, const Work &work, const Fork &fork = {}) const {
+    __device__ __forceinline__ void run(const Work &work, const Fork &fork = {}) const {
         constexpr bool forks = !std::is_same_v<Fork, NoFork>;
+        const QueueReader<Smem> segments{s};
         StateRows state;
-        bool is_second_half = false;
-        for (uint32_t i = uniform(StateLookup{p, half, worker, lane}.begin(queue)), part = 0;;) {
-            const QueuedSegment &done = queue.segment[(i & 1) ^ 1], &next = queue.segment[i & 1];
-            const bool has_next = uniform(next.is_valid);
+        for (uint32_t i = 0, part = 0;;) {
+            const QueuedSegment &next = segments.await(i), &done = segments.at(i - 1);
+            const bool has_next = uniform(next.is_valid), is_first = part == 0;
             const int forked = uniform(static_cast<int>(next.rows_forked)), parts = forks && forked > 0 ? 1 : uniform(next.parts);
-            const bool is_first = part == 0, is_fork = !forks && !is_first && forked > 0;
+            const bool is_fork = !forks && !is_first && forked > 0;
             const int each = uniform(next.chunks);
-            // The look-up takes as long as a chunk and more, and so does a state on its way out: apart, the chunks that preparers make meanwhile make
-            // up for both.
-            const bool is_long = halves && is_first && (parts == 1 || forked > 0) && each >= kLongSegment && !has_one_segment(p);
-            const int first = halves && is_second_half ? each / 2 : static_cast<int>(part) * each;
-            const int rows = is_fork ? forked : uniform(next.rows) - first * kChunk;
+            const int rows = is_fork ? forked : uniform(next.rows) - static_cast<int>(part) * each * kChunk;
             // What follows from the lane and the worker is not kept meanwhile.
             const StateIo here{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging};
-            StateAddress out{done.to, done.to_form}, in{next.from, next.from_form};
-            if (!is_first) out = StateLookup{p, half, here.worker, here.lane}.sink_before(next, part), in = {nullptr, Form::Kept};
-            if (forks && is_first && done.rows_forked > 0) out = {nullptr, Form::None};
+            const bool is_begin = i == 0 && is_first;  // no state yet
+            StateAddress out{nullptr, Form::None}, in{next.from, next.from_form};
+            if (!is_first) out = StatePlaces{p, here.worker}.sink_before(next, part), in = {nullptr, Form::Kept};
+            else if (!is_begin && !(forks && done.rows_forked > 0)) out = {done.to, done.to_form};
             if (forks && in.form == Form::Parked) in = {nullptr, Form::Kept};
-            const bool is_begin = i == 0;  // no state yet: only the first segment is looked up
             const bool is_reader = warp == 0 && here.lane == 0;
             mark(mark_state_begins, i, is_reader);
-            if (!is_begin && !(halves && is_second_half)) {
-                if (writes) here.send({out.at, known(out.form)}, state);
+            if (!is_begin) {
+                if (writes) here.send(here.of_half(out), state);
+                if (is_first) segments.release(i - 1);
                 mark(mark_state_has_gone, i, is_reader);
-                if (!has_next) return;
-                here.ask({in.at, known(in.form)}, state);
             }
+            if (!has_next) return;
+            in = here.of_half(in);
+            here.ask(in, state);
             mark(mark_state_is_asked_for, i, is_reader);
-            if (is_first && (!halves || is_long == is_second_half)) StateLookup{p, half, here.worker, here.lane}.advance(queue, i + 1);
-            mark(mark_state_has_looked_ahead, i, is_reader);
-            if (!is_begin && !(halves && is_second_half)) here.take({in.at, known(in.form)}, state);
+            here.take(in, state);
             mark(mark_state_is_there, i, is_reader);
             // [K,V] states go out by the code above alone.
             const int at_once = forked > 0 || p.checkpoints.states.is_k_first ? 1 : parts;
             const auto leave_checkpoint = [&](int before, const StateRows &x) {
                 const StateIo there{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging};
-                const QueuedSegment &now = queue.segment[i & 1];
-                const StateAddress to = StateLookup{p, half, there.worker, there.lane}.checkpoint(now.checkpoint + before - 1, now.head);
-                there.send_pairs({to.at, known(to.form)}, x);
+                const QueuedSegment &now = QueueReader<Smem>{s}.at(i);
+                there.send_pairs(there.of_half(StatePlaces{p, there.worker}.checkpoint(now.checkpoint + before - 1, now.head)), x);
             };
-            const int chunks = is_fork ? 1 : !is_long ? each : is_second_half ? each - first : each / 2;
+            const int chunks = is_fork ? 1 : each;
             if (chunks > 0) work(SegmentParts{at_once, chunks, rows}, state, leave_checkpoint);
-            if (halves && is_long && !is_second_half) {
-                is_second_half = true;
-                continue;
-            }
-            is_second_half = false;
             if constexpr (forks)
                 if (forked > 0) fork(forked, state, [&](int quarter, const StateColumns &x) {
                     const StateIo there{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging};
-                    const QueuedSegment &now = queue.segment[i & 1];
-                    there.store({now.to, known(now.to_form)}, x, quarter);
+                    const QueuedSegment &now = QueueReader<Smem>{s}.at(i);
+                    there.store(there.of_half({now.to, now.to_form}), x, quarter);
                 });
             if ((part += at_once) == static_cast<uint32_t>(parts)) part = 0, i++;
         }
     }
-    __device__ __forceinline__ static Form known(Form form) { return static_cast<Form>(uniform(static_cast<int>(form))); }
+    // Of this half of V; the compiler knows that all lanes have the same form.
+    __device__ __forceinline__ StateAddress of_half(const StateAddress &x) const {
+        const Form form = static_cast<Form>(uniform(static_cast<int>(x.form)));
+        return {static_cast<char *>(x.at) + half * half_bytes(form), form};
+    }
 
     // Element 4 b + 2 row_half + e of lane l: row 16 warp + l/4 + 8 row_half of the 64, channel 8 b + 2 (l%4) + e.
     __device__ __forceinline__ int state_offset(int row_half, int b) const {
@@ -110,15 +102,13 @@ struct StateIo {
     __device__ __forceinline__ static float element(const float (&state)[n], int row_half, int b, int e) {
         return state[4 * b + 2 * row_half + e];
     }
-    // One state out, the next in; the segment after is looked up while the new rows travel. A store of pairs fills whole sectors, and nobody waits
-    // for it.
+    // One state out, the next in. A store of pairs fills whole sectors, and nobody waits for it.
     // What is read comes in whole rows, which pass through shared memory, four of a warp at a time: a load of pairs would touch eight lines for 256
     // bytes.
     __device__ __forceinline__ void send(const StateAddress &out, const StateRows &state) const {
         if (out.form == Form::None) return;
-        if (out.form == Form::Parked) park(static_cast<float *>(out.at), state);
+        if (is_as_registers(out)) park(static_cast<float *>(out.at), state);
         else store(out, state);
-        if (out.form == Form::HandOver) announce_hand_over();
     }
     __device__ __forceinline__ void send_pairs(const StateAddress &out, const StateRows &state) const {
         auto *const wide = static_cast<float *>(out.at);
@@ -128,14 +118,14 @@ struct StateIo {
     }
     __device__ __forceinline__ void ask(const StateAddress &in, StateRows &state) const {
         if (in.form == Form::HandOver) await_hand_over();
-        if (has_rows(in) || in.form == Form::Parked) fetch(static_cast<const float *>(in.at), state);
+        if (in.form == Form::Rows || is_as_registers(in)) fetch(static_cast<const float *>(in.at), state);
     }
     __device__ __forceinline__ void take(const StateAddress &in, StateRows &state) const {
-        if (in.form == Form::Kept || in.form == Form::Parked) return;
-        if (has_rows(in)) spread(state);
+        if (in.form == Form::Kept || is_as_registers(in)) return;
+        if (in.form == Form::Rows) spread(state);
         else load_rows<0>(in, state), load_rows<1>(in, state);
     }
-    __device__ __forceinline__ static bool has_rows(const StateAddress &x) { return x.form == Form::Rows || x.form == Form::HandOver; }
+    __device__ __forceinline__ static bool is_as_registers(const StateAddress &x) { return x.form == Form::Parked || x.form == Form::HandOver; }
 
     // Of row j of eight, this lane's four channels as they lie in memory.
     __device__ __forceinline__ int64_t whole_row(int row_half, int j) const { return (16 * warp + 8 * row_half + j) * kWidth + 4 * lane; }
@@ -194,7 +184,7 @@ struct StateIo {
     template <int row_half, int n>
     __device__ __forceinline__ void store_rows(const StateAddress &to, const float (&state)[n], int quarter) const {
         auto *const wide = static_cast<float *>(to.at);
-        if (has_rows(to) || to.form == Form::Pairs32) write_pairs<row_half>(wide, state, quarter);
+        if (to.form == Form::Rows || to.form == Form::Pairs32) write_pairs<row_half>(wide, state, quarter);
         else if (to.form == Form::Pairs16) write_pairs<row_half>(static_cast<__nv_bfloat16 *>(to.at), state, quarter);
         else if (to.form == Form::Columns32) write_columns<row_half>(wide, state, quarter);
         else if (to.form == Form::Columns16) write_columns<row_half>(static_cast<uint16_t *>(to.at), state, quarter);
@@ -270,13 +260,8 @@ struct StateIo {
                 pack_bf16(element(state, row_half, b, 0), element(state, row_half, b, 1));
     }
 
-    // The halves of V are independent: each waits for the same half of the worker before.
-    __device__ __forceinline__ void announce_hand_over() const {
-        __threadfence();
-        warpgroup_sync(named_barrier);
-        if (warp == 0 && lane == 0) raise_flag(p.hand_over.is_ready + (worker + 1) * kHalves + half, p.hand_over.number);
-    }
-    // Lowers the flag once all four warps have seen it: the same launch may be repeated on this memory.
+    // The halves of V are independent: each waits for the same half of the worker before, whose find role raises the flag. Lowers it once all four
+    // warps have seen it: the same launch may be repeated on this memory.
     __device__ __forceinline__ void await_hand_over() const {
         uint64_t *const flag = p.hand_over.is_ready + worker * kHalves + half;
         await_flag(flag, p.hand_over.number);
