@@ -155,9 +155,10 @@ void check_laggards(const char *name, const char *text) {
     Call first(parse(name, text), {}), call(first.spec, {});
     bool good = first.run(1);
     const struct { fkdai_prefill_mapping mapping; int rank; std::vector<int> warps; } roles[] = {
-        {FKDAI_DUO, 1, {0, 4, 8, 12, 13, 14}}, {FKDAI_SOLO, 0, {0, 4, 8, 16, 17}}, {FKDAI_QUAD, 0, {0, 16, 17}}, {FKDAI_QUAD, 2, {0, 12, 16, 17, 18, 19, 20}},
-        {FKDAI_QUINT, 1, {0, 12, 13}}, {FKDAI_QUINT, 3, {4, 12, 13, 14, 16}},
-        {FKDAI_OCTET, 1, {0, 12, 13}}, {FKDAI_OCTET, 3, {0, 12, 13}}, {FKDAI_OCTET, 6, {4, 12, 13, 14}}};
+        {FKDAI_DUO, 1, {0, 4, 8, 12, 13, 14, 16}}, {FKDAI_SOLO, 0, {0, 4, 8, 16, 17, 19}},
+        {FKDAI_QUAD, 0, {0, 16, 17, 18, 19}}, {FKDAI_QUAD, 2, {0, 12, 16, 17, 18, 19, 20}},
+        {FKDAI_QUINT, 1, {0, 12, 13, 14, 15}}, {FKDAI_QUINT, 3, {4, 12, 13, 14, 16}},
+        {FKDAI_OCTET, 1, {0, 12, 13, 15}}, {FKDAI_OCTET, 3, {0, 12, 13, 14, 15}}, {FKDAI_OCTET, 6, {4, 12, 13, 14}}};
     for (const auto &role : roles)
         for (size_t i = 0; i < role.warps.size(); i++) {
             if (!draw_is_wanted(static_cast<int64_t>(i), static_cast<int64_t>(role.warps.size()), role.rank)) continue;
