@@ -208,7 +208,7 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/problem/segments.cuh", "if (form == Form::Columns16) return kColumns * sizeof(uint16_t);", "", CHECKPOINTS),
     ("src/cuda/prefill_sm90/problem/chunks.cuh", "length = end * kChunk + forked, end++;", "length = ++end * kChunk;", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/find_segments.cuh", "|| has_chunks_behind(at);", ";", JOBS),
-    ("src/cuda/prefill_sm90/roles/find_segments.cuh", "            while (done < i) see_off(done++);\n", "", JOBS),
+    ("src/cuda/prefill_sm90/roles/find_segments.cuh", "            while (done < i) await_end(done++);\n", "", JOBS),
     ("src/cuda/prefill_sm90/mapping/solo_load.cuh", "raw.open_segment(load_values)", "raw.open_segment([] {})", JOBS),
     ("src/cuda/prefill_sm90/mapping/duo_load.cuh", "raw.is_followed(load_values_behind)", "raw.is_followed([] {})", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/fork.cuh", "chain.quarter, 2 * quarter + k), k, copy)", "chain.quarter, k), k, copy)", CHECKPOINTS),

@@ -121,7 +121,7 @@ struct FindRole {
         uint32_t done = 0;  // segments
         for (uint32_t i = 0;; i++) {
             const RingSlot slot = ring_slot<kPlaces>(i);
-            if (i >= kPlaces) see_off(done++);
+            if (i >= kPlaces) await_end(done++);
             finder.find(i);
             if (i == 0) {
                 if (lane_here() == 0) s->segment_queue.has_chunks = queue.segment[0].has_chunks;
@@ -130,7 +130,7 @@ struct FindRole {
             const bool is_valid = uniform(queue.segment[slot.index].is_valid);
             warp_arrive(s.at(queue.ready[slot.index]), lane_here());
             if (is_valid) continue;
-            while (done < i) see_off(done++);
+            while (done < i) await_end(done++);
             return;
         }
     }
@@ -138,7 +138,7 @@ struct FindRole {
     static constexpr int kPlaces = decltype(Smem::segment_queue)::kPlaces;
 
     // Waits until all have done with a segment: its place is free, its state is where it goes.
-    __device__ __forceinline__ void see_off(uint32_t i) const {
+    __device__ __forceinline__ void await_end(uint32_t i) const {
         const SharedView<Smem> &s = finder.s;
         const RingSlot slot = ring_slot<kPlaces>(i);
         wait_together(s.at(s->segment_queue.free[slot.index]), slot.phase);
