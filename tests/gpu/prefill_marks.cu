@@ -2,7 +2,7 @@
 // for every role the cycles from one moment to the next are printed, medians over the chunks in the middle; then when the first and the last
 // chunks reach them: where the time of starts and ends goes.
 //
-//     prefill_marks [H [T]] [solo | quad | quint | octet]      default 32 heads, 8192 tokens, a duo
+//     prefill_marks [H [T]] [solo | duo | quad | quint | octet]      default 32 heads, 8192 tokens, a duo
 #define FKDA_MARKS
 #include "prefill_sm90/prefill_launch.cu"
 

@@ -99,9 +99,6 @@ __device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.
 __device__ __forceinline__ void warp_pair_sync(int id) { asm volatile("bar.sync %0, 64;" ::"r"(id) : "memory"); }
 __device__ __forceinline__ void warpgroup_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
 
-// They come by, and nobody waits. Loads of shared memory stay behind it: the compiler leaves what depends on them where it stands.
-__device__ __forceinline__ void pass_by(int id) { asm volatile("bar.arrive %0, 128;" ::"r"(id) : "memory"); }
-
 // The end of a basic block, which ptxas moves no arithmetic across: a branch that is never taken, and comes back. number: never ~0.
 __device__ __forceinline__ void end_block(uint32_t number) {
     asm volatile("{\n.reg .pred p;\n.reg .u32 x;\nmov.u32 x, %0;\nagain:\nsetp.ne.u32 p, x, 0xffffffff;\n@p bra.uni done;\n"

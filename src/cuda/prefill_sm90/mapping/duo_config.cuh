@@ -16,7 +16,8 @@ inline constexpr int kDoneStages = 4;      // > kOutStages + 1, which bounds how
 inline constexpr int kChunkInfos = 12;
 inline constexpr int kValueLag = kOwnStages + 1;  // chunks that the raw tiles run ahead of the values
 
-// Warps: one warpgroup runs the recurrence, two prepare operands, then come four single-warp roles, and one that finds segments. The last three of a block have no part.
+// Warps: one warpgroup runs the recurrence, two prepare operands, then come four single-warp roles, and one that finds segments. The last three
+// of a block have no part.
 inline constexpr int kPrepareGroups = 2;
 enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14, kFindWarp = 16 };
 enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 80, kFindRegisters = 32, kIdleRegisters = 24 };

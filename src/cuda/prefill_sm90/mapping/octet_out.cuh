@@ -99,7 +99,7 @@ struct OutRole : StateParts<Octet> {
     __device__ __forceinline__ void multiply_and_decay(uint32_t stage, uint32_t rows, const StateBf16 &state_bf16, TokenRows &x,
                                                        StateRows &state) const {
         multiply_state(rows, state_bf16, x);
-        end_block(rows);
+        end_block(rows);  // or ptxas puts all of this between the first two products, which delays the others
         Decays decays;
         load_decays(stage, quarter, decays);
         decay(decays, state);

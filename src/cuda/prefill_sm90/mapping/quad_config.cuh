@@ -56,7 +56,7 @@ struct Warps {
     static constexpr int kThreads = 32 * (kFirstNorm + 4);
 };
 enum ChainRegisters : int { kChainRegisters = 240 };
-enum NamedBarrier : int { kChainBarrier = duo::kChainBarrier, kNobodyWaits = 2 };
+enum NamedBarrier : int { kChainBarrier = duo::kChainBarrier };
 
 // Who flips a barrier there, and what it announces.
 template <class Shape>
@@ -111,7 +111,8 @@ struct Barriers {
 template <class Shape>
 struct Smem {
     static constexpr int kPreparers = Shape::kPreparers;
-    static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = Shape::kGroups, kChunkInfos = 32 * kPreparers / 2, kSolveUnroll = Shape::kSolveUnroll;
+    static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = Shape::kGroups, kChunkInfos = 32 * kPreparers / 2;
+    static constexpr int kSolveUnroll = Shape::kSolveUnroll;
     static constexpr bool kSolvesAside = Shape::kSolvesAside, kFirstAhead = Shape::kFirstAhead, kTakesRaw = false;
     // kSolvesAside: then scores and b wait longer than their stage, b being made beside the norms.
     static constexpr int kAkks = kSolvesAside ? 5 : kOwnStages, kSteps = kSolvesAside ? 2 * kOwnStages : kOwnStages;

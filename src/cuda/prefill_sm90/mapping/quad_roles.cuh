@@ -38,7 +38,7 @@ __device__ __forceinline__ void init_receiver(const ChainView<Shape> &s, Part<Sh
     }
     for (int i = 0; i < kOutStages; i++) barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
     barrier_init(s.at(b.follower_begun), 4 * kWarpArrivals);
-    init_segment_queue(s, 4 + (part.is_chain() || part.has_outs ? 1 : 0));
+    init_segment_queue(s, 4 + 1);
 }
 template <class Shape>
 __device__ __forceinline__ void init_preparer(const View<Shape> &s) {

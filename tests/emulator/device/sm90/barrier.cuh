@@ -50,7 +50,6 @@ inline void warp_pair_sync(int id) {
     t.own().named[id].expected = 64;
     emulator::meet(t.own().named[id], t.thread.x % 64, nullptr, [](void **) {});
 }
-inline void pass_by(int) {}
 inline void end_block(uint32_t) {}
 inline uint32_t warpgroup_and(int id, bool holds) {
     emulator::Thread &t = emulator::self();
