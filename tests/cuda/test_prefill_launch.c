@@ -205,7 +205,8 @@ static void test_grids(void **state)
         {FKDAI_EITHER, 1, 31, 2048, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 1, 45, 8192, FKDAI_QUAD, 30, {0, 0}},
         {FKDAI_EITHER, 13, 3, 2048, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 1, 46, 4095, FKDAI_DUO, 46, {0, 0}},
         {FKDAI_EITHER, 1, 46, 4096, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 17, 3, 4096, FKDAI_QUAD, 30, {0, 0}},
-        {FKDAI_EITHER, 1, 52, 8192, FKDAI_DUO, 52, {0, 0}},         {FKDAI_EITHER, 12, 4, 4095, FKDAI_DUO, 48, {0, 0}},
+        {FKDAI_EITHER, 1, 54, 4096, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 1, 55, 8192, FKDAI_DUO, 55, {0, 0}},
+        {FKDAI_EITHER, 12, 4, 4095, FKDAI_DUO, 48, {0, 0}},
         {FKDAI_EITHER, 1, 66, 100, FKDAI_DUO, 66, {0, 0}},          {FKDAI_EITHER, 1, 67, 100, FKDAI_SOLO, 67, {0, 0}},
         {FKDAI_EITHER, 1, 67, 1000, FKDAI_EITHER, 66, {0, 0}},
         {FKDAI_EITHER, 2, 66, 100, FKDAI_SOLO, 132, {0, 0}},         {FKDAI_EITHER, 2, 66, 8192, FKDAI_SOLO, 132, {0, 0}},
@@ -226,6 +227,8 @@ static void test_grids(void **state)
     assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){100, 1, 1, 0}, no_stops, 6).mapping, FKDAI_QUAD);     /* nor for five */
 }
 
+static fkdai_prefill_jobs packed(int64_t N, int64_t H) { return (fkdai_prefill_jobs){100 * N, N, H, 1}; }
+
 /* A worker for every (sequence, head): nothing, but what passes between the blocks of a quad or octet; else schedules and states stand beside that. */
 static void test_workspace(void **state)
 {
@@ -233,18 +236,39 @@ static void test_workspace(void **state)
     const size_t relay = 2 * 6 * 27 * 1024;    /* preparers, their stages, bytes of one without T */
     const fkdai_prefill_grid pair = {FKDAI_DUO, 8, 0, 0}, solo = {FKDAI_SOLO, 8, 0, 0}, quad = {FKDAI_QUAD, 8, 0, 0}, quint = {FKDAI_QUINT, 8, 0, 0},
                              octet = {FKDAI_OCTET, 8, 0, 0}, none = {FKDAI_QUAD, 0, 0, 0}, open = {FKDAI_DUO, 8, 3, 1};
-    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, no_stops), 0);
-    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, solo, no_stops), 0);
-    assert_int_equal(fkdai_prefill_workspace_bytes(0, 8, none, no_stops), 0);
-    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, quad, no_stops), 8 * relay);
-    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, quint, no_stops), 8 * 3 * relay / 2);
-    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, octet, no_stops), 8 * 2 * relay);
-    assert_int_equal(fkdai_prefill_workspace_bytes(2, 4, open, no_stops), fkdai_prefill_workspace_bytes(2, 4, fkdai_prefill_quads(open), no_stops));
+    assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), pair, no_stops), 0);
+    assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), solo, no_stops), 0);
+    assert_int_equal(fkdai_prefill_workspace_bytes(packed(0, 8), none, no_stops), 0);
+    assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), quad, no_stops), 8 * relay);
+    assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), quint, no_stops), 8 * 3 * relay / 2);
+    assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), octet, no_stops), 8 * 2 * relay);
+    assert_int_equal(fkdai_prefill_workspace_bytes(packed(2, 4), open, no_stops), fkdai_prefill_workspace_bytes(packed(2, 4), fkdai_prefill_quads(open), no_stops));
     for (int64_t N = 511; N <= 514; ++N) {    /* schedules of every block's own, then one for all */
-        const size_t beside = fkdai_prefill_workspace_bytes(N, 8, quad, no_stops) - 8 * relay, of_pair = fkdai_prefill_workspace_bytes(N, 8, pair, no_stops);
+        const size_t beside = fkdai_prefill_workspace_bytes(packed(N, 8), quad, no_stops) - 8 * relay, of_pair = fkdai_prefill_workspace_bytes(packed(N, 8), pair, no_stops);
         assert_true(of_pair >= 8 * 128 * 128 * sizeof(float) + (size_t)N * 12);
         assert_true(N <= 512 ? beside > of_pair : beside == of_pair);    /* twice the blocks */
     }
+}
+
+/* Sequences of equal length have no schedule in memory, but states that workers hand over; unless offsets of checkpoints differ, or sums of units
+ * overflow. */
+static void test_equal_jobs(void **state)
+{
+    (void)state;
+    const size_t handed = 8 * (128 * 128 * sizeof(float)) + 256;
+    const fkdai_prefill_grid pair = {FKDAI_DUO, 8, 0, 0};
+    const fkdai_prefill_stops at_offsets = {3, 0}, every_chunk = {0, 64};
+    for (int64_t N = 2; N <= 2000; N += 333) {
+        const fkdai_prefill_jobs jobs = {100 * N, N, 8, 0};
+        assert_int_equal(fkdai_prefill_who_schedules(jobs, pair, no_stops), FKDAI_SCHEDULE_EQUAL);
+        assert_int_equal(fkdai_prefill_workspace_bytes(jobs, pair, no_stops), handed);
+        assert_int_equal(fkdai_prefill_workspace_bytes(jobs, pair, every_chunk), handed);
+        assert_int_not_equal(fkdai_prefill_who_schedules(jobs, pair, at_offsets), FKDAI_SCHEDULE_EQUAL);
+        assert_int_not_equal(fkdai_prefill_who_schedules(packed(N, 8), pair, no_stops), FKDAI_SCHEDULE_EQUAL);
+    }
+    assert_int_equal(fkdai_prefill_who_schedules((fkdai_prefill_jobs){800, 1, 8, 0}, pair, no_stops), FKDAI_SCHEDULE_NONE);
+    const fkdai_prefill_jobs many = {INT64_C(1) << 34, 1 << 10, 1 << 10, 0};
+    assert_int_equal(fkdai_prefill_who_schedules(many, pair, no_stops), FKDAI_SCHEDULE_ONCE);
 }
 
 /* Checkpoints that may lie inside a chunk park a state a worker; those every so many tokens are counted where there is a schedule. */
@@ -254,15 +278,15 @@ static void test_workspace_of_checkpoints(void **state)
     const size_t matrix = 128 * 128 * sizeof(float);
     const fkdai_prefill_stops at_offsets = {3, 0}, every_chunk = {0, 64}, every = {0, 48};
     const fkdai_prefill_grid pair = {FKDAI_DUO, 8, 0, 0}, either = {FKDAI_EITHER, 8, 0, 0};
-    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, at_offsets), 8 * matrix);
-    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, every), 8 * matrix);
-    assert_int_equal(fkdai_prefill_workspace_bytes(1, 8, pair, every_chunk), 0);
+    assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), pair, at_offsets), 8 * matrix);
+    assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), pair, every), 8 * matrix);
+    assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), pair, every_chunk), 0);
     for (int64_t N = 512; N <= 513; ++N) {    /* schedules of every block's own, then one for all */
-        const size_t plain = fkdai_prefill_workspace_bytes(N, 8, either, no_stops), marks = (size_t)N * sizeof(int32_t) * (N <= 512 ? 16 : 1);
-        assert_int_equal(fkdai_prefill_workspace_bytes(N, 8, either, at_offsets), plain + 16 * matrix);
-        const size_t counted = fkdai_prefill_workspace_bytes(N, 8, either, every_chunk);
+        const size_t plain = fkdai_prefill_workspace_bytes(packed(N, 8), either, no_stops), marks = (size_t)N * sizeof(int32_t) * (N <= 512 ? 16 : 1);
+        assert_int_equal(fkdai_prefill_workspace_bytes(packed(N, 8), either, at_offsets), plain + 16 * matrix);
+        const size_t counted = fkdai_prefill_workspace_bytes(packed(N, 8), either, every_chunk);
         assert_true(counted >= plain + marks && counted < plain + marks + 256);
-        assert_int_equal(fkdai_prefill_workspace_bytes(N, 8, either, every), counted + 16 * matrix);
+        assert_int_equal(fkdai_prefill_workspace_bytes(packed(N, 8), either, every), counted + 16 * matrix);
     }
 }
 
@@ -372,7 +396,7 @@ int main(void)
         cmocka_unit_test(test_launches),
         cmocka_unit_test(test_one_long_sequence),
         cmocka_unit_test(test_grids),
-        cmocka_unit_test(test_workspace),
+        cmocka_unit_test(test_workspace), cmocka_unit_test(test_equal_jobs),
         cmocka_unit_test(test_workspace_of_checkpoints),
         cmocka_unit_test(test_maps_are_kept),
         cmocka_unit_test(test_maps),

@@ -161,11 +161,12 @@ struct Call {
         if (tamper) tamper(states);
         Params p = params();
         const fkdai_prefill_grid grid = this->grid();
-        fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(spec.N, spec.HV, grid);
+        const fkdai_prefill_jobs jobs{rows, spec.N, spec.HV, spec.cu != FKDA_NONE};
+        fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(jobs, grid, CaseStates::stops(spec));
         if (schedule != FKDAI_SCHEDULE_NONE && setup.is_planned_once) schedule = FKDAI_SCHEDULE_ONCE;
         const fkdai_prefill_layout layout = fkdai_prefill_make_layout(spec.N, grid, schedule, CaseStates::stops(spec));
         const fkdai_prefill_grid quads = fkdai_prefill_quads(grid);
-        const fkdai_prefill_layout behind = fkdai_prefill_make_layout(spec.N, quads, fkdai_prefill_who_schedules(spec.N, spec.HV, quads), CaseStates::stops(spec));
+        const fkdai_prefill_layout behind = fkdai_prefill_make_layout(spec.N, quads, fkdai_prefill_who_schedules(jobs, quads, CaseStates::stops(spec)), CaseStates::stops(spec));
         const size_t bytes = layout.bytes + (grid.quads > 0 ? behind.bytes : 0);
         if (workspace.size() != bytes) workspace.assign(bytes, 0xff);
         place_workspace(p, grid, schedule, CaseStates::stops(spec), workspace.data(), kLaunchNumber);
@@ -174,7 +175,7 @@ struct Call {
         bool ended = launch(p, grid, seed, laggard);
         const std::vector<uint16_t> out_of_first = out;
         if (ended && grid.quads > 0)
-            ended = launch(place_quads(p, grid, spec.N, spec.HV, CaseStates::stops(spec), workspace.data(), kLaunchNumber), quads, seed, laggard);
+            ended = launch(place_quads(p, grid, jobs, CaseStates::stops(spec), workspace.data(), kLaunchNumber), quads, seed, laggard);
         quads_have_worked = out != out_of_first;
         read_final();
         return ended && !has_raised_flags(layout);

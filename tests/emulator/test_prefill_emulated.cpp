@@ -88,10 +88,11 @@ void check_cuts(const char *name, const char *text, const std::vector<int> &work
     const case_spec spec = parse(name, text);
     Call direct(spec, {});
     bool good = direct.run(0);
-    for (size_t i = 0; i < 8 * workers.size() && good; i++) {
-        if (!draw_is_wanted(static_cast<int64_t>(i), 8, ran + static_cast<int64_t>(i / 8))) continue;
-        const fkdai_prefill_mapping mapping = i % 8 < 2 ? FKDAI_DUO : i % 8 < 4 ? FKDAI_SOLO : i % 8 < 6 ? FKDAI_EITHER : i % 8 < 7 ? FKDAI_QUINT : FKDAI_QUAD;
-        Call cut(spec, {workers[i / 8], mapping, i % 2 == 1});
+    for (size_t i = 0; i < 9 * workers.size() && good; i++) {
+        const size_t draw = i % 9;
+        if (!draw_is_wanted(static_cast<int64_t>(i), 9, ran + static_cast<int64_t>(i / 9))) continue;
+        const fkdai_prefill_mapping mapping = draw < 2 ? FKDAI_DUO : draw < 4 ? FKDAI_SOLO : draw < 6 ? FKDAI_EITHER : draw < 7 ? FKDAI_QUINT : FKDAI_QUAD;
+        Call cut(spec, {workers[i / 9], mapping, draw % 2 == 1});
         good = cut.run(static_cast<unsigned>(i)) && cut.same_bits(direct);
     }
     report(name, good);
@@ -156,9 +157,9 @@ void check_laggards(const char *name, const char *text) {
     bool good = first.run(1);
     const struct { fkdai_prefill_mapping mapping; int rank; std::vector<int> warps; } roles[] = {
         {FKDAI_DUO, 1, {0, 4, 8, 12, 13, 14, 16}}, {FKDAI_SOLO, 0, {0, 4, 8, 16, 17, 19}},
-        {FKDAI_QUAD, 0, {0, 16, 17, 18, 19}}, {FKDAI_QUAD, 2, {0, 12, 16, 17, 18, 19, 20}},
-        {FKDAI_QUINT, 1, {0, 12, 13, 14, 15}}, {FKDAI_QUINT, 3, {4, 12, 13, 14, 16}},
-        {FKDAI_OCTET, 1, {0, 12, 13, 15}}, {FKDAI_OCTET, 3, {0, 12, 13, 14, 15}}, {FKDAI_OCTET, 6, {4, 12, 13, 14}}};
+        {FKDAI_QUAD, 0, {0, 16, 17, 18, 19}}, {FKDAI_QUAD, 2, {0, 4, 8, 12, 16, 17, 18, 19, 20, 24, 25}},
+        {FKDAI_QUINT, 1, {0, 12, 13, 14, 15}}, {FKDAI_QUINT, 3, {0, 4, 8, 12, 13, 14, 16}},
+        {FKDAI_OCTET, 1, {0, 12, 13, 15}}, {FKDAI_OCTET, 3, {0, 12, 13, 14, 15}}, {FKDAI_OCTET, 6, {0, 4, 8, 12, 13, 14, 16}}};
     for (const auto &role : roles)
         for (size_t i = 0; i < role.warps.size(); i++) {
             if (!draw_is_wanted(static_cast<int64_t>(i), static_cast<int64_t>(role.warps.size()), role.rank)) continue;
@@ -261,6 +262,9 @@ void cuts() {
     check("400 x 3 heads on 2 workers, cut", "lens=400 H=3", {2});
     check_cuts("450 x 5 heads on 5, 4, 3, 2 workers: same bits", "lens=450 H=5", {4, 3, 2});
     check_cuts("400,230 x 2 heads, fp32 gates, on 3, 2 workers: same bits", "lens=400,230 H=2 gate=precomputed g=f32", {3, 2});
+    check_cuts("3 equal of 450 x 2 heads on 6, 5, 4, 1 workers: same bits", "B=3 T=450 H=2", {5, 4, 1});
+    check_cuts("6 equal of 40 x 2 heads on 12, 7, 2 workers: same bits", "B=6 T=40 H=2", {7, 2});
+    check_cuts("2 equal of 400 x 2 heads, fp32 gates, on 4, 3 workers: same bits", "B=2 T=400 H=2 gate=precomputed g=f32", {3});
 }
 
 void laggards() {

@@ -71,6 +71,42 @@ void check(const char *name, const Problem &x, int heads = 3) {
     printf("%s %s\n", good ? "ok  " : "FAIL", name);
 }
 
+bool is_same(const Piece &a, const Piece &b) {
+    return a.sequence_index == b.sequence_index && a.head == b.head && a.begin == b.begin && a.end == b.end && a.takes_over == b.takes_over &&
+           a.hands_over == b.hands_over && a.sequence.batch == b.sequence.batch && a.sequence.length == b.sequence.length;
+}
+
+// Sequences of equal length: the three numbers say what the schedule in memory would.
+void check_equal(int N, int heads, int length, int mark_every) {
+    static int32_t prefix[kMost + 1];
+    static int2 sequence[kMost];
+    static Cut cut;
+    Timeline made{};
+    made.sequences = {nullptr, false, N, length};
+    made.kinds[0] = {4, 110, 3, 0}, made.kinds[1] = {8, 198, 3, 0}, made.heads = heads, made.job_cost = 3, made.mark_every = mark_every;
+    Timeline equal = made;
+    equal.equal = equal_jobs<kChunk>(equal);
+    const Schedule out{&cut, prefix, sequence, nullptr, false};
+    bool good = emulator::launch(1, 1, kThreads, 1024, 1, [&] {
+        make_schedule<kChunk, kThreads>(made, out, (*emulator::self().cluster)[0].memory.get());
+    });
+    made.schedule = out;
+    good = good && equal.equal.kind == cut.kind;
+    int64_t chunks = 0;
+    for (int worker = 0; worker < made.kinds[cut.kind].count; worker++) {
+        PieceIterator<kChunk> first(made, worker), second(equal, worker);
+        for (bool more = true; more;) {
+            Piece a{}, b{};
+            more = first.next(made, a);
+            good = good && second.next(equal, b) == more && is_same(a, b);
+            chunks += a.end - a.begin;
+        }
+    }
+    good = good && chunks == int64_t{N} * heads * chunk_count<kChunk>(length);
+    ran++, failed += !good;
+    printf("%s %d sequences of %d tokens, %d heads, marks every %d\n", good ? "ok  " : "FAIL", N, length, heads, mark_every);
+}
+
 }  // namespace
 
 int main() {
@@ -89,6 +125,8 @@ int main() {
         for (const int tokens : {below(length + 1), length, length + 1 - 2 * below(2), 32 * below(14), -below(40)}) at.offsets.push_back(tokens);
     at.offsets[0] = INT64_MIN, at.offsets[1] = INT64_MAX, at.offsets[7] = int64_t{1} << 32;
     check("at offsets", at);
+    for (const int length : {0, 1, 33, 1000, 8192})
+        for (const int every : {0, 1, 48, 64}) check_equal(1 + below(kMost), 1 + below(16), length, every);
     printf("test_schedule: ran %d, failed %d\n", ran, failed);
     return failed != 0;
 }

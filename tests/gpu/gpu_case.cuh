@@ -147,11 +147,12 @@ struct DeviceCase {
         is_mma = mapping >= kMma, is_public = mapping == kCall;
         if (is_public) mapping = -1;
         if (is_mma) mma = fkdai_mma_make_grid(N, H, 128, multiprocessors, mapping - kMma), mapping = -1;
-        call.grid = fkdai_prefill_make_grid(mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(mapping), {B * T, N, H, is_packed()}, call.checkpoints.stops, multiprocessors);
+        call.grid = fkdai_prefill_make_grid(mapping < 0 ? FKDAI_EITHER : static_cast<fkdai_prefill_mapping>(mapping), jobs(), call.checkpoints.stops, multiprocessors);
         allocate_workspace();
     }
+    fkdai_prefill_jobs jobs() const { return {B * T, N, H, is_packed()}; }
     void allocate_workspace() {
-        workspace_bytes = is_public ? offered_call.workspace_bytes(*this) : fkdai_prefill_workspace_bytes(N, H, call.grid, call.checkpoints.stops);
+        workspace_bytes = is_public ? offered_call.workspace_bytes(*this) : fkdai_prefill_workspace_bytes(jobs(), call.grid, call.checkpoints.stops);
         call.workspace = workspace = allocate<char>(static_cast<int64_t>(workspace_bytes));
     }
 

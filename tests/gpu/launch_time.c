@@ -52,7 +52,8 @@ static void whole_call(timed *t) { MUST_FKDA(fkda_fwd(&t->call->desc, &t->call->
 static void launch_empty(timed *t)
 {
     const fkdai_prefill_call *const c = &t->launch;
-    const int is_behind = fkdai_prefill_who_schedules(c->N, c->HV, c->grid) == FKDAI_SCHEDULE_ONCE;
+    const int is_behind = fkdai_prefill_who_schedules((fkdai_prefill_jobs){c->B * c->T, c->N, c->HV, c->cu_seqlens.element != FKDAI_ABSENT}, c->grid,
+                                                      c->checkpoints.stops) == FKDAI_SCHEDULE_ONCE;
     MUST_CUDA((cudaError_t)empty_kernel_launch(fkdai_prefill_blocks(c->grid), fkdai_prefill_ranks(c->grid), fkdai_prefill_shared_bytes(), is_behind,
                                                NULL));
 }

@@ -28,6 +28,7 @@ MMA_LAUNCH = "test_mma_launch"
 NEED_NVCC = {MMA_LAUNCH}    # without one their mutants are left out
 QUADS, CHECKPOINTS, SCHEDULE = "test_prefill_emulated inputs cuts", "test_prefill_states checkpoints", "test_schedule"
 VALUES, LATE, JOBS = "test_prefill_emulated inputs", "test_prefill_emulated laggards", "test_prefill_emulated jobs"
+CUTS = "test_prefill_emulated cuts"
 TIMEOUT_S = 600
 
 MUTANTS = [
@@ -208,6 +209,11 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/problem/segments.cuh", "if (form == Form::Columns16) return kColumns * sizeof(uint16_t);", "", CHECKPOINTS),
     ("src/cuda/prefill_sm90/problem/chunks.cuh", "length = end * kChunk + forked, end++;", "length = ++end * kChunk;", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/find_segments.cuh", "|| has_chunks_behind(at);", ";", JOBS),
+    ("src/cuda/prefill_sm90/roles/find_segments.cuh", "piece.takes_over ? places.handed_over(worker) : ", "", JOBS),
+    ("src/cuda/prefill_sm90/roles/loads.cuh", "of.begin + number) * kChunk), batch", "number) * kChunk), batch", CUTS),
+    ("src/cuda/prefill_sm90/roles/operands.cuh", "if (kHolds) leave_gammas(stage, held), sync();", "", VALUES),
+    ("src/cuda/prefill_sm90/roles/operands.cuh", "if (kTurn < 4) held[0] = held[1];", "", VALUES),
+    ("src/cuda/prefill_sm90/mapping/duo_solve.cuh", "if (Memory::kAkks % Memory::kSolvers != 0) wait", "if (false) wait", LATE),
     ("src/cuda/prefill_sm90/roles/find_segments.cuh", "            while (done < i) await_end(done++);\n", "", JOBS),
     ("src/cuda/prefill_sm90/mapping/solo_load.cuh", "raw.open_segment(load_values)", "raw.open_segment([] {})", JOBS),
     ("src/cuda/prefill_sm90/mapping/duo_load.cuh", "raw.is_followed(load_values_behind)", "raw.is_followed([] {})", CHECKPOINTS),
@@ -232,9 +238,11 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/mapping/quad_values.cuh", "arrive_expecting(ready, kUpdateBytes)", "arrive(ready)", LATE),
     ("src/cuda/prefill_sm90/mapping/octet_out.cuh", "multiply_rows(state, inverse_factors(factors)), ", "", VALUES),
     ("src/cuda/prefill_sm90/mapping/octet_out.cuh", "        multiply_rows(state, factors);\n", "", VALUES),
-    ("src/cuda/schedule/jobs.cuh", "borders++, forks--;", ";", SCHEDULE),
+    ("src/cuda/schedule/jobs.cuh", "length % kChunk != 0 && marks > 0 && length % mark_every == 0;", "0;", SCHEDULE),
+    ("src/cuda/schedule/jobs.cuh", "job % heads);", "(job + 1) % heads);", SCHEDULE),
     ("src/cuda/schedule/jobs.cuh", "tokens % kChunk == 0 || tokens == length", "tokens % kChunk == 0", SCHEDULE),
-    ("src/cuda/schedule/jobs.cuh", "forks = marks - borders;", "forks = marks;", SCHEDULE),
+    ("src/cuda/schedule/jobs.cuh", "marks - borders - at_end, length", "marks, length", SCHEDULE),
+    ("src/cuda/schedule/jobs.cuh", "job / timeline.heads, piece.head", "0, piece.head", CUTS),
     ("src/cuda/schedule/jobs.cuh", "units < most ? units : most", "units", SCHEDULE),
     ("src/cuda/schedule/make_schedule.cuh", "        at_n += timeline.marks_of(out.sequence[n].y);\n", "        at_n++;\n", SCHEDULE),
     ("src/cuda/schedule/jobs.cuh", "chunk_count<kChunk>(length) + stop_units<kChunk>(n, length);", "chunk_count<kChunk>(length);", SCHEDULE),

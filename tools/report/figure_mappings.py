@@ -7,7 +7,7 @@ H, STEP = 26, 30    # of a role's box
 def draw(kernel):
     d = Drawing(900, 1032, "Mappings of a job to 1, 2, 4 and 8 CTAs")
     shared = kernel["shared"]
-    d.text(16, 24, f"One job, four mappings; a block has {shared.kThreads // 32} warps, of a quad {kernel['quad'].kGroups * 4 + 8}. "
+    d.text(16, 24, f"One job, four mappings; a block has {shared.kThreads // 32} warps, of a quad {kernel['quad'].kGroups * 4 + 12}. "
                    "After a role: its registers a thread", 15, bold=True)
     solo(d, kernel["solo"])
     duo(d, kernel["duo"])
@@ -85,14 +85,16 @@ def receiver_roles(q, state, value, stores):
 
 
 def preparer_roles(q, turn):
-    single = 4 * q.kGroups
-    return (
+    single, is_apart = 4 * q.kGroups, q.kSolvers > 2
+    send, load = single + (not is_apart), single + 8 * is_apart
+    roles = (
         ("operand", warps(0, single - 1), f"operand, {turn} · {q.kGroupRegisters}"),
-        ("load", warps(single, single), f"load q, k, g · {q.kSingleRegisters}"),
-        ("send", warps(single + 1, single + 1), f"send · {q.kSingleRegisters}"),
-        ("solve", warps(single + 2, single + 3), f"solve · {q.kSingleRegisters}"),
+        ("load", warps(load, load), f"load q, k, g · {q.kFindRegisters if is_apart else q.kSingleRegisters}"),
+        ("send", warps(send, send), f"send · {q.kSingleRegisters}"),
+        ("solve", warps(send + 1, send + q.kSolvers), f"solve · {q.kSingleRegisters}"),
         ("operand", warps(single + 4, single + 7), f"norms{', b' if q.kSolvesAside else ''} · {q.kNormRegisters}"),
     )
+    return roles + (("find", warps(load + 1, load + 1), f"find · {q.kFindRegisters}"),) * is_apart
 
 
 def quad(d, q):
@@ -105,8 +107,8 @@ def quad(d, q):
     cta(d, 496, y, 186, "CTA 0: V 0–63", receiver_roles(q, "chain", "load V", ("release", "store")))
     cta(d, 698, y, 186, "CTA 1: V 64–127", receiver_roles(q, "chain", "load V", ("release", "store")))
     d.box(300, y + 226, 124, 34, "send", ["L2"])
-    d.line([(120, y + 180), (120, y + 243), (300, y + 243)], "send", 2, arrow=True)
-    d.line([(326, y + 180), (326, y + 226)], "send", 2, arrow=True)
+    d.line([(120, y + 210), (120, y + 243), (300, y + 243)], "send", 2, arrow=True)
+    d.line([(326, y + 210), (326, y + 226)], "send", 2, arrow=True)
     d.line([(424, y + 243), (590, y + 243), (590, y + 210)], "send", 2, arrow=True)
     d.line([(590, y + 243), (790, y + 243), (790, y + 210)], "send", 2, arrow=True)
     d.text(602, y + 236, f"{number(q.kRelayBytes / 1024)} KB to both at once", 11)

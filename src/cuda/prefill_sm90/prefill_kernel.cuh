@@ -72,7 +72,9 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
     const duo::View duo{&dynamic_shared<duo::Smem>(), base};
     const solo::View solo{&dynamic_shared<solo::Smem>(), base};
     bool is_solo;
-    const auto choose = [&](const Cut *cut) { is_solo = is_raw || uniform(cut != nullptr ? cut->kind == kSingleKind : p.mapping == FKDAI_SOLO); };
+    const auto choose = [&](const Cut *cut) {
+        is_solo = is_raw || uniform(cut != nullptr ? cut->kind == kSingleKind : p.equal.weight > 0 ? p.equal.kind == kSingleKind : p.mapping == FKDAI_SOLO);
+    };
     if (!begin_block<kThreads, !is_raw, false>(p, duo, true, choose, [&] { is_solo ? solo::init_barriers(solo) : duo::init_barriers(duo); })) return;
     if (is_solo) return solo::run<kind, is_raw>(p, solo);
     if constexpr (!is_raw) duo::run<kind>(p, duo);

@@ -168,6 +168,8 @@ fkdai_prefill_grid grid_of_known(const fkdai_prefill_call &call) {
     return may_be_lone && kind == kSingleKind ? fkdai_prefill_grid{FKDAI_SOLO, static_cast<int>(jobs.count), 0, 0} : call.grid;
 }
 
+fkdai_prefill_jobs jobs_of(const fkdai_prefill_call &call) { return {call.B * call.T, call.N, call.HV, call.cu_seqlens.element != FKDAI_ABSENT}; }
+
 // Behind the plan kernel it starts beside that one and waits for it inside (dependent_launch.cuh).
 cudaError_t launch_prefill(const Kernel &kernel, const Params &p, const fkdai_prefill_grid &grid, bool is_behind, cudaStream_t stream) {
     cudaLaunchAttribute attributes[2]{};
@@ -213,13 +215,14 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     if (const cudaError_t error = fill_params(*call, &p); error != cudaSuccess) return error;
     const bool is_asked = call->grid.is_asked != 0 && call->cu_seqlens_host == nullptr;
     const fkdai_prefill_grid grid = grid_of_known(*call);
-    const fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(call->N, call->HV, grid);
+    const fkdai_prefill_jobs jobs = jobs_of(*call);
+    const fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(jobs, grid, call->checkpoints.stops);
     place_workspace(p, grid, schedule, call->checkpoints.stops, call->workspace, schedule == FKDAI_SCHEDULE_NONE ? 0 : launch_number());
     const bool is_planned = schedule == FKDAI_SCHEDULE_ONCE;
     if (is_planned)
         if (const cudaError_t error = launch_plan(p, on); error != cudaSuccess) return error;
     p.turn = is_asked ? Turn::First : Turn::Alone;
     if (const cudaError_t error = launch_prefill(kernel_of(*call, grid.mapping), p, grid, is_planned, on); error != cudaSuccess || !is_asked) return error;
-    return launch_prefill(kernel_of(*call, FKDAI_QUAD), place_quads(p, grid, call->N, call->HV, call->checkpoints.stops, call->workspace, launch_number()),
+    return launch_prefill(kernel_of(*call, FKDAI_QUAD), place_quads(p, grid, jobs, call->checkpoints.stops, call->workspace, launch_number()),
                           fkdai_prefill_quads(grid), true, on);
 }

@@ -92,10 +92,18 @@ int fkdai_prefill_blocks(fkdai_prefill_grid grid)
     return grid.mapping == FKDAI_SOLO ? (grid.workers + ranks - 1) / ranks * ranks : grid.workers * ranks;
 }
 
-fkdai_prefill_schedule fkdai_prefill_who_schedules(int64_t N, int64_t H, fkdai_prefill_grid grid)
+/* Equal jobs whose units, with checkpoints, an int holds in sum. */
+static int are_equal(fkdai_prefill_jobs of, fkdai_prefill_stops stops)
 {
-    if (N * H == grid.workers) return FKDAI_SCHEDULE_NONE;
-    return N <= FKDAI_MOST_OWN_SEQUENCES ? FKDAI_SCHEDULE_OWN : FKDAI_SCHEDULE_ONCE;
+    const int64_t most = (of.tokens / of.N / CHUNK + 1) * FKDAI_MOST_UNITS + FKDAI_JOB_COST + FKDAI_QUAD_JOB_COST;
+    return !of.is_packed && stops.per_sequence == 0 && of.N * of.H <= INT32_MAX / most;
+}
+
+fkdai_prefill_schedule fkdai_prefill_who_schedules(fkdai_prefill_jobs of, fkdai_prefill_grid grid, fkdai_prefill_stops stops)
+{
+    if (of.N * of.H == grid.workers) return FKDAI_SCHEDULE_NONE;
+    if (are_equal(of, stops)) return FKDAI_SCHEDULE_EQUAL;
+    return of.N <= FKDAI_MOST_OWN_SEQUENCES ? FKDAI_SCHEDULE_OWN : FKDAI_SCHEDULE_ONCE;
 }
 
 static size_t take(size_t *used, size_t bytes)
@@ -118,6 +126,8 @@ fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid gri
     const size_t schedules = schedule == FKDAI_SCHEDULE_OWN ? (size_t)fkdai_prefill_blocks(grid) : 1;
     l.state = take(&l.bytes, most * WIDTH * WIDTH * sizeof(float));
     l.is_ready = take(&l.bytes, most * HALVES * sizeof(uint64_t));
+    l.cut = l.bytes;
+    if (schedule == FKDAI_SCHEDULE_EQUAL) return l;
     l.cut = take(&l.bytes, schedules * FKDAI_CUT_BYTES);
     l.prefix = take(&l.bytes, schedules * (sequences + 1) * sizeof(int32_t));
     l.sequence = take(&l.bytes, schedules * sequences * 2 * sizeof(int32_t));
@@ -125,10 +135,10 @@ fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid gri
     return l;
 }
 
-size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid, fkdai_prefill_stops stops)
+size_t fkdai_prefill_workspace_bytes(fkdai_prefill_jobs of, fkdai_prefill_grid grid, fkdai_prefill_stops stops)
 {
-    const size_t first = fkdai_prefill_make_layout(N, grid, fkdai_prefill_who_schedules(N, H, grid), stops).bytes;
+    const size_t first = fkdai_prefill_make_layout(of.N, grid, fkdai_prefill_who_schedules(of, grid, stops), stops).bytes;
     if (grid.quads == 0) return first;
     const fkdai_prefill_grid second = fkdai_prefill_quads(grid);
-    return first + fkdai_prefill_make_layout(N, second, fkdai_prefill_who_schedules(N, H, second), stops).bytes;
+    return first + fkdai_prefill_make_layout(of.N, second, fkdai_prefill_who_schedules(of, second, stops), stops).bytes;
 }

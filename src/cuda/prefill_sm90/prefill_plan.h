@@ -54,10 +54,11 @@ int fkdai_prefill_singles(fkdai_prefill_grid grid);    /* blocks that may work o
 /* Who makes the schedule of the jobs. */
 typedef enum fkdai_prefill_schedule {
     FKDAI_SCHEDULE_NONE,    /* one worker a job: nothing is scheduled */
+    FKDAI_SCHEDULE_EQUAL,   /* nobody: all jobs are equal, the launcher knows it */
     FKDAI_SCHEDULE_OWN,     /* every block, for itself */
     FKDAI_SCHEDULE_ONCE     /* a kernel before, for all */
 } fkdai_prefill_schedule;
-fkdai_prefill_schedule fkdai_prefill_who_schedules(int64_t N, int64_t H, fkdai_prefill_grid grid);
+fkdai_prefill_schedule fkdai_prefill_who_schedules(fkdai_prefill_jobs jobs, fkdai_prefill_grid grid, fkdai_prefill_stops stops);
 
 /* Byte offsets in the workspace, each a multiple of 256; what a call does not need has no bytes. */
 typedef struct fkdai_prefill_layout {
@@ -74,7 +75,7 @@ typedef struct fkdai_prefill_layout {
 fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid grid, fkdai_prefill_schedule schedule, fkdai_prefill_stops stops);
 
 /* Bytes of workspace for a call, with the schedules that it takes; quads that may be faster have theirs behind. */
-size_t fkdai_prefill_workspace_bytes(int64_t N, int64_t H, fkdai_prefill_grid grid, fkdai_prefill_stops stops);
+size_t fkdai_prefill_workspace_bytes(fkdai_prefill_jobs jobs, fkdai_prefill_grid grid, fkdai_prefill_stops stops);
 
 /* Sizes of the device code, which asserts them. */
 enum { FKDAI_CUT_BYTES = 16, FKDAI_RELAY_BYTES = 6 * 27 * 1024 /* of a preparer: six stages but for T */ };

@@ -47,9 +47,10 @@ static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cud
         [FKDAI_OCTET] = {"octet", "clusters of 8"}, [FKDAI_QUINT] = {"quint", "clusters of 5"}, [FKDAI_QUAD] = {"quad", "clusters of 4"}, [FKDAI_DUO] = {"duo", "clusters of 2"},
         [FKDAI_SOLO] = {"solo", "blocks"}, [FKDAI_EITHER] = {"duo or solo", "blocks"}};
     const fkdai_prefill_mapping wanted = d->qk_norm == FKDA_QK_NORM_NONE ? FKDAI_SOLO : FKDAI_EITHER;
-    const fkdai_prefill_grid grid = fkdai_prefill_make_grid(wanted, (fkdai_prefill_jobs){d->B * d->T, d->N, d->HV, d->cu_seqlens != FKDA_NONE}, stops(d), on->multiprocessors);
+    const fkdai_prefill_jobs jobs = {d->B * d->T, d->N, d->HV, d->cu_seqlens != FKDA_NONE};
+    const fkdai_prefill_grid grid = fkdai_prefill_make_grid(wanted, jobs, stops(d), on->multiprocessors);
     memcpy(to, &grid, sizeof grid);
-    plan->workspace_bytes = fkdai_prefill_workspace_bytes(d->N, d->HV, grid, stops(d));
+    plan->workspace_bytes = fkdai_prefill_workspace_bytes(jobs, grid, stops(d));
     const int length = snprintf(plan->choice, sizeof plan->choice, "sm90 prefill %s, 32 tokens per chunk, %" PRId64 " heads of sequences on %d %s",
                                 names[grid.mapping].mapping, d->N * d->HV, grid.workers, names[grid.mapping].workers);
     if (grid.quads > 0 && length > 0 && (size_t)length < sizeof plan->choice)

@@ -12,7 +12,7 @@ enum {
     /* Time of a chunk in a worker of each kind, in 10 ns, where all SMs work. Only the ratio counts. */
     FKDAI_DUO_CHUNK_COST = 110,
     FKDAI_SOLO_CHUNK_COST = 198,
-    FKDAI_QUAD_CHUNK_COST = 62,
+    FKDAI_QUAD_CHUNK_COST = 56,
     FKDAI_QUAD_JOB_COST = 7,            /* chunks, where other workers have FKDAI_JOB_COST */
     FKDAI_QUAD_START_COST = 800,        /* of quads with a schedule, and of the question */
 
@@ -31,10 +31,10 @@ enum {
     FKDAI_OCTETS_NUMERATOR = 5,
     FKDAI_OCTETS_DENOMINATOR = 44,
 
-    /* A step of a quad takes 0.56 of a duo's: up to 1.5 jobs a quad end before one job a duo, if they are long enough to be cut; up to 1.7, if they
+    /* A step of a quad takes half of a duo's: up to 1.5 jobs a quad end before one job a duo, if they are long enough to be cut; up to 1.8, if they
      * are longer. */
     FKDAI_QUAD_JOBS_NUMERATOR = 15,
-    FKDAI_QUAD_MORE_JOBS_NUMERATOR = 17,
+    FKDAI_QUAD_MORE_JOBS_NUMERATOR = 18,
     FKDAI_QUAD_JOBS_DENOMINATOR = 10,
     FKDAI_QUAD_CUT_TOKENS = 2048,    /* mean length of a sequence from which cutting pays */
     FKDAI_QUAD_MORE_TOKENS = 4096,   /* and from which it does with more jobs */

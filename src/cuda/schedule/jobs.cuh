@@ -20,7 +20,7 @@
 namespace fkdai {
 
 inline constexpr int kBorderCost = FKDAI_BORDER_COST, kForkCost = FKDAI_FORK_COST;
-inline constexpr int kMostStopCost = 15;                     // a chunk, on average: so that a prefix sum of units fits an int
+inline constexpr int kMostStopCost = FKDAI_MOST_UNITS - 1;   // a chunk, on average: so that a prefix sum of units fits an int
 inline constexpr int kSmallestPiece = FKDAI_SMALLEST_PIECE;  // chunks; a cut that would leave less moves to the end of the job
 
 struct SequenceSpan {
@@ -83,6 +83,13 @@ struct Schedule {
     bool is_own;      // every block has one for itself, and they stand one behind the other; else there is one for all
 };
 
+// A schedule of jobs that are all equal is three numbers, and nobody has to make it.
+struct EqualJobs {
+    int weight;  // units of each; 0: they are not equal, or there is no schedule
+    int span;    // units a worker
+    int kind;    // of the workers
+};
+
 // Part of one job: chunks [begin, end) of `sequence`, `head`.
 struct Piece {
     int sequence_index, head;
@@ -102,6 +109,7 @@ __host__ __device__ constexpr int chunk_count(int length) {
 struct Timeline {
     Sequences sequences;
     Schedule schedule;
+    EqualJobs equal;
     WorkerKind kinds[kWorkerKinds];
     int job_cost;      // of the kinds among which a schedule decides
     int heads;
@@ -109,31 +117,40 @@ struct Timeline {
     Indices offsets;   // [N][per_sequence], at most 0: none; where there are no marks
     int per_sequence;
 
+    // A job of its own for each worker?
+    __device__ bool has_lone_jobs() const { return schedule.cut == nullptr && equal.weight == 0; }
     // Without a schedule: the job of a worker, (sequence, head).
     __device__ int2 lone_job(int worker) const {
         const int n = sequences.count == 1 ? 0 : worker / heads;
         return {n, worker - n * heads};
     }
-    __device__ int marks_of(int length) const { return length / mark_every; }
+    __host__ __device__ int marks_of(int length) const { return length / mark_every; }
     __device__ int64_t offset(int n, int i) const { return offsets.at(static_cast<int64_t>(n) * per_sequence + i); }
 
     // What the checkpoints of sequence n cost a job, in units.
     template <int kChunk>
     __device__ int stop_units(int n, int length) const {
+        if (mark_every > 0) return mark_units<kChunk>(length);
         int64_t borders = 0, forks = 0;
-        if (mark_every > 0) {
-            const int of = mark_every | kChunk, marks = marks_of(length), step = kChunk / (of & -of);  // every `step`-th lies at a border
-            borders = marks / step, forks = marks - borders;
-            if (length % kChunk != 0 && marks > 0 && length % mark_every == 0) borders++, forks--;
-        } else {
 #pragma unroll 4
-            for (int i = 0; i < per_sequence; i++) {
-                const int64_t tokens = offset(n, i);
-                const bool is_inside = tokens > 0 && tokens <= length, is_border = tokens % kChunk == 0 || tokens == length;
-                borders += is_inside && is_border, forks += is_inside && !is_border;
-            }
+        for (int i = 0; i < per_sequence; i++) {
+            const int64_t tokens = offset(n, i);
+            const bool is_inside = tokens > 0 && tokens <= length, is_border = tokens % kChunk == 0 || tokens == length;
+            borders += is_inside && is_border, forks += is_inside && !is_border;
         }
-        const int64_t units = borders * kBorderCost + forks * kForkCost, most = int64_t{kMostStopCost} * ((length + kChunk - 1) / kChunk);
+        return units_of<kChunk>(borders, forks, length);
+    }
+    // The same, of marks.
+    template <int kChunk>
+    __host__ __device__ int mark_units(int length) const {
+        if (mark_every == 0) return 0;
+        const int of = mark_every | kChunk, marks = marks_of(length), step = kChunk / (of & -of);  // every `step`-th lies at a border
+        const int borders = marks / step, at_end = length % kChunk != 0 && marks > 0 && length % mark_every == 0;
+        return units_of<kChunk>(borders + at_end, marks - borders - at_end, length);
+    }
+    template <int kChunk>
+    __host__ __device__ static int units_of(int64_t borders, int64_t forks, int length) {
+        const int64_t units = borders * kBorderCost + forks * kForkCost, most = int64_t{kMostStopCost} * chunk_count<kChunk>(length);
         return static_cast<int>(units < most ? units : most);
     }
     // Units of a job of sequence n, but for job_cost.
@@ -153,10 +170,37 @@ struct Span {
     int64_t low, high;
     __device__ Span(int64_t its_low, int64_t its_high) : low(its_low), high(its_high) {}
     __device__ Span(const Timeline &timeline, const Schedule &schedule, int worker) {
-        const int64_t span = schedule.cut->span, total = static_cast<int64_t>(schedule.prefix[timeline.sequences.count]) * timeline.heads;
+        const EqualJobs &equal = timeline.equal;
+        const int64_t span = equal.weight > 0 ? equal.span : schedule.cut->span;
+        const int64_t total = static_cast<int64_t>(equal.weight > 0 ? equal.weight * timeline.sequences.count : schedule.prefix[timeline.sequences.count]) * timeline.heads;
         low = span * worker, high = low + span < total ? low + span : total;
     }
 };
+
+// Chunks of a job of `chunks` and `weight` units that lie before a cut so many units inside: as if its checkpoints lay evenly.
+__device__ __noinline__ inline int chunks_before(int cut, int chunks, int weight, int job_cost) {
+    int before = cut - job_cost;
+    if (weight > chunks + job_cost && before > 0)  // whoever asks gets the same answer
+        before = static_cast<int>(static_cast<float>(before) * (static_cast<float>(chunks) * reciprocal(static_cast<float>(weight - job_cost))));
+    if (before < kSmallestPiece) return 0;
+    return before > chunks - kSmallestPiece ? chunks : before;
+}
+
+// The first piece of a worker, of equal jobs: what PieceIterator finds, or nothing, in fewer instructions.
+template <int kChunk>
+__device__ __forceinline__ bool first_equal_piece(const Timeline &timeline, int worker, Piece &piece) {
+    const EqualJobs &equal = timeline.equal;
+    const auto weight = static_cast<uint32_t>(equal.weight), span = static_cast<uint32_t>(equal.span), low = span * worker;
+    const uint32_t total = weight * timeline.sequences.count * timeline.heads, high = min(low + span, total);
+    if (low >= total) return false;
+    const uint32_t job = (high - 1) / weight, start = job * weight;
+    const int chunks = chunk_count<kChunk>(timeline.sequences.tokens);
+    piece.sequence_index = job / timeline.heads, piece.head = job % timeline.heads, piece.sequence = {0, piece.sequence_index, timeline.sequences.tokens};
+    piece.begin = start >= low ? 0 : chunks_before(low - start, chunks, equal.weight, timeline.job_cost);
+    piece.end = start + weight <= high ? chunks : chunks_before(high - start, chunks, equal.weight, timeline.job_cost);
+    piece.takes_over = piece.begin > 0, piece.hands_over = piece.end < chunks;
+    return piece.begin < piece.end;
+}
 
 // The pieces of one worker, last job first. All threads that iterate see the same pieces.
 template <int kChunk>
@@ -166,7 +210,7 @@ struct PieceIterator {
 
     __device__ PieceIterator(const Timeline &timeline, int worker) : span{0, 0}, n(0), h(0) {
         const Schedule schedule = timeline.schedule_here();
-        if (schedule.cut == nullptr) {
+        if (timeline.has_lone_jobs()) {
             const int2 job = timeline.lone_job(worker);
             n = job.x, h = job.y;
             return;
@@ -176,10 +220,15 @@ struct PieceIterator {
         else n = -1;
     }
 
-    // Binary search: the job that holds position x.
+    // The job that holds position x, by binary search unless jobs are equal.
     __device__ void locate(const Timeline &timeline, int64_t x) {
         const Schedule schedule = timeline.schedule_here();
         const int heads = timeline.heads;
+        if (timeline.equal.weight > 0) {
+            const auto job = static_cast<uint32_t>(x) / static_cast<uint32_t>(timeline.equal.weight);
+            n = static_cast<int>(job / heads), h = static_cast<int>(job % heads);
+            return;
+        }
         int first = 0, last = timeline.sequences.count - 1;
         while (first < last) {
             const int middle = (first + last + 1) / 2;
@@ -191,25 +240,18 @@ struct PieceIterator {
                              (schedule.prefix[n + 1] - schedule.prefix[n]));
     }
 
-    // Chunks of a job of `chunks` and `weight` units that lie before a cut so many units inside: as if its checkpoints lay evenly.
-    __device__ __noinline__ static int chunks_before(int cut, int chunks, int weight, int job_cost) {
-        int before = cut - job_cost;
-        if (weight > chunks + job_cost && before > 0)  // whoever asks gets the same answer
-            before = static_cast<int>(static_cast<float>(before) * (static_cast<float>(chunks) * reciprocal(static_cast<float>(weight - job_cost))));
-        if (before < kSmallestPiece) return 0;
-        return before > chunks - kSmallestPiece ? chunks : before;
-    }
-
     __device__ bool next(const Timeline &timeline, Piece &piece) {
         const Schedule schedule = timeline.schedule_here();
         const int heads = timeline.heads;
-        if (schedule.cut == nullptr) return next_direct(timeline.sequences, piece);
+        if (timeline.has_lone_jobs()) return next_direct(timeline.sequences, piece);
         if (n < 0) return false;
         const int64_t low = span.low, high = span.high;
         while (n >= 0) {
-            const int weight = schedule.prefix[n + 1] - schedule.prefix[n];
-            const int64_t start = static_cast<int64_t>(schedule.prefix[n]) * heads + int64_t{h} * weight, end = start + weight;
-            const int2 at = schedule.sequence[n];
+            const bool are_equal = timeline.equal.weight > 0;
+            const int before = are_equal ? n * timeline.equal.weight : schedule.prefix[n];
+            const int weight = are_equal ? timeline.equal.weight : schedule.prefix[n + 1] - before;
+            const int64_t start = static_cast<int64_t>(before) * heads + int64_t{h} * weight, end = start + weight;
+            const int2 at = are_equal ? make_int2(0, timeline.sequences.tokens) : schedule.sequence[n];
             const int chunks = chunk_count<kChunk>(at.y);
             piece.sequence_index = n, piece.head = h;
             piece.sequence = timeline.sequences.cu_seqlens == nullptr ? SequenceSpan{0, n, at.y} : SequenceSpan{at.x, 0, at.y};

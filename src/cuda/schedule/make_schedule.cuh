@@ -33,6 +33,15 @@ __host__ __device__ inline Cut best_cut(const WorkerKind (&kinds)[kWorkerKinds],
     return {equal > longest ? equal : longest, best};
 }
 
+// Of a dense call without offsets of checkpoints, whose units an int holds in sum.
+template <int kChunk>
+inline EqualJobs equal_jobs(const Timeline &timeline) {
+    const int length = timeline.sequences.tokens, units = chunk_count<kChunk>(length) + timeline.mark_units<kChunk>(length);
+    const int64_t jobs = static_cast<int64_t>(timeline.sequences.count) * timeline.heads;
+    const Cut cut = best_cut(timeline.kinds, {jobs, units, units * jobs});
+    return {units + timeline.job_cost, static_cast<int>(cut.span), cut.kind};
+}
+
 // The kind of the workers that end first, before anybody makes a schedule: of few sequences. 0 if cu_seqlens is broken. Whole warps.
 template <int kChunk>
 __device__ __forceinline__ int best_kind(const Timeline &timeline) {

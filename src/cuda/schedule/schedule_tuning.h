@@ -10,7 +10,9 @@ enum {
     /* And what a checkpoint of its state costs, at a border of chunks and inside a chunk. */
     FKDAI_BORDER_COST = 1,
     FKDAI_FORK_COST = 4,
-    FKDAI_SMALLEST_PIECE = 4
+    FKDAI_SMALLEST_PIECE = 4,
+    /* No measure: units a chunk that a job counts at most, with checkpoints, so that sums of them fit. */
+    FKDAI_MOST_UNITS = 16
 };
 
 #endif

@@ -19,7 +19,7 @@ struct LoadRole {
     template <class Chunks>
     __device__ __forceinline__ void run(Chunks raw) const {
         uint32_t value = 0;
-        const uint32_t early = has_one_segment(p) ? kEarlyChunks : 0;
+        const auto early = static_cast<uint32_t>(uniform(first_piece(p, cluster, kEarlyChunks).early));
         // The chain wants them before it lets segments go.
         const auto load_values_behind = [&] {
             if constexpr (loads_values)

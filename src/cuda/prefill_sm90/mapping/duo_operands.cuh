@@ -7,7 +7,7 @@
 
 namespace fkdai::prefill::duo {
 
-template <class Memory, GateKind kind, int kFours, bool kAhead, bool kMakesNorms>
+template <class Memory, GateKind kind, Pace pace, bool kMakesNorms>
 struct OperandRole {
     const Params &p;
     SharedView<Memory> s;
@@ -45,9 +45,9 @@ struct OperandRole {
         return i;
     }
     // Of the cluster's first chunk, or any, where that is not known yet.
-    __device__ __forceinline__ int first_head() const { return has_lone_job(p, cluster) ? p.lone_job(cluster).y : 0; }
+    __device__ __forceinline__ int first_head() const { return first_piece(p, cluster, 1).head; }
 
-    using Parts = Operands<Memory, kind, kFours, kAhead, true, kMakesNorms, false>;
+    using Parts = Operands<Memory, kind, pace, kMakesNorms, false>;
     __device__ __forceinline__ Parts operands() const {
         return {p, s, group, warp, lane_here()};  // the lane is not kept meanwhile
     }

@@ -54,7 +54,7 @@ __device__ __forceinline__ void run_role(const Params &p, const View &s) {
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        return OperandRole<Smem, kind, 1, true, true>{p, s, warp / 4 - 1, rank, cluster, warp % 4, lane}.run();
+        return OperandRole<Smem, kind, Pace{1, 1, false, true, true}, true>{p, s, warp / 4 - 1, rank, cluster, warp % 4, lane}.run();
     }
     if (warp >= kFindWarp) {
         shrink_registers<kFindRegisters>();

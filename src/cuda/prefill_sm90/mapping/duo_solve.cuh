@@ -22,6 +22,8 @@ struct SolveParts {
         const RingSlot scores = ring_slot<Memory::kAkks>(i);
         if constexpr (Memory::kSolvesAside) {
             mark(mark_solve_waits, i * Memory::kPreparers, lane == 0);
+            // Or those before them in their place, whose phase has the same parity as the one after these, might not be there yet.
+            if (Memory::kAkks % Memory::kSolvers != 0) wait(s.at(s->barriers.scores_free[scores.index]), scores.phase ^ 1);
             wait(s.at(s->barriers.scores_ready[scores.index]), scores.phase);
             mark(mark_solve_has_scores, i * Memory::kPreparers, lane == 0);
             if (info_of(i).rows == 0) return false;
@@ -48,9 +50,9 @@ struct SolveParts {
     // All chunks of this warp: make_and_send(i, b, is_usual).
     template <class MakeAndSend>
     __device__ __forceinline__ void run_chunks(const MakeAndSend &make_and_send) const {
-        for (uint32_t i = which;; i += 2) {
+        for (uint32_t i = which;; i += Memory::kSolvers) {
             float b = 0.f;
-            for (;; i += 2) {
+            for (;; i += Memory::kSolvers) {
                 if (!await_scores(i, b)) return;
                 if (!solve_of(i).is_usual(b)) break;
                 make_and_send(i, b, std::true_type{});

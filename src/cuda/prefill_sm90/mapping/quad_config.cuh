@@ -15,32 +15,37 @@ namespace fkdai::prefill::quad {
 // whose preparers are not what limits it, is slower so. kQueued: places for segments that have been found; an octet has one job, and its chain is 1 %
 // faster with two. kTakesTurns: with duo and solo (Turn). kForks: a checkpoint inside a chunk is made on a copy of the state (fork.cuh). A quad parks
 // the state instead, as its preparers lose 8 % where the kernel has that code too; an octet has no such checkpoints. kSolveUnroll: of TrilSolve.
+// kSolvers: warps that make T, in turns; a third one leaves the load warp no place among the single warps (kLoadsApart). kScores: places for scores.
 //
-// kFours: fours of tokens that an operand warp has under way: one is less code, which comes faster the first time, and leaves registers to ask for
-// the next one ahead. kFirstAhead: what the first chunk waits for is done first (OperandRole, LoadRole); a quad loses 5 % with that code. kKeepsLane:
-// ptxas would read the lane anew in each turn of the solve and norm loops; in a quad it does not. kNormsFirst: the code of norms stands before that of
-// operands; a quint is 3 % slower so, a short call of an octet 2 % faster (2026-11-30-segments-found-ahead.md).
+// kFours, kTurn, kHolds: as in Pace. A quad's preparers move as much in shared memory as it can take, so what can be held in registers is. One four of
+// tokens under way is less code, which comes faster the first time, and leaves registers to ask for the next one ahead. kFirstAhead: what the first chunk waits for is done
+// first (OperandRole, LoadRole). kKeepsLane: ptxas would read the lane anew in each turn of the solve and norm loops; in a quad it does not.
+// kNormsFirst, kLoadLast: the code of norms stands before that of operands, the load role's behind that of the other single warps. With the same code
+// but for its place a short call of an octet is 2 % faster, a quint 2 % (2026-11-30-shared-memory.md).
 inline constexpr int kChains = kHalves;
 struct Quad {
-    static constexpr int kOuts = 0, kPreparers = 2, kQueued = 4, kStages = 6, kGroups = 4, kFours = 2, kSolveUnroll = 2;
-    static constexpr int kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 48;
-    static constexpr bool kSolvesAside = true, kTakesTurns = true, kForks = false, kFirstAhead = false, kKeepsLane = false, kNormsFirst = true;
+    static constexpr int kOuts = 0, kPreparers = 2, kQueued = 4, kStages = 6, kGroups = 4, kFours = 1, kTurn = 2, kScores = 4, kSolveUnroll = 2, kSolvers = 3;
+    static constexpr int kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 40;
+    static constexpr bool kHolds = true, kSolvesAside = true, kTakesTurns = true, kForks = false, kFirstAhead = true, kKeepsLane = false, kNormsFirst = true;
+    static constexpr bool kLoadLast = false;
 };
 struct WideQuad : Quad {
-    static constexpr int kGroups = 3, kGroupRegisters = 120, kNormRegisters = 40;
+    static constexpr bool kHolds = false;
+    static constexpr int kGroups = 3, kFours = 2, kScores = 6, kSolvers = 2, kGroupRegisters = 120, kNormRegisters = 40;
 };
 // fp32 gates wait in registers of the operand warps: there are enough for three groups.
 template <GateKind kind>
 using QuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, WideQuad, Quad>;
 struct Quint : Quad {
-    static constexpr int kPreparers = 3, kGroups = 3, kFours = 1, kSolveUnroll = 1;
+    static constexpr int kPreparers = 3, kGroups = 3, kFours = 1, kTurn = 1, kScores = 6, kSolveUnroll = 1, kSolvers = 2;
     static constexpr int kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
-    static constexpr bool kTakesTurns = false, kForks = true, kFirstAhead = true, kKeepsLane = true, kNormsFirst = false;
+    static constexpr bool kHolds = false, kTakesTurns = false, kForks = true, kFirstAhead = true, kKeepsLane = true, kNormsFirst = false, kLoadLast = true;
 };
 struct Octet {
-    static constexpr int kOuts = 2, kPreparers = 4, kQueued = 2, kStages = 6, kGroups = 3, kFours = 1, kSolveUnroll = 1;
+    static constexpr int kOuts = 2, kPreparers = 4, kQueued = 2, kStages = 6, kGroups = 3, kFours = 1, kTurn = 1, kScores = 6, kSolveUnroll = 1, kSolvers = 2;
     static constexpr int kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
-    static constexpr bool kSolvesAside = false, kTakesTurns = false, kForks = false, kFirstAhead = true, kKeepsLane = true, kNormsFirst = true;
+    static constexpr bool kHolds = false, kSolvesAside = false, kTakesTurns = false, kForks = false, kFirstAhead = true, kKeepsLane = true, kNormsFirst = true;
+    static constexpr bool kLoadLast = false;
 };
 template <class Shape>
 inline constexpr int kReceivers = kChains + Shape::kOuts;
@@ -51,9 +56,12 @@ inline constexpr int kOutStages = 2;
 // Of a preparer the operand warps come first, of a receiver its chain or out warps; the single warps and the norm warps are a warpgroup each.
 template <class Shape>
 struct Warps {
-    static constexpr int kLoad = 4 * Shape::kGroups, kSend = kLoad + 1, kFirstSolve = kLoad + 2, kFirstNorm = kLoad + 4;
-    static constexpr int kValue = kLoad, kRelease = kSend, kStore = kFirstSolve, kFind = kFirstSolve + 1;  // of a receiver
-    static constexpr int kThreads = 32 * (kFirstNorm + 4);
+    static constexpr int kFirst = 4 * Shape::kGroups, kFirstNorm = kFirst + 4;
+    static constexpr bool kLoadsApart = Shape::kSolvers > 2;
+    static constexpr int kLoad = kLoadsApart ? kFirstNorm + 4 : kFirst, kSend = kFirst + !kLoadsApart, kFirstSolve = kSend + 1;
+    static constexpr int kValue = kFirst, kRelease = kFirst + 1, kStore = kFirst + 2, kFind = kFirst + 3;  // of a receiver
+    static constexpr int kThreads = 32 * (kFirstNorm + 4 + 4 * kLoadsApart);
+    static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
 };
 enum ChainRegisters : int { kChainRegisters = 240 };
 enum NamedBarrier : int { kChainBarrier = duo::kChainBarrier };
@@ -112,11 +120,13 @@ template <class Shape>
 struct Smem {
     static constexpr int kPreparers = Shape::kPreparers;
     static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = Shape::kGroups, kChunkInfos = 32 * kPreparers / 2;
-    static constexpr int kSolveUnroll = Shape::kSolveUnroll;
+    static constexpr int kSolveUnroll = Shape::kSolveUnroll, kSolvers = Shape::kSolvers;
     static constexpr bool kSolvesAside = Shape::kSolvesAside, kFirstAhead = Shape::kFirstAhead, kTakesRaw = false;
     // kSolvesAside: then scores and b wait longer than their stage, b being made beside the norms.
-    static constexpr int kAkks = kSolvesAside ? 5 : kOwnStages, kSteps = kSolvesAside ? 2 * kOwnStages : kOwnStages;
-    static_assert(kChunkInfos > kPreparers * 2 * kOwnStages && kAkks > kPrepareGroups);
+    // A place for scores has one group, which waits there for one phase after the other. A solve warp may have places that others have, too, if it
+    // waits until these are free (await_scores).
+    static constexpr int kAkks = Shape::kScores, kSteps = kSolvesAside ? 2 * kOwnStages : kOwnStages;
+    static_assert(kChunkInfos > kPreparers * 2 * kOwnStages && kAkks % kPrepareGroups == 0 && kAkks <= kMostScores);
     // fp32 gates wait in registers, which the operand warps have here, while their group waits for the other tiles of a chunk: this many chunks of
     // the timeline lie between two of a group. 0: they are read by fours of tokens once the tiles are there.
     static constexpr int kGatesAhead = kPreparers * kPrepareGroups;

@@ -20,7 +20,8 @@ struct NormRole {
             wait(s.at(s->barriers.raw_ready[slot.index]), slot.phase);
             const ChunkInfo at = s->chunk_infos[(i * Shape::kPreparers + preparer) % Smem<Shape>::kChunkInfos];
             if (at.rows == 0) return;
-            const uint32_t beta = Shape::kSolvesAside && warp == 0 ? load_beta(p, at, lane) : 0;  // it travels while the norms are made
+            uint32_t beta = 0;
+            if constexpr (Shape::kSolvesAside) beta = load_beta(p, at, lane, warp == 0);  // it travels while the norms are made
             RowNorms<Smem<Shape>, false>{p, s, lane}.make(slot.index, at.rows, warp);
             if (Shape::kSolvesAside && warp == 0) s->beta[i % Smem<Shape>::kSteps][lane] = step_size(p, at, lane, beta);
             warp_arrive(s.at(s->barriers.norms_ready[slot.index]), lane);

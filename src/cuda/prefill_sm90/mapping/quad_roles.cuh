@@ -17,6 +17,13 @@
 
 namespace fkdai::prefill::quad {
 
+// What a launch gives each thread may be less than a role wants, or more.
+template <class Shape, int registers>
+__device__ __forceinline__ void set_registers() {
+    if constexpr (registers > Warps<Shape>::kLaunchRegisters) grow_registers<registers>();
+    else shrink_registers<registers>();
+}
+
 // What a rank is.
 template <class Shape>
 struct Part {
@@ -54,6 +61,7 @@ __device__ __forceinline__ void init_preparer(const View<Shape> &s) {
         barrier_init(s.at(b.scores_free[i]), kWarpArrivals);
     }
     for (int i = 0; i < kReleases; i++) barrier_init(s.at(b.stage_released[i]), kReceivers<Shape>);
+    if (Warps<Shape>::kLoadsApart) init_segment_queue(s, 1);
 }
 template <class Shape>
 __device__ __forceinline__ void init_barriers(const ChainView<Shape> &receiver, const View<Shape> &preparer, Part<Shape> part) {
@@ -78,7 +86,7 @@ __device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Sh
         return run_state(p, s, part, cluster, warp, lane);
     }
     if (warp < Warps<Shape>::kValue || warp >= Warps<Shape>::kFirstNorm) return shrink_registers<duo::kIdleRegisters>();
-    shrink_registers<duo::kSingleRegisters>();
+    set_registers<Shape, duo::kSingleRegisters>();
     if (warp == Warps<Shape>::kValue) {
         if (part.is_chain()) ValueRole<Shape, true>{p, s, part.half(), lane}.run();
         else if (part.has_outs) ValueRole<Shape, false>{p, s, part.half(), lane}.run();
@@ -91,30 +99,60 @@ __device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Sh
     }
 }
 
+// Loads that have a warpgroup of their own, with few registers: segments are found by another warp then.
+template <GateKind kind, class Shape>
+__device__ __forceinline__ void run_loads_apart(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane) {
+    using W = Warps<Shape>;
+    const duo::LoadRole<Smem<Shape>, kind, false> load{p, s, preparer, cluster, lane};
+    shrink_registers<duo::kFindRegisters>();
+    if (warp == W::kLoad) {
+        load.run_early();
+        cluster_wait();
+        return load.run(ChunkIterator<QueueReader<Smem<Shape>>>{{s}});
+    }
+    cluster_wait();
+    if (warp == W::kLoad + 1) FindRole<Smem<Shape>, false>{{p, s, cluster, 0, 0}}.run();
+}
+
+// The single warps of a preparer.
+template <GateKind kind, class Shape>
+__device__ __forceinline__ void run_singles(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane) {
+    using W = Warps<Shape>;
+    const duo::LoadRole<Smem<Shape>, kind, false> load{p, s, preparer, cluster, lane};
+    const bool loads = !W::kLoadsApart && warp == W::kLoad;
+    const auto run_load = [&] { load.run(ChunkIterator<OwnSegments<Smem<Shape>>>{{{p, s, cluster, 0, 0}}}); };
+    set_registers<Shape, Shape::kSingleRegisters>();
+    if (loads) load.run_early();
+    cluster_wait();
+    if (!Shape::kLoadLast && loads) return run_load();
+    if (Shape::kLoadLast && warp >= W::kFirstSolve) return SolveRole<Shape>{{p, s, warp - W::kFirstSolve, preparer, lane}}.run();
+    if (warp == W::kSend) return SendRole<Shape>{p, s, preparer, cluster, lane}.run();
+    if (!Shape::kLoadLast) return SolveRole<Shape>{{p, s, warp - W::kFirstSolve, preparer, lane}}.run();
+    run_load();
+}
+
 // Registers first: the last operand group waits for those that all other warps give back, and it has the first chunk. Then the cluster meets.
 template <GateKind kind, class Shape>
 __device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane) {
     using W = Warps<Shape>;
+    constexpr bool is_ahead = Shape::kFours == 1 && (!Shape::kHolds || kind == GateKind::Bounded);  // other gates leave too few registers
+    constexpr Pace pace{Shape::kFours, Shape::kTurn, Shape::kHolds, is_ahead, true};
     const auto run_norms = [&] {
         shrink_registers<Shape::kNormRegisters>();
         cluster_wait();
         NormRole<Shape>{p, s, preparer, warp - W::kFirstNorm, lane}.run();
     };
-    if (Shape::kNormsFirst && warp >= W::kFirstNorm) return run_norms();
-    if (warp < W::kLoad) {
+    if (Shape::kNormsFirst && warp >= W::kFirstNorm && warp < W::kFirstNorm + 4) return run_norms();
+    if (warp < W::kFirst) {
         grow_registers<Shape::kGroupRegisters>();
         cluster_wait();
         mark_block(mark_block_has_met, thread_here() == 0);
-        return duo::OperandRole<Smem<Shape>, kind, Shape::kFours, Shape::kFours == 1, false>{p, s, warp / 4, preparer, cluster, warp % 4, lane}.run();
+        return duo::OperandRole<Smem<Shape>, kind, pace, false>{p, s, warp / 4, preparer, cluster, warp % 4, lane}.run();
     }
     if (!Shape::kNormsFirst && warp >= W::kFirstNorm) return run_norms();
-    shrink_registers<Shape::kSingleRegisters>();
-    using Load = duo::LoadRole<Smem<Shape>, kind, false>;
-    if (warp == W::kLoad) Load{p, s, preparer, cluster, lane}.run_early();
-    cluster_wait();
-    if (warp == W::kLoad) Load{p, s, preparer, cluster, lane}.run(ChunkIterator<OwnSegments<Smem<Shape>>>{{{p, s, cluster, 0, 0}}});
-    else if (warp == W::kSend) SendRole<Shape>{p, s, preparer, cluster, lane}.run();
-    else SolveRole<Shape>{{p, s, warp - W::kFirstSolve, preparer, lane}}.run();
+    if constexpr (W::kLoadsApart)
+        if (warp >= W::kLoad) return run_loads_apart<kind>(p, s, preparer, cluster, warp, lane);
+    run_singles<kind>(p, s, preparer, cluster, warp, lane);
 }
 
 // What a block does once its barriers stand; the cluster meets as in duo, but for preparers, which take their registers before.
@@ -133,7 +171,7 @@ __device__ __forceinline__ void run(const Params &p, const ChainView<Shape> &rec
     }
     __syncwarp();
     // Whoever arrives in another CTA. It waits for stores: not the find role, whose last segment's state has just left.
-    if (part.is_preparer() ? warp > Warps<Shape>::kLoad : warp == Warps<Shape>::kRelease) fence_cluster();
+    if (part.is_preparer() ? warp >= Warps<Shape>::kSend : warp == Warps<Shape>::kRelease) fence_cluster();
     mark_block(mark_block_ends, thread_here() == 0);
     cluster_arrive();
     cluster_wait();

@@ -15,7 +15,7 @@ struct LoadRole {
     __device__ __forceinline__ void run() const {
         ChunkIterator<QueueReader<Smem>> raw{{s}};
         uint32_t value = 0;
-        const uint32_t early = has_one_segment(p) ? kTurns : 0;
+        const auto early = static_cast<uint32_t>(uniform(first_piece(p, block_here(), kTurns).early));
         // The chain wants them before it lets segments go.
         const auto load_values = [&] {
 #pragma unroll 1

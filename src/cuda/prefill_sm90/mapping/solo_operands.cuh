@@ -23,7 +23,7 @@ struct OperandRole {
             mark(mark_operand_has_tiles, number, is_reader);
             const ChunkInfo info = chunk_info_of(s, number);
             if (info.rows == 0) return;
-            const Operands<Smem, kind, 1, kind == GateKind::Bounded, false, true, is_raw> operands{p, s, group, warp, lane_here()};
+            const Operands<Smem, kind, Pace{1, 1, false, kind == GateKind::Bounded, false}, true, is_raw> operands{p, s, group, warp, lane_here()};
             if (number < kTurns || chunk_info_of(s, number - kTurns).head != info.head) gate = operands.load_gate(info.head);
             typename decltype(operands)::Kept kept;
             operands.make(stage, number % kAkks, info, gate, kept, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },

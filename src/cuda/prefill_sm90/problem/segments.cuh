@@ -41,11 +41,11 @@ enum class Next : uint8_t {
 
 // A worker without schedule has one job, and without checkpoints that is one segment. It is found without the iterators, whose code takes thousands
 // of cycles to arrive where nobody has run it before.
-__device__ __forceinline__ bool has_one_segment(const Params &p) { return p.schedule.cut == nullptr && !p.checkpoints.exist(); }
+__device__ __forceinline__ bool has_one_segment(const Params &p) { return p.has_lone_jobs() && !p.checkpoints.exist(); }
 // And is there one for this worker?
 __device__ __forceinline__ bool has_lone_job(const Params &p, int worker) { return has_one_segment(p) && worker < p.heads * p.sequences.count; }
 
-// The segments of one worker, for one lane or for lanes that agree.
+// The segments of one worker, where there are checkpoints; else each piece is one. For one lane or for lanes that agree.
 struct SegmentIterator {
     PieceIterator<kChunk> pieces;
     Piece piece;       // that the segment belongs to
@@ -58,22 +58,17 @@ struct SegmentIterator {
     __device__ SegmentIterator(const Timeline &timeline, int worker)
         : pieces(timeline, worker), piece(), segment(), key(0), index(0), step(Next::Piece), from(Place::Caller) {}
 
-    // The next one is `segment` then; false: there is none.
-    __device__ __forceinline__ bool next(const Params &p) {
-        if (step == Next::Piece) {
-            if (!pieces.next(p, piece)) return false;
-            open(p);
-        }
+    // The next segment of the piece, which has been opened.
+    __device__ __forceinline__ void next(const Params &p) {
         const int border = key / kChunk;
-        if (step == Next::Forked) return fork(), true;
+        if (step == Next::Forked) return fork();
         segment = {border, piece.end, piece.sequence.length, from, piece.hands_over ? Place::Worker : Place::Caller, false};
         step = Next::Piece;
-        if (!p.checkpoints.exist() || !find_checkpoint(p)) return true;
+        if (!find_checkpoint(p)) return;
         segment.end = key / kChunk;
         step = key % kChunk == 0 ? Next::Onward : Next::Forked;
         segment.to = step == Next::Onward ? Place::Checkpoint : Place::Parked;
         from = Place::Kept;
-        return true;
     }
 
     // From the border behind a segment that is parked, into the chunk.

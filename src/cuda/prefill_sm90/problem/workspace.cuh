@@ -3,6 +3,7 @@
 
 #include "prefill_sm90/prefill_tuning.h"
 #include "prefill_sm90/problem/params.cuh"
+#include "schedule/make_schedule.cuh"
 
 namespace fkdai::prefill {
 
@@ -26,14 +27,18 @@ inline void place_workspace(Params &p, const fkdai_prefill_grid &grid, fkdai_pre
     p.checkpoints.parked = reinterpret_cast<float *>(base + at.parked);
     if (schedule == FKDAI_SCHEDULE_NONE) return;
     p.hand_over = {reinterpret_cast<float *>(base + at.state), reinterpret_cast<uint64_t *>(base + at.is_ready), number};
+    if (schedule == FKDAI_SCHEDULE_EQUAL) {
+        p.equal = equal_jobs<kChunk>(p);
+        return;
+    }
     p.schedule = {reinterpret_cast<Cut *>(base + at.cut), reinterpret_cast<int32_t *>(base + at.prefix), reinterpret_cast<int2 *>(base + at.sequence),
                   stops.every > 0 ? reinterpret_cast<int32_t *>(base + at.marks) : nullptr, schedule == FKDAI_SCHEDULE_OWN};
 }
 
 // The parameters of the second launch, of quads: both decide alike, and the workspace of these lies behind that of `p`.
-inline Params place_quads(const Params &p, const fkdai_prefill_grid &grid, int64_t N, int64_t H, fkdai_prefill_stops stops, void *memory, uint64_t number) {
+inline Params place_quads(const Params &p, const fkdai_prefill_grid &grid, fkdai_prefill_jobs jobs, fkdai_prefill_stops stops, void *memory, uint64_t number) {
     const fkdai_prefill_grid of_quads = fkdai_prefill_quads(grid);
-    const size_t before = fkdai_prefill_make_layout(N, grid, fkdai_prefill_who_schedules(N, H, grid), stops).bytes;
+    const size_t before = fkdai_prefill_make_layout(jobs.N, grid, fkdai_prefill_who_schedules(jobs, grid, stops), stops).bytes;
     Params quads = p;
     place_workspace(quads, of_quads, FKDAI_SCHEDULE_OWN, stops, static_cast<uint8_t *>(memory) + before, number);
     place_kinds(quads, grid);

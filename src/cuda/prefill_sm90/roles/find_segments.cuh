@@ -53,10 +53,29 @@ struct SegmentFinder {
     __device__ __forceinline__ void find_next(Queue &queue, QueuedSegment &to) const {
         SegmentIterator &at = queue.iterator;
         const bool opens = at.step == Next::Piece;
-        to.is_valid = at.next(p);
+        to.is_valid = !opens || at.pieces.next(p, at.piece);
         if (!to.is_valid) return;
-        if (finds_states && opens && p.checkpoints.exist()) count_checkpoints(queue);
-        to.parts = at.parts(p), to.head = at.piece.head, to.start = at.piece.sequence.start, to.batch = at.piece.sequence.batch;
+        to.head = at.piece.head, to.start = at.piece.sequence.start, to.batch = at.piece.sequence.batch;
+        if (p.checkpoints.exist()) find_segment(queue, to, opens);
+        else find_piece(at.piece, to);
+        to.has_chunks = to.chunks > 0 || to.rows_forked > 0 || has_chunks_behind(at);
+    }
+    // A whole piece.
+    __device__ __forceinline__ void find_piece(const Piece &piece, QueuedSegment &to) const {
+        to.first = piece.begin, to.chunks = piece.end - piece.begin, to.rows = piece.sequence.length - piece.begin * kChunk, to.parts = 1;
+        if (!finds_states) return;
+        const StatePlaces places{p, worker};
+        const StateAddress from = piece.takes_over ? places.handed_over(worker) : places.initial(piece.sequence_index, piece.head);
+        const StateAddress end = piece.hands_over ? places.handed_over(worker + 1) : places.find(p.final_state, piece.sequence_index, piece.head);
+        to.from = from.at, to.from_form = from.form, to.to = end.at, to.to_form = end.form;
+    }
+    // Or one that checkpoints cut. opens: it is the first of its piece.
+    __device__ __forceinline__ void find_segment(Queue &queue, QueuedSegment &to, bool opens) const {
+        SegmentIterator &at = queue.iterator;
+        if (opens) at.open(p);
+        at.next(p);
+        if (finds_states && opens) count_checkpoints(queue);
+        to.parts = at.parts(p);
         to.first = at.segment.begin, to.chunks = (at.segment.end - at.segment.begin) / to.parts;
         to.rows = at.segment.length - at.segment.begin * kChunk;
         const StatePlaces places{p, worker};
@@ -65,12 +84,10 @@ struct SegmentFinder {
             to.from = from.at, to.from_form = from.form;
         }
         if (at.segment.to == Place::Parked) at.fork(), to.parts = 2, to.rows_forked = static_cast<uint8_t>(at.key % kChunk);
-        if (finds_states) {
-            const int64_t last = queue.first_checkpoint + at.checkpoint(p);
-            const StateAddress end = places.sink(at, last);
-            to.to = end.at, to.to_form = end.form, to.checkpoint = last - (to.parts - 1);
-        }
-        to.has_chunks = to.chunks > 0 || to.rows_forked > 0 || has_chunks_behind(at);
+        if (!finds_states) return;
+        const int64_t last = queue.first_checkpoint + at.checkpoint(p);
+        const StateAddress end = places.sink(at, last);
+        to.to = end.at, to.to_form = end.form, to.checkpoint = last - (to.parts - 1);
     }
     // Behind a segment without any. Rare.
     __device__ __forceinline__ bool has_chunks_behind(const SegmentIterator &at) const {
@@ -110,9 +127,9 @@ struct SegmentFinder {
 
 // The find role: all segments of the worker, for the roles of its CTA. Once they have done with one, and it is a job that the next worker goes on
 // with, that one is told: a release, which waits for the state's stores, would hold up the chain.
-template <class Smem>
+template <class Smem, bool finds_states = true>
 struct FindRole {
-    SegmentFinder<Smem, true> finder;
+    SegmentFinder<Smem, finds_states> finder;
 
     __device__ __forceinline__ void run() const {
         const SharedView<Smem> &s = finder.s;
@@ -142,7 +159,7 @@ struct FindRole {
         const SharedView<Smem> &s = finder.s;
         const RingSlot slot = ring_slot<kPlaces>(i);
         wait_together(s.at(s->segment_queue.free[slot.index]), slot.phase);
-        if (lane_here() != 0 || s->segment_queue.segment[slot.index].to_form != Form::HandOver) return;
+        if (!finds_states || lane_here() != 0 || s->segment_queue.segment[slot.index].to_form != Form::HandOver) return;
         const HandOver &to = finder.p.hand_over;
         for (int half = finder.first_half; half < finder.first_half + finder.halves; half++)
             raise_flag(to.is_ready + (finder.worker + 1) * kHalves + half, to.number);

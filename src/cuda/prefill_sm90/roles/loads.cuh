@@ -1,6 +1,7 @@
 // What is asked of memory ahead of use: the raw tiles of a chunk by the copy engine, and what its gates need.
 #pragma once
 
+#include "device/requests.cuh"
 #include "device/sm90/bulk_copy.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
 
@@ -33,22 +34,36 @@ __device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lan
     if (p.A_log.element != Element::Absent && lane == 0) prefetch_l1(p.A_log.address(head));
 }
 
-// The first chunks of a worker with one segment, without the iterators: their tiles travel before the roles begin.
-//
-// The chunks first, first + step ... before `end`. load(number, info): by a whole warp. ahead: what ChunkInfo::rows_ahead looks at, 0: nothing.
-template <int ahead, class Load>
-__device__ __forceinline__ void load_early_chunks(const Params &p, int worker, int first, int step, int end, const Load &load) {
-    if (!has_lone_job(p, worker)) return;
-    const int2 job = p.lone_job(worker);
-    const SequenceSpan of = p.sequences.span(job.x);
-#pragma unroll 1
-    for (int number = first; number < end && number * kChunk < of.length; number += step) {
-        const int left = of.length - number * kChunk, left_ahead = left - ahead * kChunk;
-        const uint8_t rows = rows_of_chunk(left), rows_ahead = ahead > 0 && left_ahead > 0 ? rows_of_chunk(left_ahead) : uint8_t{0};
-        const int token = uniform(of.start + number * kChunk), batch = uniform(of.batch);
-        load(static_cast<uint32_t>(number), ChunkInfo{token, job.y, batch, rows, left <= kChunk, rows, rows_ahead});
+// The first chunks of a worker, where they are known without the iterators: of a lone job, or of equal ones without checkpoints. Their tiles travel
+// before the roles begin.
+struct FirstPiece {
+    int head, begin, end, early;  // early: how many of its chunks that are; not the last of a worker with more jobs
+    SequenceSpan sequence;
+};
+__device__ __forceinline__ FirstPiece first_piece(const Params &p, int worker, int most) {
+    if (has_lone_job(p, worker)) {
+        const int2 job = p.lone_job(worker);
+        const SequenceSpan of = p.sequences.span(job.x);
+        return {job.y, 0, chunk_count<kChunk>(of.length), most, of};
     }
-    prefetch_gate(p, job.y, lane_here());
+    Piece piece{};
+    if (p.equal.weight == 0 || p.checkpoints.exist() || !first_equal_piece<kChunk>(p, worker, piece)) return {};
+    return {piece.head, piece.begin, piece.end, min(most, piece.end - piece.begin - 1), piece.sequence};
+}
+
+// The chunks first, first + step ... before `most`. load(number, info): by a whole warp. ahead: what ChunkInfo::rows_ahead looks at, 0: nothing.
+template <int ahead, class Load>
+__device__ __forceinline__ void load_early_chunks(const Params &p, int worker, int first, int step, int most, const Load &load) {
+    const FirstPiece of = first_piece(p, worker, most);
+    const int chunks = of.end - of.begin;
+#pragma unroll 1
+    for (int number = first; number < min(of.early, chunks); number += step) {
+        const int left = of.sequence.length - (of.begin + number) * kChunk, left_ahead = number + ahead < chunks ? left - ahead * kChunk : 0;
+        const uint8_t rows = rows_of_chunk(left), rows_ahead = ahead > 0 && left_ahead > 0 ? rows_of_chunk(left_ahead) : uint8_t{0};
+        const int token = uniform(of.sequence.start + (of.begin + number) * kChunk), batch = uniform(of.sequence.batch);
+        load(static_cast<uint32_t>(number), ChunkInfo{token, of.head, batch, rows, left <= kChunk, rows, rows_ahead});
+    }
+    if (of.early > 0) prefetch_gate(p, of.head, lane_here());
 }
 
 // Do the operand warps ask for the gates of a chunk while they make the one before?
@@ -61,12 +76,12 @@ __device__ __forceinline__ void prefetch_gates(const Params &p, const ChunkInfo 
     if (kind == GateKind::PrecomputedF32 && lane < at.rows) prefetch_l2(p.g_f32 + p.g_strides.offset(at.batch, at.token + lane, at.head), kWidth * sizeof(float));
 }
 
-// beta of the lane's token, as it lies in memory: it travels while something else is waited for, so nothing is made of it here. Rows past the
-// sequence are not read.
-__device__ __forceinline__ uint32_t load_beta(const Params &p, const ChunkInfo &at, int lane) {
-    if (lane >= at.rows) return 0;
+// beta of the lane's token, as it lies in memory: it travels while something else is waited for, so nothing is made of it here, and no branch stands
+// around it (requests.cuh). Rows past the sequence are not read.
+__device__ __forceinline__ uint32_t load_beta(const Params &p, const ChunkInfo &at, int lane, bool is_wanted = true) {
+    const bool is_wide = p.beta.element == Element::F32;
     const int64_t i = p.beta.strides.offset_of(at.batch, at.token + lane, at.head);
-    return p.beta.element == Element::F32 ? static_cast<const uint32_t *>(p.beta.data)[i] : static_cast<const uint16_t *>(p.beta.data)[i];
+    return request_4_or_2(static_cast<const char *>(p.beta.data) + i * (is_wide ? 4 : 2), is_wanted && lane < at.rows, is_wide);
 }
 
 // b of the lane's token, made of its beta; rows past the sequence have 0.

@@ -20,18 +20,29 @@
 
 namespace fkdai::prefill {
 
+// How a warp goes through its 16 tokens, in fours.
+struct Pace {
+    int fours;        // on their way together: more hide more latency, and want registers and room for code
+    int turn;         // in a turn of the loops, a multiple of these; 4: no loop
+    bool is_held;     // what a pass leaves for the next one stays in 32 registers, and shared memory moves a fifth less; turn: 2 or 4
+    bool is_ahead;    // the next ones are asked for before these are stored, which wants registers only
+    bool is_beside;   // half of what leaves the anchor is read while the scores are made, which wants registers only, too
+};
+
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // `stage` counts the stages of shared memory, `place` those of akk.
-// kFours: groups of four tokens that are on their way together; more hide more latency, and want registers and room for code. kAhead: the next
-// ones are asked for before these are stored, which wants registers only. kBeside: half of what leaves the anchor is read while the scores are made,
-// which wants registers only, too. is_raw: q and k have no norm.
-template <class Smem, GateKind kind, int kFours, bool kAhead, bool kBeside, bool kMakesNorms, bool is_raw>
+// is_raw: q and k have no norm.
+template <class Smem, GateKind kind, Pace pace, bool kMakesNorms, bool is_raw>
 struct Operands {
     const Params &p;
     SharedView<Smem> s;
     int group, warp, lane;  // warp of the warpgroup `group`
 
     using Scores = float[16];
+
+    static constexpr int kFours = pace.fours, kTurn = pace.turn;
+    static constexpr bool kHolds = pace.is_held, kAhead = pace.is_ahead, kBeside = pace.is_beside;
+    static_assert(4 % kTurn == 0 && kTurn % kFours == 0 && (kHolds ? kTurn > 1 : kTurn == kFours));
 
     __device__ __forceinline__ int half() const { return warp >> 1; }
     __device__ __forceinline__ int block() const { return warp & 1; }
@@ -53,17 +64,61 @@ struct Operands {
     // The same place, so many fours of rows on.
     __device__ __forceinline__ static uint32_t rows_on(uint32_t at, int fours) { return (at ^ (fours & 1) * 64) + fours * 512; }
 
+    // Eight of this warp's tokens and its channels, in pairs, by fours: -K 2^-m and Q 2^-m, as decay_tiles leaves them. Before that, gamma of the even
+    // and of the odd channels, if it is held.
+    struct Eight {
+        uint32_t k[2][4], q[2][4];
+        __device__ __forceinline__ void set(int n, const uint32_t (&its_k)[4], const uint32_t (&its_q)[4]) {
+#pragma unroll
+            for (int t = 0; t < 4; t++) k[n][t] = its_k[t], q[n][t] = its_q[t];
+        }
+        __device__ __forceinline__ void load(uint32_t kq) {
+#pragma unroll
+            for (int n = 0; n < 2; n++) load_matrices(k[n], rows_on(kq, n)), load_matrices(q[n], rows_on(kq, n) + kQueryRows);
+        }
+        __device__ __forceinline__ void store(uint32_t kq, uint32_t power) {
+#pragma unroll
+            for (int n = 0; n < 2; n++) {
+#pragma unroll
+                for (int t = 0; t < 4; t++) k[n][t] = multiply_pairs_bf16(k[n][t], power), q[n][t] = multiply_pairs_bf16(q[n][t], power);
+                store_matrices(rows_on(kq, n), k[n]), store_matrices(rows_on(kq, n) + kQueryRows, q[n]);
+            }
+        }
+    };
+    // Both of its eights; in a loop of two turns they move on by one in each, as registers have no index.
+    using Held = Eight[2];
+    __device__ __forceinline__ static Eight take_turn(Held &held) {
+        const Eight first = held[0];
+        if (kTurn < 4) held[0] = held[1];
+        return first;
+    }
+    // What is made of a four of this turn.
+    __device__ __forceinline__ static Eight &of_four(Held &held, int four) { return held[kTurn == 4 ? four >> 1 : 1]; }
+
+    // work(t4, of): the fours from t4 on, of the block, which are those from `of` on, of this turn.
+    template <class Work>
+    __device__ __forceinline__ static void in_turns(const Work &work) {
+#pragma unroll 1
+        for (int turn = 0; turn < 4; turn += kTurn)
+#pragma unroll
+            for (int of = 0; of < kTurn; of += kFours) work(turn + of, of);
+    }
+
     // What four tokens are made from, of this lane's channels.
     struct RawFour {
         uint32_t gamma[2][4], k[4], q[4];
         float4 k_norm, q_norm;
+        __device__ __forceinline__ void take(const Eight &from, int n) {
+#pragma unroll
+            for (int t = 0; t < 4; t++) gamma[0][t] = from.k[n][t], gamma[1][t] = from.q[n][t];
+        }
     };
     // Where they lie: tiles, the same for the whole warp, and this lane's row in them.
     struct TileRows {
         uint32_t kq, even, odd, norm, row;
         __device__ __forceinline__ void load(RawFour &raw, int n) const {
             const uint32_t at = rows_on(row, n);
-            load_matrices(raw.gamma[0], even + at), load_matrices(raw.gamma[1], odd + at);
+            if (!kHolds) load_matrices(raw.gamma[0], even + at), load_matrices(raw.gamma[1], odd + at);
             load_matrices(raw.k, kq + at), load_matrices(raw.q, kq + at + kQueryRows);
             raw.k_norm = load_float4(norm + 16 * n), raw.q_norm = load_float4(norm + 16 * n + sizeof(Norms::k));
         }
@@ -86,7 +141,7 @@ struct Operands {
 
     // gamma of each token from the start of its block, in fp32: of the even channels in place of g, of the odd ones where KI will stand. What
     // the whole block decays by goes to `decays`.
-    __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate, Kept &kept) const {
+    __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate, Kept &kept, Held &held) const {
         const int rows = info.rows;
         TileRows at = tile_rows(stage);
         const RowNorms<Smem, is_raw> norms{p, s, lane};
@@ -104,8 +159,8 @@ struct Operands {
 #pragma unroll
             for (int n = 0; n < kFours; n++) gates.load(g[n], at.even + rows_on(at.row, n), first, 4 * n, left);
         }
-#pragma unroll 1
-        for (int t4 = 0; t4 < 4; t4 += kFours) {
+        in_turns([&](int t4, int of) {
+            if (kHolds && of == 0) take_turn(held);
 #pragma unroll
             for (int n = 0; n < kFours; n++)
                 if (kMakesNorms) norms.add_squares(squares, eight, t4 + n);
@@ -138,12 +193,23 @@ struct Operands {
                 for (int t = 0; t < 4; t++)
 #pragma unroll
                     for (int i = 0; i < 2; i++) sum[i] += a[n][i][t], gamma[i][t] = __float_as_uint(sum[i]);
-                store_matrices(at.even + rows_on(at.row, n), gamma[0]), store_matrices(at.odd + rows_on(at.row, n), gamma[1]);
+                if (kHolds) of_four(held, of + n).set((of + n) & 1, gamma[0], gamma[1]);
+                else store_matrices(at.even + rows_on(at.row, n), gamma[0]), store_matrices(at.odd + rows_on(at.row, n), gamma[1]);
             }
             at.go_on(), row += 4 * kFours;
-        }
+        });
         store_float2(s.at(s->stages[stage].before_scores.decays[block()][channel()]), sum[0], sum[1]);
         if (kMakesNorms) norms.store(stage, rows, warp, squares);
+    }
+
+    // Where steep channels look for them.
+    __device__ __forceinline__ void leave_gammas(uint32_t stage, const Held &held) const {
+        const TileRows at = tile_rows(stage);
+#pragma unroll
+        for (int four = 0; four < 4; four++) {
+            const uint32_t to = rows_on(at.row, four);
+            store_matrices(at.even + to, held[four >> 1].k[four & 1]), store_matrices(at.odd + to, held[four >> 1].q[four & 1]);
+        }
     }
 
     // ---------------------------------------------------------------- 2
@@ -178,7 +244,7 @@ struct Operands {
     }
 
     // [32,128] each, rounded once.
-    __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Anchor &anchor) const {
+    __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Anchor &anchor, Held &held) const {
         TileRows at = tile_rows(stage);
         int row = 16 * block();
         RawFour raw[kFours];
@@ -186,12 +252,16 @@ struct Operands {
 #pragma unroll
             for (int n = 0; n < kFours; n++) at.load(raw[n], n);
         }
-#pragma unroll 1
-        for (int t4 = 0; t4 < 4; t4 += kFours) {
+        Eight now;
+        in_turns([&](int t4, int of) {
+            if (kHolds && of == 0) now = take_turn(held);
             if (!kAhead) {
 #pragma unroll
                 for (int n = 0; n < kFours; n++) at.load(raw[n], n);
             }
+#pragma unroll
+            for (int n = 0; n < kFours; n++)
+                if (kHolds) raw[n].take(kTurn == 4 ? held[(of + n) >> 1] : now, (of + n) & 1);
             if (rows < kChunk) {  // rows past the sequence: zeros, whatever lies there
 #pragma unroll
                 for (int n = 0; n < kFours; n++)
@@ -207,9 +277,12 @@ struct Operands {
                 for (int n = 0; n < kFours; n++) at.load(raw[n], kFours + n);
             }
 #pragma unroll
-            for (int n = 0; n < kFours; n++) at.store(n, kd[n], qd[n], score[n], recent[n]);
+            for (int n = 0; n < kFours; n++) {
+                at.store(n, kd[n], qd[n], score[n], recent[n]);
+                if (kHolds) of_four(held, of + n).set((of + n) & 1, kd[n], qd[n]);
+            }
             at.go_on(), row += 4 * kFours;
-        }
+        });
     }
 
     // Of four tokens and two channels: -K 2^-m, Q 2^-m, KI, Kr.
@@ -295,31 +368,15 @@ struct Operands {
 
     // ---------------------------------------------------------------- 4
 
-    // -K 2^-m and Q 2^-m of eight of this warp's tokens and its channels, as decay_tiles has left them.
-    struct Anchored {
-        uint32_t k[2][4], q[2][4];
-        __device__ __forceinline__ void load(uint32_t kq) {
-#pragma unroll
-            for (int n = 0; n < 2; n++) load_matrices(k[n], rows_on(kq, n)), load_matrices(q[n], rows_on(kq, n) + kQueryRows);
-        }
-        __device__ __forceinline__ void store(uint32_t kq, uint32_t power) {
-#pragma unroll
-            for (int n = 0; n < 2; n++) {
-#pragma unroll
-                for (int t = 0; t < 4; t++) k[n][t] = multiply_pairs_bf16(k[n][t], power), q[n][t] = multiply_pairs_bf16(q[n][t], power);
-                store_matrices(rows_on(kq, n), k[n]), store_matrices(rows_on(kq, n) + kQueryRows, q[n]);
-            }
-        }
-    };
     __device__ __forceinline__ uint32_t anchored_rows(uint32_t stage) const { return s.at(s->stages[stage].kq[half()]) + first_row(); }
-    // first: of the first eight, read while the scores were made if kBeside.
-    __device__ __forceinline__ void leave_anchor(uint32_t stage, const Anchor &anchor, Anchored &first) const {
+    // The first eight have been read while the scores were made if kBeside, all have been held if kHolds.
+    __device__ __forceinline__ void leave_anchor(uint32_t stage, const Anchor &anchor, Held &held) const {
         const uint32_t power = pack_bf16(anchor.leave[0], anchor.leave[1]), kq = anchored_rows(stage);
-        Anchored second;
-        if (!kBeside) first.load(kq);
-        if (kBeside) second.load(rows_on(kq, 2));
+        Eight &first = held[0], &second = held[1];
+        if (!kHolds && !kBeside) first.load(kq);
+        if (!kHolds && kBeside) second.load(rows_on(kq, 2));
         first.store(kq, power);
-        if (!kBeside) second.load(rows_on(kq, 2));
+        if (!kHolds && !kBeside) second.load(rows_on(kq, 2));
         second.store(rows_on(kq, 2), power);
         if (block() == 1) {
             const uint32_t decay = s.at(s->stages[stage].gate) + decay_slot(channel()) * 4;
@@ -354,7 +411,8 @@ struct Operands {
                                          const Reach &reach) const {
         const int rows = info.rows;
         if constexpr (Gates::kAreKept) raw_gates().prefetch_next(info);
-        sum_gates(stage, info, gate, kept);
+        Held held;
+        sum_gates(stage, info, gate, kept, held);
         sync_decays();
         await_norms();
         reach(mark_operand_has_gates);
@@ -362,10 +420,11 @@ struct Operands {
         const SteepChannels<Smem> steep{s, group, warp, lane};
         typename SteepChannels<Smem>::Pairs steep_scores{};
         if (kind != GateKind::Bounded && steep.is_any_steep(stage)) {
+            if (kHolds) leave_gammas(stage, held), sync();
             steep.sum(stage, rows, steep_scores);
             sync();  // it reads what the others are about to overwrite
         }
-        decay_tiles(stage, rows, anchor);
+        decay_tiles(stage, rows, anchor, held);
         const float2 on_diagonal = diagonal(stage);
         fence_async_proxy();
         sync();
@@ -373,8 +432,7 @@ struct Operands {
         Scores scores;
         if (kind != GateKind::Bounded) steep.widen(steep_scores, scores);
         begin_scores(stage, scores);
-        Anchored first;
-        if (kBeside) first.load(anchored_rows(stage));
+        if (!kHolds && kBeside) held[0].load(anchored_rows(stage));
         await_place();
         mma_wait<0>();
         pin(scores);
@@ -382,7 +440,7 @@ struct Operands {
         reach(mark_operand_has_scores);
         if (stores_akk()) store_akk(scores, place), announce_scores();
         else store_mqk(scores, on_diagonal, stage);
-        leave_anchor(stage, anchor, first);
+        leave_anchor(stage, anchor, held);
         if constexpr (is_raw) restore_keys(stage);
         fence_async_proxy();
     }
