@@ -99,19 +99,17 @@ __device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Sh
     }
 }
 
-// Loads that have a warpgroup of their own, with few registers: segments are found by another warp then.
+// Loads that have a warpgroup of their own, with few registers: segments are found by another warp then. All of them meet the cluster in one place, as
+// in duo::run.
 template <GateKind kind, class Shape>
 __device__ __forceinline__ void run_loads_apart(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane) {
     using W = Warps<Shape>;
     const duo::LoadRole<Smem<Shape>, kind, false> load{p, s, preparer, cluster, lane};
     shrink_registers<duo::kFindRegisters>();
-    if (warp == W::kLoad) {
-        load.run_early();
-        cluster_wait();
-        return load.run(ChunkIterator<QueueReader<Smem<Shape>>>{{s}});
-    }
+    if (warp == W::kLoad) load.run_early();
     cluster_wait();
-    if (warp == W::kLoad + 1) FindRole<Smem<Shape>, false>{{p, s, cluster, 0, 0}}.run();
+    if (warp == W::kLoad) load.run(ChunkIterator<QueueReader<Smem<Shape>>>{{s}});
+    else if (warp == W::kLoad + 1) FindRole<Smem<Shape>, false>{{p, s, cluster, 0, 0}}.run();
 }
 
 // The single warps of a preparer.
