@@ -125,7 +125,7 @@ static void test_launches(void **state)
     assert_int_equal(fake.launches[0].ranks, 8);
     reset();
     const struct { int H, ranks, threads; fkdai_gate gate; } clusters[] = {
-        {20, 5, THREADS, FKDAI_GATE_BOUNDED}, {21, 4, 768, FKDAI_GATE_BOUNDED}, {30, 4, 768, FKDAI_GATE_SOFTPLUS}, {30, 4, THREADS, FKDAI_GATE_PRECOMPUTED}};
+        {20, 5, THREADS, FKDAI_GATE_BOUNDED}, {21, 4, 896, FKDAI_GATE_BOUNDED}, {30, 4, 896, FKDAI_GATE_SOFTPLUS}, {30, 4, THREADS, FKDAI_GATE_PRECOMPUTED}};
     for (size_t i = 0; i < sizeof clusters / sizeof *clusters; ++i) {    /* fp32 gates: three groups of operand warps, not four */
         reset();
         few.H = few.HV = clusters[i].H, few.gate = clusters[i].gate, few.g.element = few.gate == FKDAI_GATE_PRECOMPUTED ? FKDAI_F32 : FKDAI_BF16;
@@ -145,7 +145,7 @@ static void test_one_long_sequence(void **state)
     const int64_t alike[] = {0, 4096, 8192}, one_long[] = {0, 8191, 8192};
     const int32_t one_long_32[] = {0, 1, 8192};
     const struct { const void *host; fkdai_element element; int launches; unsigned blocks, threads; int ranks; } wanted[] = {
-        {alike, FKDAI_I64, 1, 2 * 64, THREADS, 2}, {one_long, FKDAI_I64, 1, 4 * 30, 768, 4}, {one_long_32, FKDAI_I32, 1, 4 * 30, 768, 4},
+        {alike, FKDAI_I64, 1, 2 * 64, THREADS, 2}, {one_long, FKDAI_I64, 1, 4 * 30, 896, 4}, {one_long_32, FKDAI_I32, 1, 4 * 30, 896, 4},
         {NULL, FKDAI_I64, 2, 2 * 64, THREADS, 2}};
     fkdai_prefill_call call = call_of(2, 32, 0);
     call.T = 8192, call.grid = fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){8192, 2, 32, 1}, no_stops, SMS);
@@ -158,7 +158,7 @@ static void test_one_long_sequence(void **state)
         assert_int_equal(fake.launched, wanted[i].launches);
         assert_launch(0, "prefill", wanted[i].blocks, wanted[i].threads, 0);
         assert_int_equal(fake.launches[0].ranks, wanted[i].ranks);
-        if (wanted[i].launches == 2) assert_launch(1, "prefill", 4 * 30, 768, 1);
+        if (wanted[i].launches == 2) assert_launch(1, "prefill", 4 * 30, 896, 1);
     }
     /* As many jobs as blocks, nearly: a block for each, where the host knows that none is long; else the device decides, never by the mean. */
     const int64_t sixteen[] = {0, 512, 1024, 1536, 2048, 2560, 3072, 3584, 4096, 4608, 5120, 5632, 6144, 6656, 7168, 7680, 8192};

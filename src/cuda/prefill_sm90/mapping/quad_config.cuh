@@ -18,8 +18,9 @@ namespace fkdai::prefill::quad {
 // kSolvers: warps that make T, in turns; a third one leaves the load warp no place among the single warps (kLoadsApart). kScores: places for scores.
 //
 // kFours, kTurn, kHolds: as in Pace. A quad's preparers move as much in shared memory as it can take, so what can be held in registers is. One four of
-// tokens under way is less code, which comes faster the first time, and leaves registers to ask for the next one ahead. kFirstAhead: what the first chunk waits for is done
-// first (OperandRole, LoadRole). kKeepsLane: ptxas would read the lane anew in each turn of the solve and norm loops; in a quad it does not.
+// tokens under way is less code, which comes faster the first time, and leaves registers to ask for the next one ahead. kFirstAhead: what the first
+// chunk waits for is done first (OperandRole, LoadRole). kKeepsLane: ptxas would read the lane anew in each turn of the solve and norm loops; in a
+// quad it does not.
 // kNormsFirst, kLoadLast: the code of norms stands before that of operands, the load role's behind that of the other single warps. With the same code
 // but for its place a short call of an octet is 2 % faster, a quint 2 % (2026-11-30-shared-memory.md).
 inline constexpr int kChains = kHalves;
