@@ -264,6 +264,7 @@ void cuts() {
     check_cuts("400,230 x 2 heads, fp32 gates, on 3, 2 workers: same bits", "lens=400,230 H=2 gate=precomputed g=f32", {3, 2});
     check_cuts("3 equal of 450 x 2 heads on 6, 5, 4, 1 workers: same bits", "B=3 T=450 H=2", {5, 4, 1});
     check_cuts("6 equal of 40 x 2 heads on 12, 7, 2 workers: same bits", "B=6 T=40 H=2", {7, 2});
+    check_cuts("13 equal of 352 on 13, 12 workers, the last of which begins inside a job: same bits", "B=13 T=352 H=1", {12});
     check_cuts("2 equal of 400 x 2 heads, fp32 gates, on 4, 3 workers: same bits", "B=2 T=400 H=2 gate=precomputed g=f32", {3});
 }
 
