@@ -212,7 +212,7 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/roles/find_segments.cuh", "piece.takes_over ? places.handed_over(worker) : ", "", JOBS),
     ("src/cuda/prefill_sm90/roles/loads.cuh", "of.begin + number) * kChunk), batch", "number) * kChunk), batch", CUTS),
     ("src/cuda/prefill_sm90/roles/operands.cuh", "if (kHolds) leave_gammas(stage, held), sync();", "", VALUES),
-    ("src/cuda/prefill_sm90/roles/operands.cuh", "if (kTurn < 4) held[0] = held[1];", "", VALUES),
+    ("src/cuda/prefill_sm90/roles/operand_rows.cuh", "    held[0] = held[1];\n", "", VALUES),
     ("src/cuda/prefill_sm90/mapping/duo_solve.cuh", "if (Memory::kAkks % Memory::kSolvers != 0) wait", "if (false) wait", LATE),
     ("src/cuda/prefill_sm90/roles/find_segments.cuh", "            while (done < i) await_end(done++);\n", "", JOBS),
     ("src/cuda/prefill_sm90/mapping/solo_load.cuh", "raw.open_segment(load_values)", "raw.open_segment([] {})", JOBS),

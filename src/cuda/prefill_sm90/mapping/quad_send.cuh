@@ -49,6 +49,7 @@ template <class Shape>
 struct SolveRole : duo::SolveParts<Smem<Shape>> {
     using Parts = duo::SolveParts<Smem<Shape>>;
     using Parts::s, Parts::rank, Parts::lane;
+    static_assert(Shape::kPreparers * (kOwnStages - Shape::kSolvers) >= Shape::kStages, "that chunk, kSolvers older than this one, is not before those copies'");
     __device__ __forceinline__ void run() const {
         this->run_chunks([&](uint32_t i, float b, auto is_usual) {
             const uint32_t stage = duo::own_slot<Smem<Shape>>(i).index;

@@ -15,19 +15,11 @@
 #include "device/sm90/warpgroup_mma.cuh"
 #include "prefill_sm90/problem/chunks.cuh"
 #include "prefill_sm90/roles/norms.cuh"
+#include "prefill_sm90/roles/operand_rows.cuh"
 #include "prefill_sm90/roles/raw_gates.cuh"
 #include "prefill_sm90/roles/steep_channels.cuh"
 
 namespace fkdai::prefill {
-
-// How a warp goes through its 16 tokens, in fours.
-struct Pace {
-    int fours;        // on their way together: more hide more latency, and want registers and room for code
-    int turn;         // in a turn of the loops, a multiple of these; 4: no loop
-    bool is_held;     // what a pass leaves for the next one stays in 32 registers, and shared memory moves a fifth less; turn: 2 or 4
-    bool is_ahead;    // the next ones are asked for before these are stored, which wants registers only
-    bool is_beside;   // half of what leaves the anchor is read while the scores are made, which wants registers only, too
-};
 
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // `stage` counts the stages of shared memory, `place` those of akk.
@@ -39,10 +31,10 @@ struct Operands {
     int group, warp, lane;  // warp of the warpgroup `group`
 
     using Scores = float[16];
+    using TileRows = PacedRows<pace>;
 
-    static constexpr int kFours = pace.fours, kTurn = pace.turn;
+    static constexpr int kFours = pace.fours;
     static constexpr bool kHolds = pace.is_held, kAhead = pace.is_ahead, kBeside = pace.is_beside;
-    static_assert(4 % kTurn == 0 && kTurn % kFours == 0 && (kHolds ? kTurn > 1 : kTurn == kFours));
 
     __device__ __forceinline__ int half() const { return warp >> 1; }
     __device__ __forceinline__ int block() const { return warp & 1; }
@@ -61,75 +53,7 @@ struct Operands {
         const int row = 16 * block() + (lane >> 3);
         return row * 128 + ((lane & 7) ^ (row & 7)) * 16;
     }
-    // The same place, so many fours of rows on.
-    __device__ __forceinline__ static uint32_t rows_on(uint32_t at, int fours) { return (at ^ (fours & 1) * 64) + fours * 512; }
 
-    // Eight of this warp's tokens and its channels, in pairs, by fours: -K 2^-m and Q 2^-m, as decay_tiles leaves them. Before that, gamma of the even
-    // and of the odd channels, if it is held.
-    struct Eight {
-        uint32_t k[2][4], q[2][4];
-        __device__ __forceinline__ void set(int n, const uint32_t (&its_k)[4], const uint32_t (&its_q)[4]) {
-#pragma unroll
-            for (int t = 0; t < 4; t++) k[n][t] = its_k[t], q[n][t] = its_q[t];
-        }
-        __device__ __forceinline__ void load(uint32_t kq) {
-#pragma unroll
-            for (int n = 0; n < 2; n++) load_matrices(k[n], rows_on(kq, n)), load_matrices(q[n], rows_on(kq, n) + kQueryRows);
-        }
-        __device__ __forceinline__ void store(uint32_t kq, uint32_t power) {
-#pragma unroll
-            for (int n = 0; n < 2; n++) {
-#pragma unroll
-                for (int t = 0; t < 4; t++) k[n][t] = multiply_pairs_bf16(k[n][t], power), q[n][t] = multiply_pairs_bf16(q[n][t], power);
-                store_matrices(rows_on(kq, n), k[n]), store_matrices(rows_on(kq, n) + kQueryRows, q[n]);
-            }
-        }
-    };
-    // Both of its eights; in a loop of two turns they move on by one in each, as registers have no index.
-    using Held = Eight[2];
-    __device__ __forceinline__ static Eight take_turn(Held &held) {
-        const Eight first = held[0];
-        if (kTurn < 4) held[0] = held[1];
-        return first;
-    }
-    // What is made of a four of this turn.
-    __device__ __forceinline__ static Eight &of_four(Held &held, int four) { return held[kTurn == 4 ? four >> 1 : 1]; }
-
-    // work(t4, of): the fours from t4 on, of the block, which are those from `of` on, of this turn.
-    template <class Work>
-    __device__ __forceinline__ static void in_turns(const Work &work) {
-#pragma unroll 1
-        for (int turn = 0; turn < 4; turn += kTurn)
-#pragma unroll
-            for (int of = 0; of < kTurn; of += kFours) work(turn + of, of);
-    }
-
-    // What four tokens are made from, of this lane's channels.
-    struct RawFour {
-        uint32_t gamma[2][4], k[4], q[4];
-        float4 k_norm, q_norm;
-        __device__ __forceinline__ void take(const Eight &from, int n) {
-#pragma unroll
-            for (int t = 0; t < 4; t++) gamma[0][t] = from.k[n][t], gamma[1][t] = from.q[n][t];
-        }
-    };
-    // Where they lie: tiles, the same for the whole warp, and this lane's row in them.
-    struct TileRows {
-        uint32_t kq, even, odd, norm, row;
-        __device__ __forceinline__ void load(RawFour &raw, int n) const {
-            const uint32_t at = rows_on(row, n);
-            if (!kHolds) load_matrices(raw.gamma[0], even + at), load_matrices(raw.gamma[1], odd + at);
-            load_matrices(raw.k, kq + at), load_matrices(raw.q, kq + at + kQueryRows);
-            raw.k_norm = load_float4(norm + 16 * n), raw.q_norm = load_float4(norm + 16 * n + sizeof(Norms::k));
-        }
-        __device__ __forceinline__ void store(int n, const uint32_t (&kd)[4], const uint32_t (&qd)[4], const uint32_t (&score)[4],
-                                              const uint32_t (&recent)[4]) const {
-            const uint32_t at = rows_on(row, n);
-            store_matrices(kq + at, kd), store_matrices(kq + at + kQueryRows, qd);
-            store_matrices(odd + at, score), store_matrices(even + at, recent);
-        }
-        __device__ __forceinline__ void go_on() { row = rows_on(row, kFours), norm += 16 * kFours; }
-    };
     __device__ __forceinline__ TileRows tile_rows(uint32_t stage) const {
         return {s.at(s->stages[stage].kq[half()]), s.at(s->stages[stage].ki[half()]), s.at(s->score_keys[group][half()]),
                 s.at(s->stages[stage].norms) + 64 * block(), first_row()};
@@ -159,7 +83,7 @@ struct Operands {
 #pragma unroll
             for (int n = 0; n < kFours; n++) gates.load(g[n], at.even + rows_on(at.row, n), first, 4 * n, left);
         }
-        in_turns([&](int t4, int of) {
+        in_turns<pace>([&](int t4, int of) {
             if (kHolds && of == 0) take_turn(held);
 #pragma unroll
             for (int n = 0; n < kFours; n++)
@@ -193,7 +117,7 @@ struct Operands {
                 for (int t = 0; t < 4; t++)
 #pragma unroll
                     for (int i = 0; i < 2; i++) sum[i] += a[n][i][t], gamma[i][t] = __float_as_uint(sum[i]);
-                if (kHolds) of_four(held, of + n).set((of + n) & 1, gamma[0], gamma[1]);
+                if (kHolds) held[1].set(of + n, gamma[0], gamma[1]);
                 else store_matrices(at.even + rows_on(at.row, n), gamma[0]), store_matrices(at.odd + rows_on(at.row, n), gamma[1]);
             }
             at.go_on(), row += 4 * kFours;
@@ -253,7 +177,7 @@ struct Operands {
             for (int n = 0; n < kFours; n++) at.load(raw[n], n);
         }
         Eight now;
-        in_turns([&](int t4, int of) {
+        in_turns<pace>([&](int t4, int of) {
             if (kHolds && of == 0) now = take_turn(held);
             if (!kAhead) {
 #pragma unroll
@@ -261,7 +185,7 @@ struct Operands {
             }
 #pragma unroll
             for (int n = 0; n < kFours; n++)
-                if (kHolds) raw[n].take(kTurn == 4 ? held[(of + n) >> 1] : now, (of + n) & 1);
+                if (kHolds) raw[n].take(now, of + n);
             if (rows < kChunk) {  // rows past the sequence: zeros, whatever lies there
 #pragma unroll
                 for (int n = 0; n < kFours; n++)
@@ -279,7 +203,7 @@ struct Operands {
 #pragma unroll
             for (int n = 0; n < kFours; n++) {
                 at.store(n, kd[n], qd[n], score[n], recent[n]);
-                if (kHolds) of_four(held, of + n).set((of + n) & 1, kd[n], qd[n]);
+                if (kHolds) held[1].set(of + n, kd[n], qd[n]);
             }
             at.go_on(), row += 4 * kFours;
         });
