@@ -11,12 +11,13 @@ struct MarkedProblem {
     int chunks, multiprocessors;  // chunks of 32 tokens
 };
 
-// program [H [T]] [mapping]: the case of `text`, with H heads and T tokens. At most so many chunks have marks.
+// program [H [T [EVERY]]] [mapping]: the case of `text`, with H heads, T tokens, and checkpoints every so many. At most so many chunks have marks.
 inline MarkedProblem read_marked_problem(const char *program, const char *text, int most, int argc, char **argv) {
     MarkedProblem x{kernel_case_parse("marks", text), 0, multiprocessors_or_skip(program)};
     read_mapping(argc, argv);
     if (argc > 1) x.spec.H = x.spec.HV = atoi(argv[1]);
     if (argc > 2) x.spec.T = x.spec.bounds[1] = atoi(argv[2]);
+    if (argc > 3) x.spec.checkpoints = FKDA_F32, x.spec.checkpoint_every = atoi(argv[3]);
     x.chunks = static_cast<int>(x.spec.T / 32);
     if (x.spec.H >= 1 && x.chunks >= 1 && x.chunks <= most) return x;
     printf("%s: H at least 1, T from 32 to %d\n", program, most * 32);

@@ -2,11 +2,12 @@
 // for every role the cycles from one moment to the next are printed, medians over the chunks in the middle; then when the first and the last
 // chunks reach them: where the time of starts and ends goes.
 //
-//     prefill_marks [H [T]] [solo | duo | quad | quint | octet]      default 32 heads, 8192 tokens, a duo
+//     prefill_marks [H [T [EVERY]]] [solo | duo | quad | quint | octet]      default 32 heads, 8192 tokens, no checkpoints, a duo
 #define FKDA_MARKS
 #include "prefill_sm90/prefill_launch.cu"
 
 #include "gpu_marks.cuh"
+#include "gpu_states.cuh"
 
 namespace {
 
@@ -55,22 +56,23 @@ void print_chunk(const char *role, int chunk, int block) {
         if (is_of(m, role)) print_moment(m, chunk, block);
     printf("\n");
 }
-// Of a worker that has several jobs all chunks are printed, and what its chain does between two of them.
+// Of a worker that has several jobs or checkpoints all chunks are printed, and what its chain does between two of them.
 int marked_chunks() {
     int count = 0;
     while (count < static_cast<int>(kMarkedChunks) && at[mark_chain_has_the_state][count] != 0) count++;
     return count;
 }
-void print_ends(int blocks) {
+void print_ends(int blocks, int checkpoints) {
     for (int block = 0; block < blocks; block++) print_chunk("block", block, block);
     const int preparer = blocks == 2 ? 0 : blocks == 8 ? 4 : 2, marked = marked_chunks();
-    const int firsts = marked > chunks ? marked : 4, states = marked > chunks ? marked / chunks + 2 : 2;
+    const int firsts = marked > chunks || checkpoints > 0 ? marked : 4, states = marked > chunks ? marked / chunks + 2 : 2;
     for (const char *role : {"load", "operand", "solve"})
         for (int chunk = 0; chunk < firsts * preparers && chunk < marked; chunk += preparers) print_chunk(role, chunk, preparer);
     for (const char *role : {"chain", "out", "store"})
         for (int chunk = 0; chunk < marked; chunk++)
             if (chunk < firsts || chunk >= marked - 2) print_chunk(role, chunk, strcmp(role, "chain") != 0 && blocks == 8 ? 2 : 0);
     for (int i = 0; i < states; i++) print_chunk("state", i, 0);
+    for (int i = 0; i + 1 < checkpoints; i++) print_chunk("checkpoint", i, 0);
 }
 
 }  // namespace
@@ -81,17 +83,18 @@ int main(int argc, char **argv) {
     chunks = x.chunks;
     load_kernels();
     DeviceCase c(x.spec, x.multiprocessors, asked_mapping >= 0 ? asked_mapping : FKDAI_DUO);  // the marked ones
+    const DeviceStates states(c);
     ranks = fkdai_prefill_ranks(c.call.grid), preparers = c.call.grid.mapping == FKDAI_SOLO ? 1 : ranks == 8 ? 4 : ranks == 5 ? 3 : 2;
     for (int i = 0; i < 3; i++) c.run();
     CHECK_CUDA(cudaMemcpyFromSymbol(at, marked_clock, sizeof at));
     CHECK_CUDA(cudaMemcpyFromSymbol(ns, marked_ns, sizeof ns));
     for_each_role(kRoles, mark_load_wants_stage, [](int first, int last) {
-        if (!is_of(first, "state")) print_role(first, last);
+        if (!is_of(first, "state") && !is_of(first, "checkpoint")) print_role(first, last);
     });
     const unsigned cycles = at[mark_block_ends][0] - at[mark_block_begins][0];
     const double us = static_cast<double>(ns[mark_block_ends][0] - ns[mark_block_begins][0]) * 1e-3;
     printf("first block: %u cycles in %.1f us, %.2f GHz\n", cycles, us, cycles / us * 1e-3);
     printf("cycles since the cluster met:\n");
-    print_ends(ranks);
+    print_ends(ranks, x.spec.checkpoint_every > 0 ? static_cast<int>(x.spec.T / x.spec.checkpoint_every) : 0);
     return 0;
 }

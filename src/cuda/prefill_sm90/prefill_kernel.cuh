@@ -18,7 +18,8 @@ namespace fkdai::prefill {
 
 static_assert(duo::kStages >= solo::kStages && duo::kStages >= quad::kOwnStages, "the stages of both begin where shared memory does: their triangles lie in the same places");
 
-inline constexpr int kSharedBytes = (sizeof(duo::Smem) > sizeof(solo::Smem) ? sizeof(duo::Smem) : sizeof(solo::Smem)) + 1024;  // dynamic_shared
+inline constexpr int kSharedBytes = quad::kBlockBytes + 1024;  // dynamic_shared
+static_assert(sizeof(solo::Smem) <= quad::kBlockBytes && kSharedBytes <= 232448);
 
 inline constexpr int kPlanThreads = 1024;
 
@@ -88,7 +89,7 @@ __global__ void __launch_bounds__(quad::Warps<Shape>::kThreads, 1) prefill_clust
     const quad::ChainView<Shape> receiver{&dynamic_shared<quad::ChainSmem<Shape>>(), base};
     const quad::View<Shape> preparer{&dynamic_shared<quad::Smem<Shape>>(), base};
     const quad::Part<Shape> part{static_cast<int>(blockIdx.x % quad::kRanks<Shape>)};
-    const auto init_barriers = [&] { quad::init_barriers<Shape>(receiver, preparer, part); };
+    const auto init_barriers = [&] { quad::init_barriers<Shape>(p, receiver, preparer, part); };
     if (!begin_block<quad::Warps<Shape>::kThreads, Shape::kTakesTurns, true>(p, any, part.is_preparer(), [](const Cut *) {}, init_barriers)) return;
     quad::run<kind, Shape>(p, receiver, preparer, part);
 }

@@ -45,7 +45,7 @@ struct Smem {
     static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = duo::kPrepareGroups, kChunkInfos = duo::kChunkInfos;
     static constexpr int kAkks = kOwnStages, kSteps = kOwnStages;
     static constexpr int kGatesAhead = 0, kSolveUnroll = 1, kSolvers = 2;
-    static constexpr bool kSolvesAside = false, kFirstAhead = false;  // quad_config.cuh
+    static constexpr bool kSolvesAside = false, kFirstAhead = false, kLoadsApart = false;  // quad_config.cuh
     static constexpr bool kTakesRaw = false;                          // q and k without norm?
     static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
     Stage stages[kStages];                                   // own, then received

@@ -19,7 +19,7 @@ struct LoadRole {
     template <class Chunks>
     __device__ __forceinline__ void run(Chunks raw) const {
         uint32_t value = 0;
-        const auto early = static_cast<uint32_t>(uniform(first_piece(p, cluster, kEarlyChunks).early));
+        const auto early = static_cast<uint32_t>(uniform(kFinds ? load_early(kTurns, kEarlyChunks) : first_piece(p, cluster, kEarlyChunks).early));
         // The chain wants them before it lets segments go.
         const auto load_values_behind = [&] {
             if constexpr (loads_values)
@@ -48,6 +48,7 @@ struct LoadRole {
                     } else if (raw.number >= early) {
                         // Unless that is done at the start: tiles of the first chunks come first, and code that nobody has run yet.
                         if (!Memory::kFirstAhead && raw.number == Memory::kPrepareGroups * kTurns + rank) wait(s.at(s->barriers.scores_ready[0]), 0);
+                        if (Memory::kFirstAhead && !kFinds) await_norms_before(raw.number / kTurns);
                         load_raw(info, raw.number, raw.chunk - before);
                     }
                 }
@@ -59,17 +60,25 @@ struct LoadRole {
         for (uint32_t i = 0; i < Memory::kPrepareGroups; i++) announce_end(end + i * kTurns);
     }
 
-    // As many as there are stages, before the roles begin. kFirstAhead: operand groups slow each other, and the first chunk is wanted first. So a group
-    // gets its first tiles when the norms of the one before are there. That may be before this warp has waited for the cluster, but not before all have
-    // arrived.
-    static constexpr uint32_t kEarlyChunks = (Memory::kFirstAhead ? Memory::kOwnStages : Memory::kPrepareGroups) * kTurns;
-    __device__ __forceinline__ void run_early() const {
+    // Before the roles begin. kFirstAhead: operand groups slow each other, and the first chunk is wanted first. So that one alone, and then a group gets
+    // its first tiles when the norms of the one before are there. A load warp that finds segments itself asks for as many as there are stages before.
+    static constexpr bool kFinds = Memory::kFirstAhead && !Memory::kLoadsApart;
+    static constexpr uint32_t kEarlyChunks = (kFinds ? Memory::kOwnStages : Memory::kFirstAhead ? 1 : Memory::kPrepareGroups) * kTurns;
+    __device__ __forceinline__ void run_early() const { (void)load_early(0, Memory::kFirstAhead ? kTurns : kEarlyChunks); }
+
+    // Chunks first to most of the timeline. Returns how many are early ones, those before `first` too.
+    __device__ __forceinline__ int load_early(uint32_t first, uint32_t most) const {
         constexpr int kAhead = keeps_gates<Memory, kind> ? Memory::kGatesAhead : 0;
-        load_early_chunks<kAhead>(p, cluster, rank, kTurns, kEarlyChunks, [&](uint32_t number, const ChunkInfo &info) {
-            if constexpr (Memory::kFirstAhead)
-                if (const uint32_t i = number / kTurns; i > 0 && i < Memory::kPrepareGroups) wait_together(s.at(s->barriers.norms_ready[i - 1]), 0);
+        return load_early_chunks<kAhead>(p, cluster, static_cast<int>(first) + rank, kTurns, most, [&](uint32_t number, const ChunkInfo &info) {
+            await_norms_before(number / kTurns);
             load_raw(info, number, static_cast<int>(number));
         });
+    }
+
+    // Of the i-th chunk that this CTA has.
+    __device__ __forceinline__ void await_norms_before(uint32_t i) const {
+        if constexpr (Memory::kFirstAhead)
+            if (i - 1 < Memory::kPrepareGroups - 1) wait_together(s.at(s->barriers.norms_ready[i - 1]), 0);
     }
 
     // before: chunks of the segment before this one.

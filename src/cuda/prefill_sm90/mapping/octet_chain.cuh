@@ -2,6 +2,7 @@
 // CTA that makes O, which follows the state with it (octet_out.cuh).
 #pragma once
 
+#include "prefill_sm90/mapping/quad_copy.cuh"
 #include "prefill_sm90/mapping/quad_parts.cuh"
 
 namespace fkdai::prefill::quad {
@@ -15,9 +16,12 @@ struct OctetChainRole : StateParts<Octet> {
     __device__ __forceinline__ uint32_t there(uint32_t address) const { return peer_address(address, kChains + half); }
 
     __device__ __forceinline__ void run() const {
-        uint32_t number = 0;  // of the chunk, on the cluster's timeline
+        uint32_t number = 0, copied = 0;  // of the chunk, on the cluster's timeline; of checkpoints
         run_segments<true>([&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
-            run_parts(*this, parts, number, state, [&](int before, const StateRows &x) { await_follower(), leave_checkpoint(before, x); });
+            run_parts(*this, parts, number, state, [&](int before, const StateRows &x) {
+                if (checkpoints_are_copied<Octet>(p)) CopiedRows<Octet, 0>{s, warp, lane}.leave(copied++, x);
+                else await_follower(), leave_checkpoint(before, x);
+            });
             await_follower();
         });
     }

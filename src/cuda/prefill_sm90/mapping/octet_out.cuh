@@ -1,6 +1,7 @@
 // The out role of octet: O of every chunk. It has the state too: the chain's U is all that it needs to take the same steps, one chunk behind.
 #pragma once
 
+#include "prefill_sm90/mapping/quad_copy.cuh"
 #include "prefill_sm90/mapping/quad_parts.cuh"
 
 namespace fkdai::prefill::quad {
@@ -16,21 +17,31 @@ struct OutRole : StateParts<Octet> {
     };
 
     __device__ __forceinline__ void run() const {
-        uint32_t number = 0;  // of the chunk, on the cluster's timeline
+        uint32_t number = 0, copied = 0;  // of the chunk, on the cluster's timeline; of checkpoints
         Made made;
         run_segments<false>([&](const SegmentParts &parts, StateRows &state, const auto &) {
-            // Chunks with factors leave the inner loop, as in run_part. Its condition must not be what `make` says: ptxas would serialise all (C7518).
-            for (int left = parts.count * parts.chunks; left > 0;) {
-                bool fits = true;
-                for (; left > 0; left--, number++) {
-                    fits = make(number, made, state);
-                    if (!fits) break;
-                }
-                if (fits) return;
-                make_scaled(number, made, state);
-                left--, number++;
+            const bool copies = checkpoints_are_copied<Octet>(p);  // else the chain stores them
+            const int count = uniform(copies ? parts.count : 1), each = uniform(copies ? parts.chunks : parts.count * parts.chunks);
+            for (int part = 1;; part++) {
+                run_chunks(each, number, made, state);
+                if (part == count) return;
+                CopiedRows<Octet, 1>{s, warp, lane}.leave(copied++, state);
             }
         });
+    }
+
+    __device__ __forceinline__ void run_chunks(int left, uint32_t &number, Made &made, StateRows &state) const {
+        // Chunks with factors leave the inner loop, as in run_part. Its condition must not be what `make` says: ptxas would serialise all (C7518).
+        while (left > 0) {
+            bool fits = true;
+            for (; left > 0; left--, number++) {
+                fits = make(number, made, state);
+                if (!fits) break;
+            }
+            if (fits) return;
+            make_scaled(number, made, state);
+            left--, number++;
+        }
     }
 
     // The first state has been read, and used.

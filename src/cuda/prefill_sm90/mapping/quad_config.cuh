@@ -14,7 +14,8 @@ namespace fkdai::prefill::quad {
 // registers a lane; then its single warps and norm warps. kSolvesAside: a stage of a preparer is free once it has been sent but for T; an octet,
 // whose preparers are not what limits it, is slower so. kQueued: places for segments that have been found; an octet has one job, and its chain is 1 %
 // faster with two. kTakesTurns: with duo and solo (Turn). kForks: a checkpoint inside a chunk is made on a copy of the state (fork.cuh). A quad parks
-// the state instead, as its preparers lose 8 % where the kernel has that code too; an octet has no such checkpoints. kSolveUnroll: of TrilSolve.
+// the state instead, as its preparers lose 8 % where the kernel has that code too; an octet has no such checkpoints. kCopies: checkpoints
+// leave by the copy engine (quad_copy.cuh); else the chain stores them. kSolveUnroll: of TrilSolve.
 // kSolvers: warps that make T, in turns; a third one leaves the load warp no place among the single warps (kLoadsApart). kScores: places for scores.
 //
 // kFours, kTurn, kHolds: as in Pace. A quad's preparers move as much in shared memory as it can take, so what can be held in registers is. One four of
@@ -29,6 +30,7 @@ struct Quad {
     static constexpr int kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 40;
     static constexpr bool kHolds = true, kSolvesAside = true, kTakesTurns = true, kForks = false, kFirstAhead = true, kKeepsLane = false, kNormsFirst = true;
     static constexpr bool kLoadLast = false;
+    static constexpr int kCopies = 0;
 };
 struct WideQuad : Quad {
     static constexpr bool kHolds = false;
@@ -47,6 +49,7 @@ struct Octet {
     static constexpr int kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
     static constexpr bool kHolds = false, kSolvesAside = false, kTakesTurns = false, kForks = false, kFirstAhead = true, kKeepsLane = true, kNormsFirst = true;
     static constexpr bool kLoadLast = false;
+    static constexpr int kCopies = 1;
 };
 template <class Shape>
 inline constexpr int kReceivers = kChains + Shape::kOuts;
@@ -60,7 +63,7 @@ struct Warps {
     static constexpr int kFirst = 4 * Shape::kGroups, kFirstNorm = kFirst + 4;
     static constexpr bool kLoadsApart = Shape::kSolvers > 2;
     static constexpr int kLoad = kLoadsApart ? kFirstNorm + 4 : kFirst, kSend = kFirst + !kLoadsApart, kFirstSolve = kSend + 1;
-    static constexpr int kValue = kFirst, kRelease = kFirst + 1, kStore = kFirst + 2, kFind = kFirst + 3;  // of a receiver
+    static constexpr int kValue = kFirst, kRelease = kFirst + 1, kStore = kFirst + 2, kFind = kFirst + 3, kCopy = kFirstNorm;  // of a receiver
     static constexpr int kThreads = 32 * (kFirstNorm + 4 + 4 * kLoadsApart);
     static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
 };
@@ -77,9 +80,16 @@ struct ChainBarriers {
     uint64_t chunk_done[Shape::kStages];    // 4 warps of the chain or out role: the chunk's operands, values, update have been used
     uint64_t out_ready[kOutStages];         // the same 4 warps, where O is made
     uint64_t follower_begun;                // of a chain: 4 warps of the out CTA that has the same half of V, behind their first chunk
+    uint64_t checkpoint_ready;              // kCopies: 4 warps of the chain or out role: this CTA's rows of a checkpoint lie in copied_rows
+    uint64_t checkpoint_free;               // copy warp: they have been read
 };
 
 inline constexpr uint32_t kUpdateBytes = 4 * 32 * (2 * 16 + 4);  // U of 4 warps in fp16, as operands, and the factors of its rows (range_guard.cuh)
+
+// kCopies: rows of a checkpoint that a warp of the chain leaves, and of the CTA that follows it. Rows r and r + 4 stand side by side, and 32 bytes between
+// two such pairs, so that four rows are stored in different banks.
+inline constexpr uint32_t kCopiedRows = 8, kRowBytes = kWidth * sizeof(float), kRowPairBytes = 2 * kRowBytes + 32;
+inline constexpr uint32_t kCopiedBytes = kCopiedRows / 2 * kRowPairBytes - 32;
 
 template <class Shape>
 struct ChainSmem {
@@ -91,13 +101,18 @@ struct ChainSmem {
         uint32_t update[Shape::kStages][4][2][32][4];               // of an out CTA: U of each warp, 16 bytes of a lane at a time
     };
     alignas(1024) uint8_t out[kOutStages][kValueBytes];  // O [32][64 of this CTA], 128-byte swizzle
-    StateStaging state_rows[4];                          // of each chain or out warp
+    union {
+        StateStaging state_rows[4];                                         // of each chain or out warp
+        uint8_t copied_rows[4][Shape::kCopies * (kCopiedBytes - 32) + 32];  // likewise, on their way to a checkpoint
+    };
     uint32_t factors[Shape::kStages][4][32];             // of an out CTA; 0: U is as it is
     ChunkInfo chunk_infos[kChunkInfos];                  // of chunk n in n % kChunkInfos
     SegmentQueue<Shape::kQueued> segment_queue;
     alignas(8) ChainBarriers<Shape> barriers;
 };
-static_assert(sizeof(ChainSmem<Quad>) <= sizeof(duo::Smem) && sizeof(ChainSmem<Octet>) <= sizeof(duo::Smem), "one size for all blocks");
+// One size for all blocks.
+inline constexpr size_t kBlockBytes = sizeof(ChainSmem<Octet>);
+static_assert(sizeof(ChainSmem<Quad>) <= kBlockBytes && sizeof(duo::Smem) <= kBlockBytes);
 
 template <class Shape>
 using ChainView = SharedView<ChainSmem<Shape>>;
@@ -122,7 +137,7 @@ struct Smem {
     static constexpr int kPreparers = Shape::kPreparers;
     static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = Shape::kGroups, kChunkInfos = 32 * kPreparers / 2;
     static constexpr int kSolveUnroll = Shape::kSolveUnroll, kSolvers = Shape::kSolvers;
-    static constexpr bool kSolvesAside = Shape::kSolvesAside, kFirstAhead = Shape::kFirstAhead, kTakesRaw = false;
+    static constexpr bool kSolvesAside = Shape::kSolvesAside, kFirstAhead = Shape::kFirstAhead, kLoadsApart = Warps<Shape>::kLoadsApart, kTakesRaw = false;
     // kSolvesAside: then scores and b wait longer than their stage, b being made beside the norms.
     // A place for scores has one group, which waits there for one phase after the other. A solve warp may have places that others have, too, if it
     // waits until these are free (await_scores).
@@ -139,8 +154,7 @@ struct Smem {
     SegmentQueue<2> segment_queue;  // of the load warp alone
     alignas(8) Barriers<Shape> barriers;
 };
-static_assert(sizeof(ChainSmem<Quint>) <= sizeof(duo::Smem) && sizeof(Smem<Quint>) <= sizeof(duo::Smem), "one size for all blocks");
-static_assert(sizeof(Smem<Quad>) <= sizeof(duo::Smem) && sizeof(Smem<Octet>) <= sizeof(duo::Smem), "one size for all blocks");
+static_assert(sizeof(ChainSmem<Quint>) <= kBlockBytes && sizeof(Smem<Quint>) <= kBlockBytes && sizeof(Smem<Quad>) <= kBlockBytes && sizeof(Smem<Octet>) <= kBlockBytes);
 
 template <class Shape>
 using View = SharedView<Smem<Shape>>;

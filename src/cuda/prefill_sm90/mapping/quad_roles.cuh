@@ -9,6 +9,7 @@
 #include "prefill_sm90/mapping/octet_chain.cuh"
 #include "prefill_sm90/mapping/octet_out.cuh"
 #include "prefill_sm90/mapping/quad_chain.cuh"
+#include "prefill_sm90/mapping/quad_copy.cuh"
 #include "prefill_sm90/mapping/quad_norms.cuh"
 #include "prefill_sm90/mapping/quad_send.cuh"
 #include "prefill_sm90/mapping/quad_store.cuh"
@@ -37,7 +38,7 @@ struct Part {
 };
 
 template <class Shape>
-__device__ __forceinline__ void init_receiver(const ChainView<Shape> &s, Part<Shape> part) {
+__device__ __forceinline__ void init_receiver(const Params &p, const ChainView<Shape> &s, Part<Shape> part) {
     const ChainBarriers<Shape> &b = s->barriers;
     for (int i = 0; i < Shape::kStages; i++) {
         barrier_init(s.at(b.chunk_ready[i]), 3 + (part.makes_out() ? kWarpArrivals : 0));
@@ -45,7 +46,9 @@ __device__ __forceinline__ void init_receiver(const ChainView<Shape> &s, Part<Sh
     }
     for (int i = 0; i < kOutStages; i++) barrier_init(s.at(b.out_ready[i]), 4 * kWarpArrivals);
     barrier_init(s.at(b.follower_begun), 4 * kWarpArrivals);
-    init_segment_queue(s, 4 + 1);
+    barrier_init(s.at(b.checkpoint_ready), 4 * kWarpArrivals);
+    barrier_init(s.at(b.checkpoint_free), kWarpArrivals);
+    init_segment_queue(s, 4 + 1 + checkpoints_are_copied<Shape>(p));
 }
 template <class Shape>
 __device__ __forceinline__ void init_preparer(const View<Shape> &s) {
@@ -64,9 +67,9 @@ __device__ __forceinline__ void init_preparer(const View<Shape> &s) {
     if (Warps<Shape>::kLoadsApart) init_segment_queue(s, 1);
 }
 template <class Shape>
-__device__ __forceinline__ void init_barriers(const ChainView<Shape> &receiver, const View<Shape> &preparer, Part<Shape> part) {
+__device__ __forceinline__ void init_barriers(const Params &p, const ChainView<Shape> &receiver, const View<Shape> &preparer, Part<Shape> part) {
     if (part.is_preparer()) init_preparer<Shape>(preparer);
-    else init_receiver<Shape>(receiver, part);
+    else init_receiver<Shape>(p, receiver, part);
 }
 
 // The warpgroup that holds the state.
@@ -85,7 +88,8 @@ __device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Sh
         grow_registers<kChainRegisters>();
         return run_state(p, s, part, cluster, warp, lane);
     }
-    if (warp < Warps<Shape>::kValue || warp >= Warps<Shape>::kFirstNorm) return shrink_registers<duo::kIdleRegisters>();
+    const bool may_copy = Shape::kCopies > 0 && warp >= Warps<Shape>::kFirstNorm;
+    if (warp < Warps<Shape>::kValue || (!may_copy && warp >= Warps<Shape>::kFirstNorm)) return shrink_registers<duo::kIdleRegisters>();
     set_registers<Shape, duo::kSingleRegisters>();
     if (warp == Warps<Shape>::kValue) {
         if (part.is_chain()) ValueRole<Shape, true>{p, s, part.half(), lane}.run();
@@ -96,6 +100,8 @@ __device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Sh
         if (part.makes_out()) StoreRole<Shape>{{p, s, part.half(), lane}}.run();
     } else if (warp == Warps<Shape>::kFind) {
         FindRole<ChainSmem<Shape>>{{p, s, cluster, part.half(), 1}}.run();
+    } else if (Shape::kCopies > 0 && warp == Warps<Shape>::kCopy && checkpoints_are_copied<Shape>(p)) {
+        CopyRole<Shape>{p, s, part.half(), cluster, part.is_chain(), lane}.run();
     }
 }
 

@@ -77,7 +77,7 @@ inline constexpr int kAkkPitch = 52;    // floats; rows [akk 21 | akk 22 | akk 1
 
 // Of one chain warp: 4 rows of a state on their way out or in. Units of 16 bytes change places within 128 bytes, so that pairs of channels
 // of the four rows lie in different banks.
-struct alignas(512) StateStaging {
+struct alignas(128) StateStaging {
     float row[4][kWidth];
 };
 
@@ -106,6 +106,7 @@ struct Checkpoints {
     States states;
     int64_t count;       // of states
     float *parked;       // [workers][V][K], if some may lie inside a chunk
+    bool are_rows;       // in fp32, as the copy engine can take them
     __device__ bool exist() const { return states.element != Element::Absent; }
 };
 

@@ -42,8 +42,10 @@ enum class Next : uint8_t {
 // A worker without schedule has one job, and without checkpoints that is one segment. It is found without the iterators, whose code takes thousands
 // of cycles to arrive where nobody has run it before.
 __device__ __forceinline__ bool has_one_segment(const Params &p) { return p.has_lone_jobs() && !p.checkpoints.exist(); }
-// And is there one for this worker?
-__device__ __forceinline__ bool has_lone_job(const Params &p, int worker) { return has_one_segment(p) && worker < p.heads * p.sequences.count; }
+// Are a worker's chunks those of its pieces, in order? No checkpoint lies inside one then.
+__device__ __forceinline__ bool has_whole_chunks(const Params &p) {
+    return !p.checkpoints.exist() || (p.mark_every > 0 && p.mark_every % kChunk == 0);
+}
 
 // The segments of one worker, where there are checkpoints; else each piece is one. For one lane or for lanes that agree.
 struct SegmentIterator {

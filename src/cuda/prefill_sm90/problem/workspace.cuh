@@ -16,6 +16,11 @@ inline void place_kinds(Timeline &timeline, const fkdai_prefill_grid &grid) {
     timeline.kinds[kQuadKind] = {grid.quads, FKDAI_QUAD_CHUNK_COST, FKDAI_QUAD_JOB_COST, FKDAI_QUAD_START_COST};
 }
 
+// States whose rows of V lie at multiples of 16 bytes, all of them, in fp32.
+inline bool are_whole_rows(const States &x) {
+    return x.element == Element::F32 && !x.is_k_first && reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.row_stride % 4 == 0;
+}
+
 // `number` is one that no launch has had before.
 inline void place_workspace(Params &p, const fkdai_prefill_grid &grid, fkdai_prefill_schedule schedule,
                             fkdai_prefill_stops stops, void *memory, uint64_t number) {
@@ -25,6 +30,7 @@ inline void place_workspace(Params &p, const fkdai_prefill_grid &grid, fkdai_pre
     place_kinds(p, grid);
     p.relay = base + at.relay;
     p.checkpoints.parked = reinterpret_cast<float *>(base + at.parked);
+    p.checkpoints.are_rows = are_whole_rows(p.checkpoints.states);
     if (schedule == FKDAI_SCHEDULE_NONE) return;
     p.hand_over = {reinterpret_cast<float *>(base + at.state), reinterpret_cast<uint64_t *>(base + at.is_ready), number};
     if (schedule == FKDAI_SCHEDULE_EQUAL) {

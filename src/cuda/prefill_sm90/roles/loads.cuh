@@ -34,26 +34,27 @@ __device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lan
     if (p.A_log.element != Element::Absent && lane == 0) prefetch_l1(p.A_log.address(head));
 }
 
-// The first chunks of a worker, where they are known without the iterators: of a lone job, or of equal ones without checkpoints. Their tiles travel
-// before the roles begin.
+// The first chunks of a worker, where they are known without the iterators: of a lone job, or of equal ones. Their tiles travel before the roles begin.
 struct FirstPiece {
     int head, begin, end, early;  // early: how many of its chunks that are; not the last of a worker with more jobs
     SequenceSpan sequence;
 };
 __device__ __forceinline__ FirstPiece first_piece(const Params &p, int worker, int most) {
-    if (has_lone_job(p, worker)) {
+    if (!has_whole_chunks(p)) return {};
+    if (p.has_lone_jobs() && worker < p.heads * p.sequences.count) {
         const int2 job = p.lone_job(worker);
         const SequenceSpan of = p.sequences.span(job.x);
         return {job.y, 0, chunk_count<kChunk>(of.length), most, of};
     }
     Piece piece{};
-    if (p.equal.weight == 0 || p.checkpoints.exist() || !first_equal_piece<kChunk>(p, worker, piece)) return {};
+    if (p.equal.weight == 0 || !first_equal_piece<kChunk>(p, worker, piece)) return {};
     return {piece.head, piece.begin, piece.end, min(most, piece.end - piece.begin - 1), piece.sequence};
 }
 
-// The chunks first, first + step ... before `most`. load(number, info): by a whole warp. ahead: what ChunkInfo::rows_ahead looks at, 0: nothing.
+// The chunks first, first + step ... before `most`. Returns how many are early, of all. load(number, info): by a whole warp. ahead: what
+// ChunkInfo::rows_ahead looks at, 0: nothing.
 template <int ahead, class Load>
-__device__ __forceinline__ void load_early_chunks(const Params &p, int worker, int first, int step, int most, const Load &load) {
+__device__ __forceinline__ int load_early_chunks(const Params &p, int worker, int first, int step, int most, const Load &load) {
     const FirstPiece of = first_piece(p, worker, most);
     const int chunks = of.end - of.begin;
 #pragma unroll 1
@@ -64,6 +65,7 @@ __device__ __forceinline__ void load_early_chunks(const Params &p, int worker, i
         load(static_cast<uint32_t>(number), ChunkInfo{token, of.head, batch, rows, left <= kChunk, rows, rows_ahead});
     }
     if (of.early > 0) prefetch_gate(p, of.head, lane_here());
+    return of.early;
 }
 
 // Do the operand warps ask for the gates of a chunk while they make the one before?
