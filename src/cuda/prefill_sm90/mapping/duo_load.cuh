@@ -13,13 +13,14 @@ struct LoadRole {
     SharedView<Memory> s;
     int rank, cluster, lane;
     static constexpr uint32_t kTurns = Memory::kPreparers;
+    static constexpr bool kHasMarks = Memory::kFirstAhead;  // of first_piece: in clusters
     static constexpr int kFirstChunks = 6;  // of a segment
 
     // raw: before the first segment.
     template <class Chunks>
     __device__ __forceinline__ void run(Chunks raw) const {
         uint32_t value = 0;
-        const auto early = static_cast<uint32_t>(uniform(kFinds ? load_early(kTurns, kEarlyChunks) : first_piece(p, cluster, kEarlyChunks).early));
+        const auto early = static_cast<uint32_t>(uniform(kFinds ? load_early(kTurns, kEarlyChunks) : first_piece<kHasMarks>(p, cluster, kEarlyChunks).early));
         // The chain wants them before it lets segments go.
         const auto load_values_behind = [&] {
             if constexpr (loads_values)
@@ -69,7 +70,7 @@ struct LoadRole {
     // Chunks first to most of the timeline. Returns how many are early ones, those before `first` too.
     __device__ __forceinline__ int load_early(uint32_t first, uint32_t most) const {
         constexpr int kAhead = keeps_gates<Memory, kind> ? Memory::kGatesAhead : 0;
-        return load_early_chunks<kAhead>(p, cluster, static_cast<int>(first) + rank, kTurns, most, [&](uint32_t number, const ChunkInfo &info) {
+        return load_early_chunks<kAhead, kHasMarks>(p, cluster, static_cast<int>(first) + rank, kTurns, most, [&](uint32_t number, const ChunkInfo &info) {
             await_norms_before(number / kTurns);
             load_raw(info, number, static_cast<int>(number));
         });

@@ -45,7 +45,7 @@ struct OperandRole {
         return i;
     }
     // Of the cluster's first chunk, or any, where that is not known yet.
-    __device__ __forceinline__ int first_head() const { return first_piece(p, cluster, 1).head; }
+    __device__ __forceinline__ int first_head() const { return first_piece<Memory::kFirstAhead>(p, cluster, 1).head; }
 
     using Parts = Operands<Memory, kind, pace, kMakesNorms, false>;
     __device__ __forceinline__ Parts operands() const {

@@ -42,7 +42,7 @@ enum class Next : uint8_t {
 // A worker without schedule has one job, and without checkpoints that is one segment. It is found without the iterators, whose code takes thousands
 // of cycles to arrive where nobody has run it before.
 __device__ __forceinline__ bool has_one_segment(const Params &p) { return p.has_lone_jobs() && !p.checkpoints.exist(); }
-// Are a worker's chunks those of its pieces, in order? No checkpoint lies inside one then.
+// No checkpoint lies inside a chunk: a worker's chunks are those of its pieces, in order.
 __device__ __forceinline__ bool has_whole_chunks(const Params &p) {
     return !p.checkpoints.exist() || (p.mark_every > 0 && p.mark_every % kChunk == 0);
 }

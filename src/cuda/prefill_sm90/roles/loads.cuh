@@ -35,27 +35,29 @@ __device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lan
 }
 
 // The first chunks of a worker, where they are known without the iterators: of a lone job, or of equal ones. Their tiles travel before the roles begin.
+// has_marks: with checkpoints behind whole chunks, too. Not in duo and solo: 40 instructions more in their kernel cost calls of many heads 0.5 %.
 struct FirstPiece {
     int head, begin, end, early;  // early: how many of its chunks that are; not the last of a worker with more jobs
     SequenceSpan sequence;
 };
+template <bool has_marks>
 __device__ __forceinline__ FirstPiece first_piece(const Params &p, int worker, int most) {
-    if (!has_whole_chunks(p)) return {};
-    if (p.has_lone_jobs() && worker < p.heads * p.sequences.count) {
+    const bool is_known = has_marks ? has_whole_chunks(p) : !p.checkpoints.exist();
+    if (p.has_lone_jobs() && is_known && worker < p.heads * p.sequences.count) {
         const int2 job = p.lone_job(worker);
         const SequenceSpan of = p.sequences.span(job.x);
         return {job.y, 0, chunk_count<kChunk>(of.length), most, of};
     }
     Piece piece{};
-    if (p.equal.weight == 0 || !first_equal_piece<kChunk>(p, worker, piece)) return {};
+    if (p.equal.weight == 0 || !is_known || !first_equal_piece<kChunk>(p, worker, piece)) return {};
     return {piece.head, piece.begin, piece.end, min(most, piece.end - piece.begin - 1), piece.sequence};
 }
 
 // The chunks first, first + step ... before `most`. Returns how many are early, of all. load(number, info): by a whole warp. ahead: what
 // ChunkInfo::rows_ahead looks at, 0: nothing.
-template <int ahead, class Load>
+template <int ahead, bool has_marks, class Load>
 __device__ __forceinline__ int load_early_chunks(const Params &p, int worker, int first, int step, int most, const Load &load) {
-    const FirstPiece of = first_piece(p, worker, most);
+    const FirstPiece of = first_piece<has_marks>(p, worker, most);
     const int chunks = of.end - of.begin;
 #pragma unroll 1
     for (int number = first; number < min(of.early, chunks); number += step) {
