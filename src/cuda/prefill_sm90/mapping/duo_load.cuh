@@ -20,7 +20,7 @@ struct LoadRole {
     template <class Chunks>
     __device__ __forceinline__ void run(Chunks raw) const {
         uint32_t value = 0;
-        const auto early = static_cast<uint32_t>(uniform(kFinds ? load_early(kTurns, kEarlyChunks) : first_piece<kHasMarks>(p, cluster, kEarlyChunks).early));
+        const auto early = static_cast<uint32_t>(uniform(kAsksAhead ? load_early(kTurns, kEarlyChunks) : first_piece<kHasMarks>(p, cluster, kEarlyChunks).early));
         // The chain wants them before it lets segments go.
         const auto load_values_behind = [&] {
             if constexpr (loads_values)
@@ -49,7 +49,7 @@ struct LoadRole {
                     } else if (raw.number >= early) {
                         // Unless that is done at the start: tiles of the first chunks come first, and code that nobody has run yet.
                         if (!Memory::kFirstAhead && raw.number == Memory::kPrepareGroups * kTurns + rank) wait(s.at(s->barriers.scores_ready[0]), 0);
-                        if (Memory::kFirstAhead && !kFinds) await_norms_before(raw.number / kTurns);
+                        if (Memory::kFirstAhead && !kAsksAhead) await_norms_before(raw.number / kTurns);
                         load_raw(info, raw.number, raw.chunk - before);
                     }
                 }
@@ -62,9 +62,11 @@ struct LoadRole {
     }
 
     // Before the roles begin. kFirstAhead: operand groups slow each other, and the first chunk is wanted first. So that one alone, and then a group gets
-    // its first tiles when the norms of the one before are there. A load warp that finds segments itself asks for as many as there are stages before.
-    static constexpr bool kFinds = Memory::kFirstAhead && !Memory::kLoadsApart;
-    static constexpr uint32_t kEarlyChunks = (kFinds ? Memory::kOwnStages : Memory::kFirstAhead ? 1 : Memory::kPrepareGroups) * kTurns;
+    // its first tiles when the norms of the one before are there. A load warp that finds segments itself asks for as many as there are stages before
+    // (kAsksAhead), but where ptxas then spills registers of the operand warps: with precomputed gates and two or three preparers.
+    static constexpr bool kIsPrecomputed = kind == GateKind::Precomputed || kind == GateKind::PrecomputedF32;
+    static constexpr bool kAsksAhead = Memory::kFirstAhead && !Memory::kLoadsApart && !(kIsPrecomputed && kTurns < 4);
+    static constexpr uint32_t kEarlyChunks = (kAsksAhead ? Memory::kOwnStages : Memory::kFirstAhead ? 1 : Memory::kPrepareGroups) * kTurns;
     __device__ __forceinline__ void run_early() const { (void)load_early(0, Memory::kFirstAhead ? kTurns : kEarlyChunks); }
 
     // Chunks first to most of the timeline. Returns how many are early ones, those before `first` too.
