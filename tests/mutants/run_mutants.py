@@ -236,7 +236,6 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/mapping/octet_chain.cuh", "            await_follower();\n        });", "        });", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_copy.cuh", "        wait(s.at(s->barriers.checkpoint_free), (n & 1) ^ 1);\n", "", CHECKPOINTS),
     ("src/cuda/prefill_sm90/mapping/quad_copy.cuh", "(is_chain ? 0 : kCopiedRows)", "(is_chain ? kCopiedRows : 0)", CHECKPOINTS),
-    ("src/cuda/prefill_sm90/mapping/quad_copy.cuh", "        if (is_chain && number == 0) wait(s.at(s->barriers.follower_begun), 0);\n", "", CHECKPOINTS),
     ("src/cuda/prefill_sm90/mapping/quad_copy.cuh", "(r & 3) * kRowPairBytes", "(r & 3) * kRowBytes", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/loads.cuh", "has_marks ? has_whole_chunks(p) : ", "has_marks ? true : ", CHECKPOINTS),
     ("src/cuda/prefill_sm90/problem/workspace.cuh", " && x.row_stride % 4 == 0", "", CHECKPOINTS),

@@ -34,7 +34,7 @@ struct CopiedRows {
     }
 };
 
-// One warp: takes them to the caller's rows, once that may be where the first state was.
+// One warp: takes them to the caller's rows, once the first state has been read everywhere.
 template <class Shape>
 struct CopyRole {
     const Params &p;
