@@ -62,6 +62,7 @@ void checkpoints() {
     check("at offsets, no other state", "lens=70,40 H=1 cp=f32 cp_per=5 s0=none s1=none", {1});
     check("at offsets, 3 value heads a key, fp32 beta, cut", "lens=70,0,133,40 H=1 HV=3 beta=activated b=f32 m=2 cp=f32 cp_per=5 rows=gaps", {4});
     check("at offsets, at 8 bytes", "lens=70,40 H=1 cp=f32 cp_per=5", {1}, 2);
+    check("every 64 tokens, at 8 bytes", "T=200 H=1 cp=f32 cp_every=64", {1}, 2);
     check("all forms", "lens=20,0,70,33,1,64 H=2 cp=f32 cp_per=5 cp_pool=i32 s0_pool=i32 s1_pool=i32 place=same mask=some rows=gaps tail=9", {5});
 }
 

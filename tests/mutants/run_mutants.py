@@ -238,7 +238,7 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/mapping/quad_copy.cuh", "(is_chain ? 0 : kCopiedRows)", "(is_chain ? kCopiedRows : 0)", CHECKPOINTS),
     ("src/cuda/prefill_sm90/mapping/quad_copy.cuh", "(r & 3) * kRowPairBytes", "(r & 3) * kRowBytes", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/loads.cuh", "has_marks ? has_whole_chunks(p) : ", "has_marks ? true : ", CHECKPOINTS),
-    ("src/cuda/prefill_sm90/problem/workspace.cuh", " && x.row_stride % 4 == 0", "", CHECKPOINTS),
+    ("src/cuda/prefill_sm90/problem/workspace.cuh", " && reinterpret_cast<uintptr_t>(x.data) % 16 == 0", "", CHECKPOINTS),
     ("src/cuda/prefill_sm90/mapping/octet_chain.cuh", "peer_address(address, kChains + half)", "peer_address(address, kChains + (half ^ 1))", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_values.cuh", "arrive_expecting(ready, kUpdateBytes)", "arrive(ready)", LATE),
     ("src/cuda/prefill_sm90/mapping/octet_out.cuh", "multiply_rows(state, inverse_factors(factors)), ", "", VALUES),

@@ -67,6 +67,7 @@ inline void bulk_wait_read() {
     emulator::block_until([&t] { return t.stores_in_flight == 0; });
 }
 inline void store_bytes(void *destination, uint32_t source, uint32_t bytes) {
+    if ((reinterpret_cast<uintptr_t>(destination) | source | bytes) % 16 != 0) abort();  // as the copy engine would
     emulator::self().stores_in_flight++;
     emulator::copy_later([=] {
         memcpy(destination, emulator::shared_pointer(source), bytes);
