@@ -30,8 +30,9 @@ struct OutRole : StateParts<Octet> {
         });
     }
 
+    // So many chunks. Those with factors leave the inner loop, as in run_part. Its condition must not be what `make` says: ptxas would serialise all
+    // (C7518).
     __device__ __forceinline__ void run_chunks(int left, uint32_t &number, Made &made, StateRows &state) const {
-        // Chunks with factors leave the inner loop, as in run_part. Its condition must not be what `make` says: ptxas would serialise all (C7518).
         while (left > 0) {
             bool fits = true;
             for (; left > 0; left--, number++) {

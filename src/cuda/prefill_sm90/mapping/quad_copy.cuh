@@ -19,7 +19,7 @@ struct CopiedRows {
     ChainView<Shape> s;
     int warp, lane;
 
-    // A state that nobody changes meanwhile, the n-th that this warpgroup leaves.
+    // A state [64 V, 128 K] that nobody changes meanwhile, the n-th that this warpgroup leaves.
     __device__ __forceinline__ void leave(uint32_t n, const StateRows &state) const {
         const bool is_reader = part == 0 && warp == 0 && lane == 0;
         mark(mark_checkpoint_begins, n, is_reader);
