@@ -2,10 +2,11 @@
 // for every role the cycles from one moment to the next are printed, medians over the chunks in the middle; then when the first and the last
 // chunks reach them: where the time of starts and ends goes.
 //
-//     prefill_marks [H [T [EVERY]]] [solo | duo | quad | quint | octet]      default 32 heads, 8192 tokens, no checkpoints, a duo
+//     prefill_marks [H [T [EVERY]]] [solo | duo | quad | quint | octet] [cold]      default 32 heads, 8192 tokens, no checkpoints, a duo
 #define FKDA_MARKS
 #include "prefill_sm90/prefill_launch.cu"
 
+#include "gpu_cold.cuh"
 #include "gpu_marks.cuh"
 #include "gpu_states.cuh"
 
@@ -79,13 +80,18 @@ void print_ends(int blocks, int checkpoints) {
 
 int main(int argc, char **argv) {
     static_assert(kChunk == 32);
+    const bool is_cold = argc > 1 && strcmp(argv[argc - 1], "cold") == 0;
+    if (is_cold) argc--;
     const MarkedProblem x = read_marked_problem("prefill_marks", "T=8192 H=32", static_cast<int>(kMarkedChunks), argc, argv);
     chunks = x.chunks;
     load_kernels();
     DeviceCase c(x.spec, x.multiprocessors, asked_mapping >= 0 ? asked_mapping : FKDAI_DUO);  // the marked ones
     const DeviceStates states(c);
     ranks = fkdai_prefill_ranks(c.call.grid), preparers = c.call.grid.mapping == FKDAI_SOLO ? 1 : ranks == 8 ? 4 : ranks == 5 ? 3 : 2;
-    for (int i = 0; i < 3; i++) c.run();
+    for (int i = 0; i < 3; i++) {
+        if (is_cold) ColdCaches().enqueue(nullptr);
+        c.run();
+    }
     CHECK_CUDA(cudaMemcpyFromSymbol(at, marked_clock, sizeof at));
     CHECK_CUDA(cudaMemcpyFromSymbol(ns, marked_ns, sizeof ns));
     for_each_role(kRoles, mark_load_wants_stage, [](int first, int last) {

@@ -1,16 +1,19 @@
 // prefill_time.cu: CUDA-graph replays of a prefill kernel alone, fp32 states in and out, as the case says; median of single replays.
 //
-//     prefill_time [repeats [suite]] [duo | solo | quad | mma | mma<slices> | call | mma_call]      suite time of cases.def, or few
-// call: through the public API, which may make several launches; mma_call: with the portable kernel
+//     prefill_time [repeats [suite]] [duo | solo | quad | mma | mma<slices> | call | mma_call] [cold]      suite time of cases.def, or few
+// call: through the public API, which may make several launches; mma_call: with the portable kernel. cold: nothing is in caches before each replay
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "gpu_call.cuh"
+#include "gpu_cold.cuh"
 #include "gpu_states.cuh"
 
 namespace {
 
-float median_ms(DeviceCase &c, int repeats, float *spread) {
+// cold: null, or what empties the caches.
+float median_ms(DeviceCase &c, int repeats, const ColdCaches *cold, float *spread) {
     cudaStream_t stream;
     cudaGraph_t graph;
     cudaGraphExec_t replay;
@@ -24,6 +27,7 @@ float median_ms(DeviceCase &c, int repeats, float *spread) {
     CHECK_CUDA(cudaEventCreate(&to));
     std::vector<float> times;
     for (int i = 0; i < repeats + 10; i++) {
+        if (cold != nullptr) cold->enqueue(stream);
         CHECK_CUDA(cudaEventRecord(from, stream));
         CHECK_CUDA(cudaGraphLaunch(replay, stream));
         CHECK_CUDA(cudaEventRecord(to, stream));
@@ -43,7 +47,10 @@ float median_ms(DeviceCase &c, int repeats, float *spread) {
 }  // namespace
 
 int main(int argc, char **argv) {
+    const bool is_cold = argc > 1 && strcmp(argv[argc - 1], "cold") == 0;
+    if (is_cold) argc--;
     read_mapping(argc, argv);
+    const auto cold = is_cold ? std::make_unique<ColdCaches>() : nullptr;
     const int repeats = argc > 1 ? atoi(argv[1]) : 50;
     const char *const suite = argc > 2 ? argv[2] : "time";
     cudaDeviceProp properties;
@@ -58,7 +65,7 @@ int main(int argc, char **argv) {
             strcpy(spec.gates, g == 0 ? "usual" : g == 1 ? "slow" : "floor");
             DeviceCase c(spec, properties.multiProcessorCount);
             const DeviceStates states(c);
-            ms[g] = median_ms(c, repeats, &spread[g]);
+            ms[g] = median_ms(c, repeats, cold.get(), &spread[g]);
             bytes = 1280.0 * static_cast<double>(c.rows()) + 8.0 * static_cast<double>(c.state_count()) + states.checkpoint_bytes();
         }
         printf("%-20s %3d  %9.4f %9.4f %9.4f  %.4f  %5.2f\n", spec.name, static_cast<int>(spec.H), ms[0], ms[1], ms[2], spread[0], bytes / ms[0] * 1e-9);
