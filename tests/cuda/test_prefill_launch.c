@@ -223,6 +223,8 @@ static void test_grids(void **state)
         assert_int_equal(grid.mapping, wanted[i].mapping);
         assert_int_equal(grid.workers, wanted[i].workers);
     }
+    assert_int_equal(fkdai_prefill_make_grid(FKDAI_QUINT, (fkdai_prefill_jobs){100, 1, 20, 0}, no_stops, 132).mapping, FKDAI_QUINT);
+    assert_int_equal(fkdai_prefill_make_grid(FKDAI_QUINT, (fkdai_prefill_jobs){100, 1, 21, 0}, no_stops, 132).mapping, FKDAI_QUAD);    /* no room for five */
     assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){100, 1, 1, 0}, no_stops, 8).mapping, FKDAI_QUINT);    /* no room for eight */
     assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){100, 1, 1, 0}, no_stops, 6).mapping, FKDAI_QUAD);     /* nor for five */
 }

@@ -1,6 +1,8 @@
 // emulated_kernels.cpp: all instances of the prefill kernel. Most of the time of a build of tests/emulator goes here.
 #include "emulated_kernels.h"
 
+#include "prefill_sm90/problem/workspace.cuh"
+
 namespace emulated {
 
 using namespace fkdai;
@@ -8,13 +10,24 @@ using namespace fkdai::prefill;
 
 namespace {
 
+template <GateKind kind, class Quad, class Quint, class Octet>
+void run_clusters(const Params &p) {
+    if (p.mapping == FKDAI_OCTET) prefill_cluster_kernel<kind, Octet>(p);
+    else if (p.mapping == FKDAI_QUINT) prefill_cluster_kernel<kind, Quint>(p);
+    else prefill_cluster_kernel<kind, Quad>(p);
+}
+
+// As kernel_of (prefill_launch.cu).
 template <GateKind kind>
 void run(const Params &p) {
+    const bool are_plain = is_plain(p), are_lone = p.turn == Turn::Alone && p.has_lone_jobs();
     if (p.is_raw) prefill_kernel<kind, true>(p);
-    else if (p.mapping == FKDAI_OCTET) prefill_cluster_kernel<kind, quad::Octet>(p);
-    else if (p.mapping == FKDAI_QUINT) prefill_cluster_kernel<kind, quad::Quint>(p);
-    else if (p.mapping == FKDAI_QUAD) prefill_cluster_kernel<kind, quad::QuadOf<kind>>(p);
-    else prefill_kernel<kind, false>(p);
+    else if ((p.mapping & (FKDAI_OCTET | FKDAI_QUINT | FKDAI_QUAD)) != 0 && are_plain) run_clusters<kind, quad::PlainQuadOf<kind>, quad::PlainQuint, quad::PlainOctet>(p);
+    else if ((p.mapping & (FKDAI_OCTET | FKDAI_QUINT | FKDAI_QUAD)) != 0) run_clusters<kind, quad::QuadOf<kind>, quad::Quint, quad::Octet>(p);
+    else if (!are_plain) prefill_kernel<kind, false>(p);
+    else if (are_lone && p.mapping == FKDAI_DUO) prefill_plain_kernel<kind, PlainDuo>(p);
+    else if (are_lone && p.mapping == FKDAI_SOLO) prefill_plain_kernel<kind, PlainSolo>(p);
+    else prefill_plain_kernel<kind, PlainAny>(p);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // emulated_kernels.h: the prefill kernels, compiled for the host once, whoever runs them.
 #pragma once
 
+#include "prefill_sm90/plan_kernel.cuh"
 #include "prefill_sm90/prefill_kernel.cuh"
 
 namespace emulated {

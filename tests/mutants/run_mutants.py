@@ -28,7 +28,7 @@ MMA_LAUNCH = "test_mma_launch"
 NEED_NVCC = {MMA_LAUNCH}    # without one their mutants are left out
 QUADS, CHECKPOINTS, SCHEDULE = "test_prefill_emulated inputs cuts", "test_prefill_states checkpoints", "test_schedule"
 VALUES, LATE, JOBS = "test_prefill_emulated inputs", "test_prefill_emulated laggards", "test_prefill_emulated jobs"
-CUTS = "test_prefill_emulated cuts"
+CUTS, LAYOUTS = "test_prefill_emulated cuts", "test_prefill_states layouts"
 TIMEOUT_S = 600
 
 MUTANTS = [
@@ -201,6 +201,10 @@ MUTANTS = [
     ("src/cuda/prefill_mma/prefill_mma_launch.cu", "kKernels[p.checkpoints.element != fkdai::Element::Absent]", "kKernels[1]", MMA_LAUNCH),
 
     # the Hopper prefill kernel: gates that a quad asks for ahead, checkpoints between parts of a segment; the schedule
+    # kernels for plain calls
+    ("src/cuda/prefill_sm90/problem/workspace.cuh", "return p.checkpoints.states.element == Element::Absent && are_plain", "return are_plain", CHECKPOINTS),
+    ("src/cuda/prefill_sm90/problem/workspace.cuh", "return x.element == Element::Absent || are_whole_rows(x); };", "return true; };", LAYOUTS),
+    ("src/cuda/prefill_sm90/roles/state_io.cuh", "if constexpr (kIsPlain) clear(state);", "if constexpr (kIsPlain) return;", VALUES),
     ("src/cuda/prefill_sm90/roles/raw_gates.cuh", "keep(kept, info, Smem::kGatesAhead, info.rows_ahead);", "keep(kept, info, Smem::kGatesAhead + 1, info.rows_ahead);", QUADS),
     ("src/cuda/prefill_sm90/roles/raw_gates.cuh", "kept.is_there = info.rows_ahead > 0;", "kept.is_there = true;", QUADS),
     ("src/cuda/prefill_sm90/mapping/quad_config.cuh", "kGatesAhead = kPreparers * kPrepareGroups;", "kGatesAhead = kPrepareGroups;", QUADS),

@@ -13,7 +13,7 @@ FLAGS = ["-gencode", "arch=compute_90a,code=sm_90a", "-std=c++20", "-O3"]
 
 def sources(tree):
     """The files with kernels of a source tree."""
-    return sorted((tree / "src/cuda").glob("*/*_launch.cu"))
+    return sorted((tree / "src/cuda").glob("*/*.cu"))
 
 
 def compile_kernel(nvcc, source, folder):

@@ -1,7 +1,8 @@
 """What the kernel's headers say: constants, enumerators, and the layout of their structs, so that no figure repeats a number by hand.
 
 A small part of C++ is understood: `constexpr` values and enumerators made of integers, other constants, sizeof and offsetof; structs and
-unions whose members are plain types, other structs, and arrays of them. Templates over `Shape` are read for one shape, a struct of constants.
+unions whose members are plain types, other structs, and arrays of them. Templates over `Shape` are read for one shape, a struct of constants; of
+those over a number and flags the flags change no layout.
 What is not understood has no value, and a figure that asks for it fails.
 """
 import pathlib
@@ -10,7 +11,7 @@ import re
 CUDA = pathlib.Path(__file__).resolve().parents[2] / "src" / "cuda"
 PLAIN = {"uint8_t": 1, "bool": 1, "__nv_bfloat16": 2, "uint16_t": 2, "int": 4, "float": 4, "uint32_t": 4, "int32_t": 4, "unsigned": 4,
          "double": 8, "int64_t": 8, "uint64_t": 8}
-MEMBER = re.compile(r"^(?:alignas\((?P<align>\d+)\)\s*)?(?P<type>[\w:]+(?:<[\w:]+>)?)\s+(?P<names>[^()]+)$", re.S)
+MEMBER = re.compile(r"^(?:alignas\((?P<align>\d+)\)\s*)?(?P<type>[\w:]+(?:<[\w:, ]+>)?)\s+(?P<names>[^()]+)$", re.S)
 
 
 def without_comments(text):
@@ -75,7 +76,7 @@ class Scope:
                 self.read_enum(found["list"])
             else:
                 body, at = body_at(text, found.end() - 1)
-                if of_number := re.search(r"template <int (\w+)>\s*$", text[:found.start()]):
+                if of_number := re.search(r"template <int (\w+)(?:, bool \w+(?: = \w+)?)*>\s*$", text[:found.start()]):
                     self.templates[found["name"]] = found["kind"], body, of_number[1]
                     continue
                 if found["name"] == self.shape:
@@ -162,7 +163,8 @@ class Scope:
             if "(" in statement[1] or not statement[1]:
                 return
             raise KeyError(statement[1])
-        type_, _, number = found["type"].rstrip("> ").partition("<")
+        type_, _, arguments = found["type"].rstrip("> ").partition("<")
+        number = arguments.split(",")[0]
         if type_ in self.templates:
             self.layouts[type_] = self.layout_of_template(type_, number)
         for word in found["names"].split(","):

@@ -11,6 +11,9 @@ struct SharedView {
     Smem *memory;
     uint32_t base;
     __device__ __forceinline__ Smem *operator->() const { return memory; }
+    // As one of what it is derived from.
+    template <class Base>
+    __device__ __forceinline__ operator SharedView<Base>() const { return {memory, base}; }
     template <class T>
     __device__ __forceinline__ uint32_t at(const T &member) const {
         return base + static_cast<uint32_t>(reinterpret_cast<const uint8_t *>(&member) - reinterpret_cast<const uint8_t *>(memory));

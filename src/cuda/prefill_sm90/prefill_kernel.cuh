@@ -1,10 +1,11 @@
-// One fused kernel, in four mappings of jobs to blocks; a job is one (sequence, head). See prefill.md. Quad and octet are compiled apart.
+// One fused kernel, in five mappings of jobs to blocks; a job is one (sequence, head). See prefill.md.
 //
 //     S <- Diag(alpha) S;  u = beta (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^        32 tokens at a time
 //
-// Octet, quad and duo: the eight, four or two CTAs of a cluster share a job; solo: a CTA has one for itself. The same operations in the same order,
-// so the same bits; who does them differs. The host chooses octet or quad where there are few jobs; between the others, where only the device knows
-// the lengths, it chooses.
+// Octet, quint, quad and duo: the eight, five, four or two CTAs of a cluster share a job; solo: a CTA has one for itself. The same operations in the
+// same order, so the same bits; who does them differs. The host chooses octet, quint or quad where there are few jobs; between the others, where only
+// the device knows the lengths, it chooses. All are compiled twice, for plain calls and for all others: a launch brings the first 64 KB of a kernel's
+// code near the multiprocessors, the rest comes line by line (docs/kernel.md, section 6).
 #pragma once
 
 #include "prefill_sm90/mapping/duo_roles.cuh"
@@ -21,64 +22,83 @@ static_assert(duo::kStages >= solo::kStages && duo::kStages >= quad::kOwnStages,
 inline constexpr int kSharedBytes = quad::kBlockBytes + 1024;  // dynamic_shared
 static_assert(sizeof(solo::Smem) <= quad::kBlockBytes && kSharedBytes <= 232448);
 
-inline constexpr int kPlanThreads = 1024;
-
-// FKDAI_SCHEDULE_ONCE: one block.
-__global__ void __launch_bounds__(kPlanThreads, 1) plan_kernel(Timeline timeline) {
-    __shared__ int scratch[2 * kPlanThreads / 32];
-    release_next_kernel();
-    make_schedule<kChunk, kPlanThreads>(timeline, timeline.schedule, scratch);
-}
-
 // Is it this launch's turn? All blocks of both launches find the same answer. The first launch lets the second start beside it: if it works, that one
 // ends only when it has ended, as the next kernel may count on both.
-template <bool are_quads>
+template <class Memory, bool are_quads>
 __device__ __forceinline__ bool has_turn(const Params &p) {
     if (p.turn == Turn::Alone) return true;
-    const bool has_it = (uniform(best_kind<kChunk>(p)) == kQuadKind) == are_quads;
+    const bool has_it = (uniform(best_kind<kChunk, are_plain<Memory>>(p)) == kQuadKind) == are_quads;
     if (p.turn == Turn::Second && !has_it) await_previous_kernel();
     return has_it;
 }
 
-// What a block does before its roles begin. takes_turns: the call may be two launches; are_quads: and this one of quads; prepares: chunks; choose: what it is, from the schedule;
-// init_barriers: by one thread. False: there is nothing to do, or the call is refused, and done.
-template <int threads, bool takes_turns, bool are_quads, class Choose, class InitBarriers>
+// What a block does before its roles begin. takes_turns: the call may be two launches; are_quads: and this one of quads; prepares: chunks; choose: what
+// it is, from the schedule; init_barriers: by one thread. False: there is nothing to do, or the call is refused, and done.
+template <class Memory, int threads, bool takes_turns, bool are_quads, class Choose, class InitBarriers>
 __device__ __forceinline__ bool begin_block(const Params &p, const duo::View &s, bool prepares, const Choose &choose, const InitBarriers &init_barriers) {
     mark_block(mark_block_begins, thread_here() == 0);
     if constexpr (takes_turns) {
         if (p.turn == Turn::First) release_next_kernel();
-        if (!has_turn<are_quads>(p)) return false;
+        if (!has_turn<Memory, are_quads>(p)) return false;
     }
     // Maps and barriers by a warp each, side by side.
     if (thread_here() == threads - 64) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
     if (prepares) clear_triangles<duo::kStages, threads>(s);
     if (p.turn == Turn::Alone) await_previous_kernel();
     mark_block(mark_block_may_read, thread_here() == 0);
-    if (p.schedule.is_own) make_schedule<kChunk, threads>(p, p.schedule_here(), s->akk);
-    choose(p.schedule_here().cut);
+    if (!are_lone<Memory> && p.schedule.is_own) make_schedule<kChunk, threads, are_plain<Memory>>(p, p.schedule_here(), s->akk);
+    if (!are_lone<Memory>) choose(p.schedule_here().cut);
     if (thread_here() == threads - 32) {
         init_barriers();
         fence_barrier_init();
     }
-    if (seqlens_are_broken<threads>(p)) return refuse<threads>(p), false;  // all blocks do
+    if (seqlens_are_broken<threads, are_lone<Memory>>(p)) return refuse<threads>(p), false;  // all blocks do
     __syncthreads();
     mark_block(mark_block_has_barriers, thread_here() == 0);
     return true;
 }
 
-// Duo and solo. is_raw: q and k have no norm, which is rare; so only solo is compiled for it.
-template <GateKind kind, bool is_raw>
-__global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_constant__ Params p) {
+// Duo and solo, in a kernel of both or of one: what their shared memory says that it is compiled for.
+template <class DuoSmem, class SoloSmem>
+struct Blocks {
+    using Duo = DuoSmem;    // void: none
+    using Solo = SoloSmem;
+    static constexpr bool kHasDuo = !std::is_void_v<DuoSmem>, kHasSolo = !std::is_void_v<SoloSmem>;
+    using Any = std::conditional_t<kHasDuo, DuoSmem, SoloSmem>;
+};
+using AllBlocks = Blocks<duo::Smem, solo::Smem>;
+using RawBlocks = Blocks<void, solo::Smem>;
+// Names for the kernels of plain calls.
+struct PlainAny : Blocks<duo::PlainSmem, solo::PlainSmem> {};
+struct PlainDuo : Blocks<duo::LoneSmem, void> {};
+struct PlainSolo : Blocks<void, solo::LoneSmem> {};
+
+template <GateKind kind, bool is_raw, class Of>
+__device__ __forceinline__ void run_blocks(const Params &p) {
     const uint32_t base = uniform(shared_address(&dynamic_shared<solo::Smem>()));
     const duo::View duo{&dynamic_shared<duo::Smem>(), base};
     const solo::View solo{&dynamic_shared<solo::Smem>(), base};
-    bool is_solo;
+    bool is_solo = Of::kHasSolo;
     const auto choose = [&](const Cut *cut) {
-        is_solo = is_raw || uniform(cut != nullptr ? cut->kind == kSingleKind : p.equal.weight > 0 ? p.equal.kind == kSingleKind : p.mapping == FKDAI_SOLO);
+        if constexpr (Of::kHasDuo && Of::kHasSolo)
+            is_solo = uniform(cut != nullptr ? cut->kind == kSingleKind : p.equal.weight > 0 ? p.equal.kind == kSingleKind : p.mapping == FKDAI_SOLO);
     };
-    if (!begin_block<kThreads, !is_raw, false>(p, duo, true, choose, [&] { is_solo ? solo::init_barriers(solo) : duo::init_barriers(duo); })) return;
-    if (is_solo) return solo::run<kind, is_raw>(p, solo);
-    if constexpr (!is_raw) duo::run<kind>(p, duo);
+    const auto init_barriers = [&] { is_solo ? solo::init_barriers(solo) : duo::init_barriers(duo); };
+    if (!begin_block<typename Of::Any, kThreads, Of::kHasDuo && Of::kHasSolo, false>(p, duo, true, choose, init_barriers)) return;
+    if constexpr (Of::kHasSolo)
+        if (is_solo) return solo::run<kind, is_raw>(p, SharedView<typename Of::Solo>{&dynamic_shared<typename Of::Solo>(), base});
+    if constexpr (Of::kHasDuo) duo::run<kind>(p, SharedView<typename Of::Duo>{&dynamic_shared<typename Of::Duo>(), base});
+}
+
+// Both. is_raw: q and k have no norm, which is rare; so only solo is compiled for it.
+template <GateKind kind, bool is_raw>
+__global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_constant__ Params p) {
+    run_blocks<kind, is_raw, std::conditional_t<is_raw, RawBlocks, AllBlocks>>(p);
+}
+// For plain calls.
+template <GateKind kind, class Of>
+__global__ void __launch_bounds__(kThreads, 1) prefill_plain_kernel(const __grid_constant__ Params p) {
+    run_blocks<kind, false, Of>(p);
 }
 
 // Quad and octet. Kernels of their own: the host knows when, and code that does not run costs those beside it (2026-11-28-starts.md).
@@ -90,7 +110,8 @@ __global__ void __launch_bounds__(quad::Warps<Shape>::kThreads, 1) prefill_clust
     const quad::View<Shape> preparer{&dynamic_shared<quad::Smem<Shape>>(), base};
     const quad::Part<Shape> part{static_cast<int>(blockIdx.x % quad::kRanks<Shape>)};
     const auto init_barriers = [&] { quad::init_barriers<Shape>(p, receiver, preparer, part); };
-    if (!begin_block<quad::Warps<Shape>::kThreads, Shape::kTakesTurns, true>(p, any, part.is_preparer(), [](const Cut *) {}, init_barriers)) return;
+    constexpr int threads = quad::Warps<Shape>::kThreads;
+    if (!begin_block<quad::Smem<Shape>, threads, !Shape::kIsLone, true>(p, any, part.is_preparer(), [](const Cut *) {}, init_barriers)) return;
     quad::run<kind, Shape>(p, receiver, preparer, part);
 }
 

@@ -8,8 +8,12 @@
 #include <ctime>
 
 #include "backend/forward_scale.h"
-#include "prefill_sm90/prefill_kernel.cuh"
+#include "prefill_sm90/plan_kernel.cuh"
+#include "prefill_sm90/prefill_kernels.cuh"
 #include "prefill_sm90/problem/workspace.cuh"
+#ifdef FKDA_BOUNDED_ALONE
+#include "prefill_sm90/prefill_bounded.cu"
+#endif
 
 namespace fkdai::prefill {
 namespace {
@@ -122,28 +126,20 @@ cudaError_t launch_plan(const Params &p, cudaStream_t stream) {
     return cudaLaunchKernelEx(&config, plan_kernel, static_cast<const Timeline &>(p));
 }
 
-struct Kernel {
-    void (*function)(Params);
-    int threads;
-};
-struct Kernels {
-    Kernel any, quad, quint, octet, raw;  // duo and solo; quad; quint; octet; q and k without norm
-};
-template <GateKind kind, class Shape>
-constexpr Kernel kClusterKernel{prefill_cluster_kernel<kind, Shape>, quad::Warps<Shape>::kThreads};
-template <GateKind kind>
-constexpr Kernels kKernelsOf{{prefill_kernel<kind, false>, kThreads}, kClusterKernel<kind, quad::QuadOf<kind>>, kClusterKernel<kind, quad::Quint>,
-                             kClusterKernel<kind, quad::Octet>, {prefill_kernel<kind, true>, kThreads}};
 #ifdef FKDA_BOUNDED_ALONE  // a test program that has no other gate, and compiles a quarter
-constexpr Kernels kKernels[] = {kKernelsOf<GateKind::Bounded>};
+const Kernels *const kKernels[] = {&kBoundedKernels};
 #else
-constexpr Kernels kKernels[] = {kKernelsOf<GateKind::Bounded>, kKernelsOf<GateKind::Softplus>, kKernelsOf<GateKind::Precomputed>,
-                                kKernelsOf<GateKind::PrecomputedF32>};
+const Kernels *const kKernels[] = {&kBoundedKernels, &kSoftplusKernels, &kPrecomputedKernels, &kPrecomputedF32Kernels};
 #endif
-const Kernel &kernel_of(const fkdai_prefill_call &call, fkdai_prefill_mapping mapping) {
-    const Kernels &of = kKernels[call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? FKDAI_GATES : call.gate];
+const Kernel &kernel_of(const fkdai_prefill_call &call, const Params &p, fkdai_prefill_mapping mapping) {
+    const Kernels &of = *kKernels[call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? FKDAI_GATES : call.gate];
     if (call.is_raw != 0) return of.raw;
-    return mapping == FKDAI_OCTET ? of.octet : mapping == FKDAI_QUINT ? of.quint : mapping == FKDAI_QUAD ? of.quad : of.any;
+    const bool are_plain = is_plain(p), are_lone = p.turn == Turn::Alone && p.schedule.cut == nullptr && p.equal.weight == 0;
+    const ClusterKernels &clusters = are_plain ? of.plain_cluster : of.cluster;
+    if (mapping == FKDAI_OCTET || mapping == FKDAI_QUINT) return mapping == FKDAI_OCTET ? clusters.octet : clusters.quint;
+    if (mapping == FKDAI_QUAD) return clusters.quad;
+    if (!are_plain) return of.any;
+    return are_lone && mapping == FKDAI_DUO ? of.plain_duo : are_lone && mapping == FKDAI_SOLO ? of.plain_solo : of.plain_any;
 }
 
 // The grid for lengths that the host knows, from a copy of cu_seqlens that is good: the call's, or quads, or a block for each job without a schedule.
@@ -202,8 +198,9 @@ extern "C" int fkdai_prefill_load(void) {
     cudaFuncAttributes attributes;
     error = cudaFuncGetAttributes(&attributes, plan_kernel);
     if (error != cudaSuccess) return error;
-    for (const Kernels &of : kKernels)
-        for (const Kernel &kernel : {of.any, of.quad, of.quint, of.octet, of.raw})
+    for (const Kernels *const of : kKernels)
+        for (const Kernel &kernel : {of->any, of->raw, of->plain_any, of->plain_duo, of->plain_solo, of->cluster.quad, of->cluster.quint, of->cluster.octet,
+                                     of->plain_cluster.quad, of->plain_cluster.quint, of->plain_cluster.octet})
             if (error = cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes); error != cudaSuccess) return error;
     return cudaSuccess;
 }
@@ -222,7 +219,7 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     if (is_planned)
         if (const cudaError_t error = launch_plan(p, on); error != cudaSuccess) return error;
     p.turn = is_asked ? Turn::First : Turn::Alone;
-    if (const cudaError_t error = launch_prefill(kernel_of(*call, grid.mapping), p, grid, is_planned, on); error != cudaSuccess || !is_asked) return error;
-    return launch_prefill(kernel_of(*call, FKDAI_QUAD), place_quads(p, grid, jobs, call->checkpoints.stops, call->workspace, launch_number()),
+    if (const cudaError_t error = launch_prefill(kernel_of(*call, p, grid.mapping), p, grid, is_planned, on); error != cudaSuccess || !is_asked) return error;
+    return launch_prefill(kernel_of(*call, p, FKDAI_QUAD), place_quads(p, grid, jobs, call->checkpoints.stops, call->workspace, launch_number()),
                           fkdai_prefill_quads(grid), true, on);
 }

@@ -58,14 +58,15 @@ fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping wanted, fkdai_p
     const int octets = multiprocessors * FKDAI_OCTETS_NUMERATOR / FKDAI_OCTETS_DENOMINATOR;
     const int quints = multiprocessors * FKDAI_QUINTS_NUMERATOR / FKDAI_QUINTS_DENOMINATOR;
     const int octet_can = is_room(octets, N, H) && !may_fall_inside_a_chunk(stops);
-    fkdai_prefill_mapping mapping = wanted == FKDAI_OCTET && !octet_can ? FKDAI_QUAD : wanted;
+    const int quint_can = is_room(quints, N, H);
+    fkdai_prefill_mapping mapping = (wanted == FKDAI_OCTET && !octet_can) || (wanted == FKDAI_QUINT && !quint_can) ? FKDAI_QUAD : wanted;
     if (wanted == FKDAI_EITHER && octet_can) mapping = FKDAI_OCTET;
-    else if (wanted == FKDAI_EITHER && is_room(quints, N, H)) mapping = FKDAI_QUINT;
+    else if (wanted == FKDAI_EITHER && quint_can) mapping = FKDAI_QUINT;
     else if (wanted == FKDAI_EITHER && quad_is_faster(quads, of)) mapping = FKDAI_QUAD;
     else if (wanted == FKDAI_EITHER && is_room(clusters, N, H)) mapping = FKDAI_DUO;
     else if (wanted == FKDAI_EITHER && lone_solo_is_faster(clusters, of)) mapping = FKDAI_SOLO;
     const int is_open = wanted == FKDAI_EITHER && (mapping & FKDAI_EITHER) != 0 && quad_may_be_faster(quads, of);
-    const int room = mapping == FKDAI_SOLO ? clusters * DUO_RANKS : mapping == FKDAI_QUAD ? quads : mapping == FKDAI_QUINT ? at_least_one(quints) :
+    const int room = mapping == FKDAI_SOLO ? clusters * DUO_RANKS : mapping == FKDAI_QUAD ? quads : mapping == FKDAI_QUINT ? quints :
                      mapping == FKDAI_OCTET ? octets : clusters;
     return (fkdai_prefill_grid){mapping, is_room(room, N, H) ? (int)(N * H) : room, is_open ? quads : 0, is_open && device_is_asked(clusters, of)};
 }

@@ -202,20 +202,19 @@ __device__ __forceinline__ bool first_equal_piece(const Timeline &timeline, int 
     return piece.begin < piece.end;
 }
 
-// The pieces of one worker, last job first. All threads that iterate see the same pieces.
-template <int kChunk>
+// The pieces of one worker, last job first. All threads that iterate see the same pieces. is_lone: every worker has one job, which else is asked.
+template <int kChunk, bool is_lone = false>
 struct PieceIterator {
     Span span;  // of the worker
     int n, h;   // the job to look at next; n < 0: none is left
 
     __device__ PieceIterator(const Timeline &timeline, int worker) : span{0, 0}, n(0), h(0) {
-        const Schedule schedule = timeline.schedule_here();
-        if (timeline.has_lone_jobs()) {
+        if (is_lone || timeline.has_lone_jobs()) {
             const int2 job = timeline.lone_job(worker);
             n = job.x, h = job.y;
             return;
         }
-        span = Span(timeline, schedule, worker);
+        span = Span(timeline, timeline.schedule_here(), worker);
         if (span.low < span.high) locate(timeline, span.high - 1);
         else n = -1;
     }
@@ -241,9 +240,9 @@ struct PieceIterator {
     }
 
     __device__ bool next(const Timeline &timeline, Piece &piece) {
+        if (is_lone || timeline.has_lone_jobs()) return next_direct(timeline.sequences, piece);
         const Schedule schedule = timeline.schedule_here();
         const int heads = timeline.heads;
-        if (timeline.has_lone_jobs()) return next_direct(timeline.sequences, piece);
         if (n < 0) return false;
         const int64_t low = span.low, high = span.high;
         while (n >= 0) {

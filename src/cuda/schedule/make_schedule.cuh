@@ -42,8 +42,9 @@ inline EqualJobs equal_jobs(const Timeline &timeline) {
     return {units + timeline.job_cost, static_cast<int>(cut.span), cut.kind};
 }
 
-// The kind of the workers that end first, before anybody makes a schedule: of few sequences. 0 if cu_seqlens is broken. Whole warps.
-template <int kChunk>
+// The kind of the workers that end first, before anybody makes a schedule: of few sequences. 0 if cu_seqlens is broken. Whole warps. is_plain: there
+// are no checkpoints.
+template <int kChunk, bool is_plain>
 __device__ __forceinline__ int best_kind(const Timeline &timeline) {
     const int count = timeline.sequences.count;
     uint32_t units = 0, longest = 0;
@@ -51,7 +52,8 @@ __device__ __forceinline__ int best_kind(const Timeline &timeline) {
 #pragma unroll 1
     for (int n = lane_here(); n < count; n += 32) {
         bool is_broken_here;
-        const auto weight = static_cast<uint32_t>(timeline.units<kChunk>(n, timeline.sequences.span(n, is_broken_here).length));
+        const int length = timeline.sequences.span(n, is_broken_here).length;
+        const auto weight = static_cast<uint32_t>(is_plain ? chunk_count<kChunk>(length) : timeline.units<kChunk>(n, length));
         units += weight, longest = max(longest, weight), is_broken |= is_broken_here;
     }
     if (__any_sync(~0u, is_broken)) return 0;
@@ -98,8 +100,8 @@ __device__ __forceinline__ void count_marks(const Timeline &timeline, const Sche
     }
 }
 
-// All threads of a block, which then see it. `scratch` lies in shared memory, 16-byte aligned.
-template <int kChunk, int threads>
+// All threads of a block, which then see it. `scratch` lies in shared memory, 16-byte aligned. is_plain: as above.
+template <int kChunk, int threads, bool is_plain = false>
 __device__ void make_schedule(const Timeline &timeline, const Schedule &out, void *scratch) {
     const Sequences &sequences = timeline.sequences;
     const int each = (sequences.count + threads - 1) / threads;
@@ -108,7 +110,7 @@ __device__ void make_schedule(const Timeline &timeline, const Schedule &out, voi
     for (int n = first; n < last; n++) {
         bool is_broken;
         const SequenceSpan at_n = sequences.span(n, is_broken);
-        const int weight = timeline.job_cost + timeline.units<kChunk>(n, at_n.length);
+        const int weight = timeline.job_cost + (is_plain ? chunk_count<kChunk>(at_n.length) : timeline.units<kChunk>(n, at_n.length));
         out.sequence[n] = make_int2(at_n.start, at_n.length), out.prefix[n] = weight;
         units += weight, longest = max(longest, is_broken ? kBrokenWeight : weight);
     }
@@ -121,7 +123,7 @@ __device__ void make_schedule(const Timeline &timeline, const Schedule &out, voi
         out.prefix[n] = at_n;
         at_n += weight;
     }
-    if (out.marks != nullptr) count_marks<threads>(timeline, out, first, last, static_cast<int *>(scratch));
+    if (!is_plain && out.marks != nullptr) count_marks<threads>(timeline, out, first, last, static_cast<int *>(scratch));
     if (thread_here() == threads - 1) {
         const int64_t jobs = static_cast<int64_t>(sequences.count) * timeline.heads, total = static_cast<int64_t>(end) * timeline.heads;
         const bool is_broken = longest == kBrokenWeight;

@@ -6,9 +6,10 @@
 
 namespace fkdai::prefill::duo {
 
+template <class Memory>
 struct ChainRole {
     const Params &p;
-    View s;
+    SharedView<Memory> s;
     int rank, cluster, warp, lane;
     // Of this lane: byte offsets of its row in a tile of V or O, and of its factors in those of 16 channels.
     uint32_t tile_row = kept(tile_offset(warp, lane), lane), quarter = kept((lane & 3) * 16u, lane);
@@ -16,7 +17,7 @@ struct ChainRole {
     __device__ __forceinline__ void run() const {
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
         const auto await_staging = [&] { await_out(number), await_out(number + 1); };  // where O waits, the state passes
-        const StateIo<Smem, decltype(await_staging)> state_io{p, s, rank, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp]), await_staging};
+        const StateIo<Memory, decltype(await_staging)> state_io{p, s, rank, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp]), await_staging};
         const auto work = [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
             run_parts(*this, parts, number, state, leave_checkpoint);
         };

@@ -41,6 +41,7 @@ struct Barriers {
 };
 
 struct Smem {
+    static constexpr bool kIsLone = false, kIsPlain = false;  // segments.cuh
     static constexpr int kPreparers = kRanks;  // CTAs that prepare chunks in turns
     static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = duo::kPrepareGroups, kChunkInfos = duo::kChunkInfos;
     static constexpr int kAkks = kOwnStages, kSteps = kOwnStages;
@@ -61,6 +62,14 @@ struct Smem {
     SegmentQueue<4> segment_queue;
     alignas(8) Barriers barriers;
 };
+// The same, for plain calls, and for those of them where each worker has one job.
+struct PlainSmem : Smem {
+    static constexpr bool kIsPlain = true;
+};
+struct LoneSmem : PlainSmem {
+    static constexpr bool kIsLone = true;
+};
+
 static_assert(sizeof(Stage) % 1024 == 0 && sizeof(Smem) + 1024 <= 232448);
 
 using View = SharedView<Smem>;

@@ -20,7 +20,8 @@ struct LoadRole {
     template <class Chunks>
     __device__ __forceinline__ void run(Chunks raw) const {
         uint32_t value = 0;
-        const auto early = static_cast<uint32_t>(uniform(kAsksAhead ? load_early(kTurns, kEarlyChunks) : first_piece<kHasMarks>(p, cluster, kEarlyChunks).early));
+        const int early_chunks = kAsksAhead ? load_early(kTurns, kEarlyChunks) : first_piece<Memory, kHasMarks>(p, cluster, kEarlyChunks).early;
+        const auto early = static_cast<uint32_t>(uniform(early_chunks));
         // The chain wants them before it lets segments go.
         const auto load_values_behind = [&] {
             if constexpr (loads_values)
@@ -72,10 +73,11 @@ struct LoadRole {
     // Chunks first to most of the timeline. Returns how many are early ones, those before `first` too.
     __device__ __forceinline__ int load_early(uint32_t first, uint32_t most) const {
         constexpr int kAhead = keeps_gates<Memory, kind> ? Memory::kGatesAhead : 0;
-        return load_early_chunks<kAhead, kHasMarks>(p, cluster, static_cast<int>(first) + rank, kTurns, most, [&](uint32_t number, const ChunkInfo &info) {
+        const auto load = [&](uint32_t number, const ChunkInfo &info) {
             await_norms_before(number / kTurns);
             load_raw(info, number, static_cast<int>(number));
-        });
+        };
+        return load_early_chunks<Memory, kAhead, kHasMarks>(p, cluster, static_cast<int>(first) + rank, kTurns, most, load);
     }
 
     // Of the i-th chunk that this CTA has.

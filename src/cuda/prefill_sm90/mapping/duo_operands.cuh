@@ -14,7 +14,7 @@ struct OperandRole {
     int group, rank, cluster, warp, lane;  // warp 0..3 of the group
 
     __device__ __forceinline__ void run() const {
-        const uint32_t end = Memory::kFirstAhead ? run_gate_first() : run_chunks();
+        const uint32_t end = Memory::kFirstAhead || are_lone<Memory> ? run_gate_first() : run_chunks();
         if constexpr (Memory::kSolvesAside) await_place(end), announce_scores(end);  // that there is no more
     }
 
@@ -45,7 +45,7 @@ struct OperandRole {
         return i;
     }
     // Of the cluster's first chunk, or any, where that is not known yet.
-    __device__ __forceinline__ int first_head() const { return first_piece<Memory::kFirstAhead>(p, cluster, 1).head; }
+    __device__ __forceinline__ int first_head() const { return first_piece<Memory, Memory::kFirstAhead>(p, cluster, 1).head; }
 
     using Parts = Operands<Memory, kind, pace, kMakesNorms, false>;
     __device__ __forceinline__ Parts operands() const {

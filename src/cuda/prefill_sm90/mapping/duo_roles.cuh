@@ -43,41 +43,41 @@ __device__ __forceinline__ void init_barriers(const View &s) {
     init_chain_barriers(s);
 }
 
-template <GateKind kind>
-__device__ __forceinline__ void run_role(const Params &p, const View &s) {
+template <GateKind kind, class Memory>
+__device__ __forceinline__ void run_role(const Params &p, const SharedView<Memory> &s) {
     // The shuffle tells the compiler that the warp index is uniform: descriptors go to uniform registers.
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
     if (warp < 4) {
         grow_registers<kChainRegisters>();
-        return ChainRole{p, s, rank, cluster, warp, lane}.run();
+        return ChainRole<Memory>{p, s, rank, cluster, warp, lane}.run();
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        return OperandRole<Smem, kind, Pace{1, 1, false, true, true}, true>{p, s, warp / 4 - 1, rank, cluster, warp % 4, lane}.run();
+        return OperandRole<Memory, kind, Pace{1, 1, false, true, true}, true>{p, s, warp / 4 - 1, rank, cluster, warp % 4, lane}.run();
     }
     if (warp >= kFindWarp) {
         shrink_registers<kFindRegisters>();
-        if (warp == kFindWarp) FindRole<Smem>{{p, s, cluster, rank, 1}}.run();
+        if (warp == kFindWarp) FindRole<Memory>{{p, s, cluster, rank, 1}}.run();
         return;
     }
     shrink_registers<kSingleRegisters>();
     // The order of their code was measured: 4 % of H=96 fixed (2026-11-28-starts.md).
     if (warp >= kFirstSolveWarp) SolveRole{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
     else if (warp == kStoreWarp) StoreRole{{p, s, rank, lane}}.run();
-    else LoadRole<Smem, kind, true>{p, s, rank, cluster, lane}.run(ChunkIterator<QueueReader<Smem>>{{s}});
+    else LoadRole<Memory, kind, true>{p, s, rank, cluster, lane}.run(ChunkIterator<QueueReader<Memory>>{{s}});
 }
 
 // What a block does once its barriers stand. The cluster meets before the first arrival at the peer, and at the end, as nobody leaves while the
 // peer may still write here. All warps meet, those without a part too, in one place: compute-sanitizer's racecheck does not end otherwise.
-template <GateKind kind>
-__device__ __forceinline__ void run(const Params &p, const View &s) {
+template <GateKind kind, class Memory>
+__device__ __forceinline__ void run(const Params &p, const SharedView<Memory> &s) {
     const int warp = thread_here() / 32, rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
     cluster_arrive();
-    if (warp == kLoadWarp) LoadRole<Smem, kind, true>{p, s, rank, cluster, lane_here()}.run_early();
+    if (warp == kLoadWarp) LoadRole<Memory, kind, true>{p, s, rank, cluster, lane_here()}.run_early();
     cluster_wait();
     mark_block(mark_block_has_met, thread_here() == 0);
-    run_role<kind>(p, s);
+    run_role<kind, Memory>(p, s);
     __syncwarp();
     if (warp >= kStoreWarp && warp < kFindWarp) fence_cluster();  // whoever arrives at the peer; it waits for stores
     mark_block(mark_block_ends, thread_here() == 0);

@@ -7,7 +7,10 @@
 
 namespace fkdai::prefill::quad {
 
-struct OctetChainRole : StateParts<Octet> {
+template <class Shape>
+struct OctetChainRole : StateParts<Shape> {
+    using Parts = StateParts<Shape>;
+    using Parts::p, Parts::s, Parts::half, Parts::warp, Parts::lane, Parts::quarter;
     // In the out CTA: where this lane's part of U lies in the first stage, where its factors lie, and the barrier that counts both.
     uint32_t peer_update = kept(there(s.at(s->update[0][warp][0][lane])), lane);
     uint32_t peer_factors = kept(there(s.at(s->factors[0][warp][lane])), lane);
@@ -17,9 +20,9 @@ struct OctetChainRole : StateParts<Octet> {
 
     __device__ __forceinline__ void run() const {
         uint32_t number = 0, copied = 0;  // of the chunk, on the cluster's timeline; of checkpoints
-        run_segments<true>([&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
+        this->template run_segments<true>([&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
             run_parts(*this, parts, number, state, [&](int before, const StateRows &x) {
-                if (checkpoints_are_copied<Octet>(p)) CopiedRows<Octet, 0>{s, warp, lane}.leave(copied++, x);
+                if (checkpoints_are_copied<Shape>(p)) CopiedRows<Shape, 0>{s, warp, lane}.leave(copied++, x);
                 else await_follower(), leave_checkpoint(before, x);
             });
             await_follower();
@@ -36,7 +39,7 @@ struct OctetChainRole : StateParts<Octet> {
         load_decays(chunk.stage, quarter, chunk.decays);
         round_state(state, chunk.state_bf16);
         begin_residual(chunk.stage, chunk.v_bf16, chunk.state_bf16, chunk.r);  // R = V - K S                [32,64]
-        decay_meanwhile<0, 4>(number, chunk.decays, state);       // S <- Diag(2^gamma_C) S              [64,128]
+        this->template decay_meanwhile<0, 4>(number, chunk.decays, state);       // S <- Diag(2^gamma_C) S              [64,128]
         mark(mark_chain_has_issued_k, number, is_reader);
         chunk.range = load_range(chunk.stage);
         mark(mark_chain_has_solve, number, is_reader);
@@ -55,7 +58,7 @@ struct OctetChainRole : StateParts<Octet> {
         const bool is_reader = warp == 0 && lane == 0;
         solve_update(stage, chunk.r_f16, u);                      // U = T R                             [32,64]
         const uint32_t all_fit = is_scaled ? 1 : warpgroup_and(kChainBarrier, is_in_range(chunk.r_f16, chunk.range));
-        if (!is_scaled) decay_meanwhile<4, 8>(number, chunk.decays, state);
+        if (!is_scaled) this->template decay_meanwhile<4, 8>(number, chunk.decays, state);
         const bool fits = is_scaled || __any_sync(~0u, all_fit);
         mma_wait<0>();
         pin(u);
@@ -68,22 +71,22 @@ struct OctetChainRole : StateParts<Octet> {
         mma_commit();
         mark(mark_chain_has_issued_the_last_products, number, is_reader);
         const RingSlot done = chunk.slot;
-        chunk.slot = next_slot(done);
-        if (has_more) await_chunk(rows - kChunk, chunk);
+        chunk.slot = this->next_slot(done);
+        if (has_more) this->await_chunk(rows - kChunk, chunk);
         mark(mark_chain_has_the_next_operands, number, is_reader);
         send_update(done.index, u_f16, factors);
         mark(mark_chain_has_handed_out, number, is_reader);
         mma_wait<0>();
         pin(state);
         if (is_scaled) multiply_rows(state, factors);
-        finish_chunk(done);  // the products are done; decays and values came before them
+        this->finish_chunk(done);  // the products are done; decays and values came before them
         mark(mark_chain_has_the_state, number, is_reader);
         return true;
     }
 
     // There is room: the operands of a chunk are sent once all receivers have finished the one before it in their stage.
     __device__ __forceinline__ void send_update(uint32_t slot, const TokensF16 &u, uint32_t factors) const {
-        using Memory = ChainSmem<Octet>;
+        using Memory = ChainSmem<Shape>;
         const uint32_t ready = peer_ready + slot * uint32_t{sizeof(uint64_t)};
         const uint32_t to = peer_update + slot * uint32_t{sizeof(Memory::update[0])};
 #pragma unroll

@@ -6,7 +6,10 @@
 
 namespace fkdai::prefill::quad {
 
-struct OutRole : StateParts<Octet> {
+template <class Shape>
+struct OutRole : StateParts<Shape> {
+    using Parts = StateParts<Shape>;
+    using Parts::p, Parts::s, Parts::half, Parts::warp, Parts::lane, Parts::quarter;
     // What a chunk leaves between its products.
     struct Made {
         StateBf16 state_bf16;
@@ -19,13 +22,13 @@ struct OutRole : StateParts<Octet> {
     __device__ __forceinline__ void run() const {
         uint32_t number = 0, copied = 0;  // of the chunk, on the cluster's timeline; of checkpoints
         Made made;
-        run_segments<false>([&](const SegmentParts &parts, StateRows &state, const auto &) {
-            const bool copies = checkpoints_are_copied<Octet>(p);  // else the chain stores them
+        this->template run_segments<false>([&](const SegmentParts &parts, StateRows &state, const auto &) {
+            const bool copies = checkpoints_are_copied<Shape>(p);  // else the chain stores them
             const int count = uniform(copies ? parts.count : 1), each = uniform(copies ? parts.chunks : parts.count * parts.chunks);
             for (int part = 1;; part++) {
                 run_chunks(each, number, made, state);
                 if (part == count) return;
-                CopiedRows<Octet, 1>{s, warp, lane}.leave(copied++, state);
+                CopiedRows<Shape, 1>{s, warp, lane}.leave(copied++, state);
             }
         });
     }
@@ -56,8 +59,8 @@ struct OutRole : StateParts<Octet> {
         const bool is_reader = warp == 0 && lane == 0;
         TokenRows &o = made.o;
         mark(mark_out_waits, number, is_reader);
-        made.slot = ring_slot<Octet::kStages>(number);  // not counted on as in the chain, which becomes 4 % slower by it
-        const uint32_t stage = made.stage = await_operands(made.slot);
+        made.slot = ring_slot<Shape::kStages>(number);  // not counted on as in the chain, which becomes 4 % slower by it
+        const uint32_t stage = made.stage = this->await_operands(made.slot);
         mark(mark_out_has_operands, number, is_reader);
         made.factors = load_update(made.slot.index, made.u_f16);
         round_state(state, made.state_bf16);
@@ -74,7 +77,7 @@ struct OutRole : StateParts<Octet> {
         mma_wait<1>();
         pin(o);
         mark(mark_out_has_o, number, is_reader);
-        hand_out(number, o);
+        this->hand_out(number, o);
         mma_wait<0>();
         pin(state);
         end(number, made);
@@ -96,14 +99,14 @@ struct OutRole : StateParts<Octet> {
         mma_wait<0>();
         pin(state), pin(made.o);
         scale_out(p, stage, lane, factors, made.o);
-        hand_out(number, made.o);
+        this->hand_out(number, made.o);
         multiply_rows(state, factors);
         end(number, made);
     }
 
     // Nothing of the chunk is read here any more.
     __device__ __forceinline__ void end(uint32_t number, const Made &made) const {
-        finish_chunk(made.slot);
+        this->finish_chunk(made.slot);
         if (number == 0) tell_chain();
     }
 
@@ -119,7 +122,7 @@ struct OutRole : StateParts<Octet> {
 
     // U of a chunk and what its rows have been multiplied by.
     __device__ __forceinline__ uint32_t load_update(uint32_t slot, TokensF16 &u) const {
-        using Memory = ChainSmem<Octet>;
+        using Memory = ChainSmem<Shape>;
         const uint32_t from = s.at(s->update[0][warp][0][lane]) + slot * uint32_t{sizeof(Memory::update[0])};
 #pragma unroll
         for (int k = 0; k < 2; k++) {

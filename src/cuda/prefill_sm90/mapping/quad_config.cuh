@@ -13,23 +13,21 @@ namespace fkdai::prefill::quad {
 // kStages: chunks that wait in a CTA that they are sent to, chunk n in n % kStages. kGroups: of four operand warps in a preparer, with so many
 // registers a lane; then its single warps and norm warps. kSolvesAside: a stage of a preparer is free once it has been sent but for T; an octet,
 // whose preparers are not what limits it, is slower so. kQueued: places for segments that have been found; an octet has one job, and its chain is 1 %
-// faster with two. kTakesTurns: with duo and solo (Turn). kForks: a checkpoint inside a chunk is made on a copy of the state (fork.cuh). A quad parks
-// the state instead, as its preparers lose 8 % where the kernel has that code too; an octet has no such checkpoints. kCopies: checkpoints
-// leave by the copy engine (quad_copy.cuh); else the chain stores them. kSolveUnroll: of TrilSolve.
+// faster with two. kForks: a checkpoint inside a chunk is made on a copy of the state (fork.cuh). A quad parks the state instead, as its preparers lose
+// 8 % where the kernel has that code too; an octet has no such checkpoints. kCopies: checkpoints leave by the copy engine (quad_copy.cuh); else the
+// chain stores them. kSolveUnroll: of TrilSolve.
 // kSolvers: warps that make T, in turns; a third one leaves the load warp no place among the single warps (kLoadsApart). kScores: places for scores.
 //
 // kFours, kTurn, kHolds: as in Pace. A quad's preparers move as much in shared memory as it can take, so what can be held in registers is. One four of
 // tokens under way is less code, which comes faster the first time, and leaves registers to ask for the next one ahead. kFirstAhead: what the first
 // chunk waits for is done first (OperandRole, LoadRole). kKeepsLane: ptxas would read the lane anew in each turn of the solve and norm loops; in a
-// quad it does not.
-// kNormsFirst, kLoadLast: the code of norms stands before that of operands, the load role's behind that of the other single warps. With the same code
-// but for its place a short call of an octet is 2 % faster, a quint 2 % (2026-11-30-shared-memory.md).
+// quad it does not. kIsLone, kIsPlain: are_lone, are_plain (segments.cuh); an octet or a quint has one job, whatever the call is.
 inline constexpr int kChains = kHalves;
 struct Quad {
     static constexpr int kOuts = 0, kPreparers = 2, kQueued = 4, kStages = 6, kGroups = 4, kFours = 1, kTurn = 2, kScores = 4, kSolveUnroll = 2, kSolvers = 3;
     static constexpr int kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 40;
-    static constexpr bool kHolds = true, kSolvesAside = true, kTakesTurns = true, kForks = false, kFirstAhead = true, kKeepsLane = false, kNormsFirst = true;
-    static constexpr bool kLoadLast = false;
+    static constexpr bool kIsLone = false, kIsPlain = false;
+    static constexpr bool kHolds = true, kSolvesAside = true, kForks = false, kFirstAhead = true, kKeepsLane = false;
     static constexpr int kCopies = 0;
 };
 struct WideQuad : Quad {
@@ -42,14 +40,31 @@ using QuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, WideQuad, Qu
 struct Quint : Quad {
     static constexpr int kPreparers = 3, kGroups = 3, kFours = 1, kTurn = 1, kScores = 6, kSolveUnroll = 1, kSolvers = 2;
     static constexpr int kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
-    static constexpr bool kHolds = false, kTakesTurns = false, kForks = true, kFirstAhead = true, kKeepsLane = true, kNormsFirst = false, kLoadLast = true;
+    static constexpr bool kIsLone = true, kIsPlain = false;
+    static constexpr bool kHolds = false, kForks = true, kFirstAhead = true, kKeepsLane = true;
 };
 struct Octet {
     static constexpr int kOuts = 2, kPreparers = 4, kQueued = 2, kStages = 6, kGroups = 3, kFours = 1, kTurn = 1, kScores = 6, kSolveUnroll = 1, kSolvers = 2;
     static constexpr int kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
-    static constexpr bool kHolds = false, kSolvesAside = false, kTakesTurns = false, kForks = false, kFirstAhead = true, kKeepsLane = true, kNormsFirst = true;
-    static constexpr bool kLoadLast = false;
+    static constexpr bool kIsLone = true, kIsPlain = false;
+    static constexpr bool kHolds = false, kSolvesAside = false, kForks = false, kFirstAhead = true, kKeepsLane = true;
     static constexpr int kCopies = 1;
+};
+// For plain calls (are_plain).
+struct PlainQuad : Quad {
+    static constexpr bool kIsPlain = true;
+};
+struct PlainWideQuad : WideQuad {
+    static constexpr bool kIsPlain = true;
+};
+template <GateKind kind>
+using PlainQuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, PlainWideQuad, PlainQuad>;
+struct PlainQuint : Quint {
+    static constexpr bool kIsPlain = true, kForks = false;
+};
+struct PlainOctet : Octet {
+    static constexpr bool kIsPlain = true;
+    static constexpr int kCopies = 0;
 };
 template <class Shape>
 inline constexpr int kReceivers = kChains + Shape::kOuts;
@@ -93,6 +108,7 @@ inline constexpr uint32_t kCopiedBytes = kCopiedRows / 2 * kRowPairBytes - 32;
 
 template <class Shape>
 struct ChainSmem {
+    static constexpr bool kIsLone = Shape::kIsLone, kIsPlain = Shape::kIsPlain;
     static constexpr int kChunkInfos = 12;
     static_assert(kChunkInfos > Shape::kStages + kOutStages + 1, "values are asked for kStages ahead, O leaves kOutStages + 1 behind");
     Stage stages[Shape::kStages];
@@ -107,7 +123,7 @@ struct ChainSmem {
     };
     uint32_t factors[Shape::kStages][4][32];             // of an out CTA; 0: U is as it is
     ChunkInfo chunk_infos[kChunkInfos];                  // of chunk n in n % kChunkInfos
-    SegmentQueue<Shape::kQueued> segment_queue;
+    SegmentQueue<Shape::kQueued, Shape::kIsLone> segment_queue;
     alignas(8) ChainBarriers<Shape> barriers;
 };
 // One size for all blocks.
@@ -134,6 +150,7 @@ struct Barriers {
 
 template <class Shape>
 struct Smem {
+    static constexpr bool kIsLone = Shape::kIsLone, kIsPlain = Shape::kIsPlain;
     static constexpr int kPreparers = Shape::kPreparers;
     static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = Shape::kGroups, kChunkInfos = 32 * kPreparers / 2;
     static constexpr int kSolveUnroll = Shape::kSolveUnroll, kSolvers = Shape::kSolvers;
@@ -151,7 +168,7 @@ struct Smem {
     alignas(128) float akk[kAkks][16][kAkkPitch];
     float beta[kSteps][kChunk];
     ChunkInfo chunk_infos[kChunkInfos];
-    SegmentQueue<2> segment_queue;  // of the load warp alone
+    SegmentQueue<2, Shape::kIsLone> segment_queue;  // of the load warp alone
     alignas(8) Barriers<Shape> barriers;
 };
 static_assert(sizeof(ChainSmem<Quint>) <= kBlockBytes && sizeof(Smem<Quint>) <= kBlockBytes && sizeof(Smem<Quad>) <= kBlockBytes && sizeof(Smem<Octet>) <= kBlockBytes);

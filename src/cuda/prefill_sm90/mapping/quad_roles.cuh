@@ -75,19 +75,14 @@ __device__ __forceinline__ void init_barriers(const Params &p, const ChainView<S
 // The warpgroup that holds the state.
 template <class Shape>
 __device__ __forceinline__ void run_state(const Params &p, const ChainView<Shape> &s, Part<Shape> part, int cluster, int warp, int lane) {
-    ChainRole<Shape>{{p, s, part.half(), cluster, warp, lane}}.run();
-}
-__device__ __forceinline__ void run_state(const Params &p, const ChainView<Octet> &s, Part<Octet> part, int cluster, int warp, int lane) {
-    if (part.is_chain()) OctetChainRole{{p, s, part.half(), cluster, warp, lane}}.run();
-    else OutRole{{p, s, part.half(), cluster, warp, lane}}.run();
+    if constexpr (!part.has_outs) return ChainRole<Shape>{{p, s, part.half(), cluster, warp, lane}}.run();
+    else if (part.is_chain()) return OctetChainRole<Shape>{{p, s, part.half(), cluster, warp, lane}}.run();
+    else return OutRole<Shape>{{p, s, part.half(), cluster, warp, lane}}.run();
 }
 
+// The single warps of a CTA that chunks are sent to.
 template <class Shape>
-__device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Shape> &s, Part<Shape> part, int cluster, int warp, int lane) {
-    if (warp < 4) {
-        grow_registers<kChainRegisters>();
-        return run_state(p, s, part, cluster, warp, lane);
-    }
+__device__ __forceinline__ void run_receiver_singles(const Params &p, const ChainView<Shape> &s, Part<Shape> part, int cluster, int warp, int lane) {
     const bool may_copy = Shape::kCopies > 0 && warp >= Warps<Shape>::kFirstNorm;
     if (warp < Warps<Shape>::kValue || (!may_copy && warp >= Warps<Shape>::kFirstNorm)) return shrink_registers<duo::kIdleRegisters>();
     set_registers<Shape, duo::kSingleRegisters>();
@@ -103,6 +98,13 @@ __device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Sh
     } else if (Shape::kCopies > 0 && warp == Warps<Shape>::kCopy && checkpoints_are_copied<Shape>(p)) {
         CopyRole<Shape>{p, s, part.half(), cluster, part.is_chain(), lane}.run();
     }
+}
+
+template <class Shape>
+__device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Shape> &s, Part<Shape> part, int cluster, int warp, int lane) {
+    if (warp >= 4) return run_receiver_singles(p, s, part, cluster, warp, lane);
+    grow_registers<kChainRegisters>();
+    run_state(p, s, part, cluster, warp, lane);
 }
 
 // Loads that have a warpgroup of their own, with few registers: segments are found by another warp then. All of them meet the cluster in one place, as
@@ -124,39 +126,33 @@ __device__ __forceinline__ void run_singles(const Params &p, const View<Shape> &
     using W = Warps<Shape>;
     const duo::LoadRole<Smem<Shape>, kind, false> load{p, s, preparer, cluster, lane};
     const bool loads = !W::kLoadsApart && warp == W::kLoad;
-    const auto run_load = [&] { load.run(ChunkIterator<OwnSegments<Smem<Shape>>>{{{p, s, cluster, 0, 0}}}); };
     set_registers<Shape, Shape::kSingleRegisters>();
     if (loads) load.run_early();
     cluster_wait();
-    if (!Shape::kLoadLast && loads) return run_load();
-    if (Shape::kLoadLast && warp >= W::kFirstSolve) return SolveRole<Shape>{{p, s, warp - W::kFirstSolve, preparer, lane}}.run();
+    if (loads) return load.run(ChunkIterator<OwnSegments<Smem<Shape>>>{{{p, s, cluster, 0, 0}}});
     if (warp == W::kSend) return SendRole<Shape>{p, s, preparer, cluster, lane}.run();
-    if (!Shape::kLoadLast) return SolveRole<Shape>{{p, s, warp - W::kFirstSolve, preparer, lane}}.run();
-    run_load();
+    SolveRole<Shape>{{p, s, warp - W::kFirstSolve, preparer, lane}}.run();
 }
 
-// Registers first: the last operand group waits for those that all other warps give back, and it has the first chunk. Then the cluster meets.
+// Registers first: the last operand group waits for those that all other warps give back, and it has the first chunk. Then the cluster meets. Of code
+// that ends with a return ptxas puts what follows in front, so the operands come first, then norms, T, the send warp: a launch prefetches 64 KB.
 template <GateKind kind, class Shape>
 __device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane) {
     using W = Warps<Shape>;
     constexpr bool is_ahead = Shape::kFours == 1 && (!Shape::kHolds || kind == GateKind::Bounded);  // other gates leave too few registers
     constexpr Pace pace{Shape::kFours, Shape::kTurn, Shape::kHolds, is_ahead, true};
-    const auto run_norms = [&] {
+    if (warp >= W::kFirst) {
+        if constexpr (W::kLoadsApart)
+            if (warp >= W::kLoad) return run_loads_apart<kind>(p, s, preparer, cluster, warp, lane);
+        if (warp < W::kFirstNorm) return run_singles<kind>(p, s, preparer, cluster, warp, lane);
         shrink_registers<Shape::kNormRegisters>();
         cluster_wait();
-        NormRole<Shape>{p, s, preparer, warp - W::kFirstNorm, lane}.run();
-    };
-    if (Shape::kNormsFirst && warp >= W::kFirstNorm && warp < W::kFirstNorm + 4) return run_norms();
-    if (warp < W::kFirst) {
-        grow_registers<Shape::kGroupRegisters>();
-        cluster_wait();
-        mark_block(mark_block_has_met, thread_here() == 0);
-        return duo::OperandRole<Smem<Shape>, kind, pace, false>{p, s, warp / 4, preparer, cluster, warp % 4, lane}.run();
+        return NormRole<Shape>{p, s, preparer, warp - W::kFirstNorm, lane}.run();
     }
-    if (!Shape::kNormsFirst && warp >= W::kFirstNorm) return run_norms();
-    if constexpr (W::kLoadsApart)
-        if (warp >= W::kLoad) return run_loads_apart<kind>(p, s, preparer, cluster, warp, lane);
-    run_singles<kind>(p, s, preparer, cluster, warp, lane);
+    grow_registers<Shape::kGroupRegisters>();
+    cluster_wait();
+    mark_block(mark_block_has_met, thread_here() == 0);
+    duo::OperandRole<Smem<Shape>, kind, pace, false>{p, s, warp / 4, preparer, cluster, warp % 4, lane}.run();
 }
 
 // What a block does once its barriers stand; the cluster meets as in duo, but for preparers, which take their registers before.

@@ -164,9 +164,10 @@ struct ChainPiece {
 };
 
 // One warpgroup: its pieces, and its half of their states in and out.
+template <class Memory>
 struct ChainRole {
     const Params &p;
-    View s;
+    SharedView<Memory> s;
     int half, warp, lane;  // warp 0..3 of the half
 
     __device__ __forceinline__ void run() const {
@@ -174,7 +175,7 @@ struct ChainRole {
             if (elect_one()) bulk_wait_read();
             __syncwarp();
         };
-        const StateIo<Smem, decltype(await_staging)> state_io{p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half,
+        const StateIo<Memory, decltype(await_staging)> state_io{p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half,
                                                               s.at(s->staging[4 * half + warp]), await_staging};
         uint32_t number = 0;  // of the chunk, on the timeline
         const auto work = [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {

@@ -38,6 +38,7 @@ union Staging {
 };
 
 struct Smem {
+    static constexpr bool kIsLone = false, kIsPlain = false;  // segments.cuh
     static constexpr int kGatesAhead = 0, kSolveUnroll = 1;
     static constexpr bool kTakesRaw = true;
     Stage stages[kStages];
@@ -51,6 +52,14 @@ struct Smem {
     SegmentQueue<4> segment_queue;
     alignas(8) Barriers barriers;
 };
+// The same, for plain calls, and for those of them where each worker has one job.
+struct PlainSmem : Smem {
+    static constexpr bool kIsPlain = true;
+};
+struct LoneSmem : PlainSmem {
+    static constexpr bool kIsLone = true;
+};
+
 static_assert(sizeof(Smem) + 1024 <= 232448);
 
 using View = SharedView<Smem>;

@@ -7,15 +7,15 @@
 namespace fkdai::prefill::solo {
 
 // One warp. Raw tiles run kValueLag chunks ahead of the values, which need less time between arrival and use.
-template <GateKind kind>
+template <class Memory, GateKind kind>
 struct LoadRole {
     const Params &p;
-    View s;
+    SharedView<Memory> s;
 
     __device__ __forceinline__ void run() const {
-        ChunkIterator<QueueReader<Smem>> raw{{s}};
+        ChunkIterator<QueueReader<Memory>> raw{{s}};
         uint32_t value = 0;
-        const auto early = static_cast<uint32_t>(uniform(first_piece<false>(p, block_here(), kTurns).early));
+        const auto early = static_cast<uint32_t>(uniform(first_piece<Memory, false>(p, block_here(), kTurns).early));
         // The chain wants them before it lets segments go.
         const auto load_values = [&] {
 #pragma unroll 1
@@ -35,7 +35,8 @@ struct LoadRole {
 
     // As many as there are operand groups, before the roles begin: tiles of later chunks would only delay these, and code on its way.
     __device__ __forceinline__ void run_early() const {
-        load_early_chunks<0, false>(p, blockIdx.x, 0, 1, kTurns, [&](uint32_t number, const ChunkInfo &info) { load_raw(number, info); });
+        const auto load = [&](uint32_t number, const ChunkInfo &info) { load_raw(number, info); };
+        load_early_chunks<Memory, 0, false>(p, blockIdx.x, 0, 1, kTurns, load);
     }
 
     __device__ __forceinline__ void load_raw(uint32_t number, const ChunkInfo &at) const {

@@ -6,14 +6,18 @@
 
 namespace fkdai::prefill::solo {
 
-template <GateKind kind, bool is_raw>
+template <class Memory, GateKind kind, bool is_raw>
 struct OperandRole {
     const Params &p;
-    View s;
+    SharedView<Memory> s;
     int group, warp;  // warp 0..3 of the group
+
+    using Parts = Operands<Smem, kind, Pace{1, 1, false, kind == GateKind::Bounded, false}, true, is_raw>;
+    __device__ __forceinline__ Parts operands() const { return {p, s, group, warp, lane_here()}; }
 
     __device__ __forceinline__ void run() const {
         Gate<kind> gate{};
+        if constexpr (are_lone<Memory>) gate = operands().load_gate(p.lone_job(block_here()).y);  // while the tiles are on their way
         for (uint32_t number = group;; number += kTurns) {
             const RingSlot slot = stage_slot(number);
             const uint32_t stage = slot.index;
@@ -23,9 +27,9 @@ struct OperandRole {
             mark(mark_operand_has_tiles, number, is_reader);
             const ChunkInfo info = chunk_info_of(s, number);
             if (info.rows == 0) return;
-            const Operands<Smem, kind, Pace{1, 1, false, kind == GateKind::Bounded, false}, true, is_raw> operands{p, s, group, warp, lane_here()};
-            if (number < kTurns || chunk_info_of(s, number - kTurns).head != info.head) gate = operands.load_gate(info.head);
-            typename decltype(operands)::Kept kept;
+            const Parts operands = this->operands();
+            if (!are_lone<Memory> && (number < kTurns || chunk_info_of(s, number - kTurns).head != info.head)) gate = operands.load_gate(info.head);
+            typename Parts::Kept kept;
             operands.make(stage, number % kAkks, info, gate, kept, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
                           [] {}, [&] {
                 // Its place for akk is free once the chunk before there has been solved, which it hardly ever has to wait for.

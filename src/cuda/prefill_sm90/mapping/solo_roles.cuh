@@ -24,23 +24,23 @@ __device__ __forceinline__ void init_barriers(const View &s) {
 }
 
 // What a block does once its barriers stand. Clusters have two blocks, so there may be one more than there are workers.
-template <GateKind kind, bool is_raw>
-__device__ __forceinline__ void run(const Params &p, const View &s) {
+template <GateKind kind, bool is_raw, class Memory>
+__device__ __forceinline__ void run(const Params &p, const SharedView<Memory> &s) {
     if (static_cast<int>(blockIdx.x) >= p.kinds[kSingleKind].count) return;
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0);
     mark_block(mark_block_has_met, thread_here() == 0);
-    if (warp == kLoadWarp) LoadRole<kind>{p, s}.run_early();
+    if (warp == kLoadWarp) LoadRole<Memory, kind>{p, s}.run_early();
     if (warp < kChainWarps) {
         grow_registers<kChainRegisters>();
-        return ChainRole{p, s, warp / 4, warp % 4, lane_here()}.run();
+        return ChainRole<Memory>{p, s, warp / 4, warp % 4, lane_here()}.run();
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        return OperandRole<kind, is_raw>{p, s, (warp - kChainWarps) / 4, warp % 4}.run();
+        return OperandRole<Memory, kind, is_raw>{p, s, (warp - kChainWarps) / 4, warp % 4}.run();
     }
     shrink_registers<kSingleRegisters>();
-    if (warp == kLoadWarp) LoadRole<kind>{p, s}.run();
-    else if (warp == kFindWarp) FindRole<Smem>{{p, s, block_here(), 0, kHalves}}.run();
+    if (warp == kLoadWarp) LoadRole<Memory, kind>{p, s}.run();
+    else if (warp == kFindWarp) FindRole<Memory>{{p, s, block_here(), 0, kHalves}}.run();
     else SolveRole{p, s, warp - kFirstSolveWarp}.run();
 }
 

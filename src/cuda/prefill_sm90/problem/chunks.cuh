@@ -37,6 +37,7 @@ template <class Smem>
 struct QueueReader {
     SharedView<Smem> s;
     static constexpr int kPlaces = decltype(Smem::segment_queue)::kPlaces;
+    static constexpr bool kArePlain = are_plain<Smem>;
 
     // before_waiting: what others may want before a place becomes free. A whole warp.
     template <class BeforeWaiting>
@@ -95,11 +96,11 @@ struct ChunkIterator {
             valid = uniform(next.is_valid), is_silent = false;
             if (!valid) return false;
             head = uniform(next.head), start = uniform(next.start), batch = uniform(next.batch), chunk = uniform(next.first);
-            length = uniform(next.rows) + chunk * kChunk, end = chunk + uniform(next.rows_forked > 0 ? next.chunks : next.chunks * next.parts);
+            length = uniform(next.rows) + chunk * kChunk, end = chunk + uniform(Segments::kArePlain || next.rows_forked > 0 ? next.chunks : next.chunks * next.parts);
         } while (chunk == end);
         return true;
     }
-    __device__ __forceinline__ int rows_forked() { return uniform(static_cast<int>(segments.at(place - 1).rows_forked)); }
+    __device__ __forceinline__ int rows_forked() { return Segments::kArePlain ? 0 : uniform(static_cast<int>(segments.at(place - 1).rows_forked)); }
     // Do chunks come behind this segment?
     template <class BeforeWaiting>
     __device__ __forceinline__ bool is_followed(const BeforeWaiting &before_waiting) {

@@ -15,6 +15,13 @@
 
 namespace fkdai::prefill {
 
+// What a kernel with this shared memory is compiled for, so that it has no code for more. Lone: each worker has one job. Plain: no checkpoints, and the
+// caller's states are fp32 rows of V at 16 bytes, or none.
+template <class Smem>
+inline constexpr bool are_lone = Smem::kIsLone;
+template <class Smem>
+inline constexpr bool are_plain = Smem::kIsPlain;
+
 // Where the state of a segment comes from, and where it goes.
 enum class Place : uint8_t {
     Caller,      // initial state; final state
@@ -41,15 +48,19 @@ enum class Next : uint8_t {
 
 // A worker without schedule has one job, and without checkpoints that is one segment. It is found without the iterators, whose code takes thousands
 // of cycles to arrive where nobody has run it before.
-__device__ __forceinline__ bool has_one_segment(const Params &p) { return p.has_lone_jobs() && !p.checkpoints.exist(); }
+template <class Smem>
+__device__ __forceinline__ bool has_one_segment(const Params &p) {
+    return (are_lone<Smem> || p.has_lone_jobs()) && (are_plain<Smem> || !p.checkpoints.exist());
+}
 // No checkpoint lies inside a chunk: a worker's chunks are those of its pieces, in order.
 __device__ __forceinline__ bool has_whole_chunks(const Params &p) {
     return !p.checkpoints.exist() || (p.mark_every > 0 && p.mark_every % kChunk == 0);
 }
 
 // The segments of one worker, where there are checkpoints; else each piece is one. For one lane or for lanes that agree.
+template <bool is_lone>
 struct SegmentIterator {
-    PieceIterator<kChunk> pieces;
+    PieceIterator<kChunk, is_lone> pieces;
     Piece piece;       // that the segment belongs to
     Segment segment;
     int key;           // where the last checkpoint lies (key_of)
@@ -64,7 +75,7 @@ struct SegmentIterator {
     __device__ __forceinline__ void next(const Params &p) {
         const int border = key / kChunk;
         if (step == Next::Forked) return fork();
-        segment = {border, piece.end, piece.sequence.length, from, piece.hands_over ? Place::Worker : Place::Caller, false};
+        segment = {border, piece.end, piece.sequence.length, from, !is_lone && piece.hands_over ? Place::Worker : Place::Caller, false};
         step = Next::Piece;
         if (!find_checkpoint(p)) return;
         segment.end = key / kChunk;
@@ -94,7 +105,7 @@ struct SegmentIterator {
     __device__ void open(const Timeline &timeline) {
         key = piece.begin * kChunk;
         index = timeline.mark_every > 0 ? key / timeline.mark_every : INT32_MAX;
-        from = piece.takes_over ? Place::Worker : Place::Caller;
+        from = !is_lone && piece.takes_over ? Place::Worker : Place::Caller;
     }
 
     // Checkpoints are passed in this order. The end of a sequence counts as a border.
@@ -166,10 +177,10 @@ __device__ __forceinline__ uint32_t half_bytes(Form form) {
 }
 
 // The segments of a CTA's worker, found ahead of those who work on them (roles/find_segments.cuh). In shared memory.
-template <int places>
+template <int places, bool is_lone = false>
 struct SegmentQueue {
     static constexpr int kPlaces = places;
-    SegmentIterator iterator;
+    SegmentIterator<is_lone> iterator;
     int64_t first_checkpoint;        // of the sequence that the iterator is in
     QueuedSegment segment[kPlaces];  // segment i in i % kPlaces
     uint64_t ready[kPlaces];         // barriers: it has been found

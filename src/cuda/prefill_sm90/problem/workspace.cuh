@@ -21,6 +21,12 @@ inline bool are_whole_rows(const States &x) {
     return x.element == Element::F32 && !x.is_k_first && reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.row_stride % 4 == 0;
 }
 
+// No checkpoints, and states as the kernels for plain calls take them (are_plain).
+inline bool is_plain(const Params &p) {
+    const auto are_plain = [](const States &x) { return x.element == Element::Absent || are_whole_rows(x); };
+    return p.checkpoints.states.element == Element::Absent && are_plain(p.initial_state) && are_plain(p.final_state);
+}
+
 // `number` is one that no launch has had before.
 inline void place_workspace(Params &p, const fkdai_prefill_grid &grid, fkdai_prefill_schedule schedule,
                             fkdai_prefill_stops stops, void *memory, uint64_t number) {

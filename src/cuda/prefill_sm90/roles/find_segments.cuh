@@ -15,12 +15,13 @@ struct SegmentFinder {
     SharedView<Smem> s;
     int worker, first_half, halves;
     using Queue = decltype(Smem::segment_queue);
+    using Iterator = decltype(Queue::iterator);
 
     __device__ __forceinline__ void begin() const {
         Queue &queue = s->segment_queue;
-        if (has_one_segment(p)) return;
-        const int64_t first = finds_states ? first_of_lone_job() : 0;
-        if (lane_here() == 0) queue.iterator = SegmentIterator(p, worker), queue.first_checkpoint = first;
+        if (has_one_segment<Smem>(p)) return;
+        const int64_t first = finds_states && !are_plain<Smem> ? first_of_lone_job() : 0;
+        if (lane_here() == 0) queue.iterator = Iterator(p, worker), queue.first_checkpoint = first;
         __syncwarp();
     }
 
@@ -31,7 +32,7 @@ struct SegmentFinder {
             Queue &queue = s->segment_queue;
             QueuedSegment &to = queue.segment[i % Queue::kPlaces];
             to.from_form = Form::None, to.has_chunks = false, to.rows_forked = 0;
-            if (has_one_segment(p)) find_the_only(to, i);
+            if (has_one_segment<Smem>(p)) find_the_only(to, i);
             else find_next(queue, to);
             if (finds_states && to.is_valid) prefetch_rows({to.from, to.from_form});
         }
@@ -51,27 +52,27 @@ struct SegmentFinder {
         to.from = from.at, to.from_form = from.form, to.to = end.at, to.to_form = end.form;
     }
     __device__ __forceinline__ void find_next(Queue &queue, QueuedSegment &to) const {
-        SegmentIterator &at = queue.iterator;
-        const bool opens = at.step == Next::Piece;
+        Iterator &at = queue.iterator;
+        const bool opens = are_plain<Smem> || at.step == Next::Piece;
         to.is_valid = !opens || at.pieces.next(p, at.piece);
         if (!to.is_valid) return;
         to.head = at.piece.head, to.start = at.piece.sequence.start, to.batch = at.piece.sequence.batch;
-        if (p.checkpoints.exist()) find_segment(queue, to, opens);
+        if (!are_plain<Smem> && p.checkpoints.exist()) find_segment(queue, to, opens);
         else find_piece(at.piece, to);
-        to.has_chunks = to.chunks > 0 || to.rows_forked > 0 || has_chunks_behind(at);
+        to.has_chunks = to.chunks > 0 || (!are_plain<Smem> && to.rows_forked > 0) || has_chunks_behind(at);
     }
     // A whole piece.
     __device__ __forceinline__ void find_piece(const Piece &piece, QueuedSegment &to) const {
         to.first = piece.begin, to.chunks = piece.end - piece.begin, to.rows = piece.sequence.length - piece.begin * kChunk, to.parts = 1;
         if (!finds_states) return;
         const StatePlaces places{p, worker};
-        const StateAddress from = piece.takes_over ? places.handed_over(worker) : places.initial(piece.sequence_index, piece.head);
-        const StateAddress end = piece.hands_over ? places.handed_over(worker + 1) : places.find(p.final_state, piece.sequence_index, piece.head);
+        const StateAddress from = !are_lone<Smem> && piece.takes_over ? places.handed_over(worker) : places.initial(piece.sequence_index, piece.head);
+        const StateAddress end = !are_lone<Smem> && piece.hands_over ? places.handed_over(worker + 1) : places.find(p.final_state, piece.sequence_index, piece.head);
         to.from = from.at, to.from_form = from.form, to.to = end.at, to.to_form = end.form;
     }
     // Or one that checkpoints cut. opens: it is the first of its piece.
     __device__ __forceinline__ void find_segment(Queue &queue, QueuedSegment &to, bool opens) const {
-        SegmentIterator &at = queue.iterator;
+        Iterator &at = queue.iterator;
         if (opens) at.open(p);
         at.next(p);
         if (finds_states && opens) count_checkpoints(queue);
@@ -90,9 +91,10 @@ struct SegmentFinder {
         to.to = end.at, to.to_form = end.form, to.checkpoint = last - (to.parts - 1);
     }
     // Behind a segment without any. Rare.
-    __device__ __forceinline__ bool has_chunks_behind(const SegmentIterator &at) const {
-        if (at.step != Next::Piece && at.key / kChunk < at.piece.end) return true;
-        PieceIterator<kChunk> pieces = at.pieces;
+    __device__ __forceinline__ bool has_chunks_behind(const Iterator &at) const {
+        if (!are_plain<Smem> && at.step != Next::Piece && at.key / kChunk < at.piece.end) return true;
+        if (are_lone<Smem>) return false;
+        auto pieces = at.pieces;
         Piece piece{};
         while (pieces.next(p, piece))
             if (piece.begin < piece.end) return true;
@@ -102,10 +104,9 @@ struct SegmentFinder {
     // The number of the first checkpoint of the sequence that a piece belongs to.
     __device__ __forceinline__ void count_checkpoints(Queue &queue) const {
         const int n = queue.iterator.piece.sequence_index;
-        const Schedule schedule = p.schedule_here();
         if (p.mark_every == 0) queue.first_checkpoint = static_cast<int64_t>(n) * p.per_sequence;
         else if (p.sequences.cu_seqlens == nullptr) queue.first_checkpoint = static_cast<int64_t>(n) * p.marks_of(p.sequences.tokens);
-        else if (schedule.marks != nullptr) queue.first_checkpoint = schedule.marks[n];
+        else if (!are_lone<Smem> && p.schedule.marks != nullptr) queue.first_checkpoint = p.schedule_here().marks[n];
     }
     // Without a schedule the sequences are few, and this worker has one job.
     __device__ __forceinline__ int64_t first_of_lone_job() const {
@@ -118,7 +119,7 @@ struct SegmentFinder {
     // The chain will want a caller's state some chunks from now: a contiguous block, where V is outermost.
     __device__ __forceinline__ void prefetch_rows(const StateAddress &from) const {
         if (from.form == Form::None || from.form == Form::Kept || from.form == Form::Parked || from.form == Form::HandOver) return;
-        const bool is_k_first = p.initial_state.is_k_first;
+        const bool is_k_first = !are_plain<Smem> && p.initial_state.is_k_first;
         const void *const start = static_cast<const char *>(from.at) + (is_k_first ? 0 : first_half * half_bytes(from.form));
         const uint32_t elements = (is_k_first ? kHalves : halves) * kHalf * kWidth;
         if (reinterpret_cast<uintptr_t>(start) % 16 == 0) prefetch_l2(start, static_cast<uint32_t>(p.initial_state.bytes()) * elements);
@@ -159,7 +160,7 @@ struct FindRole {
         const SharedView<Smem> &s = finder.s;
         const RingSlot slot = ring_slot<kPlaces>(i);
         wait_together(s.at(s->segment_queue.free[slot.index]), slot.phase);
-        if (!finds_states || lane_here() != 0 || s->segment_queue.segment[slot.index].to_form != Form::HandOver) return;
+        if (!finds_states || are_lone<Smem> || lane_here() != 0 || s->segment_queue.segment[slot.index].to_form != Form::HandOver) return;
         const HandOver &to = finder.p.hand_over;
         for (int half = finder.first_half; half < finder.first_half + finder.halves; half++)
             raise_flag(to.is_ready + (finder.worker + 1) * kHalves + half, to.number);
@@ -171,6 +172,7 @@ template <class Smem>
 struct OwnSegments {
     SegmentFinder<Smem, false> finder;
     uint32_t found = 0;
+    static constexpr bool kArePlain = are_plain<Smem>;
 
     template <class BeforeWaiting>
     __device__ __forceinline__ const QueuedSegment &await(uint32_t i, const BeforeWaiting &) {

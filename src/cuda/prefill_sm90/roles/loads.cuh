@@ -40,14 +40,15 @@ struct FirstPiece {
     int head, begin, end, early;  // early: how many of its chunks that are; not the last of a worker with more jobs
     SequenceSpan sequence;
 };
-template <bool has_marks>
+template <class Memory, bool has_marks>
 __device__ __forceinline__ FirstPiece first_piece(const Params &p, int worker, int most) {
-    const bool is_known = has_marks ? has_whole_chunks(p) : !p.checkpoints.exist();
-    if (p.has_lone_jobs() && is_known && worker < p.heads * p.sequences.count) {
+    const bool is_known = are_plain<Memory> || (has_marks ? has_whole_chunks(p) : !p.checkpoints.exist());
+    if ((are_lone<Memory> || p.has_lone_jobs()) && is_known && worker < p.heads * p.sequences.count) {
         const int2 job = p.lone_job(worker);
         const SequenceSpan of = p.sequences.span(job.x);
         return {job.y, 0, chunk_count<kChunk>(of.length), most, of};
     }
+    if (are_lone<Memory>) return {};
     Piece piece{};
     if (p.equal.weight == 0 || !is_known || !first_equal_piece<kChunk>(p, worker, piece)) return {};
     return {piece.head, piece.begin, piece.end, min(most, piece.end - piece.begin - 1), piece.sequence};
@@ -55,9 +56,9 @@ __device__ __forceinline__ FirstPiece first_piece(const Params &p, int worker, i
 
 // The chunks first, first + step ... before `most`. Returns how many are early, of all. load(number, info): by a whole warp. ahead: what
 // ChunkInfo::rows_ahead looks at, 0: nothing.
-template <int ahead, bool has_marks, class Load>
+template <class Memory, int ahead, bool has_marks, class Load>
 __device__ __forceinline__ int load_early_chunks(const Params &p, int worker, int first, int step, int most, const Load &load) {
-    const FirstPiece of = first_piece<has_marks>(p, worker, most);
+    const FirstPiece of = first_piece<Memory, has_marks>(p, worker, most);
     const int chunks = of.end - of.begin;
 #pragma unroll 1
     for (int number = first; number < min(of.early, chunks); number += step) {

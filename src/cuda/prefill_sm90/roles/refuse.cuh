@@ -14,31 +14,34 @@ inline constexpr uint16_t kNaN16 = 0x7fff;
 
 // All threads of the block call it. A schedule says so, in two words that are read side by side because the roles need both next; without
 // one N <= workers, and the block looks itself.
-template <int threads>
+template <int threads, bool is_lone>
 __device__ __forceinline__ bool seqlens_are_broken(const Params &p) {
     const Sequences &of = p.sequences;
     if (of.cu_seqlens == nullptr) return false;
-    const Schedule schedule = p.schedule_here();
-    if (schedule.cut != nullptr) return (schedule.cut->span == 0) | (schedule.prefix[of.count] == 0);
+    if (!is_lone && p.schedule.cut != nullptr) {
+        const Schedule schedule = p.schedule_here();
+        return (schedule.cut->span == 0) | (schedule.prefix[of.count] == 0);
+    }
     bool is_broken = false;
 #pragma unroll 1
     for (int n = thread_here(); n <= of.count; n += threads) is_broken |= of.is_broken_at(n);
     return __syncthreads_or(is_broken);
 }
 
-// `count` states become NaN, but for those that have no row or are not wanted.
+// State i of so many becomes NaN if is_wanted(i), but for those that have no row. A block has every gridDim.x-th. Little code, without division: it
+// stands before that of the roles.
 template <int threads, class IsWanted>
 __device__ __forceinline__ void refuse_states(const Params &p, const States &of, int64_t count, const IsWanted &is_wanted) {
-    const int64_t thread = static_cast<int64_t>(blockIdx.x) * threads + thread_here(), step = static_cast<int64_t>(gridDim.x) * threads;
-    const int64_t matrices = static_cast<int64_t>(p.heads) * kWidth * kWidth;
+    const bool is_wide = of.element == Element::F32;
+    const int words = p.heads * (kWidth * kWidth) / (is_wide ? 1 : 2);
     if (of.element == Element::Absent) return;
 #pragma unroll 1
-    for (int64_t i = thread; i < count * matrices; i += step) {
-        if (!is_wanted(i / matrices)) continue;
-        const int64_t row = of.row_of(i / matrices, p.status), at = row * of.row_stride + i % matrices;
+    for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
+        const int64_t row = is_wanted(i) ? of.row_of(i, p.status) : kNoRow;
         if (row == kNoRow) continue;
-        if (of.element == Element::F32) static_cast<uint32_t *>(of.data)[at] = kNaN32;
-        else static_cast<uint16_t *>(of.data)[at] = kNaN16;
+        auto *const to = static_cast<uint32_t *>(of.address(row, 0, 0));
+#pragma unroll 1
+        for (int word = thread_here(); word < words; word += threads) to[word] = is_wide ? kNaN32 : kNaN16 * 0x10001u;
     }
 }
 

@@ -31,6 +31,7 @@ struct StateIo {
     int named_barrier;       // of the warpgroup
     uint32_t staging;        // this warp's StateStaging
     AwaitStaging await_staging;  // until nothing else is there
+    static constexpr bool kIsPlain = are_plain<Smem>;
 
     // All segments of the worker, for this warp. work(parts, state, leave_checkpoint) does the chunks of one, or of one part of it; between part - 1
     // and part it calls leave_checkpoint(part, state). fork(rows, state, leave) does the next chunk for so many tokens on a copy of the state, and
@@ -42,8 +43,9 @@ struct StateIo {
         StateRows state;
         for (uint32_t i = 0, part = 0;;) {
             const QueuedSegment &next = segments.await(i), &done = segments.at(i - 1);
-            const bool has_next = uniform(next.is_valid), is_first = part == 0;
-            const int forked = uniform(static_cast<int>(next.rows_forked)), parts = forks && forked > 0 ? 1 : uniform(next.parts);
+            const bool has_next = uniform(next.is_valid), is_first = kIsPlain || part == 0;
+            const int forked = kIsPlain ? 0 : uniform(static_cast<int>(next.rows_forked));
+            const int parts = kIsPlain || (forks && forked > 0) ? 1 : uniform(next.parts);
             const bool is_fork = !forks && !is_first && forked > 0;
             const int each = uniform(next.chunks);
             const int rows = is_fork ? forked : uniform(next.rows) - static_cast<int>(part) * each * kChunk;
@@ -52,7 +54,7 @@ struct StateIo {
             const bool is_begin = i == 0 && is_first;  // no state yet
             StateAddress out{nullptr, Form::None}, in{next.from, next.from_form};
             if (!is_first) out = StatePlaces{p, here.worker}.sink_before(next, part), in = {nullptr, Form::Kept};
-            else if (!is_begin && !(forks && done.rows_forked > 0)) out = {done.to, done.to_form};
+            else if (!is_begin && !(forks && !kIsPlain && done.rows_forked > 0)) out = {done.to, done.to_form};
             if (forks && in.form == Form::Parked) in = {nullptr, Form::Kept};
             const bool is_reader = warp == 0 && here.lane == 0;
             mark(mark_state_begins, i, is_reader);
@@ -68,7 +70,7 @@ struct StateIo {
             here.take(in, state);
             mark(mark_state_is_there, i, is_reader);
             // [K,V] states go out by the code above alone.
-            const int at_once = forked > 0 || p.checkpoints.states.is_k_first ? 1 : parts;
+            const int at_once = kIsPlain || forked > 0 || p.checkpoints.states.is_k_first ? 1 : parts;
             const auto leave_checkpoint = [&](int before, const StateRows &x) {
                 const StateIo there{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging};
                 const QueuedSegment &now = QueueReader<Smem>{s}.at(i);
@@ -107,25 +109,33 @@ struct StateIo {
     // bytes.
     __device__ __forceinline__ void send(const StateAddress &out, const StateRows &state) const {
         if (out.form == Form::None) return;
-        if (is_as_registers(out)) park(static_cast<float *>(out.at), state);
+        if (is_as_registers(out)) return park(static_cast<float *>(out.at), state);
+        if constexpr (kIsPlain) send_pairs(out, state);
         else store(out, state);
     }
     __device__ __forceinline__ void send_pairs(const StateAddress &out, const StateRows &state) const {
         auto *const wide = static_cast<float *>(out.at);
         auto *const in_bf16 = static_cast<__nv_bfloat16 *>(out.at);
-        if (out.form == Form::Pairs16) write_pairs<0>(in_bf16, state), write_pairs<1>(in_bf16, state);
+        if (!kIsPlain && out.form == Form::Pairs16) write_pairs<0>(in_bf16, state), write_pairs<1>(in_bf16, state);
         else if (out.form != Form::None) write_pairs<0>(wide, state), write_pairs<1>(wide, state);
     }
     __device__ __forceinline__ void ask(const StateAddress &in, StateRows &state) const {
-        if (in.form == Form::HandOver) await_hand_over();
+        if (!are_lone<Smem> && in.form == Form::HandOver) await_hand_over();
         if (in.form == Form::Rows || is_as_registers(in)) fetch(static_cast<const float *>(in.at), state);
     }
     __device__ __forceinline__ void take(const StateAddress &in, StateRows &state) const {
         if (in.form == Form::Kept || is_as_registers(in)) return;
-        if (in.form == Form::Rows) spread(state);
+        if (in.form == Form::Rows) return spread(state);
+        if constexpr (kIsPlain) clear(state);
         else load_rows<0>(in, state), load_rows<1>(in, state);
     }
-    __device__ __forceinline__ static bool is_as_registers(const StateAddress &x) { return x.form == Form::Parked || x.form == Form::HandOver; }
+    __device__ __forceinline__ static bool is_as_registers(const StateAddress &x) {
+        return !(are_lone<Smem> && kIsPlain) && (x.form == Form::Parked || x.form == Form::HandOver);
+    }
+    __device__ __forceinline__ static void clear(StateRows &state) {
+#pragma unroll
+        for (int i = 0; i < 64; i++) state[i] = 0.f;
+    }
 
     // Of row j of eight, this lane's four channels as they lie in memory.
     __device__ __forceinline__ int64_t whole_row(int row_half, int j) const { return (16 * warp + 8 * row_half + j) * kWidth + 4 * lane; }

@@ -46,13 +46,15 @@ struct StatePlaces {
     }
 
     // What the segment of an iterator begins with, and where it goes.
-    __device__ __forceinline__ StateAddress source(const SegmentIterator &of) const {
+    template <bool is_lone>
+    __device__ __forceinline__ StateAddress source(const SegmentIterator<is_lone> &of) const {
         if (of.segment.from == Place::Kept) return {nullptr, Form::Kept};
         if (of.segment.from == Place::Parked) return parked();
         if (of.segment.from == Place::Worker) return handed_over(worker);
         return initial(of.piece.sequence_index, of.piece.head);
     }
-    __device__ __forceinline__ StateAddress sink(const SegmentIterator &of, int64_t last_checkpoint) const {
+    template <bool is_lone>
+    __device__ __forceinline__ StateAddress sink(const SegmentIterator<is_lone> &of, int64_t last_checkpoint) const {
         if (of.segment.to == Place::Worker) return handed_over(worker + 1);
         if (of.segment.to == Place::Caller) return find(p.final_state, of.piece.sequence_index, of.piece.head);
         return checkpoint(last_checkpoint, of.piece.head);
