@@ -21,9 +21,10 @@ void run_clusters(const Params &p) {
 template <GateKind kind>
 void run(const Params &p) {
     const bool are_plain = is_plain(p), are_lone = p.turn == Turn::Alone && p.has_lone_jobs();
+    const bool are_clusters = (p.mapping & (FKDAI_OCTET | FKDAI_QUINT | FKDAI_QUAD)) != 0;
     if (p.is_raw) prefill_kernel<kind, true>(p);
-    else if ((p.mapping & (FKDAI_OCTET | FKDAI_QUINT | FKDAI_QUAD)) != 0 && are_plain) run_clusters<kind, quad::PlainQuadOf<kind>, quad::PlainQuint, quad::PlainOctet>(p);
-    else if ((p.mapping & (FKDAI_OCTET | FKDAI_QUINT | FKDAI_QUAD)) != 0) run_clusters<kind, quad::QuadOf<kind>, quad::Quint, quad::Octet>(p);
+    else if (are_clusters && are_plain) run_clusters<kind, quad::PlainQuadOf<kind>, quad::PlainQuint, quad::PlainOctet>(p);
+    else if (are_clusters) run_clusters<kind, quad::QuadOf<kind>, quad::Quint, quad::Octet>(p);
     else if (!are_plain) prefill_kernel<kind, false>(p);
     else if (are_lone && p.mapping == FKDAI_DUO) prefill_plain_kernel<kind, PlainDuo>(p);
     else if (are_lone && p.mapping == FKDAI_SOLO) prefill_plain_kernel<kind, PlainSolo>(p);
