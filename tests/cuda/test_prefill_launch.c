@@ -206,9 +206,9 @@ static void test_grids(void **state)
         {FKDAI_EITHER, 13, 3, 2048, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 1, 46, 4095, FKDAI_DUO, 46, {0, 0}},
         {FKDAI_EITHER, 1, 46, 4096, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 17, 3, 4096, FKDAI_QUAD, 30, {0, 0}},
         {FKDAI_EITHER, 1, 54, 4096, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 1, 55, 8192, FKDAI_DUO, 55, {0, 0}},
-        {FKDAI_EITHER, 12, 4, 4095, FKDAI_DUO, 48, {0, 0}},
+        {FKDAI_EITHER, 12, 4, 4095, FKDAI_DUO, 48, {0, 0}},         {FKDAI_QUINT, 1, 20, 100, FKDAI_QUINT, 20, {0, 0}},
         {FKDAI_EITHER, 1, 66, 100, FKDAI_DUO, 66, {0, 0}},          {FKDAI_EITHER, 1, 67, 100, FKDAI_SOLO, 67, {0, 0}},
-        {FKDAI_EITHER, 1, 67, 1000, FKDAI_EITHER, 66, {0, 0}},
+        {FKDAI_EITHER, 1, 67, 1000, FKDAI_EITHER, 66, {0, 0}},      {FKDAI_QUINT, 1, 21, 100, FKDAI_QUAD, 21, {0, 0}},
         {FKDAI_EITHER, 2, 66, 100, FKDAI_SOLO, 132, {0, 0}},         {FKDAI_EITHER, 2, 66, 8192, FKDAI_SOLO, 132, {0, 0}},
         {FKDAI_EITHER, 1, 96, 8192, FKDAI_EITHER, 66, {0, 0}},      {FKDAI_EITHER, 3, 45, 100, FKDAI_EITHER, 66, {0, 0}},       {FKDAI_EITHER, 1 << 20, 96, 1, FKDAI_EITHER, 66, {0, 0}},
         {FKDAI_OCTET, 1, 8, 100, FKDAI_OCTET, 8, {0, 0}},           {FKDAI_OCTET, 1, 8, 100, FKDAI_QUAD, 8, every},
@@ -223,8 +223,6 @@ static void test_grids(void **state)
         assert_int_equal(grid.mapping, wanted[i].mapping);
         assert_int_equal(grid.workers, wanted[i].workers);
     }
-    assert_int_equal(fkdai_prefill_make_grid(FKDAI_QUINT, (fkdai_prefill_jobs){100, 1, 20, 0}, no_stops, 132).mapping, FKDAI_QUINT);
-    assert_int_equal(fkdai_prefill_make_grid(FKDAI_QUINT, (fkdai_prefill_jobs){100, 1, 21, 0}, no_stops, 132).mapping, FKDAI_QUAD);    /* no room for five */
     assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){100, 1, 1, 0}, no_stops, 8).mapping, FKDAI_QUINT);    /* no room for eight */
     assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){100, 1, 1, 0}, no_stops, 6).mapping, FKDAI_QUAD);     /* nor for five */
 }

@@ -20,15 +20,14 @@ void run_clusters(const Params &p) {
 // As kernel_of (prefill_launch.cu).
 template <GateKind kind>
 void run(const Params &p) {
-    const bool are_plain = is_plain(p), are_lone = p.turn == Turn::Alone && p.has_lone_jobs();
     const bool are_clusters = (p.mapping & (FKDAI_OCTET | FKDAI_QUINT | FKDAI_QUAD)) != 0;
     if (p.is_raw) prefill_kernel<kind, true>(p);
-    else if (are_clusters && are_plain) run_clusters<kind, quad::PlainQuadOf<kind>, quad::PlainQuint, quad::PlainOctet>(p);
+    else if (are_clusters && is_plain(p)) run_clusters<kind, quad::PlainQuadOf<kind>, quad::PlainQuint, quad::PlainOctet>(p);
     else if (are_clusters) run_clusters<kind, quad::QuadOf<kind>, quad::Quint, quad::Octet>(p);
-    else if (!are_plain) prefill_kernel<kind, false>(p);
-    else if (are_lone && p.mapping == FKDAI_DUO) prefill_plain_kernel<kind, PlainDuo>(p);
-    else if (are_lone && p.mapping == FKDAI_SOLO) prefill_plain_kernel<kind, PlainSolo>(p);
-    else prefill_plain_kernel<kind, PlainAny>(p);
+    else if (!is_plain(p)) prefill_kernel<kind, false>(p);
+    else if (!is_lone(p) || p.mapping == FKDAI_EITHER) prefill_plain_kernel<kind, PlainAny>(p);
+    else if (p.mapping == FKDAI_DUO) prefill_plain_kernel<kind, PlainDuo>(p);
+    else prefill_plain_kernel<kind, PlainSolo>(p);
 }
 
 }  // namespace

@@ -1,10 +1,13 @@
-// probe_instructions.cu: how much code the warps of an SM can run through before instruction fetch limits them.
+// probe_instructions.cu: how much code the warps of an SM can run through before instruction fetch limits them; then, how much of a kernel's code a
+// launch brings along.
 //
 // Every warp runs a loop of independent FFMAs (16 bytes each). Rows: the size of a loop. Columns: 1 to 4 different loops, each run
 // by one warp on every sub-partition ("by all"), or each on a sub-partition of its own ("apart"). Printed: cycles an instruction.
+//
+// Then 384 KB of code in a row, run once by one warp: cycles for each 8 KB of it, where L2 has them and where nothing has.
 #include <cstdio>
 
-#include "gpu_watch.cuh"
+#include "gpu_cold.cuh"
 
 namespace {
 
@@ -58,6 +61,35 @@ void row(int multiprocessors, long long *cycles, float *sink) {
     printf("\n");
 }
 
+constexpr int kParts = 48, kPartInstructions = 504;  // and 8 more that read and store the clock: 8 KB
+
+__global__ void __launch_bounds__(32, 1) straight_kernel(unsigned *clocks, unsigned x) {
+    unsigned y = x, now;
+#pragma unroll
+    for (int part = 0; part <= kParts; part++) {
+        asm volatile("mov.u32 %0, %%clock;" : "=r"(now)::"memory");
+        if (threadIdx.x == 0 && blockIdx.x == 0) clocks[part] = now;
+        if (part == kParts) break;
+#pragma unroll
+        for (int i = 0; i < kPartInstructions / 2; i++) asm volatile("xor.b32 %0, %0, %1;\nadd.u32 %1, %1, %0;" : "+r"(x), "+r"(y));
+    }
+    if (x == 1) clocks[0] = y;
+}
+
+void print_straight(bool is_cold, int blocks, unsigned *clocks) {
+    unsigned at[kParts + 1];
+    const ColdCaches cold;
+    straight_kernel<<<blocks, 32>>>(clocks, 0);  // now L2 has it
+    if (is_cold) cold.enqueue(nullptr);
+    else evict_code<<<blocks, 128>>>(clocks, 0);
+    straight_kernel<<<blocks, 32>>>(clocks, 0);
+    CHECK_CUDA(cudaGetLastError());
+    CHECK_CUDA(cudaMemcpy(at, clocks, sizeof at, cudaMemcpyDeviceToHost));
+    printf("%s, %3d blocks:", is_cold ? "in memory" : "in L2", blocks);
+    for (int part = 0; part < kParts; part++) printf(" %u", at[part + 1] - at[part]);
+    printf("\n");
+}
+
 }  // namespace
 
 int main() {
@@ -70,5 +102,10 @@ int main() {
     row<256>(multiprocessors, cycles, sink), row<512>(multiprocessors, cycles, sink), row<640>(multiprocessors, cycles, sink);
     row<768>(multiprocessors, cycles, sink), row<1024>(multiprocessors, cycles, sink), row<1280>(multiprocessors, cycles, sink);
     row<2048>(multiprocessors, cycles, sink), row<2560>(multiprocessors, cycles, sink);
+    printf("cycles for 8 KB of code in a row:\n");
+    unsigned *clocks;
+    CHECK_CUDA(cudaMalloc(&clocks, sizeof(unsigned[kParts + 1])));
+    for (const bool is_cold : {false, true})
+        for (const int blocks : {1, multiprocessors}) print_straight(is_cold, blocks, clocks);
     return 0;
 }

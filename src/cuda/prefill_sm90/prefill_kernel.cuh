@@ -5,7 +5,7 @@
 // Octet, quint, quad and duo: the eight, five, four or two CTAs of a cluster share a job; solo: a CTA has one for itself. The same operations in the
 // same order, so the same bits; who does them differs. The host chooses octet, quint or quad where there are few jobs; between the others, where only
 // the device knows the lengths, it chooses. All are compiled twice, for plain calls and for all others: a launch brings the first 64 KB of a kernel's
-// code near the multiprocessors, the rest comes line by line (docs/kernel.md, section 6).
+// code near the multiprocessors, the rest comes line by line (docs/kernel.md, section 3).
 #pragma once
 
 #include "prefill_sm90/mapping/duo_roles.cuh"

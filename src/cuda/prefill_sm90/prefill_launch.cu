@@ -134,12 +134,12 @@ const Kernels *const kKernels[] = {&kBoundedKernels, &kSoftplusKernels, &kPrecom
 const Kernel &kernel_of(const fkdai_prefill_call &call, const Params &p, fkdai_prefill_mapping mapping) {
     const Kernels &of = *kKernels[call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? FKDAI_GATES : call.gate];
     if (call.is_raw != 0) return of.raw;
-    const bool are_plain = is_plain(p), are_lone = p.turn == Turn::Alone && p.schedule.cut == nullptr && p.equal.weight == 0;
-    const ClusterKernels &clusters = are_plain ? of.plain_cluster : of.cluster;
+    const ClusterKernels &clusters = is_plain(p) ? of.plain_cluster : of.cluster;
     if (mapping == FKDAI_OCTET || mapping == FKDAI_QUINT) return mapping == FKDAI_OCTET ? clusters.octet : clusters.quint;
     if (mapping == FKDAI_QUAD) return clusters.quad;
-    if (!are_plain) return of.any;
-    return are_lone && mapping == FKDAI_DUO ? of.plain_duo : are_lone && mapping == FKDAI_SOLO ? of.plain_solo : of.plain_any;
+    if (!is_plain(p)) return of.any;
+    if (!is_lone(p) || mapping == FKDAI_EITHER) return of.plain_any;
+    return mapping == FKDAI_DUO ? of.plain_duo : of.plain_solo;
 }
 
 // The grid for lengths that the host knows, from a copy of cu_seqlens that is good: the call's, or quads, or a block for each job without a schedule.

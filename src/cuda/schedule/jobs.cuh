@@ -118,7 +118,7 @@ struct Timeline {
     int per_sequence;
 
     // A job of its own for each worker?
-    __device__ bool has_lone_jobs() const { return schedule.cut == nullptr && equal.weight == 0; }
+    __host__ __device__ bool has_lone_jobs() const { return schedule.cut == nullptr && equal.weight == 0; }
     // Without a schedule: the job of a worker, (sequence, head).
     __device__ int2 lone_job(int worker) const {
         const int n = sequences.count == 1 ? 0 : worker / heads;

@@ -27,6 +27,9 @@ inline bool is_plain(const Params &p) {
     return p.checkpoints.states.element == Element::Absent && are_plain(p.initial_state) && are_plain(p.final_state);
 }
 
+// One job a worker, and no other launch beside this one: as the kernels of duos or solos alone take it (are_lone).
+inline bool is_lone(const Params &p) { return p.turn == Turn::Alone && p.has_lone_jobs(); }
+
 // `number` is one that no launch has had before.
 inline void place_workspace(Params &p, const fkdai_prefill_grid &grid, fkdai_prefill_schedule schedule,
                             fkdai_prefill_stops stops, void *memory, uint64_t number) {

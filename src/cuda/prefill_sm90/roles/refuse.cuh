@@ -33,7 +33,7 @@ __device__ __forceinline__ bool seqlens_are_broken(const Params &p) {
 template <int threads, class IsWanted>
 __device__ __forceinline__ void refuse_states(const Params &p, const States &of, int64_t count, const IsWanted &is_wanted) {
     const bool is_wide = of.element == Element::F32;
-    const int words = p.heads * (kWidth * kWidth) / (is_wide ? 1 : 2);
+    const int64_t words = int64_t{p.heads} * (kWidth * kWidth) / (is_wide ? 1 : 2);
     if (of.element == Element::Absent) return;
 #pragma unroll 1
     for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
@@ -41,7 +41,7 @@ __device__ __forceinline__ void refuse_states(const Params &p, const States &of,
         if (row == kNoRow) continue;
         auto *const to = static_cast<uint32_t *>(of.address(row, 0, 0));
 #pragma unroll 1
-        for (int word = thread_here(); word < words; word += threads) to[word] = is_wide ? kNaN32 : kNaN16 * 0x10001u;
+        for (int64_t word = thread_here(); word < words; word += threads) to[word] = is_wide ? kNaN32 : kNaN16 * 0x10001u;
     }
 }
 
