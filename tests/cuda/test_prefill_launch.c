@@ -198,8 +198,10 @@ static void test_grids(void **state)
     const struct { fkdai_prefill_mapping asked; int64_t N, H, each; fkdai_prefill_mapping mapping; int workers; fkdai_prefill_stops stops; } wanted[] = {
         {FKDAI_EITHER, 0, 32, 100, FKDAI_OCTET, 0, {0, 0}},         {FKDAI_EITHER, 1, 1, 100, FKDAI_OCTET, 1, {0, 0}},
         {FKDAI_EITHER, 1, 15, 8192, FKDAI_OCTET, 15, {0, 0}},       {FKDAI_EITHER, 5, 3, 1, FKDAI_OCTET, 15, {0, 0}},
-        {FKDAI_EITHER, 1, 15, 8192, FKDAI_OCTET, 15, every_chunk},  {FKDAI_EITHER, 1, 15, 8192, FKDAI_QUINT, 15, every},
-        {FKDAI_EITHER, 1, 8, 8192, FKDAI_QUINT, 8, at_offsets},     {FKDAI_EITHER, 1, 16, 8192, FKDAI_QUINT, 16, {0, 0}},
+        {FKDAI_EITHER, 1, 15, 8192, FKDAI_OCTET, 15, every_chunk},  {FKDAI_EITHER, 1, 15, 8192, FKDAI_SEXTET, 15, every},
+        {FKDAI_EITHER, 1, 8, 8192, FKDAI_SEXTET, 8, at_offsets},    {FKDAI_EITHER, 1, 16, 8192, FKDAI_SEXTET, 16, {0, 0}},
+        {FKDAI_EITHER, 1, 17, 8192, FKDAI_QUINT, 17, {0, 0}},       {FKDAI_SEXTET, 1, 16, 100, FKDAI_SEXTET, 16, {0, 0}},
+        {FKDAI_SEXTET, 1, 17, 100, FKDAI_QUAD, 17, {0, 0}},
         {FKDAI_EITHER, 4, 5, 9, FKDAI_QUINT, 20, {0, 0}},           {FKDAI_EITHER, 1, 21, 8192, FKDAI_QUAD, 21, {0, 0}},
         {FKDAI_EITHER, 1, 30, 1, FKDAI_QUAD, 30, {0, 0}},           {FKDAI_EITHER, 1, 31, 2047, FKDAI_DUO, 31, {0, 0}},
         {FKDAI_EITHER, 1, 31, 2048, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 1, 45, 8192, FKDAI_QUAD, 30, {0, 0}},
@@ -223,7 +225,7 @@ static void test_grids(void **state)
         assert_int_equal(grid.mapping, wanted[i].mapping);
         assert_int_equal(grid.workers, wanted[i].workers);
     }
-    assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){100, 1, 1, 0}, no_stops, 8).mapping, FKDAI_QUINT);    /* no room for eight */
+    assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){100, 1, 1, 0}, no_stops, 8).mapping, FKDAI_QUINT);    /* no room for eight or six */
     assert_int_equal(fkdai_prefill_make_grid(FKDAI_EITHER, (fkdai_prefill_jobs){100, 1, 1, 0}, no_stops, 6).mapping, FKDAI_QUAD);     /* nor for five */
 }
 
@@ -235,12 +237,14 @@ static void test_workspace(void **state)
     (void)state;
     const size_t relay = 2 * 6 * 27 * 1024;    /* preparers, their stages, bytes of one without T */
     const fkdai_prefill_grid pair = {FKDAI_DUO, 8, 0, 0}, solo = {FKDAI_SOLO, 8, 0, 0}, quad = {FKDAI_QUAD, 8, 0, 0}, quint = {FKDAI_QUINT, 8, 0, 0},
+                             sextet = {FKDAI_SEXTET, 8, 0, 0},
                              octet = {FKDAI_OCTET, 8, 0, 0}, none = {FKDAI_QUAD, 0, 0, 0}, open = {FKDAI_DUO, 8, 3, 1};
     assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), pair, no_stops), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), solo, no_stops), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(packed(0, 8), none, no_stops), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), quad, no_stops), 8 * relay);
     assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), quint, no_stops), 8 * 3 * relay / 2);
+    assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), sextet, no_stops), 8 * 2 * relay);
     assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), octet, no_stops), 8 * 2 * relay);
     assert_int_equal(fkdai_prefill_workspace_bytes(packed(2, 4), open, no_stops), fkdai_prefill_workspace_bytes(packed(2, 4), fkdai_prefill_quads(open), no_stops));
     for (int64_t N = 511; N <= 514; ++N) {    /* schedules of every block's own, then one for all */

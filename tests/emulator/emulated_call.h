@@ -139,13 +139,13 @@ struct Call {
         return std::find(flag, end, kLaunchNumber) != end;
     }
 
-    // As fkdai_prefill_make_grid on a GPU of any size: without norm there is solo alone, and a quad stands in where an octet or a quint cannot.
+    // As fkdai_prefill_make_grid on a GPU of any size: without norm there is solo alone, and a quad stands in where an octet, a sextet or a quint cannot.
     fkdai_prefill_grid grid() const {
         const int jobs = static_cast<int>(spec.N * spec.HV), workers = setup.workers > 0 ? setup.workers : jobs;
         fkdai_prefill_mapping mapping = spec.norm == FKDA_QK_NORM_NONE ? FKDAI_SOLO : setup.mapping;
         if (mapping == FKDAI_OCTET && workers == jobs)
             mapping = fkdai_prefill_make_grid(FKDAI_OCTET, {rows, spec.N, spec.HV, 0}, CaseStates::stops(spec), 9 * (jobs + 1)).mapping;
-        else if (mapping == FKDAI_OCTET || (mapping == FKDAI_QUINT && workers != jobs)) mapping = FKDAI_QUAD;
+        else if (mapping == FKDAI_OCTET || ((mapping == FKDAI_SEXTET || mapping == FKDAI_QUINT) && workers != jobs)) mapping = FKDAI_QUAD;
         return {mapping, workers, (mapping & FKDAI_EITHER) != 0 && spec.norm != FKDA_QK_NORM_NONE ? setup.quads : 0, 1};
     }
 

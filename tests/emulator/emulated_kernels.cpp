@@ -10,9 +10,10 @@ using namespace fkdai::prefill;
 
 namespace {
 
-template <GateKind kind, class Quad, class Quint, class Octet>
+template <GateKind kind, class Quad, class Quint, class Sextet, class Octet>
 void run_clusters(const Params &p) {
     if (p.mapping == FKDAI_OCTET) prefill_cluster_kernel<kind, Octet>(p);
+    else if (p.mapping == FKDAI_SEXTET) prefill_cluster_kernel<kind, Sextet>(p);
     else if (p.mapping == FKDAI_QUINT) prefill_cluster_kernel<kind, Quint>(p);
     else prefill_cluster_kernel<kind, Quad>(p);
 }
@@ -20,10 +21,10 @@ void run_clusters(const Params &p) {
 // As kernel_of (prefill_launch.cu).
 template <GateKind kind>
 void run(const Params &p) {
-    const bool are_clusters = (p.mapping & (FKDAI_OCTET | FKDAI_QUINT | FKDAI_QUAD)) != 0;
+    const bool are_clusters = (p.mapping & (FKDAI_OCTET | FKDAI_SEXTET | FKDAI_QUINT | FKDAI_QUAD)) != 0;
     if (p.is_raw) prefill_kernel<kind, true>(p);
-    else if (are_clusters && is_plain(p)) run_clusters<kind, quad::PlainQuadOf<kind>, quad::PlainQuint, quad::PlainOctet>(p);
-    else if (are_clusters) run_clusters<kind, quad::QuadOf<kind>, quad::Quint, quad::Octet>(p);
+    else if (are_clusters && is_plain(p)) run_clusters<kind, quad::PlainQuadOf<kind>, quad::PlainQuint, quad::PlainSextet, quad::PlainOctet>(p);
+    else if (are_clusters) run_clusters<kind, quad::QuadOf<kind>, quad::Quint, quad::Sextet, quad::Octet>(p);
     else if (!is_plain(p)) prefill_kernel<kind, false>(p);
     else if (!is_lone(p) || p.mapping == FKDAI_EITHER) prefill_plain_kernel<kind, PlainAny>(p);
     else if (p.mapping == FKDAI_DUO) prefill_plain_kernel<kind, PlainDuo>(p);

@@ -137,7 +137,29 @@ void wait_for_others(Meeting &meeting) {
     worker().fiber.leave();
 }
 
-void let_go(Meeting &meeting) { let_go(meeting.waiting); }
+void let_go(Meeting &meeting) {
+    meeting.gone_on = 0;
+    let_go(meeting.waiting);
+}
+
+void arrive(Meeting &meeting) {
+    if (meeting.is_last()) let_go(meeting);
+    else meeting.gone_on++;
+}
+
+bool block_or(unsigned threads, bool holds) {
+    Block &block = self().own();
+    block.any.expected = threads;
+    meet(block.any, self().thread.x, &holds, [&block](void **) {
+        bool any = false;
+        for (const void *each : block.any.brought) any = any || (each != nullptr && *static_cast<const bool *>(each));
+        for (void *&each : block.any.brought) {
+            if (each != nullptr) *static_cast<bool *>(each) = any;
+            each = nullptr;
+        }
+    });
+    return holds;
+}
 
 void arrive_at_cluster() {
     ClusterMeeting &m = *self().cluster_meeting;
@@ -160,7 +182,7 @@ void copy_later(std::function<void()> copy) {
 
 Block::Block(unsigned threads, size_t shared_bytes)
     : memory(nullptr, free), warps((threads + 31) / 32, Meeting(32)),
-      warpgroups((threads + 127) / 128, Meeting(128)), named(16, Meeting(128)), all(threads) {
+      warpgroups((threads + 127) / 128, Meeting(128)), named(16, Meeting(128)), blocks(16, Meeting(threads)), all(threads), any(threads) {
     void *bytes = nullptr;
     if (posix_memalign(&bytes, 1024, shared_bytes) != 0) abort();
     memory.reset(static_cast<uint8_t *>(memset(bytes, 0xff, shared_bytes)));

@@ -30,6 +30,8 @@ struct Meeting {
     unsigned expected;
     std::vector<void *> brought;      // by each, in order
     std::vector<Thread *> waiting;    // who arrived before the last
+    unsigned gone_on = 0;             // and did not wait
+    bool is_last() const { return waiting.size() + gone_on + 1 == expected; }
 };
 
 // Of a cluster. Who has arrived goes on, and waits where it has to know that all have.
@@ -55,7 +57,8 @@ struct Block {
     Block(unsigned threads, size_t shared_bytes);
     std::unique_ptr<uint8_t, void (*)(void *)> memory;    // shared, aligned to 1024
     std::vector<Meeting> warps, warpgroups, named;        // named barriers: ids 0 ... 15 of 128 threads
-    Meeting all;
+    std::vector<Meeting> blocks;    // the same ids, of all threads
+    Meeting all, any;               // any: of so many threads as say so
 };
 
 struct Thread {
@@ -90,10 +93,12 @@ void let_go(Meeting &meeting);
 template <class Last>
 void meet(Meeting &meeting, unsigned index, void *bring, const Last &last) {
     meeting.brought[index] = bring;
-    if (meeting.waiting.size() + 1 < meeting.expected) return wait_for_others(meeting);
+    if (!meeting.is_last()) return wait_for_others(meeting);
     last(meeting.brought.data());
     let_go(meeting);
 }
+void arrive(Meeting &meeting);
+bool block_or(unsigned threads, bool holds);
 template <class Last>
 void meet_warp(void *bring, const Last &last) {
     Thread &t = self();

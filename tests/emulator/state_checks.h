@@ -70,7 +70,7 @@ inline void check_chunks(const char *name) {
     const Params p = call.params();
     std::vector<ChunkInfo> seen;
     struct Queue {
-        enum : bool { kIsLone = false, kIsPlain = false };
+        enum : bool { kIsLone = false, kIsPlain = false, kStateBehindTiles = false };
         SegmentQueue<2> segment_queue;
     };
     emulator::launch(1, 1, 32, 2048, 0, [&] {

@@ -36,9 +36,9 @@ void check(const char *name, const char *text, const Setup &setup = {}, const fl
     if (A_log != nullptr) first.values.A_log[0] = call.values.A_log[0] = *A_log;
     bool good = first.run(0), repeats = true;
     const Errors e = good ? first.errors() : Errors{NAN, NAN};
-    for (unsigned i = 1; good && i <= 8; i++) {
-        if (!draw_is_wanted(i, 8, ran)) continue;
-        call.setup.mapping = i >= 7 ? FKDAI_OCTET : i == 6 ? FKDAI_QUINT : i == 5 ? FKDAI_QUAD : i >= 3 ? FKDAI_SOLO : FKDAI_DUO;
+    for (unsigned i = 1; good && i <= 9; i++) {
+        if (!draw_is_wanted(i, 9, ran)) continue;
+        call.setup.mapping = i == 9 ? FKDAI_SEXTET : i >= 7 ? FKDAI_OCTET : i == 6 ? FKDAI_QUINT : i == 5 ? FKDAI_QUAD : i >= 3 ? FKDAI_SOLO : FKDAI_DUO;
         good = call.run(i % 3);
         repeats = repeats && first.same_bits(call);
     }
@@ -158,7 +158,7 @@ void check_laggards(const char *name, const char *text) {
     const struct { fkdai_prefill_mapping mapping; int rank; std::vector<int> warps; } roles[] = {
         {FKDAI_DUO, 1, {0, 4, 8, 12, 13, 14, 16}}, {FKDAI_SOLO, 0, {0, 4, 8, 16, 17, 19}},
         {FKDAI_QUAD, 0, {0, 16, 17, 18, 19}}, {FKDAI_QUAD, 2, {0, 4, 8, 12, 16, 17, 18, 19, 20, 24, 25}},
-        {FKDAI_QUINT, 1, {0, 12, 13, 14, 15}}, {FKDAI_QUINT, 3, {0, 4, 8, 12, 13, 14, 16}},
+        {FKDAI_QUINT, 1, {0, 12, 13, 14, 15}}, {FKDAI_QUINT, 3, {0, 4, 8, 12, 13, 14, 16}}, {FKDAI_SEXTET, 5, {0, 8, 12, 13, 14}},
         {FKDAI_OCTET, 1, {0, 12, 13, 15}}, {FKDAI_OCTET, 3, {0, 12, 13, 14, 15}}, {FKDAI_OCTET, 6, {0, 4, 8, 12, 13, 14, 16}}};
     for (const auto &role : roles)
         for (size_t i = 0; i < role.warps.size(); i++) {
@@ -302,6 +302,7 @@ void refusals() {
     check_refusal("broken cu_seqlens, cut, planned once", "lens=30,10,30 H=2", {2, FKDAI_DUO, true});
     check_refusal("broken cu_seqlens, one worker for each job, or quads", "lens=30,10,30 H=2", {.quads = 2});
     check_refusal("broken cu_seqlens, cut, or quads", "lens=30,10,30 H=2", {.workers = 2, .quads = 2});
+    check_refusal("broken cu_seqlens, more heads than a block fills at once", "lens=3,1,3 H=45", {2});
     check_refusal("broken cu_seqlens, 2 value heads a key", "lens=30,10,30 H=1 HV=2", {2});
     check_refusal("broken cu_seqlens, bf16 states at 4 bytes", "lens=30,10,30 H=2 s0=bf16 s1=bf16", {0, FKDAI_DUO, false, 2});
 }

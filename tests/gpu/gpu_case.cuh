@@ -23,7 +23,7 @@ inline int asked_mapping = -1;     // of all cases, from a program's last word: 
 // Takes the word away.
 inline void read_mapping(int &argc, char **argv) {
     const std::string last = argc > 1 ? argv[argc - 1] : "";
-    asked_mapping = last == "duo" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : last == "octet" ? FKDAI_OCTET : last == "quint" ? FKDAI_QUINT : last == "call" ? kCall : -1;
+    asked_mapping = last == "duo" ? FKDAI_DUO : last == "solo" ? FKDAI_SOLO : last == "quad" ? FKDAI_QUAD : last == "octet" ? FKDAI_OCTET : last == "quint" ? FKDAI_QUINT : last == "sextet" ? FKDAI_SEXTET : last == "call" ? kCall : -1;
     if (last == "mma_spans") setenv("FKDA_CUDA_SPANS", "64,32", 1);
     if (last == "mma_call" || last == "mma_spans") asked_mapping = setenv("FKDA_CUDA_KERNEL", "mma", 1) == 0 ? kCall : -1;
     else if (last.compare(0, 3, "mma") == 0) asked_mapping = kMma + (last.size() > 3 ? last[3] - '0' : 0);

@@ -60,7 +60,7 @@ void batch_invariance() {
 // Who works on a job changes no bit, nor how many share it.
 void mappings_agree(const case_spec &spec) {
     struct Named { const char *name; int mapping; };
-    static const std::vector<Named> hopper{{"duo", FKDAI_DUO}, {"solo", FKDAI_SOLO}, {"quad", FKDAI_QUAD}, {"quint", FKDAI_QUINT}, {"octet", FKDAI_OCTET}};
+    static const std::vector<Named> hopper{{"duo", FKDAI_DUO}, {"solo", FKDAI_SOLO}, {"quad", FKDAI_QUAD}, {"quint", FKDAI_QUINT}, {"sextet", FKDAI_SEXTET}, {"octet", FKDAI_OCTET}};
     static const std::vector<Named> slices{{"1 slice", kMma + 1}, {"2", kMma + 2}, {"4", kMma + 4}, {"8", kMma + 8}};
     const std::vector<Named> &all = asked_mapping >= kMma ? slices : hopper;
     DeviceCase first(spec, multiprocessors, all[0].mapping);

@@ -2,7 +2,7 @@
 // for every role the cycles from one moment to the next are printed, medians over the chunks in the middle; then when the first and the last
 // chunks reach them: where the time of starts and ends goes.
 //
-//     prefill_marks [H [T [EVERY]]] [solo | duo | quad | quint | octet] [cold]      default 32 heads, 8192 tokens, no checkpoints, a duo
+//     prefill_marks [H [T [EVERY]]] [solo | duo | quad | quint | sextet | octet] [cold]      default 32 heads, 8192 tokens, no checkpoints, a duo
 #define FKDA_MARKS
 #include "prefill_sm90/prefill_launch.cu"
 
@@ -87,7 +87,7 @@ int main(int argc, char **argv) {
     load_kernels();
     DeviceCase c(x.spec, x.multiprocessors, asked_mapping >= 0 ? asked_mapping : FKDAI_DUO);  // the marked ones
     const DeviceStates states(c);
-    ranks = fkdai_prefill_ranks(c.call.grid), preparers = c.call.grid.mapping == FKDAI_SOLO ? 1 : ranks == 8 ? 4 : ranks == 5 ? 3 : 2;
+    ranks = fkdai_prefill_ranks(c.call.grid), preparers = c.call.grid.mapping == FKDAI_SOLO ? 1 : ranks >= 6 ? 4 : ranks == 5 ? 3 : 2;
     for (int i = 0; i < 3; i++) {
         if (is_cold) ColdCaches().enqueue(nullptr);
         c.run();

@@ -8,7 +8,7 @@ int main(int argc, char **argv) {
     const int multiprocessors = multiprocessors_or_skip("prefill_tiny");
     load_kernels();
     int ran = 0;
-    for (const int mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD, FKDAI_QUINT, FKDAI_OCTET})
+    for (const int mapping : {FKDAI_DUO, FKDAI_SOLO, FKDAI_QUAD, FKDAI_QUINT, FKDAI_SEXTET, FKDAI_OCTET})
         for (int i = 0; i < kernel_case_count("tiny"); i++, ran++) {
             DeviceCase c(kernel_case_at("tiny", i), multiprocessors, asked_mapping < 0 ? mapping : asked_mapping);
             const DeviceStates states(c);

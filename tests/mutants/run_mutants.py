@@ -28,6 +28,7 @@ MMA_LAUNCH = "test_mma_launch"
 NEED_NVCC = {MMA_LAUNCH}    # without one their mutants are left out
 QUADS, CHECKPOINTS, SCHEDULE = "test_prefill_emulated inputs cuts", "test_prefill_states checkpoints", "test_schedule"
 VALUES, LATE, JOBS = "test_prefill_emulated inputs", "test_prefill_emulated laggards", "test_prefill_emulated jobs"
+BROKEN = "test_prefill_emulated refusals"
 CUTS, LAYOUTS = "test_prefill_emulated cuts", "test_prefill_states layouts"
 TIMEOUT_S = 600
 
@@ -219,7 +220,7 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/roles/operands.cuh", "if (kHolds) leave_gammas(stage, held), sync();", "", VALUES),
     ("src/cuda/prefill_sm90/roles/operand_rows.cuh", "    held[0] = held[1];\n", "", VALUES),
     ("src/cuda/prefill_sm90/mapping/duo_solve.cuh", "if (Memory::kAkks % Memory::kSolvers != 0) wait", "if (false) wait", LATE),
-    ("src/cuda/prefill_sm90/roles/find_segments.cuh", "            while (done < i) await_end(done++);\n", "", JOBS),
+    ("src/cuda/prefill_sm90/roles/find_segments.cuh", "            while (!has_the_only<Smem> && done < i) await_end(done++);\n", "", JOBS),
     ("src/cuda/prefill_sm90/mapping/solo_load.cuh", "raw.open_segment(load_values)", "raw.open_segment([] {})", JOBS),
     ("src/cuda/prefill_sm90/mapping/duo_load.cuh", "raw.is_followed(load_values_behind)", "raw.is_followed([] {})", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/fork.cuh", "chain.quarter, 2 * quarter + k), k, copy)", "chain.quarter, k), k, copy)", CHECKPOINTS),
@@ -238,6 +239,14 @@ MUTANTS = [
      "            if (!at.is_last) release_tile(number + kOutStages);\n            this->store(out.index, unit, at);\n            if (at.is_last) return;\n", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_chain.cuh", "if (is_scaled) multiply_state(stage", "if (false) multiply_state(stage", VALUES),
     ("src/cuda/prefill_sm90/prefill_kernel.cuh", "    return has_it;\n", "    return true;\n", JOBS),
+    ("src/cuda/prefill_sm90/prefill_kernel.cuh", "return block_sync<kOtherBarrier, threads>(), Begin::Goes;", "return Begin::Goes;", LATE),
+    ("src/cuda/prefill_sm90/roles/refuse.cuh", "for (int n = lane_here(); n <= p.sequences.count;", "for (int n = lane_here(); n < p.sequences.count;", BROKEN),
+    ("src/cuda/prefill_sm90/roles/refuse.cuh", "head += threads / kUnits)", "head += 2 * (threads / kUnits))", BROKEN),
+    ("src/cuda/prefill_sm90/roles/state_io.cuh", "        if (writes) here.send(here.of_half(to), state);\n", "", VALUES),
+    ("src/cuda/prefill_sm90/mapping/duo_store.cuh", "i + kOwnStages < of_peer + kPrepareGroups", "i + kOwnStages + 1 < of_peer + kPrepareGroups", VALUES),
+    ("src/cuda/prefill_sm90/mapping/duo_store.cuh", "number + kReceivedStages * kRanks < count", "number + kReceivedStages * kRanks + 1 < count", VALUES),
+    ("src/cuda/prefill_sm90/mapping/quad_store.cuh", "< chunks - Shape::kStages;", "< chunks - Shape::kStages - 1;", VALUES),
+    ("src/cuda/device/gates.cuh", "ask(p.dt_bias, channel + 1)", "ask(p.dt_bias, channel)", VALUES),
     ("src/cuda/prefill_sm90/mapping/octet_chain.cuh", "            await_follower();\n        });", "        });", LATE),
     ("src/cuda/prefill_sm90/mapping/quad_copy.cuh", "        wait(s.at(s->barriers.checkpoint_free), (n & 1) ^ 1);\n", "", CHECKPOINTS),
     ("src/cuda/prefill_sm90/mapping/quad_copy.cuh", "(is_chain ? 0 : kCopiedRows)", "(is_chain ? kCopiedRows : 0)", CHECKPOINTS),

@@ -11,9 +11,9 @@ def draw(kernel):
     arrivals = sources.count_arrivals("prefill_sm90/mapping/duo_roles.cuh")
     messages = list_of(duo, arrivals)
     named = {name for *_, name, _ in messages}
-    unnamed = set(duo.layouts["Barriers"]["members"]) - named
+    unnamed = set(duo.layouts["Barriers"]["members"]) - named - {"norms_ready"}
     assert not unnamed, f"figure_barriers does not show {unnamed}"
-    d = Drawing(900, TOP + ROW * len(messages) + 58, "Barriers of one chunk of a duo")
+    d = Drawing(900, TOP + ROW * len(messages) + 76, "Barriers of one chunk of a duo")
     d.text(16, 24, "One chunk that CTA 0 of a duo prepares: who tells whom, and by which barrier", 15, bold=True)
     x = [72 + 126 * i for i in range(len(COLUMNS))]
     for at, (name, color) in zip(x, COLUMNS, strict=True):
@@ -30,6 +30,7 @@ def draw(kernel):
         d.text(middle, y - 6, text, 12, "middle", over_lines=True)
     d.text(16, TOP + ROW * len(messages) + 26, "Numbers are arrivals that flip the barrier; bytes are counted on top of them. A warp arrives once, by one lane.", 12, color="muted")
     d.text(16, TOP + ROW * len(messages) + 44, "CTA 1 gets its copy on barriers of its own, of the same names, and its store warp tells CTA 0 that the copy has come.", 12, color="muted")
+    d.text(16, TOP + ROW * len(messages) + 62, "Where each worker has one job, four norm warps tell the operand warps by norms_ready that a chunk's norms are there.", 12, color="muted")
     return d.render()
 
 
@@ -37,6 +38,7 @@ def list_of(duo, arrivals):
     """(from column, to column, barrier, remark); the counts of arrivals are those of the sources."""
     load, copy, operand, solve, chain, store, peer = range(7)
     assert arrivals["raw_ready"] == ["1"] and arrivals["scores_ready"] == ["2 * kWarpArrivals"] and arrivals["operands_ready"][0] == "4 * kWarpArrivals" and arrivals["solve_ready"][0] == "kWarpArrivals"
+    assert arrivals["norms_ready"] == ["4 * kWarpArrivals"]
     assert arrivals["stage_free"] == ["kRanks", "1"] and duo.kRanks == 2
     assert all(arrivals[name] == ["4 * kWarpArrivals"] for name in ("value_free", "chunk_done", "out_ready")) and arrivals["out_free"] == ["kWarpArrivals"]
     return (

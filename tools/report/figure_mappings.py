@@ -55,7 +55,7 @@ def duo_roles(c, rank):
         ("store", warps(c.kStoreWarp, c.kStoreWarp), f"store · {c.kSingleRegisters}"),
         ("solve", warps(c.kFirstSolveWarp, c.kFindWarp - 1), f"solve, send · {c.kSingleRegisters}"),
         ("find", warps(c.kFindWarp, c.kFindWarp), f"find · {c.kFindRegisters}"),
-        ("idle", warps(c.kFindWarp + 1, 19), f"none · {c.kFindRegisters}"),
+        ("idle", warps(c.kFindWarp + 1, 19), f"none · {c.kFindRegisters}; or norms, see the card"),
     )
 
 
@@ -77,9 +77,9 @@ def receiver_roles(q, state, value, stores):
     single = 4 * q.kGroups
     return (
         ("chain", warps(0, 3), f"{state} · {q.kChainRegisters}"),
-        ("load", warps(single, single), f"{value} · {q.kSingleRegisters}"),
-        *(("store", warps(single + 1 + i, single + 1 + i), f"{what} · {q.kSingleRegisters}") for i, what in enumerate(stores)),
-        ("find", warps(single + 3, single + 3), f"find · {q.kSingleRegisters}"),
+        ("load", warps(single, single), f"{value} · {q.kReceiverRegisters}"),
+        *(("store", warps(single + 1 + i, single + 1 + i), f"{what} · {q.kReceiverRegisters}") for i, what in enumerate(stores)),
+        ("find", warps(single + 3, single + 3), f"find · {q.kReceiverRegisters}"),
         ("idle", "else", f"none · {q.kIdleRegisters}"),
     )
 

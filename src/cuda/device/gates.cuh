@@ -5,6 +5,7 @@
 
 #include "device/scalar_math.cuh"
 #include "device/call_tensors.cuh"
+#include "device/requests.cuh"
 
 namespace fkdai {
 
@@ -17,6 +18,27 @@ __device__ __forceinline__ bool is_steep(float first, float second) { return fir
 // |x| at most `limit`, NaN stays NaN: beyond these limits the gates are 0 or their bound anyway, and no finite parameter gives 0 * inf or inf - inf.
 __device__ __forceinline__ float capped(float x, float limit) { return x > limit ? limit : x < -limit ? -limit : x; }
 
+// What the gates of two channels read beside g, asked for now and looked at later. What is absent is 0.
+struct GateRequest {
+    uint32_t A_log = 0, bias[2] = {0, 0};
+};
+template <GateKind kind>
+inline constexpr bool has_gate_parameters = kind == GateKind::Bounded || kind == GateKind::Softplus;
+template <GateKind kind, class Params>
+__device__ __forceinline__ GateRequest request_gate(const Params &p, int head, int64_t channel) {
+    GateRequest request;
+    if constexpr (has_gate_parameters<kind>) {
+        const auto ask = [](const Vector &of, int64_t i) {
+            return request_4_or_2(of.address(i), of.element != Element::Absent, of.element == Element::F32);
+        };
+        request.bias[0] = ask(p.dt_bias, channel), request.bias[1] = ask(p.dt_bias, channel + 1), request.A_log = ask(p.A_log, head);
+    }
+    return request;
+}
+__device__ __forceinline__ float requested(uint32_t bits, const Vector &of) {
+    return of.element == Element::F32 ? __uint_as_float(bits) : low_bf16(bits);
+}
+
 // Of two channels.
 template <GateKind kind>
 struct Gate;
@@ -28,11 +50,15 @@ struct Gate<GateKind::Bounded> {
 
     template <class Params>
     __device__ __forceinline__ void load(const Params &p, int head, int64_t channel, int lane) {
-        const float2 bias = p.dt_bias.pair_at(channel, 0.f);
+        take(p, request_gate<GateKind::Bounded>(p, head, channel), lane);
+    }
+    template <class Params>
+    __device__ __forceinline__ void take(const Params &p, const GateRequest &request, int lane) {
+        const float2 bias = make_float2(requested(request.bias[0], p.dt_bias), requested(request.bias[1], p.dt_bias));
         // A bound of 0 means no decay: a vanishing L keeps 1/L finite. Each lane's own: two factors of one multiplication cannot both be
         // uniform, and would be copied every time.
         inverse_bound = fmaf(static_cast<float>(lane), 0.f, reciprocal(fminf(p.lower_bound * kLog2e, -1e-30f)));
-        slope = -kLog2e * capped(expf(p.A_log.at(head, 0.f)), 1e12f);
+        slope = -kLog2e * capped(expf(requested(request.A_log, p.A_log)), 1e12f);
         offset[0] = capped(slope * bias.x, 1e30f), offset[1] = capped(slope * bias.y, 1e30f);
     }
     __device__ __forceinline__ float log2_alpha(float g, int i) const {
@@ -46,9 +72,13 @@ struct Gate<GateKind::Softplus> {
     float minus_rate, offset[2];
 
     template <class Params>
-    __device__ __forceinline__ void load(const Params &p, int head, int64_t channel, int) {
-        const float2 bias = p.dt_bias.pair_at(channel, 0.f);
-        minus_rate = -capped(expf(p.A_log.at(head, 0.f)), 1e30f);
+    __device__ __forceinline__ void load(const Params &p, int head, int64_t channel, int lane) {
+        take(p, request_gate<GateKind::Softplus>(p, head, channel), lane);
+    }
+    template <class Params>
+    __device__ __forceinline__ void take(const Params &p, const GateRequest &request, int) {
+        const float2 bias = make_float2(requested(request.bias[0], p.dt_bias), requested(request.bias[1], p.dt_bias));
+        minus_rate = -capped(expf(requested(request.A_log, p.A_log)), 1e30f);
         offset[0] = capped(kLog2e * bias.x, 1e30f), offset[1] = capped(kLog2e * bias.y, 1e30f);
     }
     // log2(1 + 2^x) = max(x, 0) + log2(1 + t), t = 2^-|x|; the latter is t times a polynomial, within 2e-7 of it: a sum 1 + t would have lost what a
@@ -69,6 +99,8 @@ template <>
 struct Gate<GateKind::Precomputed> {
     template <class Params>
     __device__ __forceinline__ void load(const Params &, int, int64_t, int) {}
+    template <class Params>
+    __device__ __forceinline__ void take(const Params &, const GateRequest &, int) {}
     __device__ __forceinline__ float log2_alpha(float g, int) const {
         return max_or_nan(min_or_nan(g, 0.f) * kLog2e, kStrongestDecay);
     }

@@ -2,8 +2,8 @@
 //
 //     S <- Diag(alpha) S;  u = beta (v - S^T k^);  S <- S + k^ u^T;  o = scale S^T q^        32 tokens at a time
 //
-// Octet, quint, quad and duo: the eight, five, four or two CTAs of a cluster share a job; solo: a CTA has one for itself. The same operations in the
-// same order, so the same bits; who does them differs. The host chooses octet, quint or quad where there are few jobs; between the others, where only
+// Octet, sextet, quint, quad and duo: the eight, six, five, four or two CTAs of a cluster share a job; solo: a CTA has one for itself. The same operations in the
+// same order, so the same bits; who does them differs. The host chooses one of the first four where there are few jobs; between the others, where only
 // the device knows the lengths, it chooses. All are compiled twice, for plain calls and for all others: a launch brings the first 64 KB of a kernel's
 // code near the multiprocessors, the rest comes line by line (docs/kernel.md, section 3).
 #pragma once
@@ -32,19 +32,37 @@ __device__ __forceinline__ bool has_turn(const Params &p) {
     return has_it;
 }
 
-// What a block does before its roles begin. takes_turns: the call may be two launches; are_quads: and this one of quads; prepares: chunks; choose: what
-// it is, from the schedule; init_barriers: by one thread. False: there is nothing to do, or the call is refused, and done.
-template <class Memory, int threads, bool takes_turns, bool are_quads, class Choose, class InitBarriers>
-__device__ __forceinline__ bool begin_block(const Params &p, const duo::View &s, bool prepares, const Choose &choose, const InitBarriers &init_barriers) {
+enum BeginBarrier : int { kRawBarrier = 0, kOtherBarrier = 14 };  // the barriers of raw tiles stand; all others do
+enum class Begin { Goes, HasNothing, IsRefused };
+
+// What a block does before its roles begin. takes_turns: the call may be two launches; are_quads: and this one of quads; load_warp: of a block that
+// prepares chunks, else -1: if it can, it makes its own barriers, calls ask_first, and waits for nobody until then, as the first tiles are what all
+// others will wait for; choose: what the block is, from the schedule; init_barriers: by one thread.
+template <class Memory, int threads, bool takes_turns, bool are_quads, class AskFirst, class Choose, class InitBarriers>
+__device__ __forceinline__ Begin begin_block(const Params &p, const duo::View &s, int load_warp, const AskFirst &ask_first, const Choose &choose,
+                                            const InitBarriers &init_barriers) {
     mark_block(mark_block_begins, thread_here() == 0);
     if constexpr (takes_turns) {
         if (p.turn == Turn::First) release_next_kernel();
-        if (!has_turn<Memory, are_quads>(p)) return false;
+        if (!has_turn<Memory, are_quads>(p)) return Begin::HasNothing;
+    }
+    if (p.turn == Turn::Alone) await_previous_kernel();
+    const bool asks_first = Memory::kAsksFirst && load_warp >= 0 && may_ask_first(p);
+    if (Memory::kAsksFirst && uniform(thread_here() / 32) == load_warp) {
+        const SharedView<Memory> here{reinterpret_cast<Memory *>(s.memory), s.base};
+        init_raw_barriers(here);
+        if (asks_first) {
+            block_arrive<kRawBarrier, threads>();
+            const uint32_t asked = ask_first();
+            const bool is_broken = warp_finds_broken(p);
+            if (!is_broken) return block_sync<kOtherBarrier, threads>(), Begin::Goes;
+            for (uint32_t i = 0; i < asked; i++) wait(here.at(here->barriers.raw_ready[i]), 0);  // nobody leaves while the copy engine writes here
+            return Begin::IsRefused;
+        }
     }
     // Maps and barriers by a warp each, side by side.
     if (thread_here() == threads - 64) prefetch_map(p.q), prefetch_map(p.k), prefetch_map(p.g), prefetch_map(p.v);
-    if (prepares) clear_triangles<duo::kStages, threads>(s);
-    if (p.turn == Turn::Alone) await_previous_kernel();
+    if (load_warp >= 0 && thread_here() < kClearingThreads) clear_triangles<duo::kStages>(s, thread_here());  // no load warp is among these
     mark_block(mark_block_may_read, thread_here() == 0);
     if (!are_lone<Memory> && p.schedule.is_own) make_schedule<kChunk, threads, are_plain<Memory>>(p, p.schedule_here(), s->akk);
     if (!are_lone<Memory>) choose(p.schedule_here().cut);
@@ -52,9 +70,22 @@ __device__ __forceinline__ bool begin_block(const Params &p, const duo::View &s,
         init_barriers();
         fence_barrier_init();
     }
-    if (seqlens_are_broken<threads, are_lone<Memory>>(p)) return refuse<threads>(p), false;  // all blocks do
-    __syncthreads();
+    if (seqlens_are_broken<threads, are_lone<Memory>>(p, asks_first ? load_warp : -1)) {  // all blocks are
+        // Not behind this function in kernels that have no need of it: there ptxas then spills 650 bytes where keys have no norm.
+        if constexpr (Memory::kAsksFirst) return Begin::IsRefused;
+        else return refuse<threads, are_plain<Memory>>(p), Begin::HasNothing;
+    }
+    block_sync<kRawBarrier, threads>();
+    if (asks_first) block_arrive<kOtherBarrier, threads>();
     mark_block(mark_block_has_barriers, thread_here() == 0);
+    return Begin::Goes;
+}
+
+// Is there nothing for the roles to do? A call that is refused is done then.
+template <class Memory, int threads>
+__device__ __forceinline__ bool ends_at_once(const Params &p, Begin begin) {
+    if (begin == Begin::Goes) return false;
+    if (begin == Begin::IsRefused) refuse<threads, are_plain<Memory>>(p);
     return true;
 }
 
@@ -75,19 +106,33 @@ struct PlainSolo : Blocks<void, solo::LoneSmem> {};
 
 template <GateKind kind, bool is_raw, class Of>
 __device__ __forceinline__ void run_blocks(const Params &p) {
+    using Duo = std::conditional_t<Of::kHasDuo, typename Of::Duo, duo::Smem>;
+    using Solo = std::conditional_t<Of::kHasSolo, typename Of::Solo, solo::Smem>;
     const uint32_t base = uniform(shared_address(&dynamic_shared<solo::Smem>()));
-    const duo::View duo{&dynamic_shared<duo::Smem>(), base};
-    const solo::View solo{&dynamic_shared<solo::Smem>(), base};
+    const duo::View any{&dynamic_shared<duo::Smem>(), base};
+    const SharedView<Duo> duo{&dynamic_shared<Duo>(), base};
+    const SharedView<Solo> solo{&dynamic_shared<Solo>(), base};
     bool is_solo = Of::kHasSolo;
     const auto choose = [&](const Cut *cut) {
         if constexpr (Of::kHasDuo && Of::kHasSolo)
             is_solo = uniform(cut != nullptr ? cut->kind == kSingleKind : p.equal.weight > 0 ? p.equal.kind == kSingleKind : p.mapping == FKDAI_SOLO);
     };
+    GateRequest gate;
+    if constexpr (!Of::kHasSolo) gate = duo::request_only_gate<kind, Duo>(p);
+    else if constexpr (!Of::kHasDuo) gate = solo::request_only_gate<kind, Solo>(p);
     const auto init_barriers = [&] { is_solo ? solo::init_barriers(solo) : duo::init_barriers(duo); };
-    if (!begin_block<typename Of::Any, kThreads, Of::kHasDuo && Of::kHasSolo, false>(p, duo, true, choose, init_barriers)) return;
+    const int cluster = blockIdx.x / duo::kRanks, rank = blockIdx.x % duo::kRanks, load_warp = Of::kHasDuo ? int{duo::kLoadWarp} : int{solo::kLoadWarp};
+    const auto ask_first = [&] {
+        if constexpr (!Of::Any::kAsksFirst) return 0u;
+        else if constexpr (Of::kHasDuo) return duo::Loads<kind, Duo>{p, duo, rank, cluster, lane_here()}.run_early();
+        else return solo::LoadRole<Solo, kind>{p, solo}.run_early();
+    };
+    constexpr bool takes_turns = Of::kHasDuo && Of::kHasSolo;
+    const Begin begin = begin_block<typename Of::Any, kThreads, takes_turns, false>(p, any, load_warp, ask_first, choose, init_barriers);
+    if (ends_at_once<typename Of::Any, kThreads>(p, begin)) return;
     if constexpr (Of::kHasSolo)
-        if (is_solo) return solo::run<kind, is_raw>(p, SharedView<typename Of::Solo>{&dynamic_shared<typename Of::Solo>(), base});
-    if constexpr (Of::kHasDuo) duo::run<kind>(p, SharedView<typename Of::Duo>{&dynamic_shared<typename Of::Duo>(), base});
+        if (is_solo) return solo::run<kind, is_raw>(p, solo, gate);
+    if constexpr (Of::kHasDuo) duo::run<kind>(p, duo, gate);
 }
 
 // Both. is_raw: q and k have no norm, which is rare; so only solo is compiled for it.
@@ -109,10 +154,16 @@ __global__ void __launch_bounds__(quad::Warps<Shape>::kThreads, 1) prefill_clust
     const quad::ChainView<Shape> receiver{&dynamic_shared<quad::ChainSmem<Shape>>(), base};
     const quad::View<Shape> preparer{&dynamic_shared<quad::Smem<Shape>>(), base};
     const quad::Part<Shape> part{static_cast<int>(blockIdx.x % quad::kRanks<Shape>)};
+    const GateRequest gate = quad::request_only_gate<kind, Shape>(p, part);
     const auto init_barriers = [&] { quad::init_barriers<Shape>(p, receiver, preparer, part); };
+    const auto ask_first = [&] {
+        return quad::Loads<kind, Shape>{p, preparer, part.preparer(), static_cast<int>(blockIdx.x / quad::kRanks<Shape>), lane_here()}.run_early();
+    };
     constexpr int threads = quad::Warps<Shape>::kThreads;
-    if (!begin_block<quad::Smem<Shape>, threads, !Shape::kIsLone, true>(p, any, part.is_preparer(), [](const Cut *) {}, init_barriers)) return;
-    quad::run<kind, Shape>(p, receiver, preparer, part);
+    const int load_warp = part.is_preparer() ? quad::Warps<Shape>::kLoad : -1;
+    const Begin begin = begin_block<quad::Smem<Shape>, threads, !Shape::kIsLone, true>(p, any, load_warp, ask_first, [](const Cut *) {}, init_barriers);
+    if (ends_at_once<quad::Smem<Shape>, threads>(p, begin)) return;
+    quad::run<kind, Shape>(p, receiver, preparer, part, gate);
 }
 
 }  // namespace fkdai::prefill

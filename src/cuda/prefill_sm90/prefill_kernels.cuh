@@ -10,7 +10,7 @@ struct Kernel {
     int threads;
 };
 struct ClusterKernels {
-    Kernel quad, quint, octet;
+    Kernel quad, quint, sextet, octet;
 };
 struct Kernels {
     Kernel any, raw;  // duo and solo; q and k without norm
@@ -26,10 +26,12 @@ constexpr Kernel kClusterKernel{prefill_cluster_kernel<kind, Shape>, quad::Warps
 template <GateKind kind>
 constexpr Kernels kKernelsOf{{prefill_kernel<kind, false>, kThreads},
                              {prefill_kernel<kind, true>, kThreads},
-                             {kClusterKernel<kind, quad::QuadOf<kind>>, kClusterKernel<kind, quad::Quint>, kClusterKernel<kind, quad::Octet>},
+                             {kClusterKernel<kind, quad::QuadOf<kind>>, kClusterKernel<kind, quad::Quint>, kClusterKernel<kind, quad::Sextet>,
+                              kClusterKernel<kind, quad::Octet>},
                              {prefill_plain_kernel<kind, PlainAny>, kThreads},
                              {prefill_plain_kernel<kind, PlainDuo>, kThreads},
                              {prefill_plain_kernel<kind, PlainSolo>, kThreads},
-                             {kClusterKernel<kind, quad::PlainQuadOf<kind>>, kClusterKernel<kind, quad::PlainQuint>, kClusterKernel<kind, quad::PlainOctet>}};
+                             {kClusterKernel<kind, quad::PlainQuadOf<kind>>, kClusterKernel<kind, quad::PlainQuint>,
+                              kClusterKernel<kind, quad::PlainSextet>, kClusterKernel<kind, quad::PlainOctet>}};
 
 }  // namespace fkdai::prefill

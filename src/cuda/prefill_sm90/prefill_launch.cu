@@ -135,7 +135,8 @@ const Kernel &kernel_of(const fkdai_prefill_call &call, const Params &p, fkdai_p
     const Kernels &of = *kKernels[call.gate == FKDAI_GATE_PRECOMPUTED && call.g.element == FKDAI_F32 ? FKDAI_GATES : call.gate];
     if (call.is_raw != 0) return of.raw;
     const ClusterKernels &clusters = is_plain(p) ? of.plain_cluster : of.cluster;
-    if (mapping == FKDAI_OCTET || mapping == FKDAI_QUINT) return mapping == FKDAI_OCTET ? clusters.octet : clusters.quint;
+    if (mapping == FKDAI_OCTET) return clusters.octet;
+    if (mapping == FKDAI_SEXTET || mapping == FKDAI_QUINT) return mapping == FKDAI_SEXTET ? clusters.sextet : clusters.quint;
     if (mapping == FKDAI_QUAD) return clusters.quad;
     if (!is_plain(p)) return of.any;
     if (!is_lone(p) || mapping == FKDAI_EITHER) return of.plain_any;
@@ -144,7 +145,7 @@ const Kernel &kernel_of(const fkdai_prefill_call &call, const Params &p, fkdai_p
 
 // The grid for lengths that the host knows, from a copy of cu_seqlens that is good: the call's, or quads, or a block for each job without a schedule.
 // As best_kind on the device, but for checkpoints.
-fkdai_prefill_grid grid_of_known(const fkdai_prefill_call &call) {
+fkdai_prefill_grid grid_of_known(const fkdai_prefill_call &call, bool is_plain) {
     const bool may_be_lone = call.grid.mapping == FKDAI_EITHER && call.N * call.HV <= fkdai_prefill_singles(call.grid);
     if (call.cu_seqlens_host == nullptr || !(call.grid.quads > 0 || may_be_lone)) return call.grid;
     const bool is_64bit = call.cu_seqlens.element == FKDAI_I64;
@@ -159,6 +160,7 @@ fkdai_prefill_grid grid_of_known(const fkdai_prefill_call &call) {
     Timeline timeline{};
     place_kinds(timeline, call.grid);
     if (may_be_lone) timeline.kinds[kClusterKind].start_cost = FKDAI_SCHEDULE_COST;
+    if (is_plain && jobs.count == call.grid.workers) timeline.kinds[kClusterKind].chunk_cost = FKDAI_LONE_DUO_CHUNK_COST;
     const int kind = best_cut(timeline.kinds, jobs).kind;
     if (kind == kQuadKind) return fkdai_prefill_quads(call.grid);
     return may_be_lone && kind == kSingleKind ? fkdai_prefill_grid{FKDAI_SOLO, static_cast<int>(jobs.count), 0, 0} : call.grid;
@@ -199,8 +201,8 @@ extern "C" int fkdai_prefill_load(void) {
     error = cudaFuncGetAttributes(&attributes, plan_kernel);
     if (error != cudaSuccess) return error;
     for (const Kernels *const of : kKernels)
-        for (const Kernel &kernel : {of->any, of->raw, of->plain_any, of->plain_duo, of->plain_solo, of->cluster.quad, of->cluster.quint, of->cluster.octet,
-                                     of->plain_cluster.quad, of->plain_cluster.quint, of->plain_cluster.octet})
+        for (const Kernel &kernel : {of->any, of->raw, of->plain_any, of->plain_duo, of->plain_solo, of->cluster.quad, of->cluster.quint, of->cluster.sextet,
+                                     of->cluster.octet, of->plain_cluster.quad, of->plain_cluster.quint, of->plain_cluster.sextet, of->plain_cluster.octet})
             if (error = cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes); error != cudaSuccess) return error;
     return cudaSuccess;
 }
@@ -211,7 +213,7 @@ extern "C" int fkdai_prefill_launch(const fkdai_prefill_call *call, void *stream
     Params p{};
     if (const cudaError_t error = fill_params(*call, &p); error != cudaSuccess) return error;
     const bool is_asked = call->grid.is_asked != 0 && call->cu_seqlens_host == nullptr;
-    const fkdai_prefill_grid grid = grid_of_known(*call);
+    const fkdai_prefill_grid grid = grid_of_known(*call, is_plain(p));
     const fkdai_prefill_jobs jobs = jobs_of(*call);
     const fkdai_prefill_schedule schedule = fkdai_prefill_who_schedules(jobs, grid, call->checkpoints.stops);
     place_workspace(p, grid, schedule, call->checkpoints.stops, call->workspace, schedule == FKDAI_SCHEDULE_NONE ? 0 : launch_number());

@@ -4,7 +4,10 @@
 #include "prefill_sm90/prefill_tuning.h"
 #include "schedule/schedule_tuning.h"
 
-enum { OCTET_RANKS = 8, QUINT_RANKS = 5, QUAD_RANKS = 4, DUO_RANKS = 2, OCTET_PREPARERS = 4, QUINT_PREPARERS = 3, QUAD_PREPARERS = 2 };
+/* Of a kind of cluster: its name, CTAs, and those of them that prepare. */
+static const struct { fkdai_prefill_mapping mapping; int ranks, preparers; } CLUSTERS[] = {
+    {FKDAI_OCTET, 8, 4}, {FKDAI_SEXTET, 6, 4}, {FKDAI_QUINT, 5, 3}, {FKDAI_QUAD, 4, 2}};
+enum { DUO_RANKS = 2 };
 enum { WIDTH = 128, CHUNK = 32, HALVES = 2, ALIGN = 256 };
 
 static int at_least_one(int count) { return count > 1 ? count : 1; }
@@ -56,18 +59,21 @@ fkdai_prefill_grid fkdai_prefill_make_grid(fkdai_prefill_mapping wanted, fkdai_p
     const int clusters = at_least_one(multiprocessors / DUO_RANKS);
     const int quads = at_least_one(multiprocessors * FKDAI_QUADS_NUMERATOR / FKDAI_QUADS_DENOMINATOR);
     const int octets = multiprocessors * FKDAI_OCTETS_NUMERATOR / FKDAI_OCTETS_DENOMINATOR;
+    const int sextets = multiprocessors * FKDAI_SEXTETS_NUMERATOR / FKDAI_SEXTETS_DENOMINATOR;
     const int quints = multiprocessors * FKDAI_QUINTS_NUMERATOR / FKDAI_QUINTS_DENOMINATOR;
     const int octet_can = is_room(octets, N, H) && !may_fall_inside_a_chunk(stops);
-    const int quint_can = is_room(quints, N, H);
-    fkdai_prefill_mapping mapping = (wanted == FKDAI_OCTET && !octet_can) || (wanted == FKDAI_QUINT && !quint_can) ? FKDAI_QUAD : wanted;
+    const int sextet_can = is_room(sextets, N, H), quint_can = is_room(quints, N, H);
+    const int cannot = (wanted == FKDAI_OCTET && !octet_can) || (wanted == FKDAI_SEXTET && !sextet_can) || (wanted == FKDAI_QUINT && !quint_can);
+    fkdai_prefill_mapping mapping = cannot ? FKDAI_QUAD : wanted;
     if (wanted == FKDAI_EITHER && octet_can) mapping = FKDAI_OCTET;
+    else if (wanted == FKDAI_EITHER && sextet_can) mapping = FKDAI_SEXTET;
     else if (wanted == FKDAI_EITHER && quint_can) mapping = FKDAI_QUINT;
     else if (wanted == FKDAI_EITHER && quad_is_faster(quads, of)) mapping = FKDAI_QUAD;
     else if (wanted == FKDAI_EITHER && is_room(clusters, N, H)) mapping = FKDAI_DUO;
     else if (wanted == FKDAI_EITHER && lone_solo_is_faster(clusters, of)) mapping = FKDAI_SOLO;
     const int is_open = wanted == FKDAI_EITHER && (mapping & FKDAI_EITHER) != 0 && quad_may_be_faster(quads, of);
     const int room = mapping == FKDAI_SOLO ? clusters * DUO_RANKS : mapping == FKDAI_QUAD ? quads : mapping == FKDAI_QUINT ? quints :
-                     mapping == FKDAI_OCTET ? octets : clusters;
+                     mapping == FKDAI_SEXTET ? sextets : mapping == FKDAI_OCTET ? octets : clusters;
     return (fkdai_prefill_grid){mapping, is_room(room, N, H) ? (int)(N * H) : room, is_open ? quads : 0, is_open && device_is_asked(clusters, of)};
 }
 
@@ -75,7 +81,16 @@ fkdai_prefill_grid fkdai_prefill_quads(fkdai_prefill_grid grid) { return (fkdai_
 
 int fkdai_prefill_ranks(fkdai_prefill_grid grid)
 {
-    return grid.mapping == FKDAI_OCTET ? OCTET_RANKS : grid.mapping == FKDAI_QUINT ? QUINT_RANKS : grid.mapping == FKDAI_QUAD ? QUAD_RANKS : DUO_RANKS;
+    for (size_t i = 0; i < sizeof CLUSTERS / sizeof *CLUSTERS; i++)
+        if (grid.mapping == CLUSTERS[i].mapping) return CLUSTERS[i].ranks;
+    return DUO_RANKS;
+}
+
+static size_t preparers_of(fkdai_prefill_mapping mapping)
+{
+    for (size_t i = 0; i < sizeof CLUSTERS / sizeof *CLUSTERS; i++)
+        if (mapping == CLUSTERS[i].mapping) return (size_t)CLUSTERS[i].preparers;
+    return 0;
 }
 
 int fkdai_prefill_clusters(fkdai_prefill_grid grid) { return grid.mapping == FKDAI_SOLO ? 0 : grid.workers; }
@@ -118,8 +133,7 @@ fkdai_prefill_layout fkdai_prefill_make_layout(int64_t N, fkdai_prefill_grid gri
 {
     fkdai_prefill_layout l = {0};
     const size_t workers = (size_t)grid.workers, sequences = (size_t)N;
-    const size_t preparers = grid.mapping == FKDAI_OCTET ? OCTET_PREPARERS : grid.mapping == FKDAI_QUINT ? QUINT_PREPARERS : grid.mapping == FKDAI_QUAD ? QUAD_PREPARERS : 0;
-    l.relay = take(&l.bytes, workers * preparers * FKDAI_RELAY_BYTES);
+    l.relay = take(&l.bytes, workers * preparers_of(grid.mapping) * FKDAI_RELAY_BYTES);
     const int singles = fkdai_prefill_singles(grid), clusters = fkdai_prefill_clusters(grid);
     const size_t most = (size_t)(singles > clusters ? singles : clusters);
     l.parked = take(&l.bytes, may_fall_inside_a_chunk(stops) ? most * WIDTH * WIDTH * sizeof(float) : 0);

@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-/* Who works on a job: one block, or a cluster of two, four, five or eight blocks that share it. EITHER: asked for, the fastest of them; in a grid, the
+/* Who works on a job: one block, or a cluster of two, four, five, six or eight blocks that share it. EITHER: asked for, the fastest of them; in a grid, the
  * device chooses between solo and duo once it knows the lengths. The bits are the same. */
 typedef enum fkdai_prefill_mapping {
     FKDAI_SOLO = 1,
@@ -20,7 +20,8 @@ typedef enum fkdai_prefill_mapping {
     FKDAI_EITHER = FKDAI_SOLO | FKDAI_DUO,
     FKDAI_QUAD = 4,
     FKDAI_OCTET = 8,
-    FKDAI_QUINT = 16                    /* clusters of five */
+    FKDAI_QUINT = 16,                   /* clusters of five */
+    FKDAI_SEXTET = 32                   /* of six */
 } fkdai_prefill_mapping;
 
 typedef struct fkdai_prefill_grid {

@@ -44,7 +44,8 @@ static fkda_status plan(const fkdai_cuda_device *on, fkdai_plan *plan, fkdai_cud
     REFUSE_UNLESS(on->shared_bytes >= fkdai_prefill_shared_bytes(), "device %d offers %d bytes of shared memory per block, the kernel needs %d",
                   (int)d->device, on->shared_bytes, fkdai_prefill_shared_bytes());
     static const struct { const char *mapping, *workers; } names[] = {
-        [FKDAI_OCTET] = {"octet", "clusters of 8"}, [FKDAI_QUINT] = {"quint", "clusters of 5"}, [FKDAI_QUAD] = {"quad", "clusters of 4"}, [FKDAI_DUO] = {"duo", "clusters of 2"},
+        [FKDAI_OCTET] = {"octet", "clusters of 8"}, [FKDAI_SEXTET] = {"sextet", "clusters of 6"}, [FKDAI_QUINT] = {"quint", "clusters of 5"},
+        [FKDAI_QUAD] = {"quad", "clusters of 4"}, [FKDAI_DUO] = {"duo", "clusters of 2"},
         [FKDAI_SOLO] = {"solo", "blocks"}, [FKDAI_EITHER] = {"duo or solo", "blocks"}};
     const fkdai_prefill_mapping wanted = d->qk_norm == FKDA_QK_NORM_NONE ? FKDAI_SOLO : FKDAI_EITHER;
     const fkdai_prefill_jobs jobs = {d->B * d->T, d->N, d->HV, d->cu_seqlens != FKDA_NONE};

@@ -11,6 +11,7 @@
 enum {
     /* Time of a chunk in a worker of each kind, in 10 ns, where all SMs work. Only the ratio counts. */
     FKDAI_DUO_CHUNK_COST = 110,
+    FKDAI_LONE_DUO_CHUNK_COST = 103,    /* in the kernel of plain calls with one job each */
     FKDAI_SOLO_CHUNK_COST = 198,
     FKDAI_QUAD_CHUNK_COST = 56,
     FKDAI_QUAD_JOB_COST = 7,            /* chunks, where other workers have FKDAI_JOB_COST */
@@ -22,6 +23,10 @@ enum {
     /* Clusters of four that fit at once, as a fraction of the SMs: 30 on 132. GPCs have an odd number of SMs, so some stay alone. */
     FKDAI_QUADS_NUMERATOR = 5,
     FKDAI_QUADS_DENOMINATOR = 22,
+
+    /* Clusters of six: 17 fit on 132, 16 are counted on. */
+    FKDAI_SEXTETS_NUMERATOR = 4,
+    FKDAI_SEXTETS_DENOMINATOR = 33,
 
     /* Clusters of five: 22 fit on 132, 20 are counted on. */
     FKDAI_QUINTS_NUMERATOR = 5,

@@ -95,6 +95,21 @@ __device__ __forceinline__ void fence_cluster() { asm volatile("fence.acq_rel.cl
 // before copies that a later arrival lets in (without it, a copy was seen to overtake an ldmatrix).
 __device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+// All threads of a block meet at a named barrier; a warp that arrives goes on, and counts as one that met.
+template <int id, int threads>
+__device__ __forceinline__ void block_sync() { asm volatile("bar.sync %0, %1;" ::"n"(id), "n"(threads) : "memory"); }
+template <int id, int threads>
+__device__ __forceinline__ void block_arrive() { asm volatile("bar.arrive %0, %1;" ::"n"(id), "n"(threads) : "memory"); }
+
+// So many threads of a block meet, whole warps; whether it holds for one of them. Not side by side with another meeting of this number.
+inline constexpr int kAnyBarrier = 15;
+__device__ __forceinline__ bool block_or(int threads, bool holds) {
+    uint32_t any;
+    asm volatile("{\n.reg .pred p, q;\nsetp.ne.b32 p, %2, 0;\nbar.red.or.pred q, %3, %1, p;\nselp.u32 %0, 1, 0, q;\n}"
+                 : "=r"(any) : "r"(threads), "r"(static_cast<uint32_t>(holds)), "n"(kAnyBarrier) : "memory");
+    return any != 0;
+}
+
 // Two warps, or the four of a warpgroup, meet; `id` is 1..15 (0 is __syncthreads).
 __device__ __forceinline__ void warp_pair_sync(int id) { asm volatile("bar.sync %0, 64;" ::"r"(id) : "memory"); }
 __device__ __forceinline__ void warpgroup_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }

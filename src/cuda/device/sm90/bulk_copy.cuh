@@ -31,6 +31,12 @@ __device__ __forceinline__ void load_tile(uint32_t destination, const CUtensorMa
                  : "memory");
 }
 
+// Such a box into L2.
+__device__ __forceinline__ void prefetch_tile(const CUtensorMap &map, int channel, int head, int token, int batch) {
+    asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];"
+                 ::"l"(&map), "r"(channel), "r"(head), "r"(token), "r"(batch) : "memory");
+}
+
 // Our shared memory -> a peer CTA's; `destination` and `barrier` are addresses in the same peer.
 __device__ __forceinline__ void copy_to_peer(uint32_t destination, uint32_t source, uint32_t bytes,
                                              uint32_t barrier) {

@@ -17,7 +17,15 @@ struct ChainRole {
     __device__ __forceinline__ void run() const {
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
         const auto await_staging = [&] { await_out(number), await_out(number + 1); };  // where O waits, the state passes
-        const StateIo<Memory, decltype(await_staging)> state_io{p, s, rank, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp]), await_staging};
+        const auto await_tiles = [&] {  // all blocks want tiles and states at once, and tiles are wanted first
+            if constexpr (Memory::kStateBehindTiles)
+                for (int i = 0; i < kPrepareGroups; i++) wait(s.at(s->barriers.raw_ready[i]), 0);
+        };
+        const auto leave_cluster = [] {
+            if constexpr (leaves_early<Memory>) cluster_arrive();
+        };
+        const StateIo<Memory, decltype(await_staging), true, decltype(await_tiles), decltype(leave_cluster)> state_io{
+            p, s, rank, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp]), await_staging, await_tiles, leave_cluster};
         const auto work = [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
             run_parts(*this, parts, number, state, leave_checkpoint);
         };

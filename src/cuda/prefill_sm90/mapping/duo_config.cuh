@@ -20,7 +20,8 @@ inline constexpr int kValueLag = kOwnStages + 1;  // chunks that the raw tiles r
 // of a block have no part.
 inline constexpr int kPrepareGroups = 2;
 enum Warp : int { kLoadWarp = 12, kStoreWarp = 13, kFirstSolveWarp = 14, kFindWarp = 16 };
-enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 80, kFindRegisters = 32, kIdleRegisters = 24 };
+enum Registers : int { kChainRegisters = 208, kPrepareRegisters = 80, kSingleRegisters = 80, kFindRegisters = 32, kIdleRegisters = 24,
+                       kChainBesideNormsRegisters = 200, kNormRegisters = 40 };  // the last two: kNormsAside
 enum NamedBarrier : int { kChainBarrier = 1, kFirstPrepareBarrier = 2, kFirstPairBarrier = 6 };
 
 inline constexpr uint32_t kOperandBytes = offsetof(Stage, range);  // of a stage: final before the solve starts
@@ -28,6 +29,7 @@ inline constexpr uint32_t kOperandBytes = offsetof(Stage, range);  // of a stage
 // Who flips a barrier, and what it announces.
 struct Barriers {
     uint64_t raw_ready[kOwnStages];         // load warp + copy engine: raw tiles and ChunkInfo are there
+    uint64_t norms_ready[kOwnStages];       // kNormsAside: 4 norm warps
     uint64_t scores_ready[kOwnStages];      // 2 operand warps: akk
     uint64_t operands_ready[kStages];       // the stage but for T. Own: 4 operand warps; received: the peer's solve warp + copy engine
     uint64_t solve_ready[kStages];          // T. Own: solve warp; received: the peer's solve warp + copy engine
@@ -42,10 +44,14 @@ struct Barriers {
 
 struct Smem {
     static constexpr bool kIsLone = false, kIsPlain = false;  // segments.cuh
+    static constexpr bool kAsksFirst = false;                 // begin_block
+    static constexpr bool kStateBehindTiles = false;          // the first state is asked for when the first tiles are there
     static constexpr int kPreparers = kRanks;  // CTAs that prepare chunks in turns
     static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = duo::kPrepareGroups, kChunkInfos = duo::kChunkInfos;
     static constexpr int kAkks = kOwnStages, kSteps = kOwnStages;
     static constexpr int kGatesAhead = 0, kSolveUnroll = 1, kSolvers = 2;
+    static constexpr bool kNormsAside = false;       // by warps that have no other part
+    static constexpr bool kPrefetchesTiles = false;  // into L2, until there is a stage for them, which is what such a duo waits for
     static constexpr bool kSolvesAside = false, kFirstAhead = false, kLoadsApart = false;  // quad_config.cuh
     static constexpr bool kTakesRaw = false;                          // q and k without norm?
     static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
@@ -67,7 +73,8 @@ struct PlainSmem : Smem {
     static constexpr bool kIsPlain = true;
 };
 struct LoneSmem : PlainSmem {
-    static constexpr bool kIsLone = true;
+    static constexpr bool kIsLone = true, kAsksFirst = true, kStateBehindTiles = true, kNormsAside = true, kPrefetchesTiles = true;
+    static constexpr int kSolveUnroll = 2;
 };
 
 static_assert(sizeof(Stage) % 1024 == 0 && sizeof(Smem) + 1024 <= 232448);

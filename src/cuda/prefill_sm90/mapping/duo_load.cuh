@@ -20,7 +20,7 @@ struct LoadRole {
     template <class Chunks>
     __device__ __forceinline__ void run(Chunks raw) const {
         uint32_t value = 0;
-        const int early_chunks = kAsksAhead ? load_early(kTurns, kEarlyChunks) : first_piece<Memory, kHasMarks>(p, cluster, kEarlyChunks).early;
+        const int early_chunks = kAsksAhead ? load_early<true>(kTurns, kEarlyChunks, [] {}) : first_piece<Memory, kHasMarks>(p, cluster, kEarlyChunks).early;
         const auto early = static_cast<uint32_t>(uniform(early_chunks));
         // The chain wants them before it lets segments go.
         const auto load_values_behind = [&] {
@@ -62,20 +62,28 @@ struct LoadRole {
         for (uint32_t i = 0; i < Memory::kPrepareGroups; i++) announce_end(end + i * kTurns);
     }
 
-    // Before the roles begin. kFirstAhead: operand groups slow each other, and the first chunk is wanted first. So that one alone, and then a group gets
-    // its first tiles when the norms of the one before are there. A load warp that finds segments itself asks for as many as there are stages before
+    // Before the roles begin, and perhaps before the block has met, so that barriers of others may not be there yet. Returns how many of this CTA's chunks
+    // have been asked for. kFirstAhead: operand groups slow each other, and the first chunk is wanted first. So that one alone, and then a group gets its
+    // first tiles when the norms of the one before are there. A load warp that finds segments itself asks for as many as there are stages before
     // (kAsksAhead), but where ptxas then spills registers of the operand warps: with precomputed gates and two or three preparers.
     static constexpr bool kIsPrecomputed = kind == GateKind::Precomputed || kind == GateKind::PrecomputedF32;
     static constexpr bool kAsksAhead = Memory::kFirstAhead && !Memory::kLoadsApart && !(kIsPrecomputed && kTurns < 4);
     static constexpr uint32_t kEarlyChunks = (kAsksAhead ? Memory::kOwnStages : Memory::kFirstAhead ? 1 : Memory::kPrepareGroups) * kTurns;
-    __device__ __forceinline__ void run_early() const { (void)load_early(0, Memory::kFirstAhead ? kTurns : kEarlyChunks); }
+    __device__ __forceinline__ uint32_t run_early() const {
+        uint32_t asked = 0;
+        (void)load_early<false>(0, Memory::kFirstAhead ? kTurns : kEarlyChunks, [&] { asked++; });
+        return asked;
+    }
 
-    // Chunks first to most of the timeline. Returns how many are early ones, those before `first` too.
-    __device__ __forceinline__ int load_early(uint32_t first, uint32_t most) const {
+    // Chunks first to most of the timeline; count(): behind each. Returns how many are early ones, those before `first` too. waits: for what load_raw
+    // waits for.
+    template <bool waits, class Count>
+    __device__ __forceinline__ int load_early(uint32_t first, uint32_t most, const Count &count) const {
         constexpr int kAhead = keeps_gates<Memory, kind> ? Memory::kGatesAhead : 0;
         const auto load = [&](uint32_t number, const ChunkInfo &info) {
-            await_norms_before(number / kTurns);
-            load_raw(info, number, static_cast<int>(number));
+            if (waits) await_norms_before(number / kTurns);
+            load_raw<waits>(info, number, static_cast<int>(number));
+            count();
         };
         return load_early_chunks<Memory, kAhead, kHasMarks>(p, cluster, static_cast<int>(first) + rank, kTurns, most, load);
     }
@@ -86,14 +94,17 @@ struct LoadRole {
             if (i - 1 < Memory::kPrepareGroups - 1) wait_together(s.at(s->barriers.norms_ready[i - 1]), 0);
     }
 
-    // before: chunks of the segment before this one.
+    // before: chunks of the segment before this one. waits: for its stage, unless it is the first one there.
+    template <bool waits = true>
     __device__ __forceinline__ void load_raw(const ChunkInfo &at, uint32_t number, int before) const {
         const RingSlot slot = own_slot<Memory>(number / kTurns);
         const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);
         if (lane == 0) leave_chunk_info(s, number, at);
         mark(mark_load_wants_stage, number, lane == 0);
         if (!keeps_gates<Memory, kind> || before < Memory::kGatesAhead) prefetch_gates<kind>(p, at, lane);
-        wait_together(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);
+        if (waits && Memory::kPrefetchesTiles && elect_one()) prefetch_raw_tiles<kind>(p, at);
+        if (waits) wait_together(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);
+        else __syncwarp();
         mark(mark_load_has_stage, number, lane == 0);
         if (elect_one()) load_raw_tiles<kind>(p, s, slot.index, at, ready);
         __syncwarp();

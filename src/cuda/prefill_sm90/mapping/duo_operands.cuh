@@ -13,8 +13,11 @@ struct OperandRole {
     SharedView<Memory> s;
     int group, rank, cluster, warp, lane;  // warp 0..3 of the group
 
-    __device__ __forceinline__ void run() const {
-        const uint32_t end = Memory::kFirstAhead || are_lone<Memory> ? run_gate_first() : run_chunks();
+    static constexpr bool kGateFirst = Memory::kFirstAhead || are_lone<Memory>;
+
+    // asked: are_lone: for the gate.
+    __device__ __forceinline__ void run(const GateRequest &asked) const {
+        const uint32_t end = kGateFirst ? run_gate_first(first_gate(asked)) : run_chunks();
         if constexpr (Memory::kSolvesAside) await_place(end), announce_scores(end);  // that there is no more
     }
 
@@ -32,17 +35,21 @@ struct OperandRole {
         }
         return i;
     }
-    // The same, the gate of the first head while its tiles are on their way.
-    __device__ __forceinline__ uint32_t run_gate_first() const {
+    // The same; the gate of the first head was asked for while its tiles were on their way.
+    __device__ __forceinline__ uint32_t run_gate_first(const Gate<kind> &first) const {
         uint32_t i = group;
-        ChunkInfo info{};
-        info.rows = 1;
-        for (int head = first_head(); info.rows > 0; head = info.head) {
-            const Gate<kind> gate = operands().load_gate(head);
+        int head = first_head();
+        for (Gate<kind> gate = first;; gate = operands().load_gate(head)) {
+            ChunkInfo info;
             typename Parts::Kept kept;
             for (info = await_tiles(i); info.rows > 0 && info.head == head; info = await_tiles(i += Memory::kPrepareGroups)) make(i, info, gate, kept);
+            if (info.rows == 0) return i;
+            head = info.head;
         }
-        return i;
+    }
+    __device__ __forceinline__ Gate<kind> first_gate(const GateRequest &asked) const {
+        if constexpr (are_lone<Memory>) return operands().take_gate(asked);
+        else return operands().load_gate(first_head());
     }
     // Of the cluster's first chunk, or any, where that is not known yet.
     __device__ __forceinline__ int first_head() const { return first_piece<Memory, Memory::kFirstAhead>(p, cluster, 1).head; }

@@ -5,6 +5,7 @@
 #include "device/sm90/registers.cuh"
 #include "prefill_sm90/mapping/duo_chain.cuh"
 #include "prefill_sm90/mapping/duo_load.cuh"
+#include "prefill_sm90/mapping/duo_norms.cuh"
 #include "prefill_sm90/mapping/duo_operands.cuh"
 #include "prefill_sm90/mapping/duo_solve.cuh"
 #include "prefill_sm90/mapping/duo_store.cuh"
@@ -12,7 +13,8 @@
 
 namespace fkdai::prefill::duo {
 
-__device__ __forceinline__ void init_chain_barriers(const View &s) {
+template <class Memory>
+__device__ __forceinline__ void init_chain_barriers(const SharedView<Memory> &s) {
     const Barriers &b = s->barriers;
     for (int i = 0; i < kValueStages; i++) {
         barrier_init(s.at(b.value_ready[i]), 1);
@@ -26,10 +28,12 @@ __device__ __forceinline__ void init_chain_barriers(const View &s) {
     }
 }
 
-__device__ __forceinline__ void init_barriers(const View &s) {
+template <class Memory>
+__device__ __forceinline__ void init_barriers(const SharedView<Memory> &s) {
     const Barriers &b = s->barriers;
     for (int i = 0; i < kOwnStages; i++) {
-        barrier_init(s.at(b.raw_ready[i]), 1);
+        if (!Memory::kAsksFirst) barrier_init(s.at(b.raw_ready[i]), 1);
+        if (Memory::kNormsAside) barrier_init(s.at(b.norms_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.scores_ready[i]), 2 * kWarpArrivals);
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.solve_ready[i]), kWarpArrivals);
@@ -44,44 +48,66 @@ __device__ __forceinline__ void init_barriers(const View &s) {
 }
 
 template <GateKind kind, class Memory>
-__device__ __forceinline__ void run_role(const Params &p, const SharedView<Memory> &s) {
+using Loads = LoadRole<Memory, kind, true>;
+
+template <GateKind kind, class Memory>
+__device__ __forceinline__ GateRequest request_only_gate(const Params &p) {
+    if (!are_lone<Memory> || thread_here() < 128 || thread_here() >= 32 * kLoadWarp) return {};
+    return prefill::request_only_gate<kind>(p, blockIdx.x / kRanks, thread_here() / 32);
+}
+
+// What is held wants registers that norms want as well, and other gates.
+template <GateKind kind, bool norms_aside>
+inline constexpr Pace kPace = norms_aside && kind == GateKind::Bounded ? Pace{1, 2, true, false, false} : Pace{1, 1, false, true, true};
+
+template <GateKind kind, class Memory>
+__device__ __forceinline__ void run_role(const Params &p, const SharedView<Memory> &s, const GateRequest &gate) {
     // The shuffle tells the compiler that the warp index is uniform: descriptors go to uniform registers.
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
+    constexpr bool norms_aside = Memory::kNormsAside;
+    const FindRole<Memory> find{{p, s, cluster, rank, 1}};
     if (warp < 4) {
-        grow_registers<kChainRegisters>();
+        grow_registers<norms_aside ? kChainBesideNormsRegisters : kChainRegisters>();
         return ChainRole<Memory>{p, s, rank, cluster, warp, lane}.run();
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        return OperandRole<Memory, kind, Pace{1, 1, false, true, true}, true>{p, s, warp / 4 - 1, rank, cluster, warp % 4, lane}.run();
+        return OperandRole<Memory, kind, kPace<kind, norms_aside>, !norms_aside>{p, s, warp / 4 - 1, rank, cluster, warp % 4, lane}.run(gate);
     }
     if (warp >= kFindWarp) {
-        shrink_registers<kFindRegisters>();
-        if (warp == kFindWarp) FindRole<Memory>{{p, s, cluster, rank, 1}}.run();
+        shrink_registers<norms_aside ? kNormRegisters : kFindRegisters>();
+        if constexpr (norms_aside) NormRole<Memory>{p, s, rank, warp - kFindWarp, lane}.run();
+        else if (warp == kFindWarp) find.run();
         return;
     }
     shrink_registers<kSingleRegisters>();
     // The order of their code was measured: 4 % of H=96 fixed (2026-11-28-starts.md).
-    if (warp >= kFirstSolveWarp) SolveRole{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
-    else if (warp == kStoreWarp) StoreRole{{p, s, rank, lane}}.run();
-    else LoadRole<Memory, kind, true>{p, s, rank, cluster, lane}.run(ChunkIterator<QueueReader<Memory>>{{s}});
+    if (warp >= kFirstSolveWarp) {
+        SolveRole<Memory>{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
+    } else if (warp == kStoreWarp) {
+        if (norms_aside) find.run();  // it has time until there is an O
+        StoreRole<Memory>{{p, s, rank, lane}}.run();
+    } else {
+        Loads<kind, Memory>{p, s, rank, cluster, lane}.run(ChunkIterator<QueueReader<Memory>>{{s}});
+    }
 }
 
 // What a block does once its barriers stand. The cluster meets before the first arrival at the peer, and at the end, as nobody leaves while the
 // peer may still write here. All warps meet, those without a part too, in one place: compute-sanitizer's racecheck does not end otherwise.
 template <GateKind kind, class Memory>
-__device__ __forceinline__ void run(const Params &p, const SharedView<Memory> &s) {
+__device__ __forceinline__ void run(const Params &p, const SharedView<Memory> &s, const GateRequest &gate) {
     const int warp = thread_here() / 32, rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
     cluster_arrive();
-    if (warp == kLoadWarp) LoadRole<Memory, kind, true>{p, s, rank, cluster, lane_here()}.run_early();
+    if (warp == kLoadWarp && !(Memory::kAsksFirst && may_ask_first(p))) Loads<kind, Memory>{p, s, rank, cluster, lane_here()}.run_early();
     cluster_wait();
     mark_block(mark_block_has_met, thread_here() == 0);
-    run_role<kind, Memory>(p, s);
+    run_role<kind, Memory>(p, s, gate);
     __syncwarp();
-    if (warp >= kStoreWarp && warp < kFindWarp) fence_cluster();  // whoever arrives at the peer; it waits for stores
+    // Whoever arrives at the peer, unless all such arrivals have been waited for there. It waits for stores.
+    if (!has_the_only<Memory> && warp >= kStoreWarp && warp < kFindWarp) fence_cluster();
     mark_block(mark_block_ends, thread_here() == 0);
-    cluster_arrive();
+    if (!leaves_early<Memory> || warp >= 4) cluster_arrive();
     cluster_wait();
     mark_block(mark_block_has_parted, thread_here() == 0);
 }

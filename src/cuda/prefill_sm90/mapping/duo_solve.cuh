@@ -68,14 +68,18 @@ struct SolveParts {
 };
 
 // T = (I + A)^-1 Diag(beta), and the finished stage goes to the peer.
-struct SolveRole : SolveParts<Smem> {
+template <class Memory>
+struct SolveRole : SolveParts<Memory> {
+    using Parts = SolveParts<Memory>;
+    using Parts::s, Parts::rank, Parts::lane;
+
     __device__ __forceinline__ void run() const {
-        run_chunks([&](uint32_t i, float b, auto is_usual) {
-            const RingSlot slot = own_slot(i), to = received_slot(i);
+        this->run_chunks([&](uint32_t i, float b, auto is_usual) {
+            const RingSlot slot = own_slot<Memory>(i), to = received_slot(i);
             const uint32_t stage = slot.index;
             bool has_room;
             __syncwarp();
-            solve<is_usual>(i, b, [&] {
+            this->template solve<is_usual>(i, b, [&] {
                 wait_together(s.at(s->barriers.operands_ready[stage]), slot.phase);
                 has_room = uniform(has_flipped(s.at(s->barriers.stage_free[to.index]), to.phase ^ 1));
                 if (has_room && elect_one()) send_operands(stage, to);

@@ -5,7 +5,7 @@
 
 namespace fkdai::prefill::quad {
 
-// Shape: Quad or Quint.
+// Shape: Quad, Quint or Sextet.
 template <class Shape>
 struct ChainRole : StateParts<Shape> {
     using Parts = StateParts<Shape>;

@@ -21,7 +21,7 @@ namespace fkdai::prefill::quad {
 // kFours, kTurn, kHolds: as in Pace. A quad's preparers move as much in shared memory as it can take, so what can be held in registers is. One four of
 // tokens under way is less code, which comes faster the first time, and leaves registers to ask for the next one ahead. kFirstAhead: what the first
 // chunk waits for is done first (OperandRole, LoadRole). kKeepsLane: ptxas would read the lane anew in each turn of the solve and norm loops; in a
-// quad it does not. kIsLone, kIsPlain: are_lone, are_plain (segments.cuh); an octet or a quint has one job, whatever the call is.
+// quad it does not. kIsLone, kIsPlain: are_lone, are_plain (segments.cuh); an octet, a sextet or a quint has one job, whatever the call is.
 inline constexpr int kChains = kHalves;
 struct Quad {
     static constexpr int kOuts = 0, kPreparers = 2, kQueued = 4, kStages = 6, kGroups = 4, kFours = 1, kTurn = 2, kScores = 4, kSolveUnroll = 2, kSolvers = 3;
@@ -39,13 +39,16 @@ template <GateKind kind>
 using QuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, WideQuad, Quad>;
 struct Quint : Quad {
     static constexpr int kPreparers = 3, kGroups = 3, kFours = 1, kTurn = 1, kScores = 6, kSolveUnroll = 1, kSolvers = 2;
-    static constexpr int kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
+    static constexpr int kGroupRegisters = 112, kSingleRegisters = 96, kNormRegisters = 40;
     static constexpr bool kIsLone = true, kIsPlain = false;
     static constexpr bool kHolds = false, kForks = true, kFirstAhead = true, kKeepsLane = true;
 };
+struct Sextet : Quint {  // one more: the fourth chunk, and so on, is made beside the first
+    static constexpr int kPreparers = 4;
+};
 struct Octet {
     static constexpr int kOuts = 2, kPreparers = 4, kQueued = 2, kStages = 6, kGroups = 3, kFours = 1, kTurn = 1, kScores = 6, kSolveUnroll = 1, kSolvers = 2;
-    static constexpr int kGroupRegisters = 120, kSingleRegisters = 80, kNormRegisters = 40;
+    static constexpr int kGroupRegisters = 112, kSingleRegisters = 96, kNormRegisters = 40;
     static constexpr bool kIsLone = true, kIsPlain = false;
     static constexpr bool kHolds = false, kSolvesAside = false, kForks = false, kFirstAhead = true, kKeepsLane = true;
     static constexpr int kCopies = 1;
@@ -60,6 +63,9 @@ struct PlainWideQuad : WideQuad {
 template <GateKind kind>
 using PlainQuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, PlainWideQuad, PlainQuad>;
 struct PlainQuint : Quint {
+    static constexpr bool kIsPlain = true, kForks = false;
+};
+struct PlainSextet : Sextet {
     static constexpr bool kIsPlain = true, kForks = false;
 };
 struct PlainOctet : Octet {
@@ -82,7 +88,7 @@ struct Warps {
     static constexpr int kThreads = 32 * (kFirstNorm + 4 + 4 * kLoadsApart);
     static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
 };
-enum ChainRegisters : int { kChainRegisters = 240 };
+enum ReceiverRegisters : int { kChainRegisters = 240, kReceiverRegisters = 80 };
 enum NamedBarrier : int { kChainBarrier = duo::kChainBarrier };
 
 // Who flips a barrier there, and what it announces.
@@ -108,7 +114,7 @@ inline constexpr uint32_t kCopiedBytes = kCopiedRows / 2 * kRowPairBytes - 32;
 
 template <class Shape>
 struct ChainSmem {
-    static constexpr bool kIsLone = Shape::kIsLone, kIsPlain = Shape::kIsPlain;
+    static constexpr bool kIsLone = Shape::kIsLone, kIsPlain = Shape::kIsPlain, kStateBehindTiles = false;
     static constexpr int kChunkInfos = 12;
     static_assert(kChunkInfos > Shape::kStages + kOutStages + 1, "values are asked for kStages ahead, O leaves kOutStages + 1 behind");
     Stage stages[Shape::kStages];
@@ -150,7 +156,7 @@ struct Barriers {
 
 template <class Shape>
 struct Smem {
-    static constexpr bool kIsLone = Shape::kIsLone, kIsPlain = Shape::kIsPlain;
+    static constexpr bool kIsLone = Shape::kIsLone, kIsPlain = Shape::kIsPlain, kAsksFirst = true, kStateBehindTiles = false, kPrefetchesTiles = false;
     static constexpr int kPreparers = Shape::kPreparers;
     static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = Shape::kGroups, kChunkInfos = 32 * kPreparers / 2;
     static constexpr int kSolveUnroll = Shape::kSolveUnroll, kSolvers = Shape::kSolvers;
@@ -171,7 +177,8 @@ struct Smem {
     SegmentQueue<2, Shape::kIsLone> segment_queue;  // of the load warp alone
     alignas(8) Barriers<Shape> barriers;
 };
-static_assert(sizeof(ChainSmem<Quint>) <= kBlockBytes && sizeof(Smem<Quint>) <= kBlockBytes && sizeof(Smem<Quad>) <= kBlockBytes && sizeof(Smem<Octet>) <= kBlockBytes);
+static_assert(sizeof(ChainSmem<Quint>) <= kBlockBytes && sizeof(Smem<Quint>) <= kBlockBytes && sizeof(Smem<Sextet>) <= kBlockBytes);
+static_assert(sizeof(Smem<Quad>) <= kBlockBytes && sizeof(Smem<Octet>) <= kBlockBytes);
 
 template <class Shape>
 using View = SharedView<Smem<Shape>>;

@@ -17,9 +17,12 @@ struct StateParts {
     // All segments of the cluster. work, fork: as in StateIo.
     template <bool writes, class Work, class Fork = NoFork>
     __device__ __forceinline__ void run_segments(const Work &work, const Fork &fork = {}) const {
-        const auto await_staging = [] {};
-        const StateIo<ChainSmem<Shape>, decltype(await_staging), writes> state_io{
-            p, s, half, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp]), await_staging};
+        const auto leave = [] {
+            if constexpr (leaves_early<ChainSmem<Shape>>) cluster_arrive();
+        };
+        using Leave = std::conditional_t<writes, decltype(leave), NoMoment>;
+        const StateIo<ChainSmem<Shape>, NoMoment, writes, NoMoment, Leave> state_io{
+            p, s, half, cluster, warp, lane, kChainBarrier, s.at(s->state_rows[warp]), {}, {}, Leave{}};
         state_io.run(work, fork);
     }
 

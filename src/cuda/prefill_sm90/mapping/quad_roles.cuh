@@ -4,13 +4,13 @@
 
 #include "device/sm90/registers.cuh"
 #include "prefill_sm90/mapping/duo_load.cuh"
+#include "prefill_sm90/mapping/duo_norms.cuh"
 #include "prefill_sm90/mapping/duo_operands.cuh"
 #include "prefill_sm90/mapping/duo_roles.cuh"
 #include "prefill_sm90/mapping/octet_chain.cuh"
 #include "prefill_sm90/mapping/octet_out.cuh"
 #include "prefill_sm90/mapping/quad_chain.cuh"
 #include "prefill_sm90/mapping/quad_copy.cuh"
-#include "prefill_sm90/mapping/quad_norms.cuh"
 #include "prefill_sm90/mapping/quad_send.cuh"
 #include "prefill_sm90/mapping/quad_store.cuh"
 #include "prefill_sm90/mapping/quad_values.cuh"
@@ -24,6 +24,14 @@ __device__ __forceinline__ void set_registers() {
     if constexpr (registers > Warps<Shape>::kLaunchRegisters) grow_registers<registers>();
     else shrink_registers<registers>();
 }
+
+// Operand warps touch no other CTA, so they do not wait until the cluster has met. Under compute-sanitizer's racecheck all warps of a block must come
+// before one goes on.
+#ifdef FKDA_EVERY_LANE_ARRIVES
+inline constexpr bool kMeetsLate = false;
+#else
+inline constexpr bool kMeetsLate = true;
+#endif
 
 // What a rank is.
 template <class Shape>
@@ -54,7 +62,6 @@ template <class Shape>
 __device__ __forceinline__ void init_preparer(const View<Shape> &s) {
     const Barriers<Shape> &b = s->barriers;
     for (int i = 0; i < kOwnStages; i++) {
-        barrier_init(s.at(b.raw_ready[i]), 1);
         barrier_init(s.at(b.norms_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.stage_free[i]), 1 + (Shape::kSolvesAside ? 0 : kWarpArrivals));
@@ -72,6 +79,15 @@ __device__ __forceinline__ void init_barriers(const Params &p, const ChainView<S
     else init_receiver<Shape>(p, receiver, part);
 }
 
+template <GateKind kind, class Shape>
+using Loads = duo::LoadRole<Smem<Shape>, kind, false>;
+
+template <GateKind kind, class Shape>
+__device__ __forceinline__ GateRequest request_only_gate(const Params &p, Part<Shape> part) {
+    if (!Shape::kIsLone || !part.is_preparer() || thread_here() >= 32 * Warps<Shape>::kFirst) return {};
+    return prefill::request_only_gate<kind>(p, blockIdx.x / kRanks<Shape>, thread_here() / 32);
+}
+
 // The warpgroup that holds the state.
 template <class Shape>
 __device__ __forceinline__ void run_state(const Params &p, const ChainView<Shape> &s, Part<Shape> part, int cluster, int warp, int lane) {
@@ -85,7 +101,7 @@ template <class Shape>
 __device__ __forceinline__ void run_receiver_singles(const Params &p, const ChainView<Shape> &s, Part<Shape> part, int cluster, int warp, int lane) {
     const bool may_copy = Shape::kCopies > 0 && warp >= Warps<Shape>::kFirstNorm;
     if (warp < Warps<Shape>::kValue || (!may_copy && warp >= Warps<Shape>::kFirstNorm)) return shrink_registers<duo::kIdleRegisters>();
-    set_registers<Shape, duo::kSingleRegisters>();
+    set_registers<Shape, kReceiverRegisters>();
     if (warp == Warps<Shape>::kValue) {
         if (part.is_chain()) ValueRole<Shape, true>{p, s, part.half(), lane}.run();
         else if (part.has_outs) ValueRole<Shape, false>{p, s, part.half(), lane}.run();
@@ -112,9 +128,9 @@ __device__ __forceinline__ void run_receiver(const Params &p, const ChainView<Sh
 template <GateKind kind, class Shape>
 __device__ __forceinline__ void run_loads_apart(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane) {
     using W = Warps<Shape>;
-    const duo::LoadRole<Smem<Shape>, kind, false> load{p, s, preparer, cluster, lane};
+    const Loads<kind, Shape> load{p, s, preparer, cluster, lane};
     shrink_registers<duo::kFindRegisters>();
-    if (warp == W::kLoad) load.run_early();
+    if (warp == W::kLoad && !may_ask_first(p)) load.run_early();
     cluster_wait();
     if (warp == W::kLoad) load.run(ChunkIterator<QueueReader<Smem<Shape>>>{{s}});
     else if (warp == W::kLoad + 1) FindRole<Smem<Shape>, false>{{p, s, cluster, 0, 0}}.run();
@@ -124,11 +140,12 @@ __device__ __forceinline__ void run_loads_apart(const Params &p, const View<Shap
 template <GateKind kind, class Shape>
 __device__ __forceinline__ void run_singles(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane) {
     using W = Warps<Shape>;
-    const duo::LoadRole<Smem<Shape>, kind, false> load{p, s, preparer, cluster, lane};
+    const Loads<kind, Shape> load{p, s, preparer, cluster, lane};
     const bool loads = !W::kLoadsApart && warp == W::kLoad;
     set_registers<Shape, Shape::kSingleRegisters>();
-    if (loads) load.run_early();
+    if (loads && !may_ask_first(p)) load.run_early();
     cluster_wait();
+    mark_block(mark_block_has_met, warp == W::kSend && lane == 0);
     if (loads) return load.run(ChunkIterator<OwnSegments<Smem<Shape>>>{{{p, s, cluster, 0, 0}}});
     if (warp == W::kSend) return SendRole<Shape>{p, s, preparer, cluster, lane}.run();
     SolveRole<Shape>{{p, s, warp - W::kFirstSolve, preparer, lane}}.run();
@@ -137,7 +154,7 @@ __device__ __forceinline__ void run_singles(const Params &p, const View<Shape> &
 // Registers first: the last operand group waits for those that all other warps give back, and it has the first chunk. Then the cluster meets. Of code
 // that ends with a return ptxas puts what follows in front, so the operands come first, then norms, T, the send warp: a launch prefetches 64 KB.
 template <GateKind kind, class Shape>
-__device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane) {
+__device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> &s, int preparer, int cluster, int warp, int lane, const GateRequest &gate) {
     using W = Warps<Shape>;
     constexpr bool is_ahead = Shape::kFours == 1 && (!Shape::kHolds || kind == GateKind::Bounded);  // other gates leave too few registers
     constexpr Pace pace{Shape::kFours, Shape::kTurn, Shape::kHolds, is_ahead, true};
@@ -147,33 +164,36 @@ __device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> 
         if (warp < W::kFirstNorm) return run_singles<kind>(p, s, preparer, cluster, warp, lane);
         shrink_registers<Shape::kNormRegisters>();
         cluster_wait();
-        return NormRole<Shape>{p, s, preparer, warp - W::kFirstNorm, lane}.run();
+        return duo::NormRole<Smem<Shape>>{p, s, preparer, warp - W::kFirstNorm, lane}.run();
     }
     grow_registers<Shape::kGroupRegisters>();
-    cluster_wait();
-    mark_block(mark_block_has_met, thread_here() == 0);
-    duo::OperandRole<Smem<Shape>, kind, pace, false>{p, s, warp / 4, preparer, cluster, warp % 4, lane}.run();
+    if (!kMeetsLate) cluster_wait();
+    duo::OperandRole<Smem<Shape>, kind, pace, false>{p, s, warp / 4, preparer, cluster, warp % 4, lane}.run(gate);
+    if (kMeetsLate) cluster_wait();
 }
 
 // What a block does once its barriers stand; the cluster meets as in duo, but for preparers, which take their registers before.
 template <GateKind kind, class Shape>
-__device__ __forceinline__ void run(const Params &p, const ChainView<Shape> &receiver, const View<Shape> &preparer, Part<Shape> part) {
+__device__ __forceinline__ void run(const Params &p, const ChainView<Shape> &receiver, const View<Shape> &preparer, Part<Shape> part, const GateRequest &gate) {
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0);
     const int lane = Shape::kKeepsLane ? static_cast<int>(kept(lane_here(), lane_here())) : lane_here();
     const int cluster = blockIdx.x / kRanks<Shape>;
+    bool has_left = false;
     cluster_arrive();
     if (part.is_preparer()) {
-        run_preparer<kind, Shape>(p, preparer, part.preparer(), cluster, warp, lane);
+        run_preparer<kind, Shape>(p, preparer, part.preparer(), cluster, warp, lane, gate);
     } else {
         cluster_wait();
         mark_block(mark_block_has_met, thread_here() == 0);
         run_receiver<Shape>(p, receiver, part, cluster, warp, lane);
+        has_left = leaves_early<ChainSmem<Shape>> && warp < 4 && part.is_chain();
     }
     __syncwarp();
-    // Whoever arrives in another CTA. It waits for stores: not the find role, whose last segment's state has just left.
-    if (part.is_preparer() ? warp >= Warps<Shape>::kSend : warp == Warps<Shape>::kRelease) fence_cluster();
+    // Whoever arrives in another CTA, unless all such arrivals have been waited for there. It waits for stores: not the find role, whose last segment's
+    // state has just left.
+    if (!has_the_only<ChainSmem<Shape>> && (part.is_preparer() ? warp >= Warps<Shape>::kSend : warp == Warps<Shape>::kRelease)) fence_cluster();
     mark_block(mark_block_ends, thread_here() == 0);
-    cluster_arrive();
+    if (!has_left) cluster_arrive();
     cluster_wait();
     mark_block(mark_block_has_parted, thread_here() == 0);
 }

@@ -44,13 +44,27 @@ struct ReleaseRole {
     int lane;
 
     __device__ __forceinline__ void run() const {
-        if (!QueueReader<ChainSmem<Shape>>{s}.has_chunks()) return;
+        const QueueReader<ChainSmem<Shape>> segments{s};
+        if (!segments.has_chunks()) return;
+        if constexpr (has_the_only<ChainSmem<Shape>>) run_the_only(uniform(segments.at(0).chunks));
+        else run_all();
+    }
+    __device__ __forceinline__ void run_all() const {
         for (uint32_t number = 0;; number++) {
             const RingSlot done = ring_slot<Shape::kStages>(number);
             wait_together(s.at(s->barriers.chunk_done[done.index]), done.phase);
             const ChunkInfo at = s->chunk_infos[number % ChainSmem<Shape>::kChunkInfos];
             if (lane == 0) release(number);
             if (at.is_last) return;
+        }
+    }
+
+    // Of so many chunks: those that another comes behind. So every arrival is waited for where it arrives, and none is on its way when that CTA ends.
+    __device__ __forceinline__ void run_the_only(int chunks) const {
+        for (uint32_t number = 0; static_cast<int>(number) < chunks - Shape::kStages; number++) {
+            const RingSlot done = ring_slot<Shape::kStages>(number);
+            wait_together(s.at(s->barriers.chunk_done[done.index]), done.phase);
+            if (lane == 0) release(number);
         }
     }
 

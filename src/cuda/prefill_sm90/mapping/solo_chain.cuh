@@ -175,8 +175,13 @@ struct ChainRole {
             if (elect_one()) bulk_wait_read();
             __syncwarp();
         };
-        const StateIo<Memory, decltype(await_staging)> state_io{p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half,
-                                                              s.at(s->staging[4 * half + warp]), await_staging};
+        // All blocks want tiles and states at once, and tiles are wanted first.
+        const auto await_tiles = [&] {
+            if constexpr (Memory::kStateBehindTiles)
+                for (int turn = 0; turn < kTurns; turn++) wait(s.at(s->barriers.raw_ready[turn]), 0);
+        };
+        const StateIo<Memory, decltype(await_staging), true, decltype(await_tiles)> state_io{
+            p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half, s.at(s->staging[4 * half + warp]), await_staging, await_tiles};
         uint32_t number = 0;  // of the chunk, on the timeline
         const auto work = [&](const SegmentParts &parts, StateRows &state, const auto &leave_checkpoint) {
             for (int part = 1, rows = parts.rows;; part++, rows -= parts.chunks * kChunk) {

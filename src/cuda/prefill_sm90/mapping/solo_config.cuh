@@ -39,6 +39,8 @@ union Staging {
 
 struct Smem {
     static constexpr bool kIsLone = false, kIsPlain = false;  // segments.cuh
+    static constexpr bool kAsksFirst = false;                 // begin_block
+    static constexpr bool kStateBehindTiles = false;          // the first state is asked for when the first tiles are there
     static constexpr int kGatesAhead = 0, kSolveUnroll = 1;
     static constexpr bool kTakesRaw = true;
     Stage stages[kStages];
@@ -57,7 +59,7 @@ struct PlainSmem : Smem {
     static constexpr bool kIsPlain = true;
 };
 struct LoneSmem : PlainSmem {
-    static constexpr bool kIsLone = true;
+    static constexpr bool kIsLone = true, kAsksFirst = true, kStateBehindTiles = true;
 };
 
 static_assert(sizeof(Smem) + 1024 <= 232448);

@@ -11,11 +11,12 @@ template <class Memory, GateKind kind>
 struct LoadRole {
     const Params &p;
     SharedView<Memory> s;
+    static constexpr int kEarlyChunks = are_lone<Memory> ? 1 : kTurns;
 
     __device__ __forceinline__ void run() const {
         ChunkIterator<QueueReader<Memory>> raw{{s}};
         uint32_t value = 0;
-        const auto early = static_cast<uint32_t>(uniform(first_piece<Memory, false>(p, block_here(), kTurns).early));
+        const auto early = static_cast<uint32_t>(uniform(first_piece<Memory, false>(p, block_here(), kEarlyChunks).early));
         // The chain wants them before it lets segments go.
         const auto load_values = [&] {
 #pragma unroll 1
@@ -25,7 +26,9 @@ struct LoadRole {
             prefetch_gate(p, raw.head, lane_here());
             for (; raw.chunk != raw.end; raw.chunk++, raw.number++) {
                 if (raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
-                if (raw.number == kTurns) wait(s.at(s->barriers.scores_ready[0]), 0);  // those of the first chunks come first
+                // Tiles of the first chunks come first: later ones would delay them, and code on its way.
+                if (kEarlyChunks < kTurns && raw.number == kEarlyChunks) wait(s.at(s->barriers.raw_ready[0]), 0);
+                if (raw.number == kTurns) wait(s.at(s->barriers.scores_ready[0]), 0);
                 if (raw.number >= early) load_raw(raw.number, raw.info());
             }
         }
@@ -34,9 +37,12 @@ struct LoadRole {
     }
 
     // As many as there are operand groups, before the roles begin: tiles of later chunks would only delay these, and code on its way.
-    __device__ __forceinline__ void run_early() const {
-        const auto load = [&](uint32_t number, const ChunkInfo &info) { load_raw(number, info); };
-        load_early_chunks<Memory, 0, false>(p, blockIdx.x, 0, 1, kTurns, load);
+    // Returns how many.
+    __device__ __forceinline__ uint32_t run_early() const {
+        uint32_t asked = 0;
+        const auto load = [&](uint32_t number, const ChunkInfo &info) { load_raw(number, info), asked++; };  // waits for nobody, as number < kStages
+        load_early_chunks<Memory, 0, false>(p, blockIdx.x, 0, 1, kEarlyChunks, load);
+        return asked;
     }
 
     __device__ __forceinline__ void load_raw(uint32_t number, const ChunkInfo &at) const {

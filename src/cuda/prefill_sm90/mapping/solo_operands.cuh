@@ -15,9 +15,10 @@ struct OperandRole {
     using Parts = Operands<Smem, kind, Pace{1, 1, false, kind == GateKind::Bounded, false}, true, is_raw>;
     __device__ __forceinline__ Parts operands() const { return {p, s, group, warp, lane_here()}; }
 
-    __device__ __forceinline__ void run() const {
+    // asked: are_lone: for the gate.
+    __device__ __forceinline__ void run(const GateRequest &asked) const {
         Gate<kind> gate{};
-        if constexpr (are_lone<Memory>) gate = operands().load_gate(p.lone_job(block_here()).y);  // while the tiles are on their way
+        if constexpr (are_lone<Memory>) gate = operands().take_gate(asked);
         for (uint32_t number = group;; number += kTurns) {
             const RingSlot slot = stage_slot(number);
             const uint32_t stage = slot.index;

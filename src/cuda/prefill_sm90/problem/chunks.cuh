@@ -18,14 +18,15 @@ struct RingSlot {
 template <int count>
 __device__ __forceinline__ RingSlot ring_slot(uint32_t n) { return {n % count, (n / count) & 1}; }
 
-// The blocks of T and M above the diagonal are written here and never again. All threads of the block.
-template <int stages, int threads, class Smem>
-__device__ __forceinline__ void clear_triangles(const SharedView<Smem> &s) {
-    constexpr int kUnits = sizeof(Stage::mqk) / sizeof(uint4);
-    for (int unit = thread_here(); unit < 2 * kUnits * stages; unit += threads) {
-        const Stage &stage = s->stages[unit / (2 * kUnits)];
-        store_uint4((unit & kUnits ? s.at(stage.mqk) : s.at(stage.solve)) + unit % kUnits * uint32_t{sizeof(uint4)}, 0, 0, 0, 0);
-    }
+// The blocks of T and M above the diagonal are written here and never again. By 8 warps, 16 bytes of each stage a lane.
+inline constexpr int kClearingThreads = 256;
+template <int stages, class Smem>
+__device__ __forceinline__ void clear_triangles(const SharedView<Smem> &s, int thread) {
+    static_assert(sizeof(Stage::mqk) == kClearingThreads / 2 * sizeof(uint4) && sizeof(Stage::solve) == sizeof(Stage::mqk));
+    const uint32_t unit = thread % (kClearingThreads / 2), tile = thread < kClearingThreads / 2 ? s.at(s->stages[0].mqk) : s.at(s->stages[0].solve);
+    const uint32_t first = tile + unit * uint32_t{sizeof(uint4)};
+#pragma unroll
+    for (int i = 0; i < stages; i++) store_uint4(first + i * uint32_t{sizeof(Stage)}, 0, 0, 0, 0);
     fence_async_proxy();
 }
 

@@ -21,6 +21,18 @@ template <class Smem>
 inline constexpr bool are_lone = Smem::kIsLone;
 template <class Smem>
 inline constexpr bool are_plain = Smem::kIsPlain;
+// Both: a worker has one segment.
+template <class Smem>
+inline constexpr bool has_the_only = are_lone<Smem> && are_plain<Smem>;
+// Then a chain's warps arrive at the cluster's last meeting before their state goes out, which concerns nobody else there. compute-sanitizer's racecheck
+// does not end unless all warps arrive in one place.
+#ifdef FKDA_EVERY_LANE_ARRIVES
+template <class Smem>
+inline constexpr bool leaves_early = false;
+#else
+template <class Smem>
+inline constexpr bool leaves_early = has_the_only<Smem>;
+#endif
 
 // Where the state of a segment comes from, and where it goes.
 enum class Place : uint8_t {

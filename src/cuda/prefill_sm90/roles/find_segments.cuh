@@ -34,7 +34,7 @@ struct SegmentFinder {
             to.from_form = Form::None, to.has_chunks = false, to.rows_forked = 0;
             if (has_one_segment<Smem>(p)) find_the_only(to, i);
             else find_next(queue, to);
-            if (finds_states && to.is_valid) prefetch_rows({to.from, to.from_form});
+            if (finds_states && !Smem::kStateBehindTiles && to.is_valid) prefetch_rows({to.from, to.from_form});
         }
         __syncwarp();
     }
@@ -148,7 +148,7 @@ struct FindRole {
             const bool is_valid = uniform(queue.segment[slot.index].is_valid);
             warp_arrive(s.at(queue.ready[slot.index]), lane_here());
             if (is_valid) continue;
-            while (done < i) await_end(done++);
+            while (!has_the_only<Smem> && done < i) await_end(done++);
             return;
         }
     }

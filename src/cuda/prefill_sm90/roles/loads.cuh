@@ -27,6 +27,17 @@ __device__ __forceinline__ void load_raw_tiles(const Params &p, const SharedView
     }
 }
 
+// The same into L2.
+template <GateKind kind>
+__device__ __forceinline__ void prefetch_raw_tiles(const Params &p, const ChunkInfo &at) {
+    const int key = key_head(p, at.head);
+#pragma unroll 1
+    for (int half = 0; half < kHalves; half++) {
+        prefetch_tile(p.k, half * kHalf, key, at.token, at.batch), prefetch_tile(p.q, half * kHalf, key, at.token, at.batch);
+        if (kind != GateKind::PrecomputedF32) prefetch_tile(p.g, half * kHalf, at.head, at.token, at.batch);
+    }
+}
+
 // The operand warps will want what the gates of a head need. A whole warp.
 __device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lane) {
     constexpr int kChannels = kWidth / 32;  // of a lane
@@ -54,6 +65,9 @@ __device__ __forceinline__ FirstPiece first_piece(const Params &p, int worker, i
     return {piece.head, piece.begin, piece.end, min(most, piece.end - piece.begin - 1), piece.sequence};
 }
 
+// Are a worker's first chunks known before the block has met?
+__device__ __forceinline__ bool may_ask_first(const Params &p) { return p.turn == Turn::Alone && p.schedule.cut == nullptr; }
+
 // The chunks first, first + step ... before `most`. Returns how many are early, of all. load(number, info): by a whole warp. ahead: what
 // ChunkInfo::rows_ahead looks at, 0: nothing.
 template <class Memory, int ahead, bool has_marks, class Load>
@@ -67,8 +81,19 @@ __device__ __forceinline__ int load_early_chunks(const Params &p, int worker, in
         const int token = uniform(of.sequence.start + (of.begin + number) * kChunk), batch = uniform(of.sequence.batch);
         load(static_cast<uint32_t>(number), ChunkInfo{token, of.head, batch, rows, left <= kChunk, rows, rows_ahead});
     }
-    if (of.early > 0) prefetch_gate(p, of.head, lane_here());
+    if (of.early > 0 && !are_lone<Memory>) prefetch_gate(p, of.head, lane_here());
     return of.early;
+}
+
+// By the load warp of a block whose first tiles are asked for before all else (kAsksFirst): their barriers, which nobody else makes then.
+template <class Smem>
+__device__ __forceinline__ void init_raw_barriers(const SharedView<Smem> &s) {
+    constexpr int kCount = sizeof(s->barriers.raw_ready) / sizeof(uint64_t);
+    if (lane_here() == 0) {
+        for (int i = 0; i < kCount; i++) barrier_init(s.at(s->barriers.raw_ready[i]), 1);
+        fence_barrier_init();
+    }
+    __syncwarp();
 }
 
 // Do the operand warps ask for the gates of a chunk while they make the one before?

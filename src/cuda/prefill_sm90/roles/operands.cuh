@@ -21,6 +21,13 @@
 
 namespace fkdai::prefill {
 
+// What the gates of a worker's only head want, asked for before anything else of the kernel is done. warp: of an operand group.
+template <GateKind kind>
+__device__ __forceinline__ GateRequest request_only_gate(const Params &p, int worker, int warp) {
+    const int head = p.lone_job(worker).y;
+    return request_gate<kind>(p, head, static_cast<int64_t>(head) * kWidth + (warp >> 1 & 1) * kHalf + 2 * lane_here());
+}
+
 // Warp = 64 channels x 16 tokens, lane = channels 2 lane, 2 lane + 1 of the half.
 // `stage` counts the stages of shared memory, `place` those of akk.
 // is_raw: q and k have no norm.
@@ -41,8 +48,11 @@ struct Operands {
     __device__ __forceinline__ int channel() const { return half() * kHalf + 2 * lane; }
 
     __device__ __forceinline__ Gate<kind> load_gate(int head) const {
+        return take_gate(request_gate<kind>(p, head, static_cast<int64_t>(head) * kWidth + channel()));
+    }
+    __device__ __forceinline__ Gate<kind> take_gate(const GateRequest &request) const {
         Gate<kind> gate;
-        gate.load(p, head, static_cast<int64_t>(head) * kWidth + channel(), lane);
+        gate.take(p, request, lane);
         return gate;
     }
 

@@ -21,8 +21,14 @@ struct SegmentParts {
     int rows;  // tokens from the first part's begin that belong to the sequence
 };
 
-// writes: states go out; without, this is a copy of a chain's state, and the chain writes them.
-template <class Smem, class AwaitStaging, bool writes = true>
+// Of nothing to do.
+struct NoMoment {
+    __device__ __forceinline__ void operator()() const {}
+};
+
+// writes: states go out; without, this is a copy of a chain's state, and the chain writes them. BeforeFirst, BeforeLast: where a worker has one segment
+// and the call is plain, what comes before its state is asked for, and before it goes out.
+template <class Smem, class AwaitStaging, bool writes = true, class BeforeFirst = NoMoment, class BeforeLast = NoMoment>
 struct StateIo {
     const Params &p;
     SharedView<Smem> s;
@@ -31,6 +37,8 @@ struct StateIo {
     int named_barrier;       // of the warpgroup
     uint32_t staging;        // this warp's StateStaging
     AwaitStaging await_staging;  // until nothing else is there
+    BeforeFirst before_first = {};
+    BeforeLast before_last = {};
     static constexpr bool kIsPlain = are_plain<Smem>;
 
     // All segments of the worker, for this warp. work(parts, state, leave_checkpoint) does the chunks of one, or of one part of it; between part - 1
@@ -38,6 +46,7 @@ struct StateIo {
     // calls leave(quarter, columns) for channels 32 quarter and on; without it, the state is parked and work does the chunk.
     template <class Work, class Fork = NoFork>
     __device__ __forceinline__ void run(const Work &work, const Fork &fork = {}) const {
+        if constexpr (has_the_only<Smem>) return run_the_only(work);
         constexpr bool forks = !std::is_same_v<Fork, NoFork>;
         const QueueReader<Smem> segments{s};
         StateRows state;
@@ -50,7 +59,7 @@ struct StateIo {
             const int each = uniform(next.chunks);
             const int rows = is_fork ? forked : uniform(next.rows) - static_cast<int>(part) * each * kChunk;
             // What follows from the lane and the worker is not kept meanwhile.
-            const StateIo here{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging};
+            const StateIo here{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging, before_first, before_last};
             const bool is_begin = i == 0 && is_first;  // no state yet
             StateAddress out{nullptr, Form::None}, in{next.from, next.from_form};
             if (!is_first) out = StatePlaces{p, here.worker}.sink_before(next, part), in = {nullptr, Form::Kept};
@@ -72,7 +81,7 @@ struct StateIo {
             // [K,V] states go out by the code above alone.
             const int at_once = kIsPlain || forked > 0 || p.checkpoints.states.is_k_first ? 1 : parts;
             const auto leave_checkpoint = [&](int before, const StateRows &x) {
-                const StateIo there{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging};
+                const StateIo there{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging, before_first, before_last};
                 const QueuedSegment &now = QueueReader<Smem>{s}.at(i);
                 there.send_pairs(there.of_half(StatePlaces{p, there.worker}.checkpoint(now.checkpoint + before - 1, now.head)), x);
             };
@@ -80,13 +89,44 @@ struct StateIo {
             if (chunks > 0) work(SegmentParts{at_once, chunks, rows}, state, leave_checkpoint);
             if constexpr (forks)
                 if (forked > 0) fork(forked, state, [&](int quarter, const StateColumns &x) {
-                    const StateIo there{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging};
+                    const StateIo there{p, s, half, uniform(worker), warp, lane_here(), named_barrier, staging, await_staging, before_first, before_last};
                     const QueuedSegment &now = QueueReader<Smem>{s}.at(i);
                     there.store(there.of_half({now.to, now.to_form}), x, quarter);
                 });
             if ((part += at_once) == static_cast<uint32_t>(parts)) part = 0, i++;
         }
     }
+    // The same, of one segment: it is not released, as nobody waits for that.
+    template <class Work>
+    __device__ __forceinline__ void run_the_only(const Work &work) const {
+        const QueueReader<Smem> segments{s};
+        const QueuedSegment &only = segments.await(0);
+        const int chunks = uniform(only.chunks), rows = uniform(only.rows);
+        StateRows state;
+        begin_the_only({only.from, only.from_form}, state);
+        if (chunks > 0) work(SegmentParts{1, chunks, rows}, state, [](int, const StateRows &) {});
+        end_the_only({only.to, only.to_form}, state);
+    }
+    __device__ __forceinline__ void begin_the_only(const StateAddress &from, StateRows &state) const {
+        const StateIo here{p, s, half, worker, warp, lane_here(), named_barrier, staging, await_staging, before_first, before_last};
+        const bool is_reader = warp == 0 && here.lane == 0;
+        mark(mark_state_begins, 0, is_reader);
+        const StateAddress in = here.of_half(from);
+        before_first();
+        here.ask(in, state);
+        mark(mark_state_is_asked_for, 0, is_reader);
+        here.take(in, state);
+        mark(mark_state_is_there, 0, is_reader);
+    }
+    __device__ __forceinline__ void end_the_only(const StateAddress &to, const StateRows &state) const {
+        const StateIo here{p, s, half, worker, warp, lane_here(), named_barrier, staging, await_staging, before_first, before_last};
+        const bool is_reader = warp == 0 && here.lane == 0;
+        mark(mark_state_begins, 1, is_reader);
+        before_last();
+        if (writes) here.send(here.of_half(to), state);
+        mark(mark_state_has_gone, 1, is_reader);
+    }
+
     // Of this half of V; the compiler knows that all lanes have the same form.
     __device__ __forceinline__ StateAddress of_half(const StateAddress &x) const {
         const Form form = static_cast<Form>(uniform(static_cast<int>(x.form)));

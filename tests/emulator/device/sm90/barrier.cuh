@@ -50,6 +50,17 @@ inline void warp_pair_sync(int id) {
     t.own().named[id].expected = 64;
     emulator::meet(t.own().named[id], t.thread.x % 64, nullptr, [](void **) {});
 }
+template <int id, int threads>
+emulator::Meeting &block_meeting() {
+    emulator::Meeting &m = emulator::self().own().blocks[id];
+    m.expected = threads;
+    return m;
+}
+template <int id, int threads>
+void block_sync() { emulator::meet(block_meeting<id, threads>(), emulator::self().thread.x, nullptr, [](void **) {}); }
+template <int id, int threads>
+void block_arrive() { emulator::arrive(block_meeting<id, threads>()); }
+inline bool block_or(int threads, bool holds) { return emulator::block_or(static_cast<unsigned>(threads), holds); }
 inline void end_block(uint32_t) {}
 inline uint32_t warpgroup_and(int id, bool holds) {
     emulator::Thread &t = emulator::self();

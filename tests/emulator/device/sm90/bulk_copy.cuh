@@ -27,6 +27,7 @@ inline void load_tile(uint32_t destination, const CUtensorMap &map, int channel,
     });
 }
 inline void prefetch_map(const CUtensorMap &) {}
+inline void prefetch_tile(const CUtensorMap &, int, int, int, int) {}
 inline bool elect_one() { return emulator::self().lane() == 0; }
 inline void copy_to_peer(uint32_t destination, uint32_t source, uint32_t bytes, uint32_t barrier) {
     emulator::copy_later([=] {
