@@ -201,8 +201,8 @@ static void test_grids(void **state)
         {FKDAI_EITHER, 1, 15, 8192, FKDAI_OCTET, 15, every_chunk},  {FKDAI_EITHER, 1, 15, 8192, FKDAI_SEXTET, 15, every},
         {FKDAI_EITHER, 1, 8, 8192, FKDAI_SEXTET, 8, at_offsets},    {FKDAI_EITHER, 1, 16, 8192, FKDAI_SEXTET, 16, {0, 0}},
         {FKDAI_EITHER, 1, 17, 8192, FKDAI_QUINT, 17, {0, 0}},       {FKDAI_SEXTET, 1, 16, 100, FKDAI_SEXTET, 16, {0, 0}},
-        {FKDAI_SEXTET, 1, 17, 100, FKDAI_QUAD, 17, {0, 0}},
-        {FKDAI_EITHER, 4, 5, 9, FKDAI_QUINT, 20, {0, 0}},           {FKDAI_EITHER, 1, 21, 8192, FKDAI_QUAD, 21, {0, 0}},
+        {FKDAI_SEXTET, 1, 17, 100, FKDAI_QUAD, 17, {0, 0}},         {FKDAI_EITHER, 4, 5, 9, FKDAI_QUINT, 20, {0, 0}},
+        {FKDAI_EITHER, 1, 21, 8192, FKDAI_QUAD, 21, {0, 0}},
         {FKDAI_EITHER, 1, 30, 1, FKDAI_QUAD, 30, {0, 0}},           {FKDAI_EITHER, 1, 31, 2047, FKDAI_DUO, 31, {0, 0}},
         {FKDAI_EITHER, 1, 31, 2048, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 1, 45, 8192, FKDAI_QUAD, 30, {0, 0}},
         {FKDAI_EITHER, 13, 3, 2048, FKDAI_QUAD, 30, {0, 0}},        {FKDAI_EITHER, 1, 46, 4095, FKDAI_DUO, 46, {0, 0}},
@@ -237,8 +237,7 @@ static void test_workspace(void **state)
     (void)state;
     const size_t relay = 2 * 6 * 27 * 1024;    /* preparers, their stages, bytes of one without T */
     const fkdai_prefill_grid pair = {FKDAI_DUO, 8, 0, 0}, solo = {FKDAI_SOLO, 8, 0, 0}, quad = {FKDAI_QUAD, 8, 0, 0}, quint = {FKDAI_QUINT, 8, 0, 0},
-                             sextet = {FKDAI_SEXTET, 8, 0, 0},
-                             octet = {FKDAI_OCTET, 8, 0, 0}, none = {FKDAI_QUAD, 0, 0, 0}, open = {FKDAI_DUO, 8, 3, 1};
+                             sextet = {FKDAI_SEXTET, 8, 0, 0}, octet = {FKDAI_OCTET, 8, 0, 0}, none = {FKDAI_QUAD, 0, 0, 0}, open = {FKDAI_DUO, 8, 3, 1};
     assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), pair, no_stops), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(packed(1, 8), solo, no_stops), 0);
     assert_int_equal(fkdai_prefill_workspace_bytes(packed(0, 8), none, no_stops), 0);
@@ -391,13 +390,10 @@ static void test_every_call_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_launches),
-        cmocka_unit_test(test_one_long_sequence),
-        cmocka_unit_test(test_grids),
+        cmocka_unit_test(test_launches), cmocka_unit_test(test_one_long_sequence), cmocka_unit_test(test_grids),
         cmocka_unit_test(test_workspace), cmocka_unit_test(test_equal_jobs),
         cmocka_unit_test(test_workspace_of_checkpoints),
-        cmocka_unit_test(test_maps_are_kept),
-        cmocka_unit_test(test_maps),
+        cmocka_unit_test(test_maps_are_kept), cmocka_unit_test(test_maps),
         cmocka_unit_test(test_every_call_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

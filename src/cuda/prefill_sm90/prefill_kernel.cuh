@@ -33,6 +33,8 @@ __device__ __forceinline__ bool has_turn(const Params &p) {
 }
 
 enum BeginBarrier : int { kRawBarrier = 0, kOtherBarrier = 14 };  // the barriers of raw tiles stand; all others do
+static_assert(duo::kFirstPairBarrier + 2 * quad::Quad::kGroups <= kOtherBarrier && kOtherBarrier < kAnyBarrier,
+              "those of the roles come before");
 enum class Begin { Goes, HasNothing, IsRefused };
 
 // What a block does before its roles begin. takes_turns: the call may be two launches; are_quads: and this one of quads; load_warp: of a block that

@@ -30,6 +30,9 @@ inline constexpr uint32_t kWarpArrivals = 32;
 inline constexpr uint32_t kWarpArrivals = 1;
 #endif
 
+// May some warps of a block arrive where its cluster meets, or wait there, long before others do? racecheck lets none go on before all have come.
+inline constexpr bool kWarpsMeetApart = kWarpArrivals == 1;
+
 // For all lanes of a warp, once what they did before is done.
 __device__ __forceinline__ void warp_arrive(uint32_t barrier, int lane) {
     __syncwarp();

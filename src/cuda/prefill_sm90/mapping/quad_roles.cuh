@@ -25,14 +25,6 @@ __device__ __forceinline__ void set_registers() {
     else shrink_registers<registers>();
 }
 
-// Operand warps touch no other CTA, so they do not wait until the cluster has met. Under compute-sanitizer's racecheck all warps of a block must come
-// before one goes on.
-#ifdef FKDA_EVERY_LANE_ARRIVES
-inline constexpr bool kMeetsLate = false;
-#else
-inline constexpr bool kMeetsLate = true;
-#endif
-
 // What a rank is.
 template <class Shape>
 struct Part {
@@ -167,9 +159,9 @@ __device__ __forceinline__ void run_preparer(const Params &p, const View<Shape> 
         return duo::NormRole<Smem<Shape>>{p, s, preparer, warp - W::kFirstNorm, lane}.run();
     }
     grow_registers<Shape::kGroupRegisters>();
-    if (!kMeetsLate) cluster_wait();
+    if (!kWarpsMeetApart) cluster_wait();  // else late, as operand warps touch no other CTA
     duo::OperandRole<Smem<Shape>, kind, pace, false>{p, s, warp / 4, preparer, cluster, warp % 4, lane}.run(gate);
-    if (kMeetsLate) cluster_wait();
+    if (kWarpsMeetApart) cluster_wait();
 }
 
 // What a block does once its barriers stand; the cluster meets as in duo, but for preparers, which take their registers before.

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "device/scalar_math.cuh"
+#include "device/sm90/barrier.cuh"
 #include "prefill_sm90/problem/params.cuh"
 
 namespace fkdai::prefill {
@@ -24,15 +25,9 @@ inline constexpr bool are_plain = Smem::kIsPlain;
 // Both: a worker has one segment.
 template <class Smem>
 inline constexpr bool has_the_only = are_lone<Smem> && are_plain<Smem>;
-// Then a chain's warps arrive at the cluster's last meeting before their state goes out, which concerns nobody else there. compute-sanitizer's racecheck
-// does not end unless all warps arrive in one place.
-#ifdef FKDA_EVERY_LANE_ARRIVES
+// Then a chain's warps arrive at the cluster's last meeting before their state goes out, which concerns nobody else there.
 template <class Smem>
-inline constexpr bool leaves_early = false;
-#else
-template <class Smem>
-inline constexpr bool leaves_early = has_the_only<Smem>;
-#endif
+inline constexpr bool leaves_early = has_the_only<Smem> && kWarpsMeetApart;
 
 // Where the state of a segment comes from, and where it goes.
 enum class Place : uint8_t {

@@ -14,6 +14,8 @@ inline void arrive(uint32_t barrier) {
     b.settle();
 }
 inline constexpr uint32_t kWarpArrivals = 1;
+inline constexpr bool kWarpsMeetApart = true;
+inline constexpr int kAnyBarrier = 15;
 inline void warp_arrive(uint32_t barrier, int lane) {
     __syncwarp();
     if (lane == 0) arrive(barrier);
