@@ -102,6 +102,13 @@ __device__ __forceinline__ T uniform(T x) { return __shfl_sync(~0u, x, 0); }
 // loop, from a special register, than keep it.
 __device__ __forceinline__ uint32_t kept(uint32_t x, int lane) { return __shfl_sync(~0u, x, lane); }
 
+// The same value, which the compiler takes for another one: what follows from it is not computed ahead of a loop and kept, which wants registers.
+__device__ __forceinline__ int here_alone(int x) {
+    int same;
+    asm volatile("mov.b32 %0, %1;" : "=r"(same) : "r"(x));
+    return same;
+}
+
 // Over the lanes of a whole warp.
 __device__ __forceinline__ uint32_t warp_min(uint32_t x) { return __reduce_min_sync(~0u, x); }
 __device__ __forceinline__ uint32_t warp_max(uint32_t x) { return __reduce_max_sync(~0u, x); }

@@ -103,6 +103,7 @@ using AllBlocks = Blocks<duo::Smem, solo::Smem>;
 using RawBlocks = Blocks<void, solo::Smem>;
 // Names for the kernels of plain calls.
 struct PlainAny : Blocks<duo::PlainSmem, solo::PlainSmem> {};
+struct PlainDuos : Blocks<duo::ManySmem, void> {};
 struct PlainDuo : Blocks<duo::LoneSmem, void> {};
 struct PlainSolo : Blocks<void, solo::LoneSmem> {};
 

@@ -63,6 +63,7 @@ inline uint32_t warp_sum(uint32_t x) {
     return x;
 }
 
+inline int here_alone(int x) { return x; }
 inline int lane_here() { return emulator::self().lane(); }
 inline int thread_here() { return static_cast<int>(emulator::self().thread.x); }
 inline int block_here() { return static_cast<int>(emulator::self().block.x); }

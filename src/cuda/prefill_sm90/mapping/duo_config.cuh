@@ -29,7 +29,7 @@ inline constexpr uint32_t kOperandBytes = offsetof(Stage, range);  // of a stage
 // Who flips a barrier, and what it announces.
 struct Barriers {
     uint64_t raw_ready[kOwnStages];         // load warp + copy engine: raw tiles and ChunkInfo are there
-    uint64_t norms_ready[kOwnStages];       // kNormsAside: 4 norm warps
+    uint64_t norms_ready[kOwnStages];       // kNormsAside: kNormWarps
     uint64_t scores_ready[kOwnStages];      // 2 operand warps: akk
     uint64_t operands_ready[kStages];       // the stage but for T. Own: 4 operand warps; received: the peer's solve warp + copy engine
     uint64_t solve_ready[kStages];          // T. Own: solve warp; received: the peer's solve warp + copy engine
@@ -45,12 +45,15 @@ struct Barriers {
 struct Smem {
     static constexpr bool kIsLone = false, kIsPlain = false;  // segments.cuh
     static constexpr bool kAsksFirst = false;                 // begin_block
+    static constexpr bool kExchangesStates = false;           // state_io.cuh
     static constexpr bool kStateBehindTiles = false;          // the first state is asked for when the first tiles are there
     static constexpr int kPreparers = kRanks;  // CTAs that prepare chunks in turns
     static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = duo::kPrepareGroups, kChunkInfos = duo::kChunkInfos;
     static constexpr int kAkks = kOwnStages, kSteps = kOwnStages;
     static constexpr int kGatesAhead = 0, kSolveUnroll = 1, kSolvers = 2;
     static constexpr bool kNormsAside = false;       // by warps that have no other part
+    static constexpr int kNormWarps = 4;             // then
+    static constexpr bool kKeepsLane = false;        // operand warps keep the lane's number, where registers allow
     static constexpr bool kPrefetchesTiles = false;  // into L2, until there is a stage for them, which is what such a duo waits for
     static constexpr bool kSolvesAside = false, kFirstAhead = false, kLoadsApart = false;  // quad_config.cuh
     static constexpr bool kTakesRaw = false;                          // q and k without norm?
@@ -68,12 +71,16 @@ struct Smem {
     SegmentQueue<4> segment_queue;
     alignas(8) Barriers barriers;
 };
-// The same, for plain calls, and for those of them where each worker has one job.
+// The same, for plain calls, for those of them that duos alone do, and for those where each worker has one job.
 struct PlainSmem : Smem {
-    static constexpr bool kIsPlain = true;
+    static constexpr bool kIsPlain = true, kExchangesStates = true;
+};
+struct ManySmem : PlainSmem {
+    static constexpr bool kNormsAside = true, kPrefetchesTiles = true, kExchangesStates = false;
+    static constexpr int kSolveUnroll = 2, kNormWarps = 3;  // the fourth finds segments
 };
 struct LoneSmem : PlainSmem {
-    static constexpr bool kIsLone = true, kAsksFirst = true, kStateBehindTiles = true, kNormsAside = true, kPrefetchesTiles = true;
+    static constexpr bool kKeepsLane = true, kIsLone = true, kAsksFirst = true, kStateBehindTiles = true, kNormsAside = true, kPrefetchesTiles = true;
     static constexpr int kSolveUnroll = 2;
 };
 

@@ -7,12 +7,12 @@
 
 namespace fkdai::prefill::duo {
 
-// The norm role: a warpgroup, every chunk of its CTA; and b, where the solve comes aside.
+// The norm role: a warpgroup or three warps of it, every chunk of its CTA; and b, where the solve comes aside.
 template <class Memory>
 struct NormRole {
     const Params &p;
     SharedView<Memory> s;
-    int rank, warp, lane;  // warp 0..3 of the group
+    int rank, warp, lane;  // warp of the group
 
     __device__ __forceinline__ void run() const {
         for (uint32_t i = 0;; i++) {
@@ -22,7 +22,13 @@ struct NormRole {
             if (at.rows == 0) return;
             uint32_t beta = 0;
             if constexpr (Memory::kSolvesAside) beta = load_beta(p, at, lane, warp == 0);  // it travels while the norms are made
-            RowNorms<Memory, false>{p, s, lane}.make(slot.index, at.rows, warp);
+            const RowNorms<Memory, false> norms{p, s, lane};
+            if constexpr (Memory::kNormWarps == 4) {
+                norms.make(slot.index, at.rows, warp);
+            } else {
+#pragma unroll 1
+                for (int eight = warp; eight < 4; eight += Memory::kNormWarps) norms.make(slot.index, at.rows, eight);
+            }
             if (Memory::kSolvesAside && warp == 0) s->beta[i % Memory::kSteps][lane] = step_size(p, at, lane, beta);
             warp_arrive(s.at(s->barriers.norms_ready[slot.index]), lane);
         }

@@ -56,7 +56,8 @@ struct OperandRole {
 
     using Parts = Operands<Memory, kind, pace, kMakesNorms, false>;
     __device__ __forceinline__ Parts operands() const {
-        return {p, s, group, warp, lane_here()};  // the lane is not kept meanwhile
+        // Where it is read anew, eight times a chunk, it arrives some 40 cycles later.
+        return {p, s, group, warp, Memory::kKeepsLane ? here_alone(lane) : lane_here()};
     }
     __device__ __forceinline__ bool is_reader() const { return warp == 0 && lane == 0; }
     __device__ __forceinline__ ChunkInfo await_tiles(uint32_t i) const {
@@ -85,7 +86,9 @@ struct OperandRole {
     __device__ __forceinline__ void make(uint32_t i, const ChunkInfo &info, const Gate<kind> &gate, typename Parts::Kept &kept) const {
         const RingSlot slot = own_slot<Memory>(i);
         const uint32_t stage = slot.index;
-        operands().make(stage, i % Memory::kAkks, info, gate, kept, [&] { sync_decays(); }, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
+        typename Parts::FirstGates gates;
+        operands().ask_gates(stage, gates, info);
+        operands().make(stage, i % Memory::kAkks, info, gate, gates, kept, [&] { sync_decays(); }, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
                         [&] { if constexpr (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [&] { await_place(i); },
                         [&] { announce_scores(i); }, [&](Mark moment) { mark(moment, i * Memory::kPreparers, is_reader()); });
         warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);

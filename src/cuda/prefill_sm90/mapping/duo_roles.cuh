@@ -33,7 +33,7 @@ __device__ __forceinline__ void init_barriers(const SharedView<Memory> &s) {
     const Barriers &b = s->barriers;
     for (int i = 0; i < kOwnStages; i++) {
         if (!Memory::kAsksFirst) barrier_init(s.at(b.raw_ready[i]), 1);
-        if (Memory::kNormsAside) barrier_init(s.at(b.norms_ready[i]), 4 * kWarpArrivals);
+        if (Memory::kNormsAside) barrier_init(s.at(b.norms_ready[i]), Memory::kNormWarps * kWarpArrivals);
         barrier_init(s.at(b.scores_ready[i]), 2 * kWarpArrivals);
         barrier_init(s.at(b.operands_ready[i]), 4 * kWarpArrivals);
         barrier_init(s.at(b.solve_ready[i]), kWarpArrivals);
@@ -56,9 +56,10 @@ __device__ __forceinline__ GateRequest request_only_gate(const Params &p) {
     return prefill::request_only_gate<kind>(p, blockIdx.x / kRanks, thread_here() / 32);
 }
 
-// What is held wants registers that norms want as well, and other gates.
-template <GateKind kind, bool norms_aside>
-inline constexpr Pace kPace = norms_aside && kind == GateKind::Bounded ? Pace{1, 2, true, false, false} : Pace{1, 1, false, true, true};
+// What is held wants registers that norms want as well, and other gates; and more code than what is hot may have in all (32 KB), if segments are found
+// beside it.
+template <GateKind kind, class Memory>
+inline constexpr Pace kPace = Memory::kNormsAside && are_lone<Memory> && kind == GateKind::Bounded ? Pace{1, 2, true, false, false} : Pace{1, 1, false, true, true};
 
 template <GateKind kind, class Memory>
 __device__ __forceinline__ void run_role(const Params &p, const SharedView<Memory> &s, const GateRequest &gate) {
@@ -73,12 +74,14 @@ __device__ __forceinline__ void run_role(const Params &p, const SharedView<Memor
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        return OperandRole<Memory, kind, kPace<kind, norms_aside>, !norms_aside>{p, s, warp / 4 - 1, rank, cluster, warp % 4, lane}.run(gate);
+        return OperandRole<Memory, kind, kPace<kind, Memory>, !norms_aside>{p, s, warp / 4 - 1, rank, cluster, warp % 4, lane}.run(gate);
     }
     if (warp >= kFindWarp) {
         shrink_registers<norms_aside ? kNormRegisters : kFindRegisters>();
+        constexpr int finder = norms_aside ? kFindWarp + Memory::kNormWarps : kFindWarp;
+        if constexpr (!are_lone<Memory>)
+            if (warp == finder) return find.run();  // in lone duos the store warp does
         if constexpr (norms_aside) NormRole<Memory>{p, s, rank, warp - kFindWarp, lane}.run();
-        else if (warp == kFindWarp) find.run();
         return;
     }
     shrink_registers<kSingleRegisters>();
@@ -86,7 +89,7 @@ __device__ __forceinline__ void run_role(const Params &p, const SharedView<Memor
     if (warp >= kFirstSolveWarp) {
         SolveRole<Memory>{{p, s, warp - kFirstSolveWarp, rank, lane}}.run();
     } else if (warp == kStoreWarp) {
-        if (norms_aside) find.run();  // it has time until there is an O
+        if (are_lone<Memory>) find.run();  // it has time until there is an O
         StoreRole<Memory>{{p, s, rank, lane}}.run();
     } else {
         Loads<kind, Memory>{p, s, rank, cluster, lane}.run(ChunkIterator<QueueReader<Memory>>{{s}});

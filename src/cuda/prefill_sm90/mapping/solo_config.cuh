@@ -40,9 +40,10 @@ union Staging {
 struct Smem {
     static constexpr bool kIsLone = false, kIsPlain = false;  // segments.cuh
     static constexpr bool kAsksFirst = false;                 // begin_block
+    static constexpr bool kExchangesStates = true;            // state_io.cuh
     static constexpr bool kStateBehindTiles = false;          // the first state is asked for when the first tiles are there
     static constexpr int kGatesAhead = 0, kSolveUnroll = 1;
-    static constexpr bool kTakesRaw = true;
+    static constexpr bool kTakesRaw = true, kKeepsLane = true;
     Stage stages[kStages];
     alignas(1024) uint8_t value[kValueStages][kHalves][kValueBytes];  // V [2 x 64][32], 128-byte swizzle
     alignas(1024) uint8_t score_keys[kTurns][kHalves][4096];  // KI: [2 x 64 channels][32 rows] bf16, 128-byte swizzle
@@ -70,9 +71,10 @@ using View = SharedView<Smem>;
 __device__ __forceinline__ RingSlot stage_slot(uint32_t number) { return {uniform(number % kStages), (number / kStages) & 1}; }
 
 // Read in one access, by its 32-bit address.
-__device__ __forceinline__ ChunkInfo chunk_info_of(const View &s, uint32_t number) {
-    const uint4 words = load_uint4(s.at(s->chunk_infos[number % kChunkInfos]));
+__device__ __forceinline__ ChunkInfo chunk_info_at(const View &s, uint32_t place) {
+    const uint4 words = load_uint4(s.at(s->chunk_infos[place]));
     return {static_cast<int>(words.x), static_cast<int>(words.y), static_cast<int>(words.z), static_cast<uint8_t>(words.w), (words.w & 0xff00) != 0};
 }
+__device__ __forceinline__ ChunkInfo chunk_info_of(const View &s, uint32_t number) { return chunk_info_at(s, number % kChunkInfos); }
 
 }  // namespace fkdai::prefill::solo

@@ -13,31 +13,60 @@ struct OperandRole {
     int group, warp;  // warp 0..3 of the group
 
     using Parts = Operands<Smem, kind, Pace{1, 1, false, kind == GateKind::Bounded, false}, true, is_raw>;
-    __device__ __forceinline__ Parts operands() const { return {p, s, group, warp, lane_here()}; }
+    __device__ __forceinline__ Parts operands(int lane) const { return {p, s, group, warp, lane}; }
+
+    // A chunk of the group, and where its things lie: counted on, as remainders take some 40 cycles each.
+    struct Turn {
+        uint32_t number;
+        RingSlot slot{number, 0};
+        uint32_t place = number, info = number;  // of akk; of its ChunkInfo
+        static_assert(kTurns <= kStages && kTurns <= kAkks && kChunkInfos % kTurns == 0 && kAkks <= kStages);
+
+        __device__ __forceinline__ void go_on() {
+            number += kTurns, slot.index += kTurns, place += kTurns, info += kTurns;
+            if (slot.index >= kStages) slot.index -= kStages, slot.phase ^= 1;
+            if (place >= kAkks) place -= kAkks;
+            if (info >= kChunkInfos) info -= kChunkInfos;
+        }
+        // Of the chunk that had the same place before.
+        __device__ __forceinline__ RingSlot slot_before() const {
+            const bool is_same_lap = slot.index >= kAkks;
+            return {is_same_lap ? slot.index - kAkks : slot.index + kStages - kAkks, is_same_lap ? slot.phase : slot.phase ^ 1};
+        }
+    };
 
     // asked: are_lone: for the gate.
     __device__ __forceinline__ void run(const GateRequest &asked) const {
+        // Read anew it would arrive some 40 cycles later, eight times a chunk.
+        const int kept_lane = static_cast<int>(kept(lane_here(), lane_here()));
         Gate<kind> gate{};
-        if constexpr (are_lone<Memory>) gate = operands().take_gate(asked);
-        for (uint32_t number = group;; number += kTurns) {
-            const RingSlot slot = stage_slot(number);
-            const uint32_t stage = slot.index;
-            const bool is_reader = warp == 0 && lane_here() == 0;
+        int head = -1;
+        if constexpr (are_lone<Memory>) gate = operands(kept_lane).take_gate(asked);
+        Turn turn{static_cast<uint32_t>(group)};
+        for (;; turn.go_on()) {
+            const int lane = here_alone(kept_lane);
+            const uint32_t number = turn.number, stage = turn.slot.index;
+            const Parts operands = this->operands(lane);
+            const bool is_reader = warp == 0 && lane == 0;
             mark(mark_operand_waits, number, is_reader);
-            wait(s.at(s->barriers.raw_ready[stage]), slot.phase);
+            wait(s.at(s->barriers.raw_ready[stage]), turn.slot.phase);
             mark(mark_operand_has_tiles, number, is_reader);
-            const ChunkInfo info = chunk_info_of(s, number);
+            typename Parts::FirstGates gates;
+            if constexpr (kind != GateKind::PrecomputedF32) operands.ask_gates(stage, gates);
+            const ChunkInfo info = chunk_info_at(s, turn.info);
             if (info.rows == 0) return;
-            const Parts operands = this->operands();
-            if (!are_lone<Memory> && (number < kTurns || chunk_info_of(s, number - kTurns).head != info.head)) gate = operands.load_gate(info.head);
+            if constexpr (kind == GateKind::PrecomputedF32) operands.ask_gates(stage, gates, info);
+            if (!are_lone<Memory> && info.head != head) gate = operands.load_gate(head = info.head);
             typename Parts::Kept kept;
-            operands.make(stage, number % kAkks, info, gate, kept, [&] { warpgroup_sync(kFirstPrepareBarrier + group); }, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
-                          [] {}, [&] {
+            const auto sync = [&] { warpgroup_sync(kFirstPrepareBarrier + group); };
+            const auto await_place = [&] {
                 // Its place for akk is free once the chunk before there has been solved, which it hardly ever has to wait for.
-                const RingSlot before = stage_slot(number - kAkks);
+                const RingSlot before = turn.slot_before();
                 if (number >= kAkks) wait(s.at(s->barriers.solve_ready[before.index]), before.phase);
-            }, [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane_here()); }, [&](Mark moment) { mark(moment, number, is_reader); });
-            warp_arrive(s.at(s->barriers.operands_ready[stage]), lane_here());
+            };
+            operands.make(stage, turn.place, info, gate, gates, kept, sync, sync, [] {}, await_place,
+                          [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane); }, [&](Mark moment) { mark(moment, number, is_reader); });
+            warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
             mark(mark_operand_has_operands, number, is_reader);
         }
     }

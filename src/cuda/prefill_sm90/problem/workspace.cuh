@@ -30,6 +30,12 @@ inline bool is_plain(const Params &p) {
 // One job a worker, and no other launch beside this one: as the kernels of duos or solos alone take it (are_lone).
 inline bool is_lone(const Params &p) { return p.turn == Turn::Alone && p.has_lone_jobs(); }
 
+// Jobs for duos alone, more than one for some: known without a look at lengths.
+inline bool are_many_duos(const Params &p) {
+    const bool are_equal = p.mapping == FKDAI_EITHER && p.equal.weight > 0 && p.equal.kind == kClusterKind;
+    return p.turn == Turn::Alone && !p.has_lone_jobs() && (p.mapping == FKDAI_DUO || are_equal);
+}
+
 // `number` is one that no launch has had before.
 inline void place_workspace(Params &p, const fkdai_prefill_grid &grid, fkdai_prefill_schedule schedule,
                             fkdai_prefill_stops stops, void *memory, uint64_t number) {

@@ -73,10 +73,14 @@ struct RawFour {
 template <Pace pace>
 struct PacedRows {
     uint32_t kq, even, odd, norm, row;
-    __device__ __forceinline__ void load(RawFour &raw, int n) const {
+    __device__ __forceinline__ void load(RawFour &raw, int n) const { load_tiles(raw, n), load_norms(raw, n); }
+    // What this warp alone has made, or what came so.
+    __device__ __forceinline__ void load_tiles(RawFour &raw, int n) const {
         const uint32_t at = rows_on(row, n);
         if (!pace.is_held) load_matrices(raw.gamma[0], even + at), load_matrices(raw.gamma[1], odd + at);
         load_matrices(raw.k, kq + at), load_matrices(raw.q, kq + at + kQueryRows);
+    }
+    __device__ __forceinline__ void load_norms(RawFour &raw, int n) const {
         raw.k_norm = load_float4(norm + 16 * n), raw.q_norm = load_float4(norm + 16 * n + sizeof(Norms::k));
     }
     __device__ __forceinline__ void store(int n, const uint32_t (&kd)[4], const uint32_t (&qd)[4], const uint32_t (&score)[4],

@@ -42,6 +42,8 @@ struct Operands {
 
     static constexpr int kFours = pace.fours;
     static constexpr bool kHolds = pace.is_held, kAhead = pace.is_ahead, kBeside = pace.is_beside;
+    static constexpr bool kEarly = kAhead && kMakesNorms;  // the first tiles are read before the norms are waited for
+    static constexpr bool kPacks = kind == GateKind::Bounded && (kEarly || Smem::kKeepsLane);  // 2^m stays as bf16, 2^gamma_C is made of it: 3 registers
 
     __device__ __forceinline__ int half() const { return warp >> 1; }
     __device__ __forceinline__ int block() const { return warp & 1; }
@@ -73,9 +75,18 @@ struct Operands {
     using Kept = typename Gates::Kept;
     __device__ __forceinline__ Gates raw_gates() const { return {p, block(), channel(), lane}; }
 
+    // The first tokens' gates. bf16 ones lie in the stage, so nothing of the chunk need be known.
+    using FirstGates = typename Gates::Four[kFours];
+    __device__ __forceinline__ void ask_gates(uint32_t stage, FirstGates &g, const ChunkInfo &info = {}) const {
+        if constexpr (Gates::kAreKept) return;
+        const TileRows at = tile_rows(stage);
+#pragma unroll
+        for (int n = 0; n < kFours; n++)
+            raw_gates().load(g[n], at.even + rows_on(at.row, n), raw_gates().first_of(info, 0), 4 * n, info.rows - 16 * block());
+    }
     // gamma of each token from the start of its block, in fp32: of the even channels in place of g, of the odd ones where KI will stand. What
-    // the whole block decays by goes to `decays`.
-    __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate, Kept &kept, Held &held) const {
+    // the whole block decays by goes to `decays`. g: of ask_gates.
+    __device__ __forceinline__ void sum_gates(uint32_t stage, const ChunkInfo &info, const Gate<kind> &gate, FirstGates &g, Kept &kept, Held &held) const {
         const int rows = info.rows;
         TileRows at = tile_rows(stage);
         const RowNorms<Smem, is_raw> norms{p, s, lane};
@@ -86,13 +97,8 @@ struct Operands {
         const Gates gates = raw_gates();
         const float *const first = gates.first_of(info, 0);
         const int left = rows - row;
-        typename Gates::Four g[kFours];
-        if constexpr (Gates::kAreKept) {
+        if constexpr (Gates::kAreKept)
             if (!kept.is_there) gates.keep(kept, info, 0, rows);
-        } else {
-#pragma unroll
-            for (int n = 0; n < kFours; n++) gates.load(g[n], at.even + rows_on(at.row, n), first, 4 * n, left);
-        }
         in_turns<pace>([&](int t4, int of) {
             if (kHolds && of == 0) take_turn(held);
 #pragma unroll
@@ -156,6 +162,7 @@ struct Operands {
         float to_end[2];       // 2^(gamma_C - m), from KI to Kr; steep: 1
         float leave[2];        // 2^m; steep: 1
         float end[2];          // 2^gamma_C
+        uint32_t power;        // kPacks: leave, as bf16
         uint32_t in_scores;    // all ones in the halves of a pair that take part
     };
     __device__ __forceinline__ Anchor load_anchor(uint32_t stage) const {
@@ -174,17 +181,22 @@ struct Operands {
             anchor.end[i] = exp2_fast(before[i] + last[i]), anchor.to_end[i] = anchor.leave[i] = 1.f;
             anchor.in_scores &= i == 0 ? 0xffff0000u : 0xffffu;
         }
+        if (kPacks) anchor.power = pack_bf16(anchor.leave[0], anchor.leave[1]);
         return anchor;
     }
+    // 2^gamma_C of channel i of the two.
+    __device__ __forceinline__ static float end_of(const Anchor &anchor, int i) {
+        if (!kPacks) return anchor.end[i];
+        return anchor.to_end[i] * (i == 0 ? low_bf16(anchor.power) : high_bf16(anchor.power));
+    }
 
-    // [32,128] each, rounded once.
-    __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Anchor &anchor, Held &held) const {
+    // [32,128] each, rounded once. raw: kEarly: the first tokens' tiles.
+    __device__ __forceinline__ void decay_tiles(uint32_t stage, int rows, const Anchor &anchor, RawFour (&raw)[kFours], Held &held) const {
         TileRows at = tile_rows(stage);
         int row = 16 * block();
-        RawFour raw[kFours];
         if (kAhead) {
 #pragma unroll
-            for (int n = 0; n < kFours; n++) at.load(raw[n], n);
+            for (int n = 0; n < kFours; n++) kEarly ? at.load_norms(raw[n], n) : at.load(raw[n], n);
         }
         Eight now;
         in_turns<pace>([&](int t4, int of) {
@@ -305,16 +317,15 @@ struct Operands {
     __device__ __forceinline__ uint32_t anchored_rows(uint32_t stage) const { return s.at(s->stages[stage].kq[half()]) + first_row(); }
     // The first eight have been read while the scores were made if kBeside, all have been held if kHolds.
     __device__ __forceinline__ void leave_anchor(uint32_t stage, const Anchor &anchor, Held &held) const {
-        const uint32_t power = pack_bf16(anchor.leave[0], anchor.leave[1]), kq = anchored_rows(stage);
+        const uint32_t power = kPacks ? anchor.power : pack_bf16(anchor.leave[0], anchor.leave[1]), kq = anchored_rows(stage);
         Eight &first = held[0], &second = held[1];
         if (!kHolds && !kBeside) first.load(kq);
-        if (!kHolds && kBeside) second.load(rows_on(kq, 2));
+        if (!kHolds) second.load(rows_on(kq, 2));
         first.store(kq, power);
-        if (!kHolds && !kBeside) second.load(rows_on(kq, 2));
         second.store(rows_on(kq, 2), power);
         if (block() == 1) {
             const uint32_t decay = s.at(s->stages[stage].gate) + decay_slot(channel()) * 4;
-            store_float2(decay, anchor.end[0], anchor.end[1]);
+            store_float2(decay, end_of(anchor, 0), end_of(anchor, 1));
         }
     }
 
@@ -336,17 +347,22 @@ struct Operands {
         }
     }
 
-    // All of it, for a chunk whose raw tiles are there. kept: its gates, if they are there. sync_decays: at least the two warps
+    // All of it, for a chunk whose raw tiles are there. first_gates: of ask_gates; kept: its gates, if they are there. sync_decays: at least the two warps
     // of a half of the channels meet; sync: the warpgroup does; await_norms: until they
     // are there; await_place: until akk's place is free; announce_scores: akk is there, for the solve; reach: a moment.
     template <class SyncDecays, class Sync, class AwaitNorms, class AwaitPlace, class AnnounceScores, class Reach>
-    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, Kept &kept, const SyncDecays &sync_decays, const Sync &sync,
-                                         const AwaitNorms &await_norms, const AwaitPlace &await_place, const AnnounceScores &announce_scores,
-                                         const Reach &reach) const {
+    __device__ __forceinline__ void make(uint32_t stage, uint32_t place, const ChunkInfo &info, const Gate<kind> &gate, FirstGates &first_gates,
+                                         Kept &kept, const SyncDecays &sync_decays, const Sync &sync, const AwaitNorms &await_norms, const AwaitPlace &await_place,
+                                         const AnnounceScores &announce_scores, const Reach &reach) const {
         const int rows = info.rows;
         if constexpr (Gates::kAreKept) raw_gates().prefetch_next(info);
         Held held;
-        sum_gates(stage, info, gate, kept, held);
+        sum_gates(stage, info, gate, first_gates, kept, held);
+        RawFour raw[kFours];
+        if (kEarly) {
+#pragma unroll
+            for (int n = 0; n < kFours; n++) tile_rows(stage).load_tiles(raw[n], n);
+        }
         sync_decays();
         await_norms();
         reach(mark_operand_has_gates);
@@ -358,7 +374,7 @@ struct Operands {
             steep.sum(stage, rows, steep_scores);
             sync();  // it reads what the others are about to overwrite
         }
-        decay_tiles(stage, rows, anchor, held);
+        decay_tiles(stage, rows, anchor, raw, held);
         const float2 on_diagonal = diagonal(stage);
         fence_async_proxy();
         sync();

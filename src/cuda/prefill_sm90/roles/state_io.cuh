@@ -67,14 +67,16 @@ struct StateIo {
             if (forks && in.form == Form::Parked) in = {nullptr, Form::Kept};
             const bool is_reader = warp == 0 && here.lane == 0;
             mark(mark_state_begins, i, is_reader);
+            out = here.of_half(out), in = here.of_half(in);
+            const bool is_exchange = Smem::kExchangesStates && kIsPlain && writes && out.form == Form::Rows && in.form == Form::Rows;
             if (!is_begin) {
-                if (writes) here.send(here.of_half(out), state);
+                if (is_exchange) here.exchange(static_cast<float *>(out.at), static_cast<const float *>(in.at), state);
+                else if (writes) here.send(out, state);
                 if (is_first) segments.release(i - 1);
                 mark(mark_state_has_gone, i, is_reader);
             }
             if (!has_next) return;
-            in = here.of_half(in);
-            here.ask(in, state);
+            if (!is_exchange) here.ask(in, state);
             mark(mark_state_is_asked_for, i, is_reader);
             here.take(in, state);
             mark(mark_state_is_there, i, is_reader);
@@ -199,6 +201,22 @@ struct StateIo {
         for (int i = 0; i < 16; i++) {
             const float4 x = __ldcg(reinterpret_cast<const float4 *>(from + whole_row(i >> 3, i & 7)));
             state[4 * i] = x.x, state[4 * i + 1] = x.y, state[4 * i + 2] = x.z, state[4 * i + 3] = x.w;
+        }
+    }
+    // One state out and one in, in turns: what comes would wait behind all that goes.
+    __device__ __forceinline__ void exchange(float *to, const float *from, StateRows &state) const {
+        float *const pairs = to + state_offset(0, 0);
+        const float *const rows = from + whole_row(0, 0);
+        constexpr int kBehind = 2;  // a store still reads the registers that the next load would write
+#pragma unroll
+        for (int i = 0; i < 16 + kBehind; i++) {
+            if (i < 16)
+                for (int half = 0; half < 2; half++)
+                    *reinterpret_cast<float2 *>(pairs + 8 * half * kWidth + 8 * i) = make_float2(state[4 * i + 2 * half], state[4 * i + 2 * half + 1]);
+            if (i < kBehind) continue;
+            const int j = i - kBehind;
+            const float4 x = __ldcg(reinterpret_cast<const float4 *>(rows + j * kWidth));
+            state[4 * j] = x.x, state[4 * j + 1] = x.y, state[4 * j + 2] = x.z, state[4 * j + 3] = x.w;
         }
     }
     __device__ __forceinline__ void spread(StateRows &state) const {
