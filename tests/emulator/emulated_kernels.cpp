@@ -26,7 +26,7 @@ void run(const Params &p) {
     else if (are_clusters && is_plain(p)) run_clusters<kind, quad::PlainQuadOf<kind>, quad::PlainQuint, quad::PlainSextet, quad::PlainOctet>(p);
     else if (are_clusters) run_clusters<kind, quad::QuadOf<kind>, quad::Quint, quad::Sextet, quad::Octet>(p);
     else if (!is_plain(p)) prefill_kernel<kind, false>(p);
-    else if (are_many_duos(p)) prefill_plain_kernel<kind, PlainDuos>(p);
+    else if (are_many_duos(p) && kind == GateKind::Bounded) prefill_plain_kernel<kind, PlainDuos>(p);
     else if (!is_lone(p) || p.mapping == FKDAI_EITHER) prefill_plain_kernel<kind, PlainAny>(p);
     else if (p.mapping == FKDAI_DUO) prefill_plain_kernel<kind, PlainDuo>(p);
     else prefill_plain_kernel<kind, PlainSolo>(p);

@@ -30,7 +30,7 @@ def draw(kernel):
         d.text(middle, y - 6, text, 12, "middle", over_lines=True)
     d.text(16, TOP + ROW * len(messages) + 26, "Numbers are arrivals that flip the barrier; bytes are counted on top of them. A warp arrives once, by one lane.", 12, color="muted")
     d.text(16, TOP + ROW * len(messages) + 44, "CTA 1 gets its copy on barriers of its own, of the same names, and its store warp tells CTA 0 that the copy has come.", 12, color="muted")
-    d.text(16, TOP + ROW * len(messages) + 62, "Where each worker has one job, four norm warps tell the operand warps by norms_ready that a chunk's norms are there.", 12, color="muted")
+    d.text(16, TOP + ROW * len(messages) + 62, "Where duos work alone, three or four norm warps tell the operand warps by norms_ready that a chunk's norms are there.", 12, color="muted")
     return d.render()
 
 
@@ -38,7 +38,7 @@ def list_of(duo, arrivals):
     """(from column, to column, barrier, remark); the counts of arrivals are those of the sources."""
     load, copy, operand, solve, chain, store, peer = range(7)
     assert arrivals["raw_ready"] == ["1"] and arrivals["scores_ready"] == ["2 * kWarpArrivals"] and arrivals["operands_ready"][0] == "4 * kWarpArrivals" and arrivals["solve_ready"][0] == "kWarpArrivals"
-    assert arrivals["norms_ready"] == ["4 * kWarpArrivals"]
+    assert arrivals["norms_ready"] == ["Memory::kNormWarps * kWarpArrivals"]
     assert arrivals["stage_free"] == ["kRanks", "1"] and duo.kRanks == 2
     assert all(arrivals[name] == ["4 * kWarpArrivals"] for name in ("value_free", "chunk_done", "out_ready")) and arrivals["out_free"] == ["kWarpArrivals"]
     return (

@@ -102,7 +102,7 @@ __device__ __forceinline__ T uniform(T x) { return __shfl_sync(~0u, x, 0); }
 // loop, from a special register, than keep it.
 __device__ __forceinline__ uint32_t kept(uint32_t x, int lane) { return __shfl_sync(~0u, x, lane); }
 
-// The same value, which the compiler takes for another one: what follows from it is not computed ahead of a loop and kept, which wants registers.
+// The same value, which the compiler takes for another one: what follows from it is not computed ahead of a loop, and kept in registers.
 __device__ __forceinline__ int here_alone(int x) {
     int same;
     asm volatile("mov.b32 %0, %1;" : "=r"(same) : "r"(x));

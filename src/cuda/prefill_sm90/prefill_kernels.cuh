@@ -16,7 +16,7 @@ struct Kernels {
     Kernel any, raw;  // duo and solo; q and k without norm
     ClusterKernels cluster;
     // For plain calls (segments.cuh).
-    Kernel plain_any, plain_duos, plain_duo, plain_solo;  // the latter two where each worker has one job
+    Kernel plain_any, plain_duos, plain_duo, plain_solo;  // the latter two where each worker has one job; duos: of other gates any
     ClusterKernels plain_cluster;
 };
 extern const Kernels kBoundedKernels, kSoftplusKernels, kPrecomputedKernels, kPrecomputedF32Kernels;
@@ -29,7 +29,7 @@ constexpr Kernels kKernelsOf{{prefill_kernel<kind, false>, kThreads},
                              {kClusterKernel<kind, quad::QuadOf<kind>>, kClusterKernel<kind, quad::Quint>, kClusterKernel<kind, quad::Sextet>,
                               kClusterKernel<kind, quad::Octet>},
                              {prefill_plain_kernel<kind, PlainAny>, kThreads},
-                             {prefill_plain_kernel<kind, PlainDuos>, kThreads},
+                             {prefill_plain_kernel<kind, std::conditional_t<kind == GateKind::Bounded, PlainDuos, PlainAny>>, kThreads},
                              {prefill_plain_kernel<kind, PlainDuo>, kThreads},
                              {prefill_plain_kernel<kind, PlainSolo>, kThreads},
                              {kClusterKernel<kind, quad::PlainQuadOf<kind>>, kClusterKernel<kind, quad::PlainQuint>,

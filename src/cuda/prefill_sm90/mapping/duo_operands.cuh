@@ -88,7 +88,8 @@ struct OperandRole {
         const uint32_t stage = slot.index;
         typename Parts::FirstGates gates;
         operands().ask_gates(stage, gates, info);
-        operands().make(stage, i % Memory::kAkks, info, gate, gates, kept, [&] { sync_decays(); }, [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
+        operands().make(stage, i % Memory::kAkks, info, gate, gates, kept, [&] { sync_decays(); },
+                        [&] { warpgroup_sync(kFirstPrepareBarrier + group); },
                         [&] { if constexpr (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), slot.phase); }, [&] { await_place(i); },
                         [&] { announce_scores(i); }, [&](Mark moment) { mark(moment, i * Memory::kPreparers, is_reader()); });
         warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);

@@ -56,10 +56,10 @@ __device__ __forceinline__ GateRequest request_only_gate(const Params &p) {
     return prefill::request_only_gate<kind>(p, blockIdx.x / kRanks, thread_here() / 32);
 }
 
-// What is held wants registers that norms want as well, and other gates; and more code than what is hot may have in all (32 KB), if segments are found
-// beside it.
+// What is held wants registers that norms want as well, and other gates; with the code of several jobs beside it the hot loops would exceed 32 KB.
 template <GateKind kind, class Memory>
-inline constexpr Pace kPace = Memory::kNormsAside && are_lone<Memory> && kind == GateKind::Bounded ? Pace{1, 2, true, false, false} : Pace{1, 1, false, true, true};
+inline constexpr Pace kPace =
+    Memory::kNormsAside && are_lone<Memory> && kind == GateKind::Bounded ? Pace{1, 2, true, false, false} : Pace{1, 1, false, true, true};
 
 template <GateKind kind, class Memory>
 __device__ __forceinline__ void run_role(const Params &p, const SharedView<Memory> &s, const GateRequest &gate) {

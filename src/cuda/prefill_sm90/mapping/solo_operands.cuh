@@ -15,6 +15,9 @@ struct OperandRole {
     using Parts = Operands<Smem, kind, Pace{1, 1, false, kind == GateKind::Bounded, false}, true, is_raw>;
     __device__ __forceinline__ Parts operands(int lane) const { return {p, s, group, warp, lane}; }
 
+    // The lane, which read anew would arrive some 40 cycles later, eight times a chunk, and the head. Other gates want the registers.
+    static constexpr bool kKeeps = kind == GateKind::Bounded && !is_raw;
+
     // A chunk of the group, and where its things lie: counted on, as remainders take some 40 cycles each.
     struct Turn {
         uint32_t number;
@@ -35,16 +38,22 @@ struct OperandRole {
         }
     };
 
+    // head: of the group's chunk before.
+    __device__ __forceinline__ bool has_other_head(const Turn &turn, const ChunkInfo &info, int head) const {
+        if (kKeeps) return info.head != head;
+        return turn.number < kTurns || chunk_info_of(s, turn.number - kTurns).head != info.head;
+    }
+
     // asked: are_lone: for the gate.
     __device__ __forceinline__ void run(const GateRequest &asked) const {
-        // Read anew it would arrive some 40 cycles later, eight times a chunk.
         const int kept_lane = static_cast<int>(kept(lane_here(), lane_here()));
         Gate<kind> gate{};
         int head = -1;
         if constexpr (are_lone<Memory>) gate = operands(kept_lane).take_gate(asked);
         Turn turn{static_cast<uint32_t>(group)};
         for (;; turn.go_on()) {
-            const int lane = here_alone(kept_lane);
+            const int lane = kKeeps ? here_alone(kept_lane) : lane_here();
+            const auto arrive = [&](const uint64_t &barrier) { warp_arrive(s.at(barrier), kKeeps ? lane : lane_here()); };
             const uint32_t number = turn.number, stage = turn.slot.index;
             const Parts operands = this->operands(lane);
             const bool is_reader = warp == 0 && lane == 0;
@@ -55,8 +64,8 @@ struct OperandRole {
             if constexpr (kind != GateKind::PrecomputedF32) operands.ask_gates(stage, gates);
             const ChunkInfo info = chunk_info_at(s, turn.info);
             if (info.rows == 0) return;
+            if (!are_lone<Memory> && has_other_head(turn, info, head)) gate = operands.load_gate(head = info.head);
             if constexpr (kind == GateKind::PrecomputedF32) operands.ask_gates(stage, gates, info);
-            if (!are_lone<Memory> && info.head != head) gate = operands.load_gate(head = info.head);
             typename Parts::Kept kept;
             const auto sync = [&] { warpgroup_sync(kFirstPrepareBarrier + group); };
             const auto await_place = [&] {
@@ -65,8 +74,8 @@ struct OperandRole {
                 if (number >= kAkks) wait(s.at(s->barriers.solve_ready[before.index]), before.phase);
             };
             operands.make(stage, turn.place, info, gate, gates, kept, sync, sync, [] {}, await_place,
-                          [&] { warp_arrive(s.at(s->barriers.scores_ready[stage]), lane); }, [&](Mark moment) { mark(moment, number, is_reader); });
-            warp_arrive(s.at(s->barriers.operands_ready[stage]), lane);
+                          [&] { arrive(s->barriers.scores_ready[stage]); }, [&](Mark moment) { mark(moment, number, is_reader); });
+            arrive(s->barriers.operands_ready[stage]);
             mark(mark_operand_has_operands, number, is_reader);
         }
     }

@@ -42,7 +42,7 @@ struct Operands {
 
     static constexpr int kFours = pace.fours;
     static constexpr bool kHolds = pace.is_held, kAhead = pace.is_ahead, kBeside = pace.is_beside;
-    static constexpr bool kEarly = kAhead && kMakesNorms;  // the first tiles are read before the norms are waited for
+    static constexpr bool kEarly = kAhead && kMakesNorms && kind == GateKind::Bounded;  // the first tiles are read before the norms are waited for
     static constexpr bool kPacks = kind == GateKind::Bounded && (kEarly || Smem::kKeepsLane);  // 2^m stays as bf16, 2^gamma_C is made of it: 3 registers
 
     __device__ __forceinline__ int half() const { return warp >> 1; }
