@@ -210,9 +210,12 @@ struct StateIo {
         constexpr int kBehind = 2;  // a store still reads the registers that the next load would write
 #pragma unroll
         for (int i = 0; i < 16 + kBehind; i++) {
-            if (i < 16)
-                for (int half = 0; half < 2; half++)
-                    *reinterpret_cast<float2 *>(pairs + 8 * half * kWidth + 8 * i) = make_float2(state[4 * i + 2 * half], state[4 * i + 2 * half + 1]);
+            if (i < 16) {
+#pragma unroll
+                for (int row_half = 0; row_half < 2; row_half++)
+                    *reinterpret_cast<float2 *>(pairs + 8 * row_half * kWidth + 8 * i) =
+                        make_float2(element(state, row_half, i, 0), element(state, row_half, i, 1));
+            }
             if (i < kBehind) continue;
             const int j = i - kBehind;
             const float4 x = __ldcg(reinterpret_cast<const float4 *>(rows + j * kWidth));
