@@ -205,7 +205,7 @@ MUTANTS = [
     # kernels for plain calls
     ("src/cuda/prefill_sm90/problem/workspace.cuh", "return p.checkpoints.states.element == Element::Absent && are_plain", "return are_plain", CHECKPOINTS),
     ("src/cuda/prefill_sm90/problem/workspace.cuh", "return x.element == Element::Absent || are_whole_rows(x); };", "return true; };", LAYOUTS),
-    ("src/cuda/prefill_sm90/problem/workspace.cuh", "return p.turn == Turn::Alone && ", "return ", JOBS),
+    ("src/cuda/prefill_sm90/problem/workspace.cuh", "return p.turn == Turn::Alone && p.has_lone_jobs();", "return p.has_lone_jobs();", JOBS),
     ("src/cuda/prefill_sm90/roles/state_io.cuh", "if constexpr (kIsPlain) clear(state);", "if constexpr (kIsPlain) return;", JOBS),
     ("src/cuda/prefill_sm90/roles/raw_gates.cuh", "keep(kept, info, Smem::kGatesAhead, info.rows_ahead);", "keep(kept, info, Smem::kGatesAhead + 1, info.rows_ahead);", QUADS),
     ("src/cuda/prefill_sm90/roles/raw_gates.cuh", "kept.is_there = info.rows_ahead > 0;", "kept.is_there = true;", QUADS),
