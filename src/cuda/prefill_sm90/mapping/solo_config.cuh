@@ -40,7 +40,7 @@ union Staging {
 struct Smem {
     static constexpr bool kIsLone = false, kIsPlain = false;  // segments.cuh
     static constexpr bool kAsksFirst = false;                 // begin_block
-    static constexpr bool kExchangesStates = true;            // state_io.cuh
+    static constexpr bool kExchangesStates = false;           // state_io.cuh
     static constexpr bool kStateBehindTiles = false;          // the first state is asked for when the first tiles are there
     static constexpr int kGatesAhead = 0, kSolveUnroll = 1;
     static constexpr bool kTakesRaw = true, kKeepsLane = true;
@@ -57,7 +57,7 @@ struct Smem {
 };
 // The same, for plain calls, and for those of them where each worker has one job.
 struct PlainSmem : Smem {
-    static constexpr bool kIsPlain = true;
+    static constexpr bool kIsPlain = true, kExchangesStates = true;
 };
 struct LoneSmem : PlainSmem {
     static constexpr bool kIsLone = true, kAsksFirst = true, kStateBehindTiles = true;

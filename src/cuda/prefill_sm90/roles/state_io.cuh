@@ -68,7 +68,7 @@ struct StateIo {
             const bool is_reader = warp == 0 && here.lane == 0;
             mark(mark_state_begins, i, is_reader);
             out = here.of_half(out), in = here.of_half(in);
-            const bool is_exchange = Smem::kExchangesStates && kIsPlain && writes && out.form == Form::Rows && in.form == Form::Rows;
+            const bool is_exchange = Smem::kExchangesStates && writes && out.form == Form::Rows && in.form == Form::Rows;
             if (!is_begin) {
                 if (is_exchange) here.exchange(static_cast<float *>(out.at), static_cast<const float *>(in.at), state);
                 else if (writes) here.send(out, state);
