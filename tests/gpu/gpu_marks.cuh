@@ -11,10 +11,16 @@ struct MarkedProblem {
     int chunks, multiprocessors;  // chunks of 32 tokens
 };
 
-// program [H [T [EVERY]]] [mapping]: the case of `text`, with H heads, T tokens, and checkpoints every so many. At most so many chunks have marks.
+// program [H [T [EVERY]]] [mapping]: the case of `text`, with H heads, T tokens, and checkpoints every so many; or program "CASE" [mapping], in the
+// words of cases.def. At most so many chunks of a worker have marks; `chunks` are those of its first sequence.
 inline MarkedProblem read_marked_problem(const char *program, const char *text, int most, int argc, char **argv) {
     MarkedProblem x{kernel_case_parse("marks", text), 0, multiprocessors_or_skip(program)};
     read_mapping(argc, argv);
+    if (argc > 1 && strchr(argv[1], '=') != nullptr) {
+        x.spec = kernel_case_parse("marks", argv[1]);
+        x.chunks = static_cast<int>((x.spec.N > 0 ? x.spec.bounds[1] - x.spec.bounds[0] : x.spec.T) / 32);
+        return x;
+    }
     if (argc > 1) x.spec.H = x.spec.HV = atoi(argv[1]);
     if (argc > 2) x.spec.T = x.spec.bounds[1] = atoi(argv[2]);
     if (argc > 3) x.spec.checkpoints = FKDA_F32, x.spec.checkpoint_every = atoi(argv[3]);

@@ -2,7 +2,8 @@
 // for every role the cycles from one moment to the next are printed, medians over the chunks in the middle; then when the first and the last
 // chunks reach them: where the time of starts and ends goes.
 //
-//     prefill_marks [H [T [EVERY]]] [solo | duo | quad | quint | sextet | octet] [cold]      default 32 heads, 8192 tokens, no checkpoints, a duo
+//     prefill_marks [H [T [EVERY]] | "CASE"] [solo | duo | quad | quint | sextet | octet] [cold]
+//         default 32 heads, 8192 tokens, no checkpoints, a duo; CASE: in the words of cases.def, as "lens=1024*8 H=96"
 #define FKDA_MARKS
 #include "prefill_sm90/prefill_launch.cu"
 
