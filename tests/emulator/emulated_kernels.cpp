@@ -18,6 +18,8 @@ void run_clusters(const Params &p) {
     else prefill_cluster_kernel<kind, Quad>(p);
 }
 
+constexpr int kLongTokens = 60;  // FKDAI_LONG_TOKENS on a GPU, where sequences are longer
+
 // As kernel_of (prefill_launch.cu).
 template <GateKind kind>
 void run(const Params &p) {
@@ -26,9 +28,11 @@ void run(const Params &p) {
     else if (are_clusters && is_plain(p)) run_clusters<kind, quad::PlainQuadOf<kind>, quad::PlainQuint, quad::PlainSextet, quad::PlainOctet>(p);
     else if (are_clusters) run_clusters<kind, quad::QuadOf<kind>, quad::Quint, quad::Sextet, quad::Octet>(p);
     else if (!is_plain(p)) prefill_kernel<kind, false>(p);
-    else if (are_many_duos(p) && kind == GateKind::Bounded) prefill_plain_kernel<kind, PlainDuos>(p);
-    else if (!is_lone(p) || p.mapping == FKDAI_EITHER) prefill_plain_kernel<kind, PlainAny>(p);
+    else if (are_many_duos(p)) prefill_plain_kernel<kind, ByGate<kind, PlainDuos, PlainAny>>(p);
+    else if ((!is_lone(p) || p.mapping == FKDAI_EITHER) && mean_tokens(p) >= kLongTokens) prefill_plain_kernel<kind, ByGate<kind, PlainLong, PlainAny>>(p);
+    else if (!is_lone(p) || p.mapping == FKDAI_EITHER) prefill_plain_kernel<kind, ByGate<kind, PlainShort, PlainAny>>(p);
     else if (p.mapping == FKDAI_DUO) prefill_plain_kernel<kind, PlainDuo>(p);
+    else if (mean_tokens(p) >= kLongTokens) prefill_plain_kernel<kind, ByGate<kind, PlainLongSolo, PlainSolo>>(p);
     else prefill_plain_kernel<kind, PlainSolo>(p);
 }
 

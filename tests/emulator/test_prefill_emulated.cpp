@@ -172,6 +172,22 @@ void check_laggards(const char *name, const char *text) {
     report(name, good);
 }
 
+// Solos with a schedule, whose load or find warp, norm warp and chain depend on each other where one job ends and where one is cut.
+void check_late_solos(const char *name, const char *text, int workers) {
+    Call first(parse(name, text), {}), call(first.spec, {workers, FKDAI_SOLO});
+    bool good = first.run(1);
+    const std::vector<int> warps = {0, 4, 8, 12, 16, 17, 18, 19};
+    for (size_t i = 0; i < warps.size(); i++) {
+        if (!draw_is_wanted(static_cast<int64_t>(i), static_cast<int64_t>(warps.size()), workers)) continue;
+        for (int block = 0; block < workers; block++) {
+            const bool is_right = call.run(1, {block, warps[i]}) && call.same_bits(first);
+            if (!is_right) printf("  block %d, warp %d\n", block, warps[i]);
+            good = good && is_right;
+        }
+    }
+    report(name, good);
+}
+
 // States in place: in an octet a chain may be done with a short sequence before the warps that follow it have read where it began.
 void check_late_followers(const char *name, const char *text) {
     Call first(parse(name, text), {}), call(first.spec, {0, FKDAI_OCTET});
@@ -270,6 +286,8 @@ void cuts() {
 
 void laggards() {
     check_laggards("lanes that come late, in every role", "lens=400 H=1");
+    check_late_solos("solos of several long jobs, lanes that come late", "lens=330,0,0,0,0,0,290 H=1", 2);
+    check_late_solos("solos of several short jobs, lanes that come late", "lens=130,33,0,0,0,0,1 H=1", 2);
     check_late_followers("octets in place, whose followers come late", "lens=33,1,20,0 H=1 place=same");
 }
 
@@ -282,6 +300,7 @@ void jobs() {
     check("the same, bf16 states", "lens=33,1,0,32,0,0,65,31,0 H=1 s0=bf16 s1=bf16", {1});
     check_cuts("0,300,31,0,290 x 2 heads on 10, 7, 3, 1 workers", "lens=0,300,31,0,290 H=2", {7, 3, 1});
     check_cuts("6 and 8 without tokens in a row x 2 heads on 16, 3, 2, 1 workers", "lens=33,0,0,0,0,0,0,40,0,0,0,0,0,0,0,0 H=2", {3, 2, 1});
+    check_cuts("6 without tokens between long ones x 2 heads on 16, 3, 2, 1 workers", "lens=300,0,0,0,0,0,0,290 H=2", {3, 2, 1});
     check_cuts("0 to 7 chunks x 2 heads on 6, 3, 2, 1 workers", "lens=1,0,32,200,33,0,0,64,130,1 H=2", {6, 3, 2, 1});
     check_turns("one long of 5 x 2 heads: quads, or a duo for each", "lens=20,900,0,40,70 H=2", {.mapping = FKDAI_DUO, .quads = 4}, true);
     check_turns("5 alike x 2 heads: a duo for each, or quads", "lens=70,64,65,70,66 H=2", {.mapping = FKDAI_DUO, .quads = 4}, false);

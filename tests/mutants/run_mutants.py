@@ -224,6 +224,8 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/mapping/solo_load.cuh", "raw.open_segment(load_values)", "raw.open_segment([] {})", JOBS),
     ("src/cuda/prefill_sm90/mapping/solo_operands.cuh", "is_same_lap ? slot.phase : slot.phase ^ 1}", "slot.phase}", JOBS),
     ("src/cuda/prefill_sm90/mapping/duo_norms.cuh", "int eight = warp; eight < 4;", "int eight = warp; eight < 3;", JOBS),
+    ("src/cuda/prefill_sm90/mapping/solo_norms.cuh", "owes = uniform(s->segment_queue.hands_over);", "owes = false;", CUTS),
+    ("src/cuda/prefill_sm90/roles/find_segments.cuh", "before_waiting(), wait_together(", "wait_together(", JOBS),
     ("src/cuda/prefill_sm90/problem/workspace.cuh", "p.equal.kind == kClusterKind;", "p.equal.kind != kClusterKind;", CUTS),
     ("src/cuda/prefill_sm90/mapping/duo_load.cuh", "raw.is_followed(load_values_behind)", "raw.is_followed([] {})", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/fork.cuh", "chain.quarter, 2 * quarter + k), k, copy)", "chain.quarter, k), k, copy)", CHECKPOINTS),

@@ -27,7 +27,7 @@ def instances(kernel, space, *arguments):
 
 BOUNDED, QUAD = "fkdai::GateKind::Bounded", "fkdai::prefill::quad::"
 INSTANCES = {HOPPER: instances("prefill_kernel", "prefill", f"{BOUNDED}, false") +
-                     instances("prefill_plain_kernel", "prefill", f"{BOUNDED}, fkdai::prefill::PlainAny") +
+                     instances("prefill_plain_kernel", "prefill", f"{BOUNDED}, fkdai::prefill::PlainLong") +
                      instances("prefill_cluster_kernel", "prefill", f"{BOUNDED}, {QUAD}Quad", f"{BOUNDED}, {QUAD}PlainOctet"),
              PORTABLE: instances("mma_prefill_kernel", "portable", "true, false", "true, true", "false, true")}
 COMPILED = [("sm_90a", (HOPPER, PORTABLE, COPIES, SETUP, CARRY)),

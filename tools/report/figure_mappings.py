@@ -42,7 +42,7 @@ def solo(d, s):
         ("operand", warps(groups + 4, s.kLoadWarp - 1), f"operand, odd chunks · {s.kPrepareRegisters}"),
         ("load", warps(s.kLoadWarp, s.kLoadWarp), f"load · {s.kSingleRegisters}"),
         ("solve", warps(s.kFirstSolveWarp, s.kFirstSolveWarp + s.kSolvers - 1), f"solve, in turns · {s.kSingleRegisters}"),
-        ("find", warps(s.kFindWarp, s.kFindWarp), f"find · {s.kSingleRegisters}"),
+        ("find", warps(s.kLastWarp, s.kLastWarp), f"find · {s.kSingleRegisters}; or norms, see the card"),
     ))
 
 

@@ -11,12 +11,11 @@ namespace fkdai {
 struct RowSquares {
     float low[4] = {}, high[4] = {};  // [X ; Y] X^T and [X ; Y] Y^T
 
-    __device__ __forceinline__ void add(const uint32_t (&x)[4]) {
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            multiply_bf16(low, x[2 * i], x[2 * i + 1], x[2 * i]);
-            multiply_bf16(high, x[2 * i], x[2 * i + 1], x[2 * i + 1]);
-        }
+    __device__ __forceinline__ void add(const uint32_t (&x)[4]) { add_half(x, 0), add_half(x, 1); }
+    // Of 8 channels: the first, or the others.
+    __device__ __forceinline__ void add_half(const uint32_t (&x)[4], int half) {
+        multiply_bf16(low, x[2 * half], x[2 * half + 1], x[2 * half]);
+        multiply_bf16(high, x[2 * half], x[2 * half + 1], x[2 * half + 1]);
     }
 
     // Lanes with lane % 4 == lane / 8 know the sums of row lane / 4: of X, of Y, and of their product.

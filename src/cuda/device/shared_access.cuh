@@ -20,6 +20,15 @@ __device__ __forceinline__ T &dynamic_shared() {
     return *reinterpret_cast<T *>(dynamic_smem + (-shared_address(dynamic_smem) & (alignment - 1)));
 }
 
+// The same pointer, of which the compiler does not know where it leads: of one that leads to global or to shared memory nvcc 13.0 takes it for granted that
+// it is global, and the access faults.
+template <class T>
+__device__ __forceinline__ T *generic(T *x) {
+    T *same;
+    asm("mov.b64 %0, %1;" : "=l"(same) : "l"(x));
+    return same;
+}
+
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t address) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address) : "memory");

@@ -10,6 +10,7 @@
 
 #include "prefill_sm90/mapping/duo_roles.cuh"
 #include "device/dependent_launch.cuh"
+#include "prefill_sm90/problem/workspace.cuh"
 #include "prefill_sm90/roles/refuse.cuh"
 #include "schedule/make_schedule.cuh"
 #include "prefill_sm90/mapping/quad_roles.cuh"
@@ -21,6 +22,7 @@ static_assert(duo::kStages >= solo::kStages && duo::kStages >= quad::kOwnStages,
 
 inline constexpr int kSharedBytes = quad::kBlockBytes + 1024;  // dynamic_shared
 static_assert(sizeof(solo::Smem) <= quad::kBlockBytes && kSharedBytes <= 232448);
+static_assert(sizeof(duo::Smem) <= kNearSchedule && sizeof(solo::Smem) <= kNearSchedule && kNearSchedule + sizeof(NearSchedule) <= quad::kBlockBytes);
 
 // Is it this launch's turn? All blocks of both launches find the same answer. The first launch lets the second start beside it: if it works, that one
 // ends only when it has ended, as the next kernel may count on both.
@@ -103,9 +105,15 @@ using AllBlocks = Blocks<duo::Smem, solo::Smem>;
 using RawBlocks = Blocks<void, solo::Smem>;
 // Names for the kernels of plain calls.
 struct PlainAny : Blocks<duo::PlainSmem, solo::PlainSmem> {};
+struct PlainShort : Blocks<duo::EarlySmem, solo::EarlySmem> {};
+struct PlainLong : Blocks<duo::EarlySmem, solo::NormsAside<solo::EarlySmem>> {};
 struct PlainDuos : Blocks<duo::ManySmem, void> {};
 struct PlainDuo : Blocks<duo::LoneSmem, void> {};
 struct PlainSolo : Blocks<void, solo::LoneSmem> {};
+struct PlainLongSolo : Blocks<void, solo::NormsAside<solo::LoneSmem>> {};
+// Other gates want more registers, and lose by some of them.
+template <GateKind kind, class Bounded, class Other>
+using ByGate = std::conditional_t<kind == GateKind::Bounded, Bounded, Other>;
 
 template <GateKind kind, bool is_raw, class Of>
 __device__ __forceinline__ void run_blocks(const Params &p) {
@@ -133,9 +141,12 @@ __device__ __forceinline__ void run_blocks(const Params &p) {
     constexpr bool takes_turns = Of::kHasDuo && Of::kHasSolo;
     const Begin begin = begin_block<typename Of::Any, kThreads, takes_turns, false>(p, any, load_warp, ask_first, choose, init_barriers);
     if (ends_at_once<typename Of::Any, kThreads>(p, begin)) return;
-    if constexpr (Of::kHasSolo)
-        if (is_solo) return solo::run<kind, is_raw>(p, solo, gate);
-    if constexpr (Of::kHasDuo) duo::run<kind>(p, duo, gate);
+    if constexpr (!Of::kHasSolo) return duo::run<kind>(p, duo, gate);
+    // Of code that the compiler takes for a choice like others ptxas puts the duo's in front. Plain calls of many sequences are solos mostly, and start 3 us
+    // earlier if their code is among the first 64 KB.
+    if constexpr (Of::kHasDuo)
+        if (Of::Any::kAsksSchedule ? here_alone(is_solo) == 0 : !is_solo) return duo::run<kind>(p, duo, gate);
+    solo::run<kind, is_raw>(p, solo, gate);
 }
 
 // Both. is_raw: q and k have no norm, which is rare; so only solo is compiled for it.

@@ -15,23 +15,28 @@ struct ClusterKernels {
 struct Kernels {
     Kernel any, raw;  // duo and solo; q and k without norm
     ClusterKernels cluster;
-    // For plain calls (segments.cuh).
-    Kernel plain_any, plain_duos, plain_duo, plain_solo;  // the latter two where each worker has one job; duos: of other gates any
+    // For plain calls (segments.cuh): duo and solo, of sequences that are short or long on average; duos; the last three where each worker has one job. Of
+    // other gates than the bounded one all with more jobs than workers are one kernel, and both solos are.
+    Kernel plain_short, plain_long, plain_duos, plain_duo, plain_solo, plain_long_solo;
     ClusterKernels plain_cluster;
 };
 extern const Kernels kBoundedKernels, kSoftplusKernels, kPrecomputedKernels, kPrecomputedF32Kernels;
 
 template <GateKind kind, class Shape>
 constexpr Kernel kClusterKernel{prefill_cluster_kernel<kind, Shape>, quad::Warps<Shape>::kThreads};
+template <GateKind kind, class Of>
+constexpr Kernel kPlainKernel{prefill_plain_kernel<kind, Of>, kThreads};
 template <GateKind kind>
 constexpr Kernels kKernelsOf{{prefill_kernel<kind, false>, kThreads},
                              {prefill_kernel<kind, true>, kThreads},
                              {kClusterKernel<kind, quad::QuadOf<kind>>, kClusterKernel<kind, quad::Quint>, kClusterKernel<kind, quad::Sextet>,
                               kClusterKernel<kind, quad::Octet>},
-                             {prefill_plain_kernel<kind, PlainAny>, kThreads},
-                             {prefill_plain_kernel<kind, std::conditional_t<kind == GateKind::Bounded, PlainDuos, PlainAny>>, kThreads},
-                             {prefill_plain_kernel<kind, PlainDuo>, kThreads},
-                             {prefill_plain_kernel<kind, PlainSolo>, kThreads},
+                             kPlainKernel<kind, ByGate<kind, PlainShort, PlainAny>>,
+                             kPlainKernel<kind, ByGate<kind, PlainLong, PlainAny>>,
+                             kPlainKernel<kind, ByGate<kind, PlainDuos, PlainAny>>,
+                             kPlainKernel<kind, PlainDuo>,
+                             kPlainKernel<kind, PlainSolo>,
+                             kPlainKernel<kind, ByGate<kind, PlainLongSolo, PlainSolo>>,
                              {kClusterKernel<kind, quad::PlainQuadOf<kind>>, kClusterKernel<kind, quad::PlainQuint>,
                               kClusterKernel<kind, quad::PlainSextet>, kClusterKernel<kind, quad::PlainOctet>}};
 

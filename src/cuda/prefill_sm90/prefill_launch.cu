@@ -140,8 +140,9 @@ const Kernel &kernel_of(const fkdai_prefill_call &call, const Params &p, fkdai_p
     if (mapping == FKDAI_QUAD) return clusters.quad;
     if (!is_plain(p)) return of.any;
     if (are_many_duos(p)) return of.plain_duos;
-    if (!is_lone(p) || mapping == FKDAI_EITHER) return of.plain_any;
-    return mapping == FKDAI_DUO ? of.plain_duo : of.plain_solo;
+    if (!is_lone(p) || mapping == FKDAI_EITHER) return mean_tokens(p) >= FKDAI_LONG_TOKENS ? of.plain_long : of.plain_short;
+    if (mapping == FKDAI_DUO) return of.plain_duo;
+    return mean_tokens(p) >= FKDAI_LONG_LONE_TOKENS ? of.plain_long_solo : of.plain_solo;
 }
 
 // The grid for lengths that the host knows, from a copy of cu_seqlens that is good: the call's, or quads, or a block for each job without a schedule.
@@ -202,8 +203,9 @@ extern "C" int fkdai_prefill_load(void) {
     error = cudaFuncGetAttributes(&attributes, plan_kernel);
     if (error != cudaSuccess) return error;
     for (const Kernels *const of : kKernels)
-        for (const Kernel &kernel : {of->any, of->raw, of->plain_any, of->plain_duos, of->plain_duo, of->plain_solo, of->cluster.quad, of->cluster.quint,
-                                     of->cluster.sextet, of->cluster.octet, of->plain_cluster.quad, of->plain_cluster.quint, of->plain_cluster.sextet, of->plain_cluster.octet})
+        for (const Kernel &kernel : {of->any, of->raw, of->plain_short, of->plain_long, of->plain_duos, of->plain_duo, of->plain_solo, of->plain_long_solo,
+                                     of->cluster.quad, of->cluster.quint, of->cluster.sextet, of->cluster.octet, of->plain_cluster.quad,
+                                     of->plain_cluster.quint, of->plain_cluster.sextet, of->plain_cluster.octet})
             if (error = cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes); error != cudaSuccess) return error;
     return cudaSuccess;
 }

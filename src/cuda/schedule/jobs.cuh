@@ -15,6 +15,7 @@
 
 #include "device/call_tensors.cuh"
 #include "device/scalar_math.cuh"
+#include "device/shared_access.cuh"
 #include "schedule/schedule_tuning.h"
 
 namespace fkdai {
@@ -81,6 +82,16 @@ struct Schedule {
     int2 *sequence;   // [N] (start, length), clamped
     int32_t *marks;   // [N] marks of all sequences before n (Timeline::mark_every); null: nobody asks
     bool is_own;      // every block has one for itself, and they stand one behind the other; else there is one for all
+    uint32_t near = 0;  // is_own: the block's is a NearSchedule, so far into its dynamic shared memory; 0: it is not
+};
+
+// The schedule of few sequences, without marks: a look-up takes some 30 cycles, and there are some ten, one behind the other, before the first tile can
+// be asked for.
+inline constexpr int kNearSequences = 64;
+struct NearSchedule {
+    Cut cut;
+    int32_t prefix[kNearSequences + 1];
+    int2 sequence[kNearSequences];
 };
 
 // A schedule of jobs that are all equal is three numbers, and nobody has to make it.
@@ -157,11 +168,18 @@ struct Timeline {
     template <int kChunk>
     __device__ int units(int n, int length) const { return chunk_count<kChunk>(length) + stop_units<kChunk>(n, length); }
     __device__ Schedule schedule_here() const {
-        if (!schedule.is_own) return schedule;
-        const int block = blockIdx.x;
-        const int64_t before = static_cast<int64_t>(block) * sequences.count;
-        return {schedule.cut + block, schedule.prefix + before + block, schedule.sequence + before,
-                schedule.marks == nullptr ? nullptr : schedule.marks + before, true};
+        Schedule here = schedule;
+        if (schedule.near > 0) {
+            auto &near = *reinterpret_cast<NearSchedule *>(&dynamic_shared<uint8_t>() + schedule.near);
+            here.cut = &near.cut, here.prefix = near.prefix, here.sequence = near.sequence;
+        } else if (schedule.is_own) {
+            const int block = blockIdx.x;
+            const int64_t before = static_cast<int64_t>(block) * sequences.count;
+            here.cut += block, here.prefix += before + block, here.sequence += before;
+            if (here.marks != nullptr) here.marks += before;
+        }
+        here.cut = generic(here.cut), here.prefix = generic(here.prefix), here.sequence = generic(here.sequence);
+        return here;
     }
 };
 

@@ -11,6 +11,8 @@ inline uint32_t shared_address(const void *p) {
 
 template <class T, uint32_t = 1024>
 T &dynamic_shared() { return *reinterpret_cast<T *>(emulator::self().own().memory.get()); }
+template <class T>
+T *generic(T *x) { return x; }
 
 template <class T>
 T load_shared(uint32_t address) {

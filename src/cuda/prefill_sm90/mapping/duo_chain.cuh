@@ -17,9 +17,9 @@ struct ChainRole {
     __device__ __forceinline__ void run() const {
         uint32_t number = 0;  // of the chunk, on the cluster's timeline
         const auto await_staging = [&] { await_out(number), await_out(number + 1); };  // where O waits, the state passes
-        const auto await_tiles = [&] {  // all blocks want tiles and states at once, and tiles are wanted first
+        const auto await_tiles = [&](int chunks) {  // all blocks want tiles and states at once, and tiles are wanted first
             if constexpr (Memory::kStateBehindTiles)
-                for (int i = 0; i < kPrepareGroups; i++) wait(s.at(s->barriers.raw_ready[i]), 0);
+                for (int i = 0; i < kPrepareGroups && (are_lone<Memory> || i * kRanks + rank < chunks); i++) wait(s.at(s->barriers.raw_ready[i]), 0);
         };
         const auto leave_cluster = [] {
             if constexpr (leaves_early<Memory>) cluster_arrive();

@@ -16,12 +16,12 @@ struct LoadRole {
     static constexpr bool kHasMarks = Memory::kFirstAhead;  // of first_piece: in clusters
     static constexpr int kFirstChunks = 6;  // of a segment
 
-    // raw: before the first segment.
+    // raw: before the first segment. early_chunks: of load_first; with kAsksAhead nobody reads it.
     template <class Chunks>
-    __device__ __forceinline__ void run(Chunks raw) const {
+    __device__ __forceinline__ void run(Chunks raw, int early_chunks) const {
+        const auto early = static_cast<uint32_t>(uniform(kAsksAhead ? load_early<true>(kTurns, kEarlyChunks, [] {}) : early_chunks));
         uint32_t value = 0;
-        const int early_chunks = kAsksAhead ? load_early<true>(kTurns, kEarlyChunks, [] {}) : first_piece<Memory, kHasMarks>(p, cluster, kEarlyChunks).early;
-        const auto early = static_cast<uint32_t>(uniform(early_chunks));
+        if constexpr (loads_values && Memory::kValuesFirst) value = load_first_values(early);
         // The chain wants them before it lets segments go.
         const auto load_values_behind = [&] {
             if constexpr (loads_values)
@@ -62,6 +62,9 @@ struct LoadRole {
         for (uint32_t i = 0; i < Memory::kPrepareGroups; i++) announce_end(end + i * kTurns);
     }
 
+    template <class Chunks>
+    __device__ __forceinline__ void run(const Chunks &raw) const { run(raw, kAsksAhead ? 0 : early_chunks()); }
+
     // Before the roles begin, and perhaps before the block has met, so that barriers of others may not be there yet. Returns how many of this CTA's chunks
     // have been asked for. kFirstAhead: operand groups slow each other, and the first chunk is wanted first. So that one alone, and then a group gets its
     // first tiles when the norms of the one before are there. A load warp that finds segments itself asks for as many as there are stages before
@@ -74,6 +77,10 @@ struct LoadRole {
         (void)load_early<false>(0, Memory::kFirstAhead ? kTurns : kEarlyChunks, [&] { asked++; });
         return asked;
     }
+
+    __device__ __forceinline__ int load_first() const { return load_early<false>(0, kEarlyChunks, [] {}); }
+    // What that returned, if this CTA has one of them.
+    __device__ __forceinline__ int early_chunks() const { return first_piece<Memory, kHasMarks>(p, cluster, kEarlyChunks).early; }
 
     // Chunks first to most of the timeline; count(): behind each. Returns how many are early ones, those before `first` too. waits: for what load_raw
     // waits for.
@@ -116,9 +123,25 @@ struct LoadRole {
         wait_together(s.at(s->barriers.value_free[slot.index]), slot.phase ^ 1);
         if (!elect_one()) return;
         const ChunkInfo at = s->chunk_infos[number % Memory::kChunkInfos];
-        const uint32_t ready = s.at(s->barriers.value_ready[slot.index]);
+        request_value(slot.index, at.head, at.token, at.batch);
+    }
+    // V of the early chunks, as many as there is room for: the chain wants it before the tiles of later chunks. Of chunks that the other CTA prepares nothing
+    // is known yet but that they lie side by side. Returns how many.
+    __device__ __forceinline__ uint32_t load_first_values(uint32_t early) const {
+        const ChunkInfo own = s->chunk_infos[rank];
+        const uint32_t count = early > static_cast<uint32_t>(rank) ? min(early, uint32_t{kValueStages}) : 0;
+        if (elect_one())
+#pragma unroll 1
+            for (uint32_t number = 0; number < count; number++)
+                request_value(number, own.head, own.token + (static_cast<int>(number) - rank) * kChunk, own.batch);
+        __syncwarp();
+        return count;
+    }
+    // By one lane.
+    __device__ __forceinline__ void request_value(uint32_t slot, int head, int token, int batch) const {
+        const uint32_t ready = s.at(s->barriers.value_ready[slot]);
         arrive_expecting(ready, kValueBytes);
-        load_tile(s.at(s->value[slot.index]), p.v, rank * kHalf, at.head, at.token, at.batch, ready);
+        load_tile(s.at(s->value[slot]), p.v, rank * kHalf, head, token, batch, ready);
     }
 
     __device__ __forceinline__ void announce_end(uint32_t number) const {

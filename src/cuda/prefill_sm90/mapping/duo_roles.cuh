@@ -62,7 +62,7 @@ inline constexpr Pace kPace =
     Memory::kNormsAside && are_lone<Memory> && kind == GateKind::Bounded ? Pace{1, 2, true, false, false} : Pace{1, 1, false, true, true};
 
 template <GateKind kind, class Memory>
-__device__ __forceinline__ void run_role(const Params &p, const SharedView<Memory> &s, const GateRequest &gate) {
+__device__ __forceinline__ void run_role(const Params &p, const SharedView<Memory> &s, const GateRequest &gate, int early) {
     // The shuffle tells the compiler that the warp index is uniform: descriptors go to uniform registers.
     const int warp = __shfl_sync(~0u, thread_here() / 32, 0), lane = lane_here();
     const int rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
@@ -92,7 +92,8 @@ __device__ __forceinline__ void run_role(const Params &p, const SharedView<Memor
         if (are_lone<Memory>) find.run();  // it has time until there is an O
         StoreRole<Memory>{{p, s, rank, lane}}.run();
     } else {
-        Loads<kind, Memory>{p, s, rank, cluster, lane}.run(ChunkIterator<QueueReader<Memory>>{{s}});
+        const Loads<kind, Memory> load{p, s, rank, cluster, lane};
+        load.run(ChunkIterator<QueueReader<Memory>>{{s}}, are_lone<Memory> ? load.early_chunks() : early);
     }
 }
 
@@ -101,11 +102,12 @@ __device__ __forceinline__ void run_role(const Params &p, const SharedView<Memor
 template <GateKind kind, class Memory>
 __device__ __forceinline__ void run(const Params &p, const SharedView<Memory> &s, const GateRequest &gate) {
     const int warp = thread_here() / 32, rank = blockIdx.x % kRanks, cluster = blockIdx.x / kRanks;
+    int early = 0;
     cluster_arrive();
-    if (warp == kLoadWarp && !(Memory::kAsksFirst && may_ask_first(p))) Loads<kind, Memory>{p, s, rank, cluster, lane_here()}.run_early();
+    if (warp == kLoadWarp && !(Memory::kAsksFirst && may_ask_first(p))) early = Loads<kind, Memory>{p, s, rank, cluster, lane_here()}.load_first();
     cluster_wait();
     mark_block(mark_block_has_met, thread_here() == 0);
-    run_role<kind, Memory>(p, s, gate);
+    run_role<kind, Memory>(p, s, gate, early);
     __syncwarp();
     // Whoever arrives at the peer, unless all such arrivals have been waited for there. It waits for stores.
     if (!has_the_only<Memory> && warp >= kStoreWarp && warp < kFindWarp) fence_cluster();

@@ -114,7 +114,7 @@ inline constexpr uint32_t kCopiedBytes = kCopiedRows / 2 * kRowPairBytes - 32;
 
 template <class Shape>
 struct ChainSmem {
-    static constexpr bool kIsLone = Shape::kIsLone, kIsPlain = Shape::kIsPlain, kStateBehindTiles = false, kExchangesStates = false;
+    static constexpr bool kIsLone = Shape::kIsLone, kIsPlain = Shape::kIsPlain, kStateBehindTiles = false, kExchangesStates = false, kAnnouncesFirst = false;
     static constexpr int kChunkInfos = 12;
     static_assert(kChunkInfos > Shape::kStages + kOutStages + 1, "values are asked for kStages ahead, O leaves kOutStages + 1 behind");
     Stage stages[Shape::kStages];
@@ -156,7 +156,8 @@ struct Barriers {
 
 template <class Shape>
 struct Smem {
-    static constexpr bool kIsLone = Shape::kIsLone, kIsPlain = Shape::kIsPlain, kAsksFirst = true, kStateBehindTiles = false, kPrefetchesTiles = false;
+    static constexpr bool kIsLone = Shape::kIsLone, kIsPlain = Shape::kIsPlain, kAsksFirst = true, kAsksSchedule = false, kValuesFirst = false;
+    static constexpr bool kStateBehindTiles = false, kPrefetchesTiles = false;
     static constexpr bool kKeepsLane = Shape::kPreparers == 2;  // in the others it gained nothing
     static constexpr int kPreparers = Shape::kPreparers, kNormWarps = 4;
     static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = Shape::kGroups, kChunkInfos = 32 * kPreparers / 2;

@@ -176,9 +176,9 @@ struct ChainRole {
             __syncwarp();
         };
         // All blocks want tiles and states at once, and tiles are wanted first.
-        const auto await_tiles = [&] {
+        const auto await_tiles = [&](int chunks) {
             if constexpr (Memory::kStateBehindTiles)
-                for (int turn = 0; turn < kTurns; turn++) wait(s.at(s->barriers.raw_ready[turn]), 0);
+                for (int turn = 0; turn < kTurns && (are_lone<Memory> || turn < chunks); turn++) wait(s.at(s->barriers.raw_ready[turn]), 0);
         };
         const StateIo<Memory, decltype(await_staging), true, decltype(await_tiles)> state_io{
             p, s, half, static_cast<int>(blockIdx.x), warp, lane, kFirstChainBarrier + half, s.at(s->staging[4 * half + warp]), await_staging, await_tiles};

@@ -15,20 +15,23 @@ inline constexpr int kValueLag = kValueStages;  // chunks that the raw tiles run
 static_assert(kValueLag + kValueStages >= kStages && kChunkInfos > kStages + kSolvers);
 
 // Warps: two warpgroups run the recurrence, one for each half of V; two prepare operands, every second chunk each. Then come a warp that
-// loads, two that solve, every second chunk each, and one that finds segments.
+// loads, two that solve, every second chunk each, and one that makes the norms or finds segments.
 inline constexpr int kChainWarps = 8;
-enum Warp : int { kLoadWarp = 16, kFirstSolveWarp = 17, kFindWarp = 19 };
-enum Registers : int { kChainRegisters = 160, kPrepareRegisters = 64, kSingleRegisters = 32 };
-enum NamedBarrier : int { kFirstChainBarrier = 1, kFirstPrepareBarrier = 3 };
+enum Warp : int { kLoadWarp = 16, kFirstSolveWarp = 17, kLastWarp = 19 };
+enum Registers : int { kChainRegisters = 160, kPrepareRegisters = 64, kSingleRegisters = 32,
+                       kPrepareBesideNormsRegisters = 56, kSingleBesideNormsRegisters = 48 };  // kNormsAside
+enum NamedBarrier : int { kFirstChainBarrier = 1, kFirstPrepareBarrier = 3, kFirstPairBarrier = 5 };  // four of the last
 
 // Who flips a barrier, and what it announces.
 struct Barriers {
     uint64_t raw_ready[kStages];      // load warp + copy engine: raw tiles and ChunkInfo are there
+    uint64_t norms_ready[kStages];    // kNormsAside: the last warp
     uint64_t scores_ready[kStages];   // 2 operand warps: akk
     uint64_t operands_ready[kStages]; // 4 operand warps: the stage but for T
     uint64_t solve_ready[kStages];    // solve warp: T
     uint64_t chunk_done[kStages];     // 8 chain warps: operands and values of a chunk have been used
     uint64_t value_ready[kValueStages];  // copy engine
+    uint64_t first_done;              // 8 chain warps: the first segment, once and for all
 };
 
 // Of one chain warp: a state on its way out or in between pieces, O of a chunk within them.
@@ -40,8 +43,12 @@ union Staging {
 struct Smem {
     static constexpr bool kIsLone = false, kIsPlain = false;  // segments.cuh
     static constexpr bool kAsksFirst = false;                 // begin_block
+    static constexpr bool kAsksSchedule = false;              // the load warp asks it for its first chunks
+    static constexpr bool kValuesFirst = false;               // V of these is asked for before tiles of later ones
     static constexpr bool kExchangesStates = false;           // state_io.cuh
     static constexpr bool kStateBehindTiles = false;          // the first state is asked for when the first tiles are there
+    static constexpr bool kAnnouncesFirst = false;  // the chain announces that the first segment is done, for the norm warp
+    static constexpr bool kNormsAside = false;  // by the last warp, which else finds segments: then the load warp does, or where there is one, a solve warp
     static constexpr int kGatesAhead = 0, kSolveUnroll = 1;
     static constexpr bool kTakesRaw = true, kKeepsLane = true;
     Stage stages[kStages];
@@ -59,8 +66,17 @@ struct Smem {
 struct PlainSmem : Smem {
     static constexpr bool kIsPlain = true, kExchangesStates = true;
 };
+// With the bounded gate; other gates lose 1 to 2 % by it.
+struct EarlySmem : PlainSmem {
+    static constexpr bool kAsksSchedule = true, kValuesFirst = true, kStateBehindTiles = true;
+};
 struct LoneSmem : PlainSmem {
     static constexpr bool kIsLone = true, kAsksFirst = true, kStateBehindTiles = true;
+};
+// And with norms aside.
+template <class Base>
+struct NormsAside : Base {
+    static constexpr bool kNormsAside = true, kAnnouncesFirst = !Base::kIsLone;
 };
 
 static_assert(sizeof(Smem) + 1024 <= 232448);

@@ -1,10 +1,14 @@
 // The load role of solo: raw tiles and values of every chunk, from the caller's tensors to shared memory.
 #pragma once
 
-#include "prefill_sm90/roles/loads.cuh"
+#include "prefill_sm90/roles/find_segments.cuh"
 #include "prefill_sm90/mapping/solo_config.cuh"
 
 namespace fkdai::prefill::solo {
+
+// Does the load warp find the segments?
+template <class Memory>
+inline constexpr bool finds_for_itself = Memory::kNormsAside && !are_lone<Memory>;
 
 // One warp. Raw tiles run kValueLag chunks ahead of the values, which need less time between arrival and use.
 template <class Memory, GateKind kind>
@@ -13,27 +17,57 @@ struct LoadRole {
     SharedView<Memory> s;
     static constexpr int kEarlyChunks = are_lone<Memory> ? 1 : kTurns;
 
-    __device__ __forceinline__ void run() const {
+    // early: of run_early.
+    __device__ __forceinline__ void run(uint32_t early) const {
         ChunkIterator<QueueReader<Memory>> raw{{s}};
-        uint32_t value = 0;
-        const auto early = static_cast<uint32_t>(uniform(first_piece<Memory, false>(p, block_here(), kEarlyChunks).early));
-        // The chain wants them before it lets segments go.
-        const auto load_values = [&] {
-#pragma unroll 1
-            for (; value < raw.number; value++) load_value(value);
-        };
-        while (raw.open_segment(load_values)) {
-            prefetch_gate(p, raw.head, lane_here());
-            for (; raw.chunk != raw.end; raw.chunk++, raw.number++) {
-                if (raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
-                // Tiles of the first chunks come first: later ones would delay them, and code on its way.
-                if (kEarlyChunks < kTurns && raw.number == kEarlyChunks) wait(s.at(s->barriers.raw_ready[0]), 0);
-                if (raw.number == kTurns) wait(s.at(s->barriers.scores_ready[0]), 0);
-                if (raw.number >= early) load_raw(raw.number, raw.info());
+        uint32_t value = load_first_values(early);
+        const auto load_values = [&] { load_values_before(raw.number, value); };
+        if constexpr (finds_for_itself<Memory>) {
+            LeadingSegments<Memory> segments{{p, s, block_here(), 0, kHalves}};
+            for (;;) {
+                const bool is_open = raw.chunk != raw.end;
+                if (segments.found == raw.place && (!is_open || segments.has_piece || segments.has_room())) segments.find_half(load_values);
+                if (!is_open) {
+                    if (segments.found == raw.place) continue;
+                    if (!raw.template take<true>(segments.at(raw.place++))) break;
+                    prefetch_gate(p, raw.head, lane_here());
+                }
+                // What comes behind this segment is found between its first chunks, while a stage is not free yet.
+                load_chunks(raw, segments.found > raw.place ? raw.end : min(raw.chunk + 1, raw.end), early, value);
+            }
+        } else {
+            while (raw.open_segment(load_values)) {
+                prefetch_gate(p, raw.head, lane_here());
+                load_chunks(raw, raw.end, early, value);
             }
         }
-        load_values();
-        for (uint32_t i = 0; i < kSolvers; i++) load_raw(raw.number + i, {});  // the end, for whoever has every second or third chunk
+        end(raw.number, value);
+    }
+    // The chain wants them before it lets segments go.
+    __device__ __forceinline__ void load_values_before(uint32_t number, uint32_t &value) const {
+#pragma unroll 1
+        for (; value < number; value++) load_value(value);
+    }
+    __device__ __forceinline__ uint32_t load_first_values(uint32_t early) const {
+        uint32_t value = 0;
+        if constexpr (Memory::kValuesFirst) load_values_before(early, value);
+        return value;
+    }
+    // Chunks of a segment.
+    template <class Chunks>
+    __device__ __forceinline__ void load_chunks(Chunks &raw, int stop, uint32_t early, uint32_t &value) const {
+        for (; raw.chunk != stop; raw.chunk++, raw.number++) {
+            if (raw.number >= value + kValueLag) load_value(value++);  // first: its tile is free before the stage is
+            // Tiles of the first chunks come first: later ones would delay them, and code on its way.
+            if (kEarlyChunks < kTurns && raw.number == kEarlyChunks) wait(s.at(s->barriers.raw_ready[0]), 0);
+            if (raw.number == kTurns) wait(s.at(s->barriers.scores_ready[0]), 0);
+            if (raw.number >= early) load_raw(raw.number, raw.info());
+        }
+    }
+    // Behind the last chunk, for whoever has every second or third one.
+    __device__ __forceinline__ void end(uint32_t number, uint32_t &value) const {
+        load_values_before(number, value);
+        for (uint32_t i = 0; i < kSolvers; i++) load_raw(number + i, {});
     }
 
     // As many as there are operand groups, before the roles begin: tiles of later chunks would only delay these, and code on its way.
@@ -44,6 +78,8 @@ struct LoadRole {
         load_early_chunks<Memory, 0, false>(p, blockIdx.x, 0, 1, kEarlyChunks, load);
         return asked;
     }
+    // How many it has been.
+    __device__ __forceinline__ uint32_t early_chunks() const { return static_cast<uint32_t>(uniform(first_piece<Memory, false>(p, block_here(), kEarlyChunks).early)); }
 
     __device__ __forceinline__ void load_raw(uint32_t number, const ChunkInfo &at) const {
         const RingSlot stage = stage_slot(number);

@@ -12,7 +12,8 @@ struct OperandRole {
     SharedView<Memory> s;
     int group, warp;  // warp 0..3 of the group
 
-    using Parts = Operands<Smem, kind, Pace{1, 1, false, kind == GateKind::Bounded, false}, true, is_raw>;
+    static constexpr bool kMakesNorms = !Memory::kNormsAside;
+    using Parts = Operands<Smem, kind, Pace{1, 1, false, kind == GateKind::Bounded && kMakesNorms, false}, kMakesNorms, is_raw>;
     __device__ __forceinline__ Parts operands(int lane) const { return {p, s, group, warp, lane}; }
 
     // The lane, which read anew would arrive some 40 cycles later, eight times a chunk, and the head. Other gates want the registers.
@@ -68,12 +69,21 @@ struct OperandRole {
             if constexpr (kind == GateKind::PrecomputedF32) operands.ask_gates(stage, gates, info);
             typename Parts::Kept kept;
             const auto sync = [&] { warpgroup_sync(kFirstPrepareBarrier + group); };
+            // What a channel decays by is known to the two warps that have its tokens. More than these meet where they make the norms, or look at all
+            // channels (steep_channels.cuh).
+            const auto sync_decays = [&] {
+                if constexpr (kMakesNorms || kind != GateKind::Bounded) sync();
+                else warp_pair_sync(kFirstPairBarrier + 2 * group + (warp >> 1));
+            };
+            const auto await_norms = [&] {
+                if constexpr (!kMakesNorms) wait(s.at(s->barriers.norms_ready[stage]), turn.slot.phase);
+            };
             const auto await_place = [&] {
                 // Its place for akk is free once the chunk before there has been solved, which it hardly ever has to wait for.
                 const RingSlot before = turn.slot_before();
                 if (number >= kAkks) wait(s.at(s->barriers.solve_ready[before.index]), before.phase);
             };
-            operands.make(stage, turn.place, info, gate, gates, kept, sync, sync, [] {}, await_place,
+            operands.make(stage, turn.place, info, gate, gates, kept, sync_decays, sync, await_norms, await_place,
                           [&] { arrive(s->barriers.scores_ready[stage]); }, [&](Mark moment) { mark(moment, number, is_reader); });
             arrive(s->barriers.operands_ready[stage]);
             mark(mark_operand_has_operands, number, is_reader);

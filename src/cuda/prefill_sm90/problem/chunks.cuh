@@ -94,11 +94,18 @@ struct ChunkIterator {
             }
             if (place > 0) segments.release(place - 1);
             const QueuedSegment &next = segments.await(place++, before_waiting);
-            valid = uniform(next.is_valid), is_silent = false;
-            if (!valid) return false;
-            head = uniform(next.head), start = uniform(next.start), batch = uniform(next.batch), chunk = uniform(next.first);
-            length = uniform(next.rows) + chunk * kChunk, end = chunk + uniform(Segments::kArePlain || next.rows_forked > 0 ? next.chunks : next.chunks * next.parts);
+            is_silent = false;
+            if (!take<Segments::kArePlain>(next)) return false;
         } while (chunk == end);
+        return true;
+    }
+    // False: there are no more.
+    template <bool is_plain>
+    __device__ __forceinline__ bool take(const QueuedSegment &next) {
+        valid = uniform(next.is_valid);
+        if (!valid) return false;
+        head = uniform(next.head), start = uniform(next.start), batch = uniform(next.batch), chunk = uniform(next.first);
+        length = uniform(next.rows) + chunk * kChunk, end = chunk + uniform(is_plain || next.rows_forked > 0 ? next.chunks : next.chunks * next.parts);
         return true;
     }
     __device__ __forceinline__ int rows_forked() { return Segments::kArePlain ? 0 : uniform(static_cast<int>(segments.at(place - 1).rows_forked)); }

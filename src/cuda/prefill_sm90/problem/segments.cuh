@@ -194,6 +194,7 @@ struct SegmentQueue {
     uint64_t free[kPlaces];          // all who read it have done so
     uint64_t begun;                  // has_chunks is known
     bool has_chunks;                 // the worker
+    bool hands_over;                 // its first segment, to the next worker; of LeadingSegments
 };
 
 }  // namespace fkdai::prefill

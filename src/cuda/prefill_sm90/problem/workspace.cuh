@@ -9,6 +9,9 @@ namespace fkdai::prefill {
 
 static_assert(sizeof(Cut) == FKDAI_CUT_BYTES);
 
+// Where a block of duo or solo has a NearSchedule: behind all else.
+inline constexpr uint32_t kNearSchedule = 225 * 1024;
+
 inline void place_kinds(Timeline &timeline, const fkdai_prefill_grid &grid) {
     timeline.job_cost = grid.mapping == FKDAI_QUAD ? int{FKDAI_QUAD_JOB_COST} : int{FKDAI_JOB_COST};
     timeline.kinds[kClusterKind] = {fkdai_prefill_clusters(grid), FKDAI_DUO_CHUNK_COST, timeline.job_cost, 0};
@@ -36,6 +39,11 @@ inline bool are_many_duos(const Params &p) {
     return p.turn == Turn::Alone && !p.has_lone_jobs() && (p.mapping == FKDAI_DUO || are_equal);
 }
 
+inline int mean_tokens(const Params &p) {
+    const bool is_packed = p.sequences.cu_seqlens != nullptr;
+    return is_packed ? p.sequences.tokens / (p.sequences.count > 0 ? p.sequences.count : 1) : p.sequences.tokens;
+}
+
 // `number` is one that no launch has had before.
 inline void place_workspace(Params &p, const fkdai_prefill_grid &grid, fkdai_prefill_schedule schedule,
                             fkdai_prefill_stops stops, void *memory, uint64_t number) {
@@ -54,6 +62,7 @@ inline void place_workspace(Params &p, const fkdai_prefill_grid &grid, fkdai_pre
     }
     p.schedule = {reinterpret_cast<Cut *>(base + at.cut), reinterpret_cast<int32_t *>(base + at.prefix), reinterpret_cast<int2 *>(base + at.sequence),
                   stops.every > 0 ? reinterpret_cast<int32_t *>(base + at.marks) : nullptr, schedule == FKDAI_SCHEDULE_OWN};
+    if (p.schedule.is_own && p.schedule.marks == nullptr && grid.mapping != FKDAI_QUAD && p.sequences.count <= kNearSequences) p.schedule.near = kNearSchedule;
 }
 
 // The parameters of the second launch, of quads: both decide alike, and the workspace of these lies behind that of `p`.

@@ -8,6 +8,12 @@
 
 namespace fkdai::prefill {
 
+// The worker that goes on with a job: its state is where it was handed over, these halves of V. By one lane.
+__device__ __forceinline__ void tell_next_worker(const Params &p, int worker, int first_half, int halves) {
+    const HandOver &to = p.hand_over;
+    for (int half = first_half; half < first_half + halves; half++) raise_flag(to.is_ready + (worker + 1) * kHalves + half, to.number);
+}
+
 // A whole warp, of which one lane finds. finds_states: without, where states lie is not asked. first_half, halves: of V, that this CTA has.
 template <class Smem, bool finds_states>
 struct SegmentFinder {
@@ -34,7 +40,30 @@ struct SegmentFinder {
             to.from_form = Form::None, to.has_chunks = false, to.rows_forked = 0;
             if (has_one_segment<Smem>(p)) find_the_only(to, i);
             else find_next(queue, to);
-            if (finds_states && !Smem::kStateBehindTiles && to.is_valid) prefetch_rows({to.from, to.from_form});
+            if (finds_states && to.is_valid && !(Smem::kStateBehindTiles && i == 0)) prefetch_rows({to.from, to.from_form});
+        }
+        __syncwarp();
+    }
+
+    // The same in two halves, of a plain call's.
+    __device__ __forceinline__ void find_piece(uint32_t i) const {
+        __syncwarp();
+        if (lane_here() == 0) {
+            Queue &queue = s->segment_queue;
+            QueuedSegment &to = queue.segment[i % Queue::kPlaces];
+            Piece &piece = queue.iterator.piece;
+            to.from_form = Form::None, to.rows_forked = 0, to.is_valid = queue.iterator.pieces.next(p, piece);
+            to.head = piece.head, to.start = piece.sequence.start, to.batch = piece.sequence.batch, to.first = piece.begin, to.chunks = piece.end - piece.begin;
+            to.rows = piece.sequence.length - piece.begin * kChunk, to.parts = 1;
+        }
+        __syncwarp();
+    }
+    __device__ __forceinline__ void find_states_of(uint32_t i) const {
+        Queue &queue = s->segment_queue;
+        QueuedSegment &to = queue.segment[i % Queue::kPlaces];
+        if (lane_here() == 0 && to.is_valid) {
+            find_states(queue.iterator.piece, to);
+            if (!(Smem::kStateBehindTiles && i == 0)) prefetch_rows({to.from, to.from_form});
         }
         __syncwarp();
     }
@@ -64,7 +93,9 @@ struct SegmentFinder {
     // A whole piece.
     __device__ __forceinline__ void find_piece(const Piece &piece, QueuedSegment &to) const {
         to.first = piece.begin, to.chunks = piece.end - piece.begin, to.rows = piece.sequence.length - piece.begin * kChunk, to.parts = 1;
-        if (!finds_states) return;
+        if (finds_states) find_states(piece, to);
+    }
+    __device__ __forceinline__ void find_states(const Piece &piece, QueuedSegment &to) const {
         const StatePlaces places{p, worker};
         const StateAddress from = !are_lone<Smem> && piece.takes_over ? places.handed_over(worker) : places.initial(piece.sequence_index, piece.head);
         const StateAddress end = !are_lone<Smem> && piece.hands_over ? places.handed_over(worker + 1) : places.find(p.final_state, piece.sequence_index, piece.head);
@@ -161,10 +192,42 @@ struct FindRole {
         const RingSlot slot = ring_slot<kPlaces>(i);
         wait_together(s.at(s->segment_queue.free[slot.index]), slot.phase);
         if (!finds_states || are_lone<Smem> || lane_here() != 0 || s->segment_queue.segment[slot.index].to_form != Form::HandOver) return;
-        const HandOver &to = finder.p.hand_over;
-        for (int half = finder.first_half; half < finder.first_half + finder.halves; half++)
-            raise_flag(to.is_ready + (finder.worker + 1) * kHalves + half, to.number);
+        tell_next_worker(finder.p, finder.worker, finder.first_half, finder.halves);
     }
+};
+
+// Of a load warp that finds segments for itself and for the chain, in one place of its code, while it has nothing else to do. That is not as long as a
+// look-up takes, so it does half of one at a time: which piece comes next; where its states are.
+template <class Smem>
+struct LeadingSegments {
+    SegmentFinder<Smem, true> finder;
+    uint32_t found = 0;
+    bool has_piece = false;  // the next one is half found
+    static constexpr uint32_t kPlaces = decltype(Smem::segment_queue)::kPlaces;
+
+    __device__ __forceinline__ const QueuedSegment &at(uint32_t i) const { return finder.s->segment_queue.segment[i % kPlaces]; }
+    // Is there a place for the next one already?
+    __device__ __forceinline__ bool has_room() const {
+        return found < kPlaces || uniform(has_flipped(free_barrier(), ring_slot<kPlaces>(found).phase ^ 1));
+    }
+    // before_waiting: what the chain may want before it lets a place go.
+    template <class BeforeWaiting>
+    __device__ __forceinline__ void find_half(const BeforeWaiting &before_waiting) {
+        if (has_piece) return find_states();
+        if (found == 0) finder.begin();
+        if (!has_room()) before_waiting(), wait_together(free_barrier(), ring_slot<kPlaces>(found).phase ^ 1);
+        finder.find_piece(found);
+        has_piece = true;
+    }
+
+private:
+    __device__ __forceinline__ void find_states() {
+        finder.find_states_of(found);
+        if (found == 0 && lane_here() == 0) finder.s->segment_queue.hands_over = at(0).is_valid && at(0).to_form == Form::HandOver;
+        warp_arrive(finder.s.at(finder.s->segment_queue.ready[found % kPlaces]), lane_here());
+        found++, has_piece = false;
+    }
+    __device__ __forceinline__ uint32_t free_barrier() const { return finder.s.at(finder.s->segment_queue.free[found % kPlaces]); }
 };
 
 // Of a warp that finds for itself: the queue holds what it reads now and the segment behind that.

@@ -45,23 +45,32 @@ __device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lan
     if (p.A_log.element != Element::Absent && lane == 0) prefetch_l1(p.A_log.address(head));
 }
 
-// The first chunks of a worker, where they are known without the iterators: of a lone job, or of equal ones. Their tiles travel before the roles begin.
+// The first chunks of a worker, where they are known without segments: of a lone job, of equal ones, or of a schedule. Their tiles travel before the
+// roles begin.
 // has_marks: with checkpoints behind whole chunks, too. Not in duo and solo: 40 instructions more in their kernel cost calls of many heads 0.5 %.
+// asks_schedule: where there is one.
 struct FirstPiece {
     int head, begin, end, early;  // early: how many of its chunks that are; not the last of a worker with more jobs
     SequenceSpan sequence;
 };
-template <class Memory, bool has_marks>
+template <class Memory, bool has_marks, bool asks_schedule = false>
 __device__ __forceinline__ FirstPiece first_piece(const Params &p, int worker, int most) {
     const bool is_known = are_plain<Memory> || (has_marks ? has_whole_chunks(p) : !p.checkpoints.exist());
     if ((are_lone<Memory> || p.has_lone_jobs()) && is_known && worker < p.heads * p.sequences.count) {
         const int2 job = p.lone_job(worker);
         const SequenceSpan of = p.sequences.span(job.x);
-        return {job.y, 0, chunk_count<kChunk>(of.length), most, of};
+        const int chunks = chunk_count<kChunk>(of.length);
+        return {job.y, 0, chunks, are_lone<Memory> ? most : min(most, chunks), of};
     }
     if (are_lone<Memory>) return {};
     Piece piece{};
-    if (p.equal.weight == 0 || !is_known || !first_equal_piece<kChunk>(p, worker, piece)) return {};
+    if (!is_known) return {};
+    if (asks_schedule && p.schedule.cut != nullptr) {
+        PieceIterator<kChunk> pieces(p, worker);
+        if (!pieces.next(p, piece) || piece.begin == piece.end) return {};
+    } else if (p.equal.weight == 0 || !first_equal_piece<kChunk>(p, worker, piece)) {
+        return {};
+    }
     return {piece.head, piece.begin, piece.end, min(most, piece.end - piece.begin - 1), piece.sequence};
 }
 
@@ -72,8 +81,9 @@ __device__ __forceinline__ bool may_ask_first(const Params &p) { return p.turn =
 // ChunkInfo::rows_ahead looks at, 0: nothing.
 template <class Memory, int ahead, bool has_marks, class Load>
 __device__ __forceinline__ int load_early_chunks(const Params &p, int worker, int first, int step, int most, const Load &load) {
-    const FirstPiece of = first_piece<Memory, has_marks>(p, worker, most);
+    const FirstPiece of = first_piece<Memory, has_marks, Memory::kAsksSchedule>(p, worker, most);
     const int chunks = of.end - of.begin;
+    if (of.early > 0 && !are_lone<Memory>) prefetch_gate(p, of.head, lane_here());  // behind tiles of all blocks it would wait
 #pragma unroll 1
     for (int number = first; number < min(of.early, chunks); number += step) {
         const int left = of.sequence.length - (of.begin + number) * kChunk, left_ahead = number + ahead < chunks ? left - ahead * kChunk : 0;
@@ -81,7 +91,6 @@ __device__ __forceinline__ int load_early_chunks(const Params &p, int worker, in
         const int token = uniform(of.sequence.start + (of.begin + number) * kChunk), batch = uniform(of.sequence.batch);
         load(static_cast<uint32_t>(number), ChunkInfo{token, of.head, batch, rows, left <= kChunk, rows, rows_ahead});
     }
-    if (of.early > 0 && !are_lone<Memory>) prefetch_gate(p, of.head, lane_here());
     return of.early;
 }
 

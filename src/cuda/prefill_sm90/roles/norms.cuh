@@ -38,19 +38,56 @@ struct RowNorms {
         for (int half = 0; half < 2; half++) squares.add(x[half]);
     }
 
+    // All 32 tokens, by a warp alone: 16 at a time, as a product waits for the one before of the same 8; in the end each lane has one.
+    __device__ __forceinline__ void make_all(uint32_t stage, int rows) const {
+        Norms &norms = s->stages[stage].norms;
+        const int token = lane >> 2;
+        const auto load = [&](uint32_t (&x)[2][4], uint32_t at, int i) {
+#pragma unroll
+            for (int eight = 0; eight < 2; eight++)
+                load_matrices(x[eight], (at ^ (i >> 1) * 32) + (i & 1) * uint32_t{sizeof(Stage::kq[0])} + eight * 8 * 128);
+        };
+#pragma unroll 1
+        for (int pair = 0; pair < 2; pair++) {
+            const uint32_t at = address(stage, 2 * pair);
+            RowSquares squares[2];
+            uint32_t x[2][2][4];
+            load(x[0], at, 0);
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                if (i < 7) load(x[(i + 1) & 1], at, i + 1);  // while the products go on
+#pragma unroll
+                for (int n = 0; n < 2; n++)
+#pragma unroll
+                    for (int eight = 0; eight < 2; eight++) squares[eight].add_half(x[i & 1][eight], n);
+            }
+            if (RowSquares::knows(lane)) {
+#pragma unroll
+                for (int eight = 0; eight < 2; eight++) {
+                    const int of = 16 * pair + 8 * eight + token;
+                    norms.k[of] = squares[eight].first(lane), norms.q[of] = squares[eight].second(lane), norms.product[of] = squares[eight].product(lane);
+                }
+            }
+        }
+        __syncwarp();
+        store_token(stage, rows, lane, true, norms.k[lane], norms.q[lane], norms.product[lane]);
+    }
+
     __device__ __forceinline__ void store(uint32_t stage, int rows, int eight, const RowSquares &squares) const {
-        const uint32_t row = first_row(stage, eight);
-        const float keys = squares.first(lane), queries = squares.second(lane);
-        if constexpr (is_raw) return store_sizes(stage, rows, eight, keys, queries, squares.product(lane));
-        float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = squares.product(lane) * k_norm * q_norm;
-        const bool overflows = RowSquares::knows(lane) && !(fabsf(squares.product(lane)) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
+        const float keys = squares.first(lane), queries = squares.second(lane), product = squares.product(lane);
+        if constexpr (is_raw) store_sizes(stage, rows, eight, keys, queries, product);
+        else store_token(stage, rows, 8 * eight + (lane >> 2), RowSquares::knows(lane), keys, queries, product);
+    }
+    // Of a token of the chunk, if this lane knows its sums. A whole warp.
+    __device__ __forceinline__ void store_token(uint32_t stage, int rows, int token, bool knows, float keys, float queries, float raw_product) const {
+        float k_norm = inverse_norm(keys), q_norm = inverse_norm(queries), product = raw_product * k_norm * q_norm;
+        const bool overflows = knows && !(fabsf(raw_product) <= 3e38f && keys <= 3e38f && queries <= 3e38f);
         if (__any_sync(~0u, overflows)) {
-            const Norm3 mended = mend(row + (lane >> 2) * 128, lane >> 2, keys > 3e38f, queries > 3e38f, k_norm, q_norm);
+            const Norm3 mended = mend(first_row(stage, 0) + token * 128, token & 7, keys > 3e38f, queries > 3e38f, k_norm, q_norm);
             k_norm = mended.k, q_norm = mended.q;
             if (overflows) product = mended.product;
         }
-        if (!RowSquares::knows(lane)) return;
-        const int token = 8 * eight + (lane >> 2);
+        if (!knows) return;
         const bool is_valid = token < rows;
         Norms &norms = s->stages[stage].norms;
         norms.k[token] = is_valid ? k_norm : 0.f, norms.q[token] = is_valid ? q_norm * p.scale : 0.f;

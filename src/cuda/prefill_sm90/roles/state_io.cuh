@@ -23,11 +23,12 @@ struct SegmentParts {
 
 // Of nothing to do.
 struct NoMoment {
-    __device__ __forceinline__ void operator()() const {}
+    template <class... Of>
+    __device__ __forceinline__ void operator()(const Of &...) const {}
 };
 
-// writes: states go out; without, this is a copy of a chain's state, and the chain writes them. BeforeFirst, BeforeLast: where a worker has one segment
-// and the call is plain, what comes before its state is asked for, and before it goes out.
+// writes: states go out; without, this is a copy of a chain's state, and the chain writes them. BeforeFirst(chunks): what comes before the first state is
+// asked for, of a segment with so many chunks; BeforeLast: where a worker has one segment and the call is plain, before it goes out.
 template <class Smem, class AwaitStaging, bool writes = true, class BeforeFirst = NoMoment, class BeforeLast = NoMoment>
 struct StateIo {
     const Params &p;
@@ -73,9 +74,12 @@ struct StateIo {
                 if (is_exchange) here.exchange(static_cast<float *>(out.at), static_cast<const float *>(in.at), state);
                 else if (writes) here.send(out, state);
                 if (is_first) segments.release(i - 1);
+                if constexpr (Smem::kAnnouncesFirst)
+                    if (i == 1) warp_arrive(s.at(s->barriers.first_done), here.lane);
                 mark(mark_state_has_gone, i, is_reader);
             }
             if (!has_next) return;
+            if (is_begin) before_first(each);
             if (!is_exchange) here.ask(in, state);
             mark(mark_state_is_asked_for, i, is_reader);
             here.take(in, state);
@@ -105,16 +109,16 @@ struct StateIo {
         const QueuedSegment &only = segments.await(0);
         const int chunks = uniform(only.chunks), rows = uniform(only.rows);
         StateRows state;
-        begin_the_only({only.from, only.from_form}, state);
+        begin_the_only({only.from, only.from_form}, chunks, state);
         if (chunks > 0) work(SegmentParts{1, chunks, rows}, state, [](int, const StateRows &) {});
         end_the_only({only.to, only.to_form}, state);
     }
-    __device__ __forceinline__ void begin_the_only(const StateAddress &from, StateRows &state) const {
+    __device__ __forceinline__ void begin_the_only(const StateAddress &from, int chunks, StateRows &state) const {
         const StateIo here{p, s, half, worker, warp, lane_here(), named_barrier, staging, await_staging, before_first, before_last};
         const bool is_reader = warp == 0 && here.lane == 0;
         mark(mark_state_begins, 0, is_reader);
         const StateAddress in = here.of_half(from);
-        before_first();
+        before_first(chunks);
         here.ask(in, state);
         mark(mark_state_is_asked_for, 0, is_reader);
         here.take(in, state);
