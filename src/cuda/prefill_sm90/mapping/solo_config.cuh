@@ -47,8 +47,8 @@ struct Smem {
     static constexpr bool kValuesFirst = false;               // V of these is asked for before tiles of later ones
     static constexpr bool kExchangesStates = false;           // state_io.cuh
     static constexpr bool kStateBehindTiles = false;          // the first state is asked for when the first tiles are there
-    static constexpr bool kAnnouncesFirst = false;  // the chain announces that the first segment is done, for the norm warp
-    static constexpr bool kNormsAside = false;  // by the last warp, which else finds segments: then the load warp does, or where there is one, a solve warp
+    static constexpr bool kAnnouncesFirst = false;            // the chain announces that the first segment is done, for the norm warp
+    static constexpr bool kNormsAside = false;  // by the last warp, which else finds segments: then the load warp does, or with one job each a solve warp
     static constexpr int kGatesAhead = 0, kSolveUnroll = 1;
     static constexpr bool kTakesRaw = true, kKeepsLane = true;
     Stage stages[kStages];
