@@ -215,7 +215,7 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/problem/segments.cuh", "if (form == Form::Columns16) return kColumns * sizeof(uint16_t);", "", CHECKPOINTS),
     ("src/cuda/prefill_sm90/problem/chunks.cuh", "length = end * kChunk + forked, end++;", "length = ++end * kChunk;", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/find_segments.cuh", "|| has_chunks_behind(at);", ";", JOBS),
-    ("src/cuda/prefill_sm90/roles/find_segments.cuh", "piece.takes_over ? places.handed_over(worker) : ", "", JOBS),
+    ("src/cuda/prefill_sm90/roles/find_segments.cuh", "piece.takes_over ? places.handed_over(worker)", "false ? places.handed_over(worker)", JOBS),
     ("src/cuda/prefill_sm90/roles/loads.cuh", "of.begin + number) * kChunk), batch", "number) * kChunk), batch", CUTS),
     ("src/cuda/prefill_sm90/roles/operands.cuh", "if (kHolds) leave_gammas(stage, held), sync();", "", VALUES),
     ("src/cuda/prefill_sm90/roles/operand_rows.cuh", "    held[0] = held[1];\n", "", VALUES),
