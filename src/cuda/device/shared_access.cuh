@@ -20,8 +20,8 @@ __device__ __forceinline__ T &dynamic_shared() {
     return *reinterpret_cast<T *>(dynamic_smem + (-shared_address(dynamic_smem) & (alignment - 1)));
 }
 
-// The same pointer, of which the compiler does not know where it leads: of one that leads to global or to shared memory nvcc 13.0 takes it for granted that
-// it is global, and the access faults.
+// The same pointer, of which the compiler does not know where it leads: of one that leads to global or to shared memory nvcc 13.0 takes it for granted
+// that it is global, and the access faults.
 template <class T>
 __device__ __forceinline__ T *generic(T *x) {
     T *same;

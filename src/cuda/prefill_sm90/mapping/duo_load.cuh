@@ -125,8 +125,8 @@ struct LoadRole {
         const ChunkInfo at = s->chunk_infos[number % Memory::kChunkInfos];
         request_value(slot.index, at.head, at.token, at.batch);
     }
-    // V of the early chunks, as many as there is room for: the chain wants it before the tiles of later chunks. Of chunks that the other CTA prepares nothing
-    // is known yet but that they lie side by side. Returns how many.
+    // V of the early chunks, as many as there is room for: the chain wants it before the tiles of later chunks. Of chunks that the other CTA prepares
+    // nothing is known yet but that they lie side by side. Returns how many.
     __device__ __forceinline__ uint32_t load_first_values(uint32_t early) const {
         const ChunkInfo own = s->chunk_infos[rank];
         const uint32_t count = early > static_cast<uint32_t>(rank) ? min(early, uint32_t{kValueStages}) : 0;

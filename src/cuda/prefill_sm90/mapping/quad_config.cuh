@@ -114,7 +114,8 @@ inline constexpr uint32_t kCopiedBytes = kCopiedRows / 2 * kRowPairBytes - 32;
 
 template <class Shape>
 struct ChainSmem {
-    static constexpr bool kIsLone = Shape::kIsLone, kIsPlain = Shape::kIsPlain, kStateBehindTiles = false, kExchangesStates = false, kAnnouncesFirst = false;
+    static constexpr bool kIsLone = Shape::kIsLone, kIsPlain = Shape::kIsPlain;
+    static constexpr bool kStateBehindTiles = false, kExchangesStates = false, kAnnouncesFirst = false;
     static constexpr int kChunkInfos = 12;
     static_assert(kChunkInfos > Shape::kStages + kOutStages + 1, "values are asked for kStages ahead, O leaves kOutStages + 1 behind");
     Stage stages[Shape::kStages];

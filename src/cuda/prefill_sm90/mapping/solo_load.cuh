@@ -79,7 +79,9 @@ struct LoadRole {
         return asked;
     }
     // How many it has been.
-    __device__ __forceinline__ uint32_t early_chunks() const { return static_cast<uint32_t>(uniform(first_piece<Memory, false>(p, block_here(), kEarlyChunks).early)); }
+    __device__ __forceinline__ uint32_t early_chunks() const {
+        return static_cast<uint32_t>(uniform(first_piece<Memory, false>(p, block_here(), kEarlyChunks).early));
+    }
 
     __device__ __forceinline__ void load_raw(uint32_t number, const ChunkInfo &at) const {
         const RingSlot stage = stage_slot(number);

@@ -62,7 +62,8 @@ inline void place_workspace(Params &p, const fkdai_prefill_grid &grid, fkdai_pre
     }
     p.schedule = {reinterpret_cast<Cut *>(base + at.cut), reinterpret_cast<int32_t *>(base + at.prefix), reinterpret_cast<int2 *>(base + at.sequence),
                   stops.every > 0 ? reinterpret_cast<int32_t *>(base + at.marks) : nullptr, schedule == FKDAI_SCHEDULE_OWN};
-    if (p.schedule.is_own && p.schedule.marks == nullptr && grid.mapping != FKDAI_QUAD && p.sequences.count <= kNearSequences) p.schedule.near = kNearSchedule;
+    const bool is_near = p.schedule.is_own && p.schedule.marks == nullptr && grid.mapping != FKDAI_QUAD && p.sequences.count <= kNearSequences;
+    if (is_near) p.schedule.near = kNearSchedule;
 }
 
 // The parameters of the second launch, of quads: both decide alike, and the workspace of these lies behind that of `p`.

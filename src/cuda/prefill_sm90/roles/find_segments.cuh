@@ -53,7 +53,8 @@ struct SegmentFinder {
             QueuedSegment &to = queue.segment[i % Queue::kPlaces];
             Piece &piece = queue.iterator.piece;
             to.from_form = Form::None, to.rows_forked = 0, to.is_valid = queue.iterator.pieces.next(p, piece);
-            to.head = piece.head, to.start = piece.sequence.start, to.batch = piece.sequence.batch, to.first = piece.begin, to.chunks = piece.end - piece.begin;
+            to.head = piece.head, to.start = piece.sequence.start, to.batch = piece.sequence.batch;
+            to.first = piece.begin, to.chunks = piece.end - piece.begin;
             to.rows = piece.sequence.length - piece.begin * kChunk, to.parts = 1;
         }
         __syncwarp();
