@@ -142,8 +142,8 @@ __device__ __forceinline__ void run_blocks(const Params &p) {
     const Begin begin = begin_block<typename Of::Any, kThreads, takes_turns, false>(p, any, load_warp, ask_first, choose, init_barriers);
     if (ends_at_once<typename Of::Any, kThreads>(p, begin)) return;
     if constexpr (!Of::kHasSolo) return duo::run<kind>(p, duo, gate);
-    // Of code that the compiler takes for a choice like others ptxas puts the duo's in front. Plain calls of many sequences are solos mostly, and start
-    // 3 us earlier if their code is among the first 64 KB.
+    // Behind a condition that it can see through ptxas puts the duo's code in front. Plain calls of many sequences are solos mostly, and start 3 us earlier
+    // if their code is among the first 64 KB.
     if constexpr (Of::kHasDuo)
         if (Of::Any::kAsksSchedule ? here_alone(is_solo) == 0 : !is_solo) return duo::run<kind>(p, duo, gate);
     solo::run<kind, is_raw>(p, solo, gate);

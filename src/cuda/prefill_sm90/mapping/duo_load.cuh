@@ -79,7 +79,7 @@ struct LoadRole {
     }
 
     __device__ __forceinline__ int load_first() const { return load_early<false>(0, kEarlyChunks, [] {}); }
-    // What that returned, if this CTA has one of them.
+    // What it returned, where the first tiles were asked for before the block had met.
     __device__ __forceinline__ int early_chunks() const { return first_piece<Memory, kHasMarks>(p, cluster, kEarlyChunks).early; }
 
     // Chunks first to most of the timeline; count(): behind each. Returns how many are early ones, those before `first` too. waits: for what load_raw

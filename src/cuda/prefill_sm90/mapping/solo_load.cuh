@@ -78,7 +78,7 @@ struct LoadRole {
         load_early_chunks<Memory, 0, false>(p, blockIdx.x, 0, 1, kEarlyChunks, load);
         return asked;
     }
-    // How many it has been.
+    // What it returned, where that was before the block had met.
     __device__ __forceinline__ uint32_t early_chunks() const {
         return static_cast<uint32_t>(uniform(first_piece<Memory, false>(p, block_here(), kEarlyChunks).early));
     }

@@ -46,7 +46,7 @@ struct SegmentFinder {
     }
 
     // The same in two halves, of a plain call's.
-    __device__ __forceinline__ void find_piece(uint32_t i) const {
+    __device__ __forceinline__ void find_next_piece(uint32_t i) const {
         __syncwarp();
         if (lane_here() == 0) {
             Queue &queue = s->segment_queue;
@@ -54,8 +54,7 @@ struct SegmentFinder {
             Piece &piece = queue.iterator.piece;
             to.from_form = Form::None, to.rows_forked = 0, to.is_valid = queue.iterator.pieces.next(p, piece);
             to.head = piece.head, to.start = piece.sequence.start, to.batch = piece.sequence.batch;
-            to.first = piece.begin, to.chunks = piece.end - piece.begin;
-            to.rows = piece.sequence.length - piece.begin * kChunk, to.parts = 1;
+            set_chunks(piece, to);
         }
         __syncwarp();
     }
@@ -93,8 +92,11 @@ struct SegmentFinder {
     }
     // A whole piece.
     __device__ __forceinline__ void find_piece(const Piece &piece, QueuedSegment &to) const {
-        to.first = piece.begin, to.chunks = piece.end - piece.begin, to.rows = piece.sequence.length - piece.begin * kChunk, to.parts = 1;
+        set_chunks(piece, to);
         if (finds_states) find_states(piece, to);
+    }
+    __device__ __forceinline__ static void set_chunks(const Piece &piece, QueuedSegment &to) {
+        to.first = piece.begin, to.chunks = piece.end - piece.begin, to.rows = piece.sequence.length - piece.begin * kChunk, to.parts = 1;
     }
     __device__ __forceinline__ void find_states(const Piece &piece, QueuedSegment &to) const {
         const StatePlaces places{p, worker};
@@ -217,7 +219,7 @@ struct LeadingSegments {
         if (has_piece) return find_states();
         if (found == 0) finder.begin();
         if (!has_room()) before_waiting(), wait_together(free_barrier(), ring_slot<kPlaces>(found).phase ^ 1);
-        finder.find_piece(found);
+        finder.find_next_piece(found);
         has_piece = true;
     }
 

@@ -60,7 +60,7 @@ __device__ __forceinline__ FirstPiece first_piece(const Params &p, int worker, i
         const int2 job = p.lone_job(worker);
         const SequenceSpan of = p.sequences.span(job.x);
         const int chunks = chunk_count<kChunk>(of.length);
-        return {job.y, 0, chunks, are_lone<Memory> ? most : min(most, chunks), of};
+        return {job.y, 0, chunks, are_lone<Memory> ? most : min(most, chunks), of};  // in kernels of lone jobs nobody reads what lies beyond
     }
     if (are_lone<Memory>) return {};
     Piece piece{};
