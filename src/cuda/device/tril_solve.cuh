@@ -8,12 +8,11 @@
 #pragma once
 
 #include "device/scalar_math.cuh"
-#include "device/tf32_split.cuh"
+#include "device/f16_split.cuh"
 
 namespace fkdai {
 
-// kUnroll: 2, less time and more code.
-template <int kAkkPitch, int kUnroll = 1>
+template <int kAkkPitch>
 struct TrilSolve {
     float (*akk)[kAkkPitch];  // [16]; A22 and A11 are overwritten
     uint8_t *tile;            // [32 j][32 i] fp16
@@ -103,34 +102,35 @@ struct TrilSolve {
         store_four(16 * half + column, 4 * half + 2 + h, t21);
     }
 
-    // The 16x16 block: W^T = T11^T A21^T, then T21^T = -W^T T22^T, in tf32 with both operands split in two: what is lost is
-    // below 2^-21. The accumulator of the first product is an operand of the second as it stands: k runs through even columns, then odd.
+    // The 16x16 block: W^T = T11^T A21^T, then -T21^T = W^T T22^T, with operands split in two: what is lost is below 2^-21. The sums of the first product
+    // are an operand of the second as they stand. One loop, as code that has not run before costs more than what it does.
     __device__ __forceinline__ void lower_block() const {
         const int row = lane >> 2, pair = 2 * (lane & 3);
-        float w[2][4] = {}, t21[2][4] = {};  // [8 n ..][this lane's four of 16x8]
-        const float *t11 = scratch(row) + pair, *a21 = &akk[row][pair], *t22 = scratch(16 + pair) + row;
-#pragma unroll kUnroll
-        for (int k = 0; k < 2; k++, t11 += 8, a21 += 8) {
-            const float2 t_low = two(t11), t_high = two(t11 + 8 * kAkkPitch);
-            const float a[4] = {t_low.x, t_high.x, t_low.y, t_high.y};
+        float x[2][4];  // [channels 8 n ..][this lane's four of 16x8]: T11^T, W^T, -T21^T
+        const float *const t11 = scratch(row) + pair, *from = &akk[row][pair];
+        int beside = 1, below = 8 * kAkkPitch;  // from an element of A21^T or T22^T: the next in k, 8 columns on, 8 on in k
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float2 both = two(t11 + (i & 1) * 8 * kAkkPitch + (i >> 1) * 8);
+            x[i >> 1][2 * (i & 1)] = both.x, x[i >> 1][2 * (i & 1) + 1] = both.y;
+        }
+#pragma unroll 1
+        for (int product = 0; product < 2; product++) {
+            SplitRows a;
+#pragma unroll
+            for (int i = 0; i < 4; i++) a.set(i, x[i >> 1][2 * (i & 1)], x[i >> 1][2 * (i & 1) + 1]);
 #pragma unroll
             for (int n = 0; n < 2; n++) {
-                const float2 b = two(a21 + 8 * n * kAkkPitch);
-                multiply_split(w[n], a, b.x, b.y);
+                const float *const low = from + n * below, *const high = low + 8 * beside;
+                x[n][0] = x[n][1] = x[n][2] = x[n][3] = 0.f;
+                multiply_split(x[n], a, f16_parts(low[0], low[beside]), f16_parts(high[0], high[beside]));
             }
-        }
-#pragma unroll kUnroll
-        for (int k = 0; k < 2; k++, t22 += 8 * kAkkPitch) {
-            const float minus_w[4] = {-w[0][0], -w[0][2], -w[0][1], -w[0][3]};
-#pragma unroll
-            for (int n = 0; n < 2; n++) multiply_split(t21[n], minus_w, t22[8 * n], t22[8 * n + kAkkPitch]);
-#pragma unroll
-            for (int i = 0; i < 4; i++) w[0][i] = w[1][i];
+            from = scratch(16 + pair) + row, beside = kAkkPitch, below = 8;
         }
 #pragma unroll
         for (int n = 0; n < 2; n++) {
-            *reinterpret_cast<uint32_t *>(tile_at(row, 2 + n) + 2 * pair) = pack_f16(t21[n][0], t21[n][1]);
-            *reinterpret_cast<uint32_t *>(tile_at(row + 8, 2 + n) + 2 * pair) = pack_f16(t21[n][2], t21[n][3]);
+            *reinterpret_cast<uint32_t *>(tile_at(row, 2 + n) + 2 * pair) = pack_f16(-x[n][0], -x[n][1]);
+            *reinterpret_cast<uint32_t *>(tile_at(row + 8, 2 + n) + 2 * pair) = pack_f16(-x[n][2], -x[n][3]);
         }
     }
 

@@ -142,7 +142,7 @@ const Kernel &kernel_of(const fkdai_prefill_call &call, const Params &p, fkdai_p
     if (are_many_duos(p)) return of.plain_duos;
     if (!is_lone(p) || mapping == FKDAI_EITHER) return mean_tokens(p) >= FKDAI_LONG_TOKENS ? of.plain_long : of.plain_short;
     if (mapping == FKDAI_DUO) return of.plain_duo;
-    return mean_tokens(p) >= FKDAI_LONG_LONE_TOKENS ? of.plain_long_solo : of.plain_solo;
+    return mean_tokens(p) >= FKDAI_LONG_TOKENS ? of.plain_long_solo : of.plain_solo;
 }
 
 // The grid for lengths that the host knows, from a copy of cu_seqlens that is good: the call's, or quads, or a block for each job without a schedule.

@@ -17,14 +17,12 @@ enum {
     FKDAI_QUAD_JOB_COST = 7,            /* chunks, where other workers have FKDAI_JOB_COST */
     FKDAI_QUAD_START_COST = 800,        /* of quads with a schedule, and of the question */
 
-    /* Sequences of so many tokens on average have their norms made by a warp of their own in solos, which gains 3 %; of half as many it loses as much.
-     * Lone: where each has a block for itself: with 512 tokens a call that finds cold caches takes 1 us more, any other 1 us less. */
+    /* Sequences of so many tokens on average have their norms made by a warp of their own in solos, which gains 1 to 3 %; of half as many it loses as much,
+     * where there is a schedule. */
 #ifdef FKDA_EVERY_LANE_ARRIVES    /* built for racecheck, which follows few chunks */
     FKDAI_LONG_TOKENS = 30,
-    FKDAI_LONG_LONE_TOKENS = 30,
 #else
     FKDAI_LONG_TOKENS = 512,
-    FKDAI_LONG_LONE_TOKENS = 1024,
 #endif
 
     /* What a schedule delays a call by, in the same unit. */

@@ -53,13 +53,14 @@ struct Smem {
     static constexpr int kPreparers = kRanks;  // CTAs that prepare chunks in turns
     static constexpr int kOwnStages = duo::kOwnStages, kPrepareGroups = duo::kPrepareGroups, kChunkInfos = duo::kChunkInfos;
     static constexpr int kAkks = kOwnStages, kSteps = kOwnStages;
-    static constexpr int kGatesAhead = 0, kSolveUnroll = 1, kSolvers = 2;
+    static constexpr int kGatesAhead = 0, kSolvers = 2;
     static constexpr bool kNormsAside = false;       // by warps that have no other part
     static constexpr int kNormWarps = 4;             // then
     static constexpr bool kKeepsLane = false;        // operand warps keep the lane's number, where registers allow
     static constexpr bool kPrefetchesTiles = false;  // into L2, until there is a stage for them, which is what such a duo waits for
     static constexpr bool kSolvesAside = false, kFirstAhead = false, kLoadsApart = false;  // quad_config.cuh
     static constexpr bool kTakesRaw = false;                          // q and k without norm?
+    static constexpr bool kSolvesRareApart = false;                   // quad_config.cuh
     static_assert(kChunkInfos > kValueLag + kValueStages + kOutStages);
     Stage stages[kStages];                                   // own, then received
     alignas(1024) uint8_t value[kValueStages][kValueBytes];  // V [32][64 of this CTA], 128-byte swizzle
@@ -84,11 +85,10 @@ struct EarlySmem : PlainSmem {
 };
 struct ManySmem : EarlySmem {
     static constexpr bool kNormsAside = true, kPrefetchesTiles = true, kExchangesStates = false;
-    static constexpr int kSolveUnroll = 2, kNormWarps = 3;  // the fourth finds segments
+    static constexpr int kNormWarps = 3;  // the fourth finds segments
 };
 struct LoneSmem : PlainSmem {
     static constexpr bool kKeepsLane = true, kIsLone = true, kAsksFirst = true, kStateBehindTiles = true, kNormsAside = true, kPrefetchesTiles = true;
-    static constexpr int kSolveUnroll = 2;
 };
 
 static_assert(sizeof(Stage) % 1024 == 0 && sizeof(Smem) + 1024 <= 232448);

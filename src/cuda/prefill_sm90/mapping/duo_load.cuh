@@ -15,10 +15,12 @@ struct LoadRole {
     static constexpr uint32_t kTurns = Memory::kPreparers;
     static constexpr bool kHasMarks = Memory::kFirstAhead;  // of first_piece: in clusters
     static constexpr int kFirstChunks = 6;  // of a segment
+    static constexpr int kInfoAhead = keeps_gates<Memory, kind> ? Memory::kGatesAhead : 0;
 
     // raw: before the first segment. early_chunks: of load_first; with kAsksAhead nobody reads it.
     template <class Chunks>
     __device__ __forceinline__ void run(Chunks raw, int early_chunks) const {
+        if constexpr (has_the_only<Memory> && !loads_values) return run_the_only();
         const auto early = static_cast<uint32_t>(uniform(kAsksAhead ? load_early<true>(kTurns, kEarlyChunks, [] {}) : early_chunks));
         uint32_t value = 0;
         if constexpr (loads_values && Memory::kValuesFirst) value = load_first_values(early);
@@ -58,8 +60,19 @@ struct LoadRole {
             }
         }
         load_values_behind();
-        const uint32_t end = raw.number + (rank + kTurns - raw.number % kTurns) % kTurns;  // the next chunks that this CTA would own
-        for (uint32_t i = 0; i < Memory::kPrepareGroups; i++) announce_end(end + i * kTurns);
+        announce_end(raw.number);
+    }
+
+    // Where a worker has one segment, nobody need find it; a duo's load warp is faster as it is. Chunks before have been asked for.
+    __device__ __forceinline__ void run_the_only() const {
+        const FirstPiece of = first_piece<Memory, kHasMarks>(p, cluster, static_cast<int>(kEarlyChunks));
+        const auto chunks = static_cast<uint32_t>(uniform(of.end));
+#pragma unroll 1
+        for (uint32_t number = kTurns + rank; number < chunks; number += kTurns) {
+            await_norms_before(number / kTurns);
+            load_raw(of.template chunk<kInfoAhead>(static_cast<int>(number)), number, static_cast<int>(number));
+        }
+        announce_end(chunks);
     }
 
     template <class Chunks>
@@ -86,13 +99,12 @@ struct LoadRole {
     // waits for.
     template <bool waits, class Count>
     __device__ __forceinline__ int load_early(uint32_t first, uint32_t most, const Count &count) const {
-        constexpr int kAhead = keeps_gates<Memory, kind> ? Memory::kGatesAhead : 0;
         const auto load = [&](uint32_t number, const ChunkInfo &info) {
             if (waits) await_norms_before(number / kTurns);
             load_raw<waits>(info, number, static_cast<int>(number));
             count();
         };
-        return load_early_chunks<Memory, kAhead, kHasMarks>(p, cluster, static_cast<int>(first) + rank, kTurns, most, load);
+        return load_early_chunks<Memory, kInfoAhead, kHasMarks>(p, cluster, static_cast<int>(first) + rank, kTurns, most, load);
     }
 
     // Of the i-th chunk that this CTA has.
@@ -144,7 +156,12 @@ struct LoadRole {
         load_tile(s.at(s->value[slot]), p.v, rank * kHalf, head, token, batch, ready);
     }
 
-    __device__ __forceinline__ void announce_end(uint32_t number) const {
+    // Behind `chunks` of them: in place of the next ones that this CTA would own.
+    __device__ __forceinline__ void announce_end(uint32_t chunks) const {
+        const uint32_t end = chunks + (rank + kTurns - chunks % kTurns) % kTurns;
+        for (uint32_t i = 0; i < Memory::kPrepareGroups; i++) announce_end_as(end + i * kTurns);
+    }
+    __device__ __forceinline__ void announce_end_as(uint32_t number) const {
         const RingSlot slot = own_slot<Memory>(number / kTurns);
         wait(s.at(s->barriers.stage_free[slot.index]), slot.phase ^ 1);
         const uint32_t ready = s.at(s->barriers.raw_ready[slot.index]);

@@ -74,7 +74,9 @@ __device__ __forceinline__ void run_role(const Params &p, const SharedView<Memor
     }
     if (warp < kLoadWarp) {
         shrink_registers<kPrepareRegisters>();
-        return OperandRole<Memory, kind, kPace<kind, Memory>, !norms_aside>{p, s, warp / 4 - 1, rank, cluster, warp % 4, lane}.run(gate);
+        // Kept by force, or ptxas may read it anew all the same.
+        const int own_lane = Memory::kKeepsLane ? static_cast<int>(kept(lane, lane)) : lane;
+        return OperandRole<Memory, kind, kPace<kind, Memory>, !norms_aside>{p, s, warp / 4 - 1, rank, cluster, warp % 4, own_lane}.run(gate);
     }
     if (warp >= kFindWarp) {
         shrink_registers<norms_aside ? kNormRegisters : kFindRegisters>();

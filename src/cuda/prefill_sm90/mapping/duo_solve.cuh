@@ -63,7 +63,7 @@ struct SolveParts {
     template <bool is_usual, class Meanwhile>
     __device__ __forceinline__ void solve(uint32_t i, float b, const Meanwhile &meanwhile) const {
         if constexpr (is_usual) solve_of(i).run_usual(meanwhile);
-        else solve_of(i).run_unusual(b, meanwhile);
+        else meanwhile(), solve_of(i).run_unusual(b);
     }
 };
 

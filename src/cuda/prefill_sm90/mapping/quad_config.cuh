@@ -15,7 +15,7 @@ namespace fkdai::prefill::quad {
 // whose preparers are not what limits it, is slower so. kQueued: places for segments that have been found; an octet has one job, and its chain is 1 %
 // faster with two. kForks: a checkpoint inside a chunk is made on a copy of the state (fork.cuh). A quad parks the state instead, as its preparers lose
 // 8 % where the kernel has that code too; an octet has no such checkpoints. kCopies: checkpoints leave by the copy engine (quad_copy.cuh); else the
-// chain stores them. kSolveUnroll: of TrilSolve.
+// chain stores them.
 // kSolvers: warps that make T, in turns; a third one leaves the load warp no place among the single warps (kLoadsApart). kScores: places for scores.
 //
 // kFours, kTurn, kHolds: as in Pace. A quad's preparers move as much in shared memory as it can take, so what can be held in registers is. One four of
@@ -24,7 +24,7 @@ namespace fkdai::prefill::quad {
 // quad it does not. kIsLone, kIsPlain: are_lone, are_plain (segments.cuh); an octet, a sextet or a quint has one job, whatever the call is.
 inline constexpr int kChains = kHalves;
 struct Quad {
-    static constexpr int kOuts = 0, kPreparers = 2, kQueued = 4, kStages = 6, kGroups = 4, kFours = 1, kTurn = 2, kScores = 4, kSolveUnroll = 2, kSolvers = 3;
+    static constexpr int kOuts = 0, kPreparers = 2, kQueued = 4, kStages = 6, kGroups = 4, kFours = 1, kTurn = 2, kScores = 4, kSolvers = 3;
     static constexpr int kGroupRegisters = 88, kSingleRegisters = 80, kNormRegisters = 40;
     static constexpr bool kIsLone = false, kIsPlain = false;
     static constexpr bool kHolds = true, kSolvesAside = true, kForks = false, kFirstAhead = true, kKeepsLane = false;
@@ -38,7 +38,7 @@ struct WideQuad : Quad {
 template <GateKind kind>
 using QuadOf = std::conditional_t<kind == GateKind::PrecomputedF32, WideQuad, Quad>;
 struct Quint : Quad {
-    static constexpr int kPreparers = 3, kGroups = 3, kFours = 1, kTurn = 1, kScores = 6, kSolveUnroll = 1, kSolvers = 2;
+    static constexpr int kPreparers = 3, kGroups = 3, kFours = 1, kTurn = 1, kScores = 6, kSolvers = 2;
     static constexpr int kGroupRegisters = 112, kSingleRegisters = 96, kNormRegisters = 40;
     static constexpr bool kIsLone = true, kIsPlain = false;
     static constexpr bool kHolds = false, kForks = true, kFirstAhead = true, kKeepsLane = true;
@@ -47,7 +47,7 @@ struct Sextet : Quint {  // one more: the fourth chunk, and so on, is made besid
     static constexpr int kPreparers = 4;
 };
 struct Octet {
-    static constexpr int kOuts = 2, kPreparers = 4, kQueued = 2, kStages = 6, kGroups = 3, kFours = 1, kTurn = 1, kScores = 6, kSolveUnroll = 1, kSolvers = 2;
+    static constexpr int kOuts = 2, kPreparers = 4, kQueued = 2, kStages = 6, kGroups = 3, kFours = 1, kTurn = 1, kScores = 6, kSolvers = 2;
     static constexpr int kGroupRegisters = 112, kSingleRegisters = 96, kNormRegisters = 40;
     static constexpr bool kIsLone = true, kIsPlain = false;
     static constexpr bool kHolds = false, kSolvesAside = false, kForks = false, kFirstAhead = true, kKeepsLane = true;
@@ -162,7 +162,10 @@ struct Smem {
     static constexpr bool kKeepsLane = Shape::kPreparers == 2;  // in the others it gained nothing
     static constexpr int kPreparers = Shape::kPreparers, kNormWarps = 4;
     static constexpr int kOwnStages = quad::kOwnStages, kPrepareGroups = Shape::kGroups, kChunkInfos = 32 * kPreparers / 2;
-    static constexpr int kSolveUnroll = Shape::kSolveUnroll, kSolvers = Shape::kSolvers;
+    static constexpr int kSolvers = Shape::kSolvers;
+    // The code of rare chunks lies behind all roles, and leaves the first 64 KB, which a launch brings along, to what every chunk wants. Quads and duos are
+    // up to 4 % slower so, sextets are where the caches have the code.
+    static constexpr bool kSolvesRareApart = Shape::kOuts > 0;
     static constexpr bool kSolvesAside = Shape::kSolvesAside, kFirstAhead = Shape::kFirstAhead, kLoadsApart = Warps<Shape>::kLoadsApart, kTakesRaw = false;
     // kSolvesAside: then scores and b wait longer than their stage, b being made beside the norms.
     // A place for scores has one group, which waits there for one phase after the other. A solve warp may have places that others have, too, if it

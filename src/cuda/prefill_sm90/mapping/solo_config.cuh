@@ -49,8 +49,8 @@ struct Smem {
     static constexpr bool kStateBehindTiles = false;          // the first state is asked for when the first tiles are there
     static constexpr bool kAnnouncesFirst = false;            // the chain announces that the first segment is done, for the norm warp
     static constexpr bool kNormsAside = false;  // by the last warp, which else finds segments: then the load warp does, or with one job each a solve warp
-    static constexpr int kGatesAhead = 0, kSolveUnroll = 1;
-    static constexpr bool kTakesRaw = true, kKeepsLane = true;
+    static constexpr int kGatesAhead = 0;
+    static constexpr bool kTakesRaw = true, kKeepsLane = true, kSolvesRareApart = false;
     Stage stages[kStages];
     alignas(1024) uint8_t value[kValueStages][kHalves][kValueBytes];  // V [2 x 64][32], 128-byte swizzle
     alignas(1024) uint8_t score_keys[kTurns][kHalves][4096];  // KI: [2 x 64 channels][32 rows] bf16, 128-byte swizzle

@@ -19,6 +19,7 @@ struct LoadRole {
 
     // early: of run_early.
     __device__ __forceinline__ void run(uint32_t early) const {
+        if constexpr (has_the_only<Memory>) return run_the_only(early);
         ChunkIterator<QueueReader<Memory>> raw{{s}};
         uint32_t value = load_first_values(early);
         const auto load_values = [&] { load_values_before(raw.number, value); };
@@ -41,6 +42,20 @@ struct LoadRole {
                 load_chunks(raw, raw.end, early, value);
             }
         }
+        end(raw.number, value);
+    }
+    // Where a worker has one segment, nobody need find it.
+    struct OnlyChunks {
+        FirstPiece of;
+        int end, chunk = 0;
+        uint32_t number = 0;
+        __device__ __forceinline__ ChunkInfo info() const { return of.template chunk<0>(chunk); }
+    };
+    __device__ __forceinline__ void run_the_only(uint32_t early) const {
+        const FirstPiece of = first_piece<Memory, false>(p, block_here(), kEarlyChunks);
+        OnlyChunks raw{of, uniform(of.end)};
+        uint32_t value = load_first_values(early);
+        load_chunks(raw, raw.end, early, value);
         end(raw.number, value);
     }
     // The chain wants them before it lets segments go.

@@ -21,7 +21,7 @@ struct SolveRole {
                 solve_of(number).run_usual([] {});
                 announce(number);
             }
-            solve_of(number).run_unusual(b, [] {});
+            solve_of(number).run_unusual(b);
             announce(number);
         }
     }

@@ -52,6 +52,15 @@ __device__ __forceinline__ void prefetch_gate(const Params &p, int head, int lan
 struct FirstPiece {
     int head, begin, end, early;  // early: how many of its chunks that are; not the last of a worker with more jobs
     SequenceSpan sequence;
+
+    __device__ __forceinline__ int chunks() const { return end - begin; }
+    // A chunk of it. ahead: what ChunkInfo::rows_ahead looks at, 0: nothing.
+    template <int ahead>
+    __device__ __forceinline__ ChunkInfo chunk(int number) const {
+        const int left = sequence.length - (begin + number) * kChunk, left_ahead = number + ahead < chunks() ? left - ahead * kChunk : 0;
+        const uint8_t rows = rows_of_chunk(left), rows_ahead = ahead > 0 && left_ahead > 0 ? rows_of_chunk(left_ahead) : uint8_t{0};
+        return {uniform(sequence.start + (begin + number) * kChunk), head, uniform(sequence.batch), rows, left <= kChunk, rows, rows_ahead};
+    }
 };
 template <class Memory, bool has_marks, bool asks_schedule = false>
 __device__ __forceinline__ FirstPiece first_piece(const Params &p, int worker, int most) {
@@ -77,20 +86,14 @@ __device__ __forceinline__ FirstPiece first_piece(const Params &p, int worker, i
 // Are a worker's first chunks known before the block has met?
 __device__ __forceinline__ bool may_ask_first(const Params &p) { return p.turn == Turn::Alone && p.schedule.cut == nullptr; }
 
-// The chunks first, first + step ... before `most`. Returns how many are early, of all. load(number, info): by a whole warp. ahead: what
-// ChunkInfo::rows_ahead looks at, 0: nothing.
+// The chunks first, first + step ... before `most`. Returns how many are early, of all. load(number, info): by a whole warp. ahead: of
+// FirstPiece::chunk.
 template <class Memory, int ahead, bool has_marks, class Load>
 __device__ __forceinline__ int load_early_chunks(const Params &p, int worker, int first, int step, int most, const Load &load) {
     const FirstPiece of = first_piece<Memory, has_marks, Memory::kAsksSchedule>(p, worker, most);
-    const int chunks = of.end - of.begin;
     if (of.early > 0 && !are_lone<Memory>) prefetch_gate(p, of.head, lane_here());  // behind tiles of all blocks it would wait
 #pragma unroll 1
-    for (int number = first; number < min(of.early, chunks); number += step) {
-        const int left = of.sequence.length - (of.begin + number) * kChunk, left_ahead = number + ahead < chunks ? left - ahead * kChunk : 0;
-        const uint8_t rows = rows_of_chunk(left), rows_ahead = ahead > 0 && left_ahead > 0 ? rows_of_chunk(left_ahead) : uint8_t{0};
-        const int token = uniform(of.sequence.start + (of.begin + number) * kChunk), batch = uniform(of.sequence.batch);
-        load(static_cast<uint32_t>(number), ChunkInfo{token, of.head, batch, rows, left <= kChunk, rows, rows_ahead});
-    }
+    for (int number = first; number < min(of.early, of.chunks()); number += step) load(static_cast<uint32_t>(number), of.template chunk<ahead>(number));
     return of.early;
 }
 

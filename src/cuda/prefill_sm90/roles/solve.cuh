@@ -40,23 +40,28 @@ struct ChunkSolve {
     template <class Meanwhile>
     __device__ __forceinline__ void run_usual(const Meanwhile &meanwhile) const {
         set_range(p.usual_range, false);
-        TrilSolve<kAkkPitch, Smem::kSolveUnroll>{akk, s->stages[stage].solve, beta, lane}.run(meanwhile);
+        TrilSolve<kAkkPitch>{akk, s->stages[stage].solve, beta, lane}.run(meanwhile);
     }
     // Of any chunk.
-    template <class Meanwhile>
-    __device__ __forceinline__ void run_unusual(float b, const Meanwhile &meanwhile) const {
+    __device__ __forceinline__ void run_unusual(float b) const {
+        if constexpr (Smem::kSolvesRareApart) run_apart(b);
+        else run_any(b);
+    }
+
+private:
+    __device__ __noinline__ void run_apart(float b) const { run_any(b); }
+    __device__ __forceinline__ void run_any(float b) const {
         Stage &to = s->stages[stage];
         TokenSize size{};
         if constexpr (Smem::kTakesRaw)
             if (p.is_raw) size = s->token_sizes[stage][lane];
         const int key = low_exponent(size.exponents), query = high_exponent(size.exponents);
         const uint32_t largest = warp_max(key != 0 ? ~0u : __float_as_uint(b * fmaxf(size.squares, 1.f)));
-        if (is_far(largest)) meanwhile();
         if (is_far(largest)) return set_factors(FarSolve<kAkkPitch>{s.at(*akk), s.at(to.solve), lane}.run(b, key), query);
         const int lacks = is_small(largest) ? clamped_exponent(exponent_of(__uint_as_float(largest))) : 0;
         set_factors(lacks, query);  // before the solve, which wants all registers
         if (lacks != 0) move_power(b, lacks);
-        TrilSolve<kAkkPitch>{akk, to.solve, beta, lane}.run(meanwhile);
+        TrilSolve<kAkkPitch>{akk, to.solve, beta, lane}.run();
     }
     // From b to A: T of b 2^-n and A 2^n is T 2^-n.
     __device__ __forceinline__ void move_power(float b, int n) const {
