@@ -7,8 +7,8 @@
 // are not written (they must be zero already).
 #pragma once
 
-#include "device/scalar_math.cuh"
 #include "device/f16_split.cuh"
+#include "device/scalar_math.cuh"
 
 namespace fkdai {
 
@@ -102,13 +102,13 @@ struct TrilSolve {
         store_four(16 * half + column, 4 * half + 2 + h, t21);
     }
 
-    // The 16x16 block: W^T = T11^T A21^T, then -T21^T = W^T T22^T, with operands split in two: what is lost is below 2^-21. The sums of the first product
+    // The 16x16 block: W^T = T11^T A21^T, then -T21^T = W^T T22^T, with operands split in two (f16_split.cuh). The sums of the first product
     // are an operand of the second as they stand. One loop, as code that has not run before costs more than what it does.
     __device__ __forceinline__ void lower_block() const {
         const int row = lane >> 2, pair = 2 * (lane & 3);
-        float x[2][4];  // [channels 8 n ..][this lane's four of 16x8]: T11^T, W^T, -T21^T
+        float x[2][4];  // [columns 8 n ..][this lane's four of 16x8]: T11^T, W^T, -T21^T
         const float *const t11 = scratch(row) + pair, *from = &akk[row][pair];
-        int beside = 1, below = 8 * kAkkPitch;  // from an element of A21^T or T22^T: the next in k, 8 columns on, 8 on in k
+        int beside = 1, below = 8 * kAkkPitch;  // from an element of A21^T or T22^T: the next in k; 8 columns on
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const float2 both = two(t11 + (i & 1) * 8 * kAkkPitch + (i >> 1) * 8);

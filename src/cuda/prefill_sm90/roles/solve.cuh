@@ -44,12 +44,12 @@ struct ChunkSolve {
     }
     // Of any chunk.
     __device__ __forceinline__ void run_unusual(float b) const {
-        if constexpr (Smem::kSolvesRareApart) run_apart(b);
+        if constexpr (Smem::kSolvesRareApart) run_apart(*this, b);
         else run_any(b);
     }
 
 private:
-    __device__ __noinline__ void run_apart(float b) const { run_any(b); }
+    __device__ __noinline__ static void run_apart(ChunkSolve solve, float b) { solve.run_any(b); }
     __device__ __forceinline__ void run_any(float b) const {
         Stage &to = s->stages[stage];
         TokenSize size{};
