@@ -29,7 +29,7 @@ NEED_NVCC = {MMA_LAUNCH}    # without one their mutants are left out
 QUADS, CHECKPOINTS, SCHEDULE = "test_prefill_emulated inputs cuts", "test_prefill_states checkpoints", "test_schedule"
 VALUES, LATE, JOBS = "test_prefill_emulated inputs", "test_prefill_emulated laggards", "test_prefill_emulated jobs"
 BROKEN = "test_prefill_emulated refusals"
-CUTS, LAYOUTS = "test_prefill_emulated cuts", "test_prefill_states layouts"
+CUTS, LAYOUTS, SOLVE = "test_prefill_emulated cuts", "test_prefill_states layouts", "test_prefill_solve"
 TIMEOUT_S = 600
 
 MUTANTS = [
@@ -216,7 +216,7 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/problem/chunks.cuh", "length = end * kChunk + forked, end++;", "length = ++end * kChunk;", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/find_segments.cuh", "|| has_chunks_behind(at);", ";", JOBS),
     ("src/cuda/prefill_sm90/roles/find_segments.cuh", "piece.takes_over ? places.handed_over(worker)", "false ? places.handed_over(worker)", JOBS),
-    ("src/cuda/prefill_sm90/roles/loads.cuh", "of.begin + number) * kChunk), batch", "number) * kChunk), batch", CUTS),
+    ("src/cuda/prefill_sm90/roles/loads.cuh", "sequence.start + (begin + number) * kChunk", "sequence.start + number * kChunk", CUTS),
     ("src/cuda/prefill_sm90/roles/operands.cuh", "if (kHolds) leave_gammas(stage, held), sync();", "", VALUES),
     ("src/cuda/prefill_sm90/roles/operand_rows.cuh", "    held[0] = held[1];\n", "", VALUES),
     ("src/cuda/prefill_sm90/mapping/duo_solve.cuh", "if (Memory::kAkks % Memory::kSolvers != 0) wait", "if (false) wait", LATE),
@@ -233,6 +233,9 @@ MUTANTS = [
     ("src/cuda/prefill_sm90/roles/fork.cuh", "chain.skip_out(number, chunk, u_f16);", "", CHECKPOINTS),
     ("src/cuda/prefill_sm90/mapping/duo_load.cuh", "min(raw.end - 1, before + kFirstChunks)", "raw.end", LATE),
     ("src/cuda/prefill_sm90/mapping/duo_load.cuh", "norms_ready[i - 1]), 0)", "norms_ready[i]), 0)", VALUES),
+    ("src/cuda/prefill_sm90/mapping/duo_load.cuh", "uint32_t number = kTurns + rank; number < chunks", "uint32_t number = kTurns + rank; number + 1 < chunks", VALUES),
+    ("src/cuda/device/f16_split.cuh", "multiply_16_f16(c, a.rest, b0.main, b1.main);", "", SOLVE),
+    ("src/cuda/device/f16_split.cuh", "pack_f16(tf32_rest(low), tf32_rest(high))", "pack_f16(tf32_rest(high), tf32_rest(low))", SOLVE),
     ("src/cuda/prefill_sm90/mapping/duo_operands.cuh", "for (info = await_tiles(i); info.rows > 0 && info.head == head;",
      "for (info = await_tiles(i); info.rows > 0;", CHECKPOINTS),
     ("src/cuda/prefill_sm90/roles/chain_products.cuh", "both[i] = 0.f;", "both[i] = 1.f;", VALUES),
