@@ -196,6 +196,7 @@ MUTANTS = [
     ("src/cuda/spans/span_setup.cuh", "FKDAI_SPAN_TRANSITION | FKDAI_SPAN_SILENT", "FKDAI_SPAN_SILENT", SPANS),
     ("src/cuda/spans/span_setup.cuh", "is_first ? 0 : FKDAI_SPAN_SILENT", "FKDAI_SPAN_SILENT", SPANS),
     ("src/cuda/spans/span_setup.cuh", "tokens > start && tokens <= end ?", "tokens >= start && tokens < end ?", SPAN_BITS),
+    ("src/cuda/prefill_mma/mma_prepare.cuh", "above == e ? diagonal : 0.f;", "above == e ? diagonal : 0x1p-6f * c[h][2 * h + e];", SPAN_BITS),
     ("src/cuda/spans/span_counts.c", "{.own = behind, .transitions", "{.own = behind - 1, .transitions", SPAN_COUNTS),
     ("src/cuda/backend/cuda_spans.c", ".wants_cut = 0}", ".wants_cut = 1}", SPAN_BITS),
     ("src/cuda/prefill_mma/prefill_mma_launch.cu", "kKernels[p.checkpoints.element != fkdai::Element::Absent]", "kKernels[0]", MMA_LAUNCH),
